@@ -1,0 +1,231 @@
+//! A network with one hidden layer and an independent probability for each label.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+/// What the hidden layer does to its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `1 / (1 + e^-x)`, as in the reference system.
+    Sigmoid,
+    /// `max(0, x)`.
+    Relu,
+    /// `x Φ(x)` in its tanh form (Hendrycks and Gimpel, 2016, arXiv:1606.08415).
+    Gelu,
+}
+
+const GELU_SCALE: f32 = 0.797_884_6; // sqrt(2 / pi)
+const GELU_CUBIC: f32 = 0.044_715;
+
+/// The logistic function, without overflow for any finite argument.
+#[must_use]
+pub fn sigmoid(x: f32) -> f32 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+impl Activation {
+    /// The name in model files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sigmoid => "sigmoid",
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+        }
+    }
+
+    /// The activation of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Sigmoid, Self::Relu, Self::Gelu].into_iter().find(|activation| activation.name() == name)
+    }
+
+    /// `f(x)`.
+    #[must_use]
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Sigmoid => sigmoid(x),
+            Self::Relu => x.max(0.0),
+            Self::Gelu => 0.5 * x * (1.0 + (GELU_SCALE * (x + GELU_CUBIC * x * x * x)).tanh()),
+        }
+    }
+
+    /// `f'(x)`.
+    #[must_use]
+    pub fn derivative(self, x: f32) -> f32 {
+        match self {
+            Self::Sigmoid => {
+                let s = sigmoid(x);
+                s * (1.0 - s)
+            }
+            Self::Relu => f32::from(u8::from(x > 0.0)),
+            Self::Gelu => {
+                let t = (GELU_SCALE * (x + GELU_CUBIC * x * x * x)).tanh();
+                let inner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
+                0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
+            }
+        }
+    }
+}
+
+/// A fully connected layer: `x · weightᵀ + bias`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dense {
+    /// Shape `[outputs, inputs]`.
+    pub weight: Array2<f32>,
+    /// Shape `[outputs]`.
+    pub bias: Array1<f32>,
+}
+
+impl Dense {
+    /// `inputs` of shape `[rows, inputs]` to sums of shape `[rows, outputs]`.
+    #[must_use]
+    pub fn forward(&self, inputs: &ArrayView2<'_, f32>) -> Array2<f32> {
+        inputs.dot(&self.weight.t()) + &self.bias
+    }
+
+    fn is_finite(&self) -> bool {
+        self.weight.iter().chain(&self.bias).all(|value| value.is_finite())
+    }
+}
+
+/// `inputs → hidden units → labels`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mlp {
+    hidden: Dense,
+    activation: Activation,
+    output: Dense,
+}
+
+/// Layers that do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidMlp {
+    /// A shape that the layer before or the bias contradicts.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// The length it must have.
+        expected: usize,
+        /// The length it has.
+        found: usize,
+    },
+    /// Not-a-number or infinite weights.
+    #[error("expected finite weights, found NaN or infinity")]
+    NotFinite,
+}
+
+impl Mlp {
+    /// Checks that the layers fit and every weight is finite.
+    pub fn new(hidden: Dense, activation: Activation, output: Dense) -> Result<Self, InvalidMlp> {
+        let check = |what, expected, found| {
+            if expected == found { Ok(()) } else { Err(InvalidMlp::Shape { what, expected, found }) }
+        };
+        check("hidden.bias", hidden.weight.nrows(), hidden.bias.len())?;
+        check("output.weight columns", hidden.weight.nrows(), output.weight.ncols())?;
+        check("output.bias", output.weight.nrows(), output.bias.len())?;
+        if !hidden.is_finite() || !output.is_finite() {
+            return Err(InvalidMlp::NotFinite);
+        }
+        Ok(Self { hidden, activation, output })
+    }
+
+    /// Probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]`.
+    ///
+    /// # Panics
+    /// If `vectors` has another number of columns than [`dimension`](Self::dimension).
+    #[must_use]
+    pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut hidden = self.hidden.forward(vectors);
+        hidden.mapv_inplace(|x| self.activation.apply(x));
+        let mut output = self.output.forward(&hidden.view());
+        output.mapv_inplace(sigmoid);
+        output
+    }
+
+    /// Length of the vectors it takes.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.hidden.weight.len_of(Axis(1))
+    }
+
+    /// Units of the hidden layer.
+    #[must_use]
+    pub fn units(&self) -> usize {
+        self.hidden.weight.nrows()
+    }
+
+    /// Number of labels.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        self.output.weight.nrows()
+    }
+
+    /// The hidden layer.
+    #[must_use]
+    pub fn hidden(&self) -> &Dense {
+        &self.hidden
+    }
+
+    /// The hidden layer's activation.
+    #[must_use]
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// The output layer, before the sigmoid.
+    #[must_use]
+    pub fn output(&self) -> &Dense {
+        &self.output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_forward_pass_is_what_the_formula_says() {
+        let hidden = Dense { weight: array![[1.0, -1.0], [0.5, 2.0]], bias: array![0.0, -3.0] };
+        let output = Dense { weight: array![[2.0, 1.0]], bias: array![0.5] };
+        let mlp = Mlp::new(hidden, Activation::Relu, output).unwrap();
+        // hidden sums: 3-1 = 2 and 1.5+2-3 = 0.5; output 2*2 + 0.5 + 0.5 = 5
+        let probability = mlp.probabilities(&array![[3.0, 1.0]].view())[[0, 0]];
+        assert!((probability - 1.0 / (1.0 + (-5.0_f32).exp())).abs() < 1e-7);
+    }
+
+    #[test]
+    fn layers_that_do_not_fit_are_refused() {
+        let layer = |outputs, inputs| Dense {
+            weight: Array2::zeros((outputs, inputs)),
+            bias: Array1::zeros(outputs),
+        };
+        assert!(Mlp::new(layer(3, 2), Activation::Relu, layer(20, 4)).is_err());
+        let mut broken = layer(3, 2);
+        broken.weight[[1, 1]] = f32::NAN;
+        assert!(matches!(Mlp::new(broken, Activation::Relu, layer(20, 3)), Err(InvalidMlp::NotFinite)));
+    }
+
+    proptest! {
+        #[test]
+        fn derivatives_agree_with_differences(x in -4.0_f32..4.0) {
+            for activation in [Activation::Sigmoid, Activation::Gelu] {
+                let h = 1e-2;
+                let difference = (activation.apply(x + h) - activation.apply(x - h)) / (2.0 * h);
+                prop_assert!((activation.derivative(x) - difference).abs() < 1e-3);
+            }
+        }
+
+        #[test]
+        fn the_sigmoid_is_a_probability(x in proptest::num::f32::NORMAL) {
+            prop_assert!((0.0..=1.0).contains(&sigmoid(x)));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The model as one `.safetensors` file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, Array2};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Activation, Dense, EncoderIdentity, Fingerprint, InputTemplate, Mlp, Thresholds, write_atomically,
+};
+
+/// What the metadata's `format` must be.
+const FORMAT: &str = "movieclassifier.genre-model/1";
+/// A model is small (1,000 hidden units are 2 MB); what is larger is some other file.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A fitted model: a vector goes in, a probability for each label comes out.
+#[derive(Debug, Clone)]
+pub struct GenreModel {
+    labels: Vec<String>,
+    mlp: Mlp,
+    thresholds: Thresholds,
+    provenance: Provenance,
+    version: String,
+}
+
+/// Where a model comes from, and what its inputs must be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provenance {
+    /// The encoder whose vectors it was fitted on, the only one whose vectors it may be given.
+    pub encoder: EncoderIdentity,
+    /// How a film becomes the text that is encoded.
+    pub input_template: InputTemplate,
+    /// SHA-256 over the films it was fitted on.
+    pub data_digest: String,
+    /// The rule that kept the test films away.
+    pub split_rule: String,
+    /// How it was fitted.
+    pub hyper_parameters: BTreeMap<String, String>,
+    /// What was measured when it was fitted, such as `validation_micro_f1`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Why a model file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    /// The file cannot be read or written.
+    #[error("model file {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is there, but is not a sound model.
+    #[error("model file {path}: {reason}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ThresholdsRecord {
+    rule: String,
+    global: f32,
+    per_genre: Vec<f32>,
+}
+
+impl GenreModel {
+    /// Puts a model together; `labels` and `thresholds` must be as many as the network has outputs.
+    pub fn new(
+        labels: Vec<String>,
+        mlp: Mlp,
+        thresholds: Thresholds,
+        provenance: Provenance,
+    ) -> Result<Self, String> {
+        let mut model = Self { labels, mlp, thresholds, provenance, version: String::new() };
+        model.check()?;
+        model.version = version_of(&model.to_bytes());
+        Ok(model)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let outputs = self.mlp.labels();
+        if self.labels.len() != outputs {
+            return Err(format!("expected {outputs} labels, one an output, found {}", self.labels.len()));
+        }
+        if self.thresholds.per_genre().len() != outputs {
+            let found = self.thresholds.per_genre().len();
+            return Err(format!("expected {outputs} thresholds, one an output, found {found}"));
+        }
+        for (index, label) in self.labels.iter().enumerate() {
+            if label.trim().is_empty() || self.labels[..index].contains(label) {
+                return Err(format!("expected distinct, non-empty labels, found {label:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and verifies a file.
+    pub fn load(path: &Path) -> Result<Self, ModelFileError> {
+        let io = |source| ModelFileError::Io { path: path.to_owned(), source };
+        let invalid = |reason| ModelFileError::Invalid { path: path.to_owned(), reason };
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if !metadata.is_file() {
+            return Err(invalid("expected a file, found something else".to_owned()));
+        }
+        if metadata.len() > MAX_BYTES {
+            return Err(invalid(format!("expected at most {MAX_BYTES} bytes, found {}", metadata.len())));
+        }
+        let bytes = std::fs::read(path).map_err(io)?;
+        Self::from_bytes(&bytes).map_err(invalid)
+    }
+
+    /// Writes the file atomically.
+    pub fn save(&self, path: &Path) -> Result<(), ModelFileError> {
+        write_atomically(path, &self.to_bytes())
+            .map_err(|source| ModelFileError::Io { path: path.to_owned(), source })
+    }
+
+    /// Reads the content of a file; the error says what was expected and what was found.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| format!("not a safetensors file: {error}"))?;
+        let tensors =
+            SafeTensors::deserialize(bytes).map_err(|error| format!("not a safetensors file: {error}"))?;
+        let metadata = header.metadata().as_ref().ok_or("expected metadata, found none")?;
+        let text =
+            |key: &str| metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"));
+        let format = text("format")?;
+        if format != FORMAT {
+            return Err(format!("expected format {FORMAT:?}, found {format:?}"));
+        }
+
+        let activation = text("activation")?;
+        let activation =
+            Activation::from_name(activation).ok_or_else(|| format!("unknown activation {activation:?}"))?;
+        let mlp = Mlp::new(dense(&tensors, "hidden")?, activation, dense(&tensors, "output")?)
+            .map_err(|error| error.to_string())?;
+        let record: ThresholdsRecord = json(metadata, "thresholds")?;
+        let thresholds = Thresholds::new(record.rule, record.global, record.per_genre)
+            .map_err(|error| error.to_string())?;
+        let provenance = Provenance {
+            encoder: EncoderIdentity {
+                id: text("encoder_id")?.clone(),
+                version: text("encoder_version")?.clone(),
+                fingerprint: Fingerprint::parse(text("encoder_fingerprint")?)
+                    .map_err(|error| error.to_string())?,
+            },
+            input_template: InputTemplate::parse(text("input_template")?)
+                .map_err(|error| error.to_string())?,
+            data_digest: text("data_digest")?.clone(),
+            split_rule: text("split_rule")?.clone(),
+            hyper_parameters: json(metadata, "hyper_parameters")?,
+            metrics: json(metadata, "metrics")?,
+        };
+        let labels = json(metadata, "labels")?;
+        let model = Self { labels, mlp, thresholds, provenance, version: version_of(bytes) };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// The content of the file: the same model always gives the same bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let provenance = &self.provenance;
+        let thresholds = ThresholdsRecord {
+            rule: self.thresholds.rule().to_owned(),
+            global: self.thresholds.global(),
+            per_genre: self.thresholds.per_genre().to_vec(),
+        };
+        let metadata: HashMap<String, String> = [
+            ("format", FORMAT.to_owned()),
+            ("labels", to_json(&self.labels)),
+            ("thresholds", to_json(&thresholds)),
+            ("activation", self.mlp.activation().name().to_owned()),
+            ("encoder_id", provenance.encoder.id.clone()),
+            ("encoder_version", provenance.encoder.version.clone()),
+            ("encoder_fingerprint", provenance.encoder.fingerprint.to_string()),
+            ("input_template", provenance.input_template.to_string()),
+            ("data_digest", provenance.data_digest.clone()),
+            ("split_rule", provenance.split_rule.clone()),
+            ("hyper_parameters", to_json(&provenance.hyper_parameters)),
+            ("metrics", to_json(&provenance.metrics)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        let layers = [("hidden", self.mlp.hidden()), ("output", self.mlp.output())];
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> = layers
+            .into_iter()
+            .flat_map(|(name, layer)| {
+                let weight = layer.weight.iter().copied().flat_map(f32::to_le_bytes).collect();
+                let bias = layer.bias.iter().copied().flat_map(f32::to_le_bytes).collect();
+                [
+                    (format!("{name}.weight"), layer.weight.shape().to_vec(), weight),
+                    (format!("{name}.bias"), layer.bias.shape().to_vec(), bias),
+                ]
+            })
+            .collect();
+        let views = data.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+            (name, view.expect("four bytes were written for each element"))
+        });
+        let bytes = safetensors::serialize(views, Some(metadata)).expect("names and shapes are sound");
+        with_sorted_header(&bytes)
+    }
+
+    /// The labels, in the order of the network's outputs.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn mlp(&self) -> &Mlp {
+        &self.mlp
+    }
+
+    /// What turns its probabilities into genres.
+    #[must_use]
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The first 12 hexadecimal digits of the SHA-256 of its file: another content is another version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+fn version_of(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..6])
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("maps with text keys and lists of numbers are JSON")
+}
+
+fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, String> {
+    let text = metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"))?;
+    serde_json::from_str(text).map_err(|error| format!("metadata {key:?}: {error}"))
+}
+
+fn dense(tensors: &SafeTensors<'_>, layer: &str) -> Result<Dense, String> {
+    let (weight_shape, weight) = floats(tensors, &format!("{layer}.weight"))?;
+    let [outputs, inputs] = weight_shape[..] else {
+        return Err(format!("{layer}.weight: expected 2 dimensions, found {}", weight_shape.len()));
+    };
+    let (_, bias) = floats(tensors, &format!("{layer}.bias"))?;
+    let weight = Array2::from_shape_vec((outputs, inputs), weight).map_err(|error| error.to_string())?;
+    Ok(Dense { weight, bias: Array1::from_vec(bias) })
+}
+
+fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>), String> {
+    let tensor = tensors.tensor(name).map_err(|error| error.to_string())?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(format!("{name}: expected F32, found {:?}", tensor.dtype()));
+    }
+    let values =
+        tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok((tensor.shape().to_vec(), values))
+}
+
+/// safetensors keeps metadata in a hash map, whose order is another one each time. The header is rewritten with
+/// sorted keys, so that equal models are equal files.
+fn with_sorted_header(bytes: &[u8]) -> Vec<u8> {
+    let (length, data) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("split at 8")) as usize;
+    let (header, tensors) = data.split_at(length);
+    let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(header).expect("it was written as JSON");
+    let mut header = to_json(&header).into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), tensors].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn model() -> GenreModel {
+        let hidden = Dense {
+            weight: Array2::from_shape_fn((3, 4), |(i, j)| i as f32 - j as f32),
+            bias: Array1::from_elem(3, 0.25),
+        };
+        let output =
+            Dense { weight: Array2::from_shape_fn((2, 3), |(i, j)| (i * j) as f32), bias: Array1::zeros(2) };
+        let provenance = Provenance {
+            encoder: EncoderIdentity {
+                id: "tiny-4".to_owned(),
+                version: "1".to_owned(),
+                fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
+            },
+            input_template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
+            data_digest: "00".to_owned(),
+            split_rule: crate::SPLIT_RULE.to_owned(),
+            hyper_parameters: (0..9).map(|i| (format!("parameter {i}"), i.to_string())).collect(),
+            metrics: [("validation_micro_f1".to_owned(), 0.1 + 0.2)].into(),
+        };
+        GenreModel::new(
+            vec!["Drama".to_owned(), "War".to_owned()],
+            Mlp::new(hidden, Activation::Gelu, output).unwrap(),
+            Thresholds::new("per genre", 0.3, vec![0.25, 0.4]).unwrap(),
+            provenance,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_model_survives_its_file_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let written = model();
+        written.save(&path).unwrap();
+        let read = GenreModel::load(&path).unwrap();
+        assert_eq!(read.mlp(), written.mlp());
+        assert_eq!(read.labels(), written.labels());
+        assert_eq!(read.thresholds(), written.thresholds());
+        assert_eq!(read.provenance(), written.provenance());
+        assert_eq!(read.version(), written.version());
+    }
+
+    #[test]
+    fn equal_models_are_equal_files() {
+        let bytes = model().to_bytes();
+        assert!((0..20).all(|_| model().to_bytes() == bytes));
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cut.safetensors");
+        let bytes = model().to_bytes();
+        for length in [0, 7, 100, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let message = GenreModel::load(&path).unwrap_err().to_string();
+            assert!(message.contains("cut.safetensors"), "{message}");
+        }
+    }
+
+    #[test]
+    fn another_safetensors_file_is_not_a_model() {
+        let bytes = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
+        assert!(GenreModel::from_bytes(&bytes).unwrap_err().contains("expected metadata"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_flipped_byte_makes_it_panic(position in 0_usize..4096, flip in 1_u8..) {
+            let intact = model();
+            let mut bytes = intact.to_bytes();
+            let position = position % bytes.len();
+            bytes[position] ^= flip;
+            if let Ok(read) = GenreModel::from_bytes(&bytes) {
+                prop_assert_ne!(read.version(), intact.version());
+            }
+        }
+    }
+}
