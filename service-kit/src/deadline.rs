@@ -1,0 +1,163 @@
+//! The caller's deadline, from the `grpc-timeout` header.
+//!
+//! tonic enforces the header too, but answers `CANCELLED`; callers expect `DEADLINE_EXCEEDED`. This layer sits inside
+//! of tonic's and answers a moment earlier. It also leaves the deadline in the request's extensions, where handlers
+//! find it: work whose deadline has passed is not worth starting.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::ApiError;
+
+/// Timers fire on whole milliseconds; with less headroom tonic's own could be first.
+const HEADROOM: Duration = Duration::from_millis(2);
+
+/// When the caller stops waiting; in the extensions of every request that came through [`DeadlineLayer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// No deadline.
+    pub const NONE: Self = Self(None);
+
+    /// So long from now.
+    #[must_use]
+    pub fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    /// The deadline of a request.
+    #[must_use]
+    pub fn of<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get().copied().unwrap_or(Self::NONE)
+    }
+
+    /// Whether nobody waits any more.
+    #[must_use]
+    pub fn has_passed(self) -> bool {
+        self.0.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// The time left; `None` where there is no deadline.
+    #[must_use]
+    pub fn remaining(self) -> Option<Duration> {
+        self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The output of `work`, or [`ApiError::DeadlineExceeded`] where that takes too long.
+    pub async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, ApiError> {
+        match self.0 {
+            None => Ok(work.await),
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, work).await.map_err(|_| ApiError::DeadlineExceeded)
+            }
+        }
+    }
+}
+
+/// `grpc-timeout`: at most eight digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). A malformed one is ignored, as tonic does.
+fn parse_timeout(header: &str) -> Option<Duration> {
+    let unit = header.chars().last()?;
+    let digits = &header[..header.len() - unit.len_utf8()];
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(value * 3600),
+        'M' => Duration::from_secs(value * 60),
+        'S' => Duration::from_secs(value),
+        'm' => Duration::from_millis(value),
+        'u' => Duration::from_micros(value),
+        'n' => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// See the [module](self).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeadlineLayer;
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DeadlineService { inner }
+    }
+}
+
+/// What [`DeadlineLayer`] makes.
+#[derive(Debug, Clone)]
+pub struct DeadlineService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<http::Request<B>> for DeadlineService<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let deadline = timeout
+            .and_then(parse_timeout)
+            .map_or(Deadline::NONE, |timeout| Deadline::after(timeout.saturating_sub(HEADROOM)));
+        request.extensions_mut().insert(deadline);
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            match deadline.bound(response).await {
+                Ok(response) => response,
+                Err(error) => Ok(Status::from(error).into_http()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_the_specification_is_read() {
+        assert_eq!(parse_timeout("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_timeout("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(parse_timeout("4S"), Some(Duration::from_secs(4)));
+        assert_eq!(parse_timeout("5m"), Some(Duration::from_millis(5)));
+        assert_eq!(parse_timeout("6u"), Some(Duration::from_micros(6)));
+        assert_eq!(parse_timeout("7n"), Some(Duration::from_nanos(7)));
+        for wrong in ["", "S", "1", "-1S", "123456789S", "1é", "1x"] {
+            assert_eq!(parse_timeout(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_becomes_deadline_exceeded() {
+        let slow = tower::service_fn(|_: http::Request<()>| async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+        });
+        let mut service = DeadlineLayer.layer(slow);
+        let request = http::Request::builder().header("grpc-timeout", "50m").body(()).unwrap();
+        let begin = Instant::now();
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "4");
+        assert!(begin.elapsed() < Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,136 @@
+//! The gRPC server around the handlers, and everything that a call passes on its way to them.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::Server;
+use tonic::transport::server::{Connected, TcpIncoming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
+
+use crate::message_limit::map_oversized;
+use crate::{DeadlineLayer, Shutdown};
+
+/// A connection whose peer is silent for this long is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// And is closed when it has not answered after this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a server could not be made or stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptor set is not one.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener or a connection failed for good.
+    #[error("gRPC server: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Handlers with health and reflection beside them.
+pub struct GrpcServer {
+    routes: RoutesBuilder,
+    health: Health,
+    drain: Duration,
+}
+
+/// What `grpc.health.v1` answers: one status for the whole server (the empty name) and for each of its services.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    names: Vec<&'static str>,
+}
+
+impl Health {
+    /// Reports everything here as serving or not.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in &self.names {
+            self.reporter.set_service_status(*name, status).await;
+        }
+    }
+}
+
+impl GrpcServer {
+    /// A server without handlers; `descriptors` is the encoded `FileDescriptorSet` that reflection answers from, and
+    /// `drain` how long calls in flight may take once shutdown is asked for.
+    pub fn new(descriptors: &'static [u8], drain: Duration) -> Result<Self, ServeError> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let mut routes = Routes::builder();
+        routes.add_service(health_service);
+        routes.add_service(reflection().build_v1()?);
+        // Python's grpcio-reflection and older grpcurl still ask by this name.
+        routes.add_service(reflection().build_v1alpha()?);
+        Ok(Self { routes, health: Health { reporter, names: vec![""] }, drain })
+    }
+
+    /// Adds handlers.
+    #[must_use]
+    pub fn with_service<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.health.names.push(S::NAME);
+        self.routes.add_service(service);
+        self
+    }
+
+    /// To report whether the services added so far are ready for calls. Nothing is until it says so.
+    pub async fn health(&self) -> Health {
+        self.health.set_serving(false).await;
+        self.health.clone()
+    }
+
+    /// Serves TCP connections until shutdown.
+    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServeError> {
+        self.serve_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown).await
+    }
+
+    /// Serves any kind of connection until shutdown; then nothing new is accepted, and calls in flight get `drain`.
+    pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown) -> Result<(), ServeError>
+    where
+        I: Stream<Item = std::io::Result<C>>,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            // From the outside in: the caller's deadline bounds all that follows; refusals that tonic itself makes
+            // get the codes of our contract; then the handler.
+            .layer(DeadlineLayer)
+            .layer(MapResponseLayer::new(map_oversized))
+            .add_routes(self.routes.routes())
+            .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
+        let (health, drain) = (self.health, self.drain);
+        let drained = async {
+            shutdown.cancelled().await;
+            health.set_serving(false).await;
+            tokio::time::sleep(drain).await;
+        };
+        tokio::select! {
+            result = server => Ok(result?),
+            () = drained => {
+                tracing::warn!(seconds = drain.as_secs_f64(), "calls were still in flight after the drain time");
+                Ok(())
+            }
+        }
+    }
+}
