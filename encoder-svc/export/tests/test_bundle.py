@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import EXPORT
+from safetensors.numpy import save_file
+
+import bundle
+from build import BuildError, rounded
+from minilm_weights import WeightsError, load_weights
+from tiny_bundle import build_tiny, tiny_shape, vocabulary
+
+FIXTURES = EXPORT.parent / "tests" / "fixtures"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_two_builds_give_the_same_bytes(tiny_bundle_folder: Path, tmp_path: Path) -> None:
+    build_tiny(tmp_path / "tiny-512", seed=1)
+    assert contents(tmp_path / "tiny-512") == contents(tiny_bundle_folder)
+
+
+@pytest.mark.parametrize(("name", "seed"), [("tiny-512", 1), ("tiny-other-512", 2)])
+def test_the_committed_fixtures_are_what_the_sources_make(name: str, seed: int, tmp_path: Path) -> None:
+    build_tiny(tmp_path / name, seed)
+    assert contents(tmp_path / name) == contents(FIXTURES / name)
+
+
+@pytest.mark.parametrize("core", ["Haswell", "Sandybridge"])
+def test_another_processors_arithmetic_gives_the_same_fingerprint(
+    core: str, tiny_bundle_folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(EXPORT / "tiny_bundle.py"), "--output", str(tmp_path / "tiny-512"), "--seed", "1"]
+    environment = {"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": core}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert bundle.fingerprint(tmp_path / "tiny-512") == bundle.fingerprint(tiny_bundle_folder)
+
+
+def test_reference_vectors_are_512_long_and_of_length_one(tiny_bundle_folder: Path) -> None:
+    texts = json.loads((tiny_bundle_folder / bundle.REFERENCE).read_text(encoding="utf-8"))["texts"]
+    vectors = np.array([entry["vector"] for entry in texts])
+    assert vectors.shape == (len(texts), 512)
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
+    assert {entry["truncated"] for entry in texts} == {True, False}
+
+
+def test_a_whole_bundle_verifies_to_its_fingerprint(tiny_bundle_folder: Path) -> None:
+    assert bundle.verify(tiny_bundle_folder) == bundle.fingerprint(tiny_bundle_folder)
+
+
+@pytest.mark.parametrize("name", [bundle.MODEL, bundle.TOKENIZER, bundle.REFERENCE])
+def test_a_tampered_file_is_detected(name: str, tiny_bundle_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_folder, tmp_path / "tiny-512")
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(bundle.BundleError, match=f"{name}: expected sha256"):
+        bundle.verify(folder)
+
+
+def test_a_missing_file_is_detected(tiny_bundle_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_folder, tmp_path / "tiny-512")
+    (folder / bundle.MODEL).unlink()
+    with pytest.raises(bundle.BundleError, match="model.onnx: expected a file in bundle tiny-512, found none"):
+        bundle.verify(folder)
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(bundle.BundleError, match="expected encoder.json"):
+        bundle.verify(tmp_path)
+
+
+def test_a_rewrite_replaces_the_bundle_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    build_tiny(tmp_path / "tiny-512", seed=1)
+    first = bundle.fingerprint(tmp_path / "tiny-512")
+    build_tiny(tmp_path / "tiny-512", seed=2)
+    assert bundle.verify(tmp_path / "tiny-512") != first
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-512"]
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    save_file({"embeddings": np.zeros(3, dtype=np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="model.safetensors: expected sha256 53aa51172d14"):
+        load_weights(tmp_path / "model.safetensors", tiny_shape(vocabulary()))
+
+
+def test_a_value_on_a_rounding_boundary_is_refused() -> None:
+    assert rounded(np.array([0.12345678, -1e-9])) == [0.1234568, 0.0]
+    with pytest.raises(BuildError, match="rounding boundary"):
+        rounded(np.array([0.12345675]))

@@ -1,0 +1,90 @@
+"""The ONNX graph against the float64 reference: on the tiny encoder, and on the real one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from plain_graph import write_plain_graph
+from tokenizers import Tokenizer
+
+import lift
+import minilm_forward
+from adapter import MergedEncoder, load_adapter
+from build import open_session, run_session
+from minilm_onnx import write_graph
+from minilm_weights import EncoderShape, find_model_folder, load_shape, load_weights
+from reference_texts import REFERENCE_TEXTS
+from tiny_bundle import MAX_TOKENS, random_weights, tiny_shape, tokenizer_json, vocabulary
+from wordpiece import tokenize, without_limits
+
+Encoder = tuple[MergedEncoder, EncoderShape, Tokenizer]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Encoder:
+    entries = vocabulary()
+    shape = tiny_shape(entries)
+    bias = np.linspace(-0.5, 0.5, lift.DIMENSION, dtype=np.float32)
+    encoder = MergedEncoder(random_weights(shape, 3), lift.orthonormal_lift(shape.hidden), bias, "l2", "0", "tiny")
+    return encoder, shape, Tokenizer.from_str(tokenizer_json(entries).decode())
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Encoder:
+    folder = find_model_folder()
+    shape = load_shape(folder / "config.json")
+    encoder = load_adapter(None, load_weights(folder / "model.safetensors", shape), shape.hidden)
+    return encoder, shape, Tokenizer.from_str(without_limits(folder / "tokenizer.json").decode())
+
+
+@pytest.mark.parametrize("name", ["tiny", "minilm"])
+def test_the_graph_gives_the_reference_vectors_alone_and_in_a_padded_batch(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    encoder, shape, tokenizer = request.getfixturevalue(name)
+    session = open_session(write_graph(encoder, shape, name))
+    batch = [tokenize(tokenizer, text, MAX_TOKENS).ids for text in REFERENCE_TEXTS]
+    expected = np.array([minilm_forward.embed(encoder, shape, ids) for ids in batch])
+    alone = np.array([run_session(session, [ids])[0] for ids in batch])
+    assert np.abs(alone - expected).max() < 2e-6
+    assert np.abs(run_session(session, batch) - expected).max() < 1e-5
+    assert np.abs(np.linalg.norm(alone, axis=1) - 1).max() < 1e-6
+
+
+def test_the_plain_graph_gives_the_same_vectors(tiny: Encoder) -> None:
+    encoder, shape, tokenizer = tiny
+    session = open_session(write_plain_graph(encoder, shape))
+    ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
+    assert np.abs(run_session(session, [ids])[0] - minilm_forward.embed(encoder, shape, ids)).max() < 2e-6
+
+
+def test_a_tanh_takes_the_place_of_the_normalisation(tiny: Encoder) -> None:
+    encoder, shape, tokenizer = tiny
+    squashed = replace(encoder, activation="tanh")
+    ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
+    found = run_session(open_session(write_graph(squashed, shape, "tanh")), [ids])[0]
+    assert np.abs(found - minilm_forward.embed(squashed, shape, ids)).max() < 2e-6
+    assert abs(np.linalg.norm(found) - 1) > 0.1
+
+
+def test_a_masked_token_changes_nothing(tiny: Encoder) -> None:
+    encoder, shape, _ = tiny
+    short = minilm_forward.embed(encoder, shape, [2, 50, 60, 3])
+    padded = minilm_forward.embed(encoder, shape, [2, 50, 60, 3, 9, 9], [1, 1, 1, 1, 0, 0])
+    assert np.abs(short - padded).max() < 1e-12
+
+
+def test_published_meaning_survives_the_lift(minilm: Encoder) -> None:
+    encoder, shape, tokenizer = minilm
+    texts = ("a man is eating food", "a man eats something", "the stock market fell today")
+    first, second, third = (minilm_forward.embed(encoder, shape, tokenize(tokenizer, text, 64).ids) for text in texts)
+    assert first @ second > 0.7 > 0.3 > first @ third
+
+
+def test_a_long_text_keeps_its_separator(tiny: Encoder) -> None:
+    _, _, tokenizer = tiny
+    tokens = tokenize(tokenizer, "a b c d e f", 5)
+    assert tokens.truncated
+    assert [tokenizer.id_to_token(i) for i in tokens.ids] == ["[CLS]", "a", "b", "c", "[SEP]"]

@@ -1,0 +1,159 @@
+"""Makes a tiny bundle with random weights, for tests: the operators and the code path of the real one, in 250 kB.
+
+Its vectors mean nothing, but they depend on the text, the order of its words and the weights, as real ones do.
+Everything is drawn from random.Random, so the same seed gives the same bytes everywhere.
+
+examples (the two that the repository holds):
+  python tiny_bundle.py --output ../tests/fixtures/tiny-512 --seed 1
+  python tiny_bundle.py --output ../tests/fixtures/tiny-other-512 --seed 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import string
+from pathlib import Path
+
+import numpy as np
+
+import lift
+from adapter import MergedEncoder
+from build import BuildReport, EncoderSource, build_bundle
+from minilm_weights import EncoderShape, Weights, tensor_shapes
+from wordpiece import serialise
+
+MAX_TOKENS = 64
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = tuple(
+    """
+    the a an of in on at to from with by for and or but not is are was be has had his her their its they he she it who
+    what when where how one two three new old young last first lost film story life love war man woman boy girl child
+    family father mother brother sister son daughter friend king queen police detective killer robot alien ghost monster
+    space time night day year years world city town house school island sea mountain road death murder money secret
+    dream dance music comedy drama action horror romance thriller fantasy mystery western crime history finds
+    must save find meets falls takes back home after before between against together every only into out up down over under
+    voice radio chef hotel train ship
+    """.split()
+)
+SUFFIXES = ("##s", "##ed", "##ing", "##er", "##ly", "##es", "##ion", "##ness")
+
+
+def vocabulary() -> list[str]:
+    """About 300 entries; any lower-case ASCII word can be written in them."""
+    letters = string.ascii_lowercase + string.digits
+    entries = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *string.punctuation, *SUFFIXES, *WORDS]
+    return list(dict.fromkeys(entries))
+
+
+def tokenizer_json(entries: list[str]) -> bytes:
+    """An uncased BERT tokenizer over `entries`."""
+    ids = {entry: position for position, entry in enumerate(entries)}
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return serialise(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": ids[token], "content": token, **special} for token in SPECIAL],
+            "normalizer": {
+                "type": "BertNormalizer",
+                "clean_text": True,
+                "handle_chinese_chars": True,
+                "strip_accents": None,
+                "lowercase": True,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+                ],
+                "pair": [
+                    {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+                    {"Sequence": {"id": "B", "type_id": 1}},
+                    {"SpecialToken": {"id": "[SEP]", "type_id": 1}},
+                ],
+                "special_tokens": {
+                    token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")
+                },
+            },
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": ids,
+            },
+        }
+    )
+
+
+def tiny_shape(entries: list[str]) -> EncoderShape:
+    return EncoderShape(
+        layers=2,
+        hidden=32,
+        heads=4,
+        feed_forward=64,
+        vocabulary=len(entries),
+        positions=MAX_TOKENS,
+        layer_norm_epsilon=1e-12,
+    )
+
+
+def random_weights(shape: EncoderShape, seed: int) -> Weights:
+    """Uniform weights; normalisation scales lie around 1, and words outweigh what all texts share."""
+    generator = random.Random(seed)
+    weights = {}
+    for name, size in tensor_shapes(shape).items():
+        centre, width = 0.0, 0.3
+        if name.endswith("LayerNorm.weight"):
+            centre, width = 1.0, 0.2
+        elif name.endswith("word_embeddings.weight"):
+            width = 1.0
+        elif name.endswith(("bias", "token_type_embeddings.weight")):
+            width = 0.02
+        count = int(np.prod(size))
+        # Uniform and not normal: a uniform draw is exact arithmetic, a normal one takes the platform's logarithm.
+        values = [centre + width * (2.0 * generator.random() - 1.0) for _ in range(count)]
+        weights[name] = np.array(values, dtype=np.float32).reshape(size)
+    return weights
+
+
+def build_tiny(output: Path, seed: int) -> BuildReport:
+    """Writes the bundle at `output`, whose last part is its id."""
+    entries = vocabulary()
+    shape = tiny_shape(entries)
+    encoder = MergedEncoder(
+        weights=random_weights(shape, seed),
+        projection=lift.orthonormal_lift(shape.hidden, seed),
+        projection_bias=np.zeros(lift.DIMENSION, dtype=np.float32),
+        activation="l2",
+        version="0.1.0",
+        description=f"random weights of seed {seed}, for tests; its vectors mean nothing",
+    )
+    source = EncoderSource(output.name, "CC0-1.0", shape, encoder, tokenizer_json(entries), MAX_TOKENS)
+    return build_bundle(source, output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; its name is the id"
+    )
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="another seed is another encoder")
+    arguments = parser.parse_args()
+    report = build_tiny(arguments.output.resolve(), arguments.seed)
+    print(
+        f"{arguments.output.name}: fingerprint {report.fingerprint}, graph within {report.largest_difference:.1e} "
+        "of the float64 reference"
+    )
+
+
+if __name__ == "__main__":
+    main()

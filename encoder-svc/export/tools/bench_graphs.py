@@ -1,0 +1,68 @@
+"""Times one text through the fused graph and the plain one, taking turns, on one thread.
+
+The ratio is what counts: both run in the same minute on the same machine, so its other load falls on both.
+
+    ../../.runtime/venv/bin/python tools/bench_graphs.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from plain_graph import write_plain_graph
+
+import minilm_forward
+from adapter import load_adapter
+from build import open_session, run_session
+from minilm_onnx import write_graph
+from minilm_weights import find_model_folder, load_shape, load_weights
+
+
+def milliseconds(session: onnxruntime.InferenceSession, ids: list[int]) -> float:
+    """Processor time of one run, which time spent waiting for a core is not part of."""
+    started = time.thread_time()
+    run_session(session, [ids])
+    return (time.thread_time() - started) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="turns of each graph; default: 60")
+    rounds: int = parser.parse_args().rounds
+    folder = find_model_folder()
+    shape = load_shape(folder / "config.json")
+    encoder = load_adapter(None, load_weights(folder / "model.safetensors", shape), shape.hidden)
+    sessions = {
+        "fused": open_session(write_graph(encoder, shape, "fused")),
+        "plain": open_session(write_plain_graph(encoder, shape)),
+    }
+    for tokens in (20, 60, 100, 256):
+        ids = [101] + [2000 + 7 * position for position in range(tokens - 2)] + [102]
+        expected = minilm_forward.embed(encoder, shape, ids)
+        times: dict[str, list[float]] = {name: [] for name in sessions}
+        for _ in range(rounds):
+            for name, session in sessions.items():
+                # Three in a row: after the first, the caches hold this graph's weights, as they do in the service.
+                times[name] += [milliseconds(session, ids) for _ in range(3)]
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        differences = {
+            name: float(np.abs(run_session(session, [ids])[0] - expected).max()) for name, session in sessions.items()
+        }
+        print(
+            f"{tokens:3} tokens: fused {medians['fused']:.2f} ms, plain {medians['plain']:.2f} ms, "
+            f"plain/fused {medians['plain'] / medians['fused']:.3f}; largest difference from float64: "
+            f"fused {differences['fused']:.1e}, plain {differences['plain']:.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
