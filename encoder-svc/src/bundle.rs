@@ -1,0 +1,244 @@
+//! The encoder bundle: a folder that pins, by hash, all that turns a text into a vector.
+//!
+//! `encoder.json` names the files and their SHA-256; the fingerprint is the SHA-256 of `encoder.json` itself, and so
+//! covers everything. Nothing of a bundle is used before its hash was found to be right.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+const MANIFEST: &str = "encoder.json";
+const FORMAT: u32 = 1;
+/// A manifest is a page of text; what is larger is some other file.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// A verified bundle.
+#[derive(Debug)]
+pub struct Bundle {
+    /// What `encoder.json` says.
+    pub manifest: Manifest,
+    /// SHA-256 of `encoder.json`, 64 hexadecimal digits.
+    pub fingerprint: String,
+    folder: PathBuf,
+}
+
+/// `encoder.json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: u32,
+    /// The encoder's name, such as `minilm-512`.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// One line for people.
+    pub description: String,
+    /// SPDX identifier.
+    pub licence: String,
+    /// Floats in a vector.
+    pub dimension: usize,
+    /// Tokens of a text at most, special tokens included.
+    pub max_tokens: usize,
+    /// The graph.
+    pub model: String,
+    /// The tokenizer.
+    pub tokenizer: TokenizerEntry,
+    /// The texts of the self-check.
+    pub reference: ReferenceEntry,
+    /// Names of the graph's inputs.
+    pub inputs: Inputs,
+    /// Name of the graph's output.
+    pub output: String,
+    /// SHA-256 of each file.
+    files: BTreeMap<String, String>,
+}
+
+/// Which tokenizer, and its file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerEntry {
+    /// Which code reads the file.
+    pub kind: TokenizerKind,
+    /// The file.
+    pub file: String,
+}
+
+/// The tokenizers that this service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// BERT's WordPiece, as a Hugging Face `tokenizer.json`.
+    WordPiece,
+}
+
+/// The texts of the self-check.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceEntry {
+    /// The file.
+    pub file: String,
+    /// Largest absolute difference of a vector's element that passes.
+    pub tolerance: f32,
+}
+
+/// Names of the graph's inputs; both are int64 of shape `[batch, tokens]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// Token ids.
+    pub ids: String,
+    /// 1 for a token, 0 for padding.
+    pub mask: String,
+}
+
+/// A text of `reference.json` and what it must become.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceText {
+    /// The text.
+    pub text: String,
+    /// Tokens after truncation, special tokens included.
+    pub token_count: usize,
+    /// Whether it is longer than the encoder reads.
+    pub truncated: bool,
+    /// Its vector.
+    pub vector: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceFile {
+    texts: Vec<ReferenceText>,
+}
+
+/// Why a folder is no sound bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file cannot be read.
+    #[error("bundle file {path}: {source} (`make models` makes the default bundle)")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file says something else than it must.
+    #[error("bundle file {path}: {reason}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// A file is not the one that the manifest pins.
+    #[error("bundle file {path}: expected sha256 {expected}, found {found}")]
+    Hash {
+        /// Which file.
+        path: PathBuf,
+        /// What `encoder.json` says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+}
+
+impl Bundle {
+    /// Reads the manifest and verifies every file that it names.
+    pub fn open(folder: &Path) -> Result<Self, BundleError> {
+        let path = folder.join(MANIFEST);
+        let io = |source| BundleError::Io { path: path.clone(), source };
+        let file = std::fs::File::open(&path).map_err(io)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes).map_err(io)?;
+        let invalid = |reason| BundleError::Invalid { path: path.clone(), reason };
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        manifest.check().map_err(invalid)?;
+        let bundle =
+            Self { fingerprint: hex::encode(Sha256::digest(&bytes)), manifest, folder: folder.to_owned() };
+        for (name, expected) in &bundle.manifest.files {
+            let path = folder.join(name);
+            let found = sha256_of(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+            if found != *expected {
+                return Err(BundleError::Hash { path, expected: expected.clone(), found });
+            }
+        }
+        Ok(bundle)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn model_path(&self) -> PathBuf {
+        self.folder.join(&self.manifest.model)
+    }
+
+    /// The tokenizer's file.
+    #[must_use]
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.folder.join(&self.manifest.tokenizer.file)
+    }
+
+    /// The texts of the self-check; at least one.
+    pub fn reference_texts(&self) -> Result<Vec<ReferenceText>, BundleError> {
+        let path = self.folder.join(&self.manifest.reference.file);
+        let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+        let invalid = |reason| BundleError::Invalid { path: path.clone(), reason };
+        let file: ReferenceFile =
+            serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        if file.texts.is_empty() {
+            return Err(invalid("expected at least one reference text, found none".to_owned()));
+        }
+        Ok(file.texts)
+    }
+}
+
+impl Manifest {
+    fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("expected format {FORMAT}, found {}", self.format));
+        }
+        if !(1..=65_536).contains(&self.dimension) {
+            return Err(format!("expected a dimension of 1 to 65536, found {}", self.dimension));
+        }
+        if !(8..=65_536).contains(&self.max_tokens) {
+            return Err(format!("expected max_tokens of 8 to 65536, found {}", self.max_tokens));
+        }
+        if !(self.reference.tolerance > 0.0 && self.reference.tolerance < 1.0) {
+            let found = self.reference.tolerance;
+            return Err(format!("expected a reference tolerance between 0 and 1, found {found}"));
+        }
+        for name in [&self.model, &self.tokenizer.file, &self.reference.file] {
+            if !self.files.contains_key(name) {
+                return Err(format!("expected a sha256 of {name:?} in \"files\", found none"));
+            }
+        }
+        // A bundle names only what lies in it.
+        if let Some(name) = self.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+        {
+            return Err(format!("expected plain file names, found {name:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let length = file.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(&chunk[..length]);
+    }
+}

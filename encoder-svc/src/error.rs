@@ -1,0 +1,47 @@
+//! Why the service cannot start.
+
+use std::path::PathBuf;
+
+/// Anything between the settings and the first call.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Settings that make no sense.
+    #[error(transparent)]
+    Setting(#[from] service_kit::InvalidSetting),
+    /// The bundle is missing, damaged, or none.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::BundleError),
+    /// ONNX Runtime's library cannot be loaded.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::RuntimeError),
+    /// ONNX Runtime refuses the graph, or a text.
+    #[error("{path}: {source}")]
+    Session {
+        /// The graph.
+        path: PathBuf,
+        /// What the runtime said.
+        source: ort::Error,
+    },
+    /// The reference texts do not give the reference vectors.
+    #[error("{path}: self-check failed: {reason}")]
+    SelfCheck {
+        /// The bundle.
+        path: PathBuf,
+        /// Which text, what was expected and what was found.
+        reason: String,
+    },
+    /// The address cannot be listened on.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread could not be started, or signals could not be listened for.
+    #[error("start: {0}")]
+    System(#[from] std::io::Error),
+    /// The gRPC server.
+    #[error(transparent)]
+    Serve(#[from] service_kit::ServeError),
+}

@@ -1,0 +1,109 @@
+//! `encoder-svc serve` and `encoder-svc healthcheck`.
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use encoder_svc::settings::ENVIRONMENT_PREFIX;
+use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings, StartError};
+use service_kit::{Overrides, init_telemetry, load_settings, shutdown_on_signals};
+use tokio::net::TcpListener;
+
+/// Turns texts into vectors over gRPC.
+#[derive(Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve movieclassifier.encoder.v1.EncoderService until SIGTERM or Ctrl-C.
+    Serve(ServeArgs),
+    /// Exit 0 if a running service reports that it serves, else 1.
+    Healthcheck {
+        /// The running service.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+        address: String,
+        /// Ask again for so many seconds before giving up.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+    },
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// Settings as a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Folder of the encoder bundle [default: .runtime/bundles/minilm-512].
+    #[arg(long, value_name = "FOLDER")]
+    bundle: Option<String>,
+    /// ONNX Runtime's shared library [default: $ORT_DYLIB_PATH or .runtime/lib/libonnxruntime.so].
+    #[arg(long, value_name = "FILE")]
+    runtime_library: Option<String>,
+    /// Sessions of one thread each; 0 for one a core [default: 0].
+    #[arg(long, value_name = "N")]
+    sessions: Option<u64>,
+    /// Logs as text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+const EXAMPLES: &str = "Every setting has a key in the file (see `config`), a variable (ENCODER_SVC_LISTEN, \
+ENCODER_SVC_ENCODER__BUNDLE, …) and, for the common ones, a flag; a flag goes before a variable, a variable before the \
+file.
+
+Examples:
+  encoder-svc serve
+  encoder-svc serve --listen 0.0.0.0:50051 --sessions 4
+  ENCODER_SVC_LIMITS__MAX_BATCH_SIZE=64 encoder-svc serve --log-format json";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve(args).await,
+            Command::Healthcheck { address, wait } => {
+                Ok(service_kit::healthcheck(&address, Duration::from_secs(wait)).await?)
+            }
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let flags = Overrides::default()
+        .with("listen", args.listen)
+        .with("encoder.bundle", args.bundle)
+        .with("encoder.runtime_library", args.runtime_library)
+        .with("encoder.sessions", args.sessions)
+        .with("log.format", args.log_format);
+    let settings: EncoderSvcSettings = load_settings(ENVIRONMENT_PREFIX, args.config.as_deref(), flags)?;
+    let config = EncoderSvcConfig::try_from(settings)?;
+    init_telemetry(&config.log);
+    let shutdown = shutdown_on_signals()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
+    encoder_svc::run(config, listener, shutdown).await?;
+    Ok(())
+}

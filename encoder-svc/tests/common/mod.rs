@@ -1,0 +1,59 @@
+//! A real service on the tiny fixture bundle, inside the test's process.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses a part of it")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
+use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use service_kit::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// `make models` puts it there; `make test` runs that first.
+pub fn runtime_library() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime/lib/libonnxruntime.so");
+    assert!(path.is_file(), "{} is missing: run `make models` first", path.display());
+    path
+}
+
+pub fn settings() -> EncoderSvcSettings {
+    let mut settings =
+        EncoderSvcSettings { listen: "127.0.0.1:0".to_owned(), ..EncoderSvcSettings::default() };
+    settings.encoder.bundle = fixture("tiny-512");
+    settings.encoder.runtime_library = Some(runtime_library());
+    settings.encoder.sessions = 2;
+    settings
+}
+
+/// A service on a free port; it ends with the test's runtime.
+pub struct Running {
+    pub address: SocketAddr,
+    pub channel: Channel,
+    pub shutdown: Shutdown,
+    pub task: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn client(&self) -> EncoderServiceClient<Channel> {
+        EncoderServiceClient::new(self.channel.clone())
+    }
+}
+
+pub async fn start(settings: EncoderSvcSettings) -> Running {
+    let config = EncoderSvcConfig::try_from(settings).unwrap();
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let task = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { encoder_svc::run(config, listener, shutdown).await.unwrap() }
+    });
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    Running { address, channel, shutdown, task }
+}

@@ -1,0 +1,219 @@
+//! What clients rely on, over a real connection.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{settings, start};
+use prost::Message as _;
+use proto::encoder::v1::encode_stream_response::Result as StreamResult;
+use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, GetEncoderRequest, Priority};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+
+fn texts(texts: &[&str]) -> EncodeRequest {
+    EncodeRequest {
+        texts: texts.iter().map(|t| (*t).to_owned()).collect(),
+        priority: Priority::Online.into(),
+    }
+}
+
+fn violated_fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect()
+}
+
+#[tokio::test]
+async fn the_encoder_says_who_it_is() {
+    let service = start(settings()).await;
+    let encoder = service.client().get_encoder(GetEncoderRequest {}).await.unwrap().into_inner();
+    assert_eq!((encoder.id.as_str(), encoder.dimension), ("tiny-512", 512));
+    assert_eq!(encoder.fingerprint.len(), 64);
+    assert_eq!(encoder.max_batch_size, 256);
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_order_with_unit_vectors() {
+    let service = start(settings()).await;
+    let request = texts(&["a ship", "a horse in the rain", "x"]);
+    let answer = service.client().encode(request).await.unwrap().into_inner();
+    let counts: Vec<_> = answer.embeddings.iter().map(|e| e.token_count).collect();
+    assert!(counts[2] < counts[0] && counts[0] < counts[1], "{counts:?}");
+    for embedding in &answer.embeddings {
+        assert_eq!(embedding.values.len(), 512);
+        let norm: f32 = embedding.values.iter().map(|v| v * v).sum();
+        assert!((norm - 1.0).abs() < 1e-5, "{norm}");
+        assert!(!embedding.truncated);
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_for_the_encoder_is_cut_and_says_so() {
+    let service = start(settings()).await;
+    let long = "rain ".repeat(500);
+    let answer = service.client().encode(texts(&[&long, "rain"])).await.unwrap().into_inner();
+    assert!(answer.embeddings[0].truncated && !answer.embeddings[1].truncated);
+    assert_eq!(answer.embeddings[0].token_count, 64);
+}
+
+#[tokio::test]
+async fn wrong_input_is_refused_with_the_field_that_is_wrong() {
+    let mut small = settings();
+    small.limits.max_batch_size = 3;
+    small.limits.max_text_bytes = 10;
+    let service = start(small).await;
+    let cases = [
+        (texts(&[]), vec!["texts"]),
+        (texts(&["a", "b", "c", "d"]), vec!["texts"]),
+        (texts(&["a", " \n", "12345678901"]), vec!["texts[1]", "texts[2]"]),
+    ];
+    for (request, fields) in cases {
+        let status = service.client().encode(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(violated_fields(&status), fields);
+        assert!(status.get_details_error_info().is_some_and(|info| info.domain == "movieclassifier"));
+    }
+}
+
+#[tokio::test]
+async fn an_oversized_message_is_invalid_rather_than_out_of_range() {
+    let mut small = settings();
+    small.limits.max_batch_size = 1;
+    small.limits.max_text_bytes = 10;
+    let service = start(small).await;
+    let status = service.client().encode(texts(&[&"x".repeat(100_000)])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_finds_no_room_is_refused_whole_and_told_when_to_return() {
+    let mut narrow = settings();
+    narrow.encoder.queue_capacity = 4;
+    narrow.limits.max_batch_size = 4;
+    let service = start(narrow).await;
+    let calls = (0..40).map(|_| {
+        let mut client = service.client();
+        tokio::spawn(async move { client.encode(texts(&["a b c d e f g h"; 4])).await })
+    });
+    let mut refused = 0;
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            Ok(answer) => assert_eq!(answer.into_inner().embeddings.len(), 4),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable);
+                assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "forty calls for four places were all admitted");
+    // And nothing is lost: the places are free again.
+    service.client().encode(texts(&["a", "b", "c", "d"])).await.unwrap();
+}
+
+/// Sends one Encode call with a `grpc-timeout` and gives the server's own `grpc-status`. tonic's client would count
+/// for itself and answer first.
+async fn raw_status(address: std::net::SocketAddr, request: &EncodeRequest, timeout: &str) -> String {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let head =
+        http::Request::post(format!("http://{address}/movieclassifier.encoder.v1.EncoderService/Encode"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout)
+            .body(())
+            .unwrap();
+    let mut client = client.ready().await.unwrap();
+    let (response, mut body) = client.send_request(head, false).unwrap();
+    let message = request.encode_to_vec();
+    let frame = [&[0], (message.len() as u32).to_be_bytes().as_slice(), &message].concat();
+    body.send_data(frame.into(), true).unwrap();
+    let response = response.await.unwrap();
+    response.headers()["grpc-status"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_is_deadline_exceeded() {
+    let mut slow = settings();
+    slow.encoder.sessions = 1;
+    let service = start(slow).await;
+    let long = "storm over the sea ".repeat(60);
+    let much = texts(&vec![long.as_str(); 256]);
+    // Enough to do that the last call waits for longer than it wants to.
+    for _ in 0..8 {
+        let (mut client, much) = (service.client(), much.clone());
+        tokio::spawn(async move { client.encode(much).await });
+    }
+    let begin = std::time::Instant::now();
+    assert_eq!(raw_status(service.address, &much, "60m").await, "4");
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
+    let service = start(settings()).await;
+    let requests: Vec<_> = (0..300)
+        .map(|i| EncodeStreamRequest {
+            id: format!("film {i}"),
+            text: if i == 7 { String::new() } else { format!("a story of {i} days") },
+            priority: Priority::Bulk.into(),
+        })
+        .collect();
+    let stream = service.client().encode_stream(tokio_stream::iter(requests)).await.unwrap();
+    let mut stream = stream.into_inner();
+    let mut seen = std::collections::HashMap::new();
+    while let Some(answer) = stream.message().await.unwrap() {
+        assert!(seen.insert(answer.id.clone(), answer.result.unwrap()).is_none(), "{} twice", answer.id);
+    }
+    assert_eq!(seen.len(), 300);
+    for (id, result) in seen {
+        match result {
+            StreamResult::Embedding(embedding) => assert_eq!(embedding.values.len(), 512),
+            StreamResult::Error(error) => {
+                assert_eq!((id.as_str(), error.reason.as_str()), ("film 7", "EMPTY_TEXT"));
+                assert_eq!(Code::from(error.code), Code::InvalidArgument);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_speaks_for_the_server_and_for_each_service() {
+    let service = start(settings()).await;
+    let mut health = HealthClient::new(service.channel.clone());
+    for name in ["", "movieclassifier.encoder.v1.EncoderService"] {
+        let answer = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+    let unknown = health.check(HealthCheckRequest { service: "no.such.Service".to_owned() }).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_is_in_flight_and_ends() {
+    let service = start(settings()).await;
+    let item = |i: usize| EncodeStreamRequest { id: i.to_string(), text: "storm".to_owned(), priority: 0 };
+    let (sender, requests) = tokio::sync::mpsc::channel(100);
+    sender.send(item(0)).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut stream = service.client().encode_stream(requests).await.unwrap().into_inner();
+    // Its first answer proves that the call has begun.
+    assert_eq!(stream.message().await.unwrap().unwrap().id, "0");
+    service.shutdown.cancel();
+    for i in 1..100 {
+        sender.send(item(i)).await.unwrap();
+    }
+    drop(sender);
+    let mut answers = 1;
+    while stream.message().await.unwrap().is_some() {
+        answers += 1;
+    }
+    assert_eq!(answers, 100);
+    drop(service.channel);
+    tokio::time::timeout(Duration::from_secs(5), service.task).await.unwrap().unwrap();
+}
