@@ -1,0 +1,137 @@
+//! `classifier-svc serve`, `classifier-svc classify` and `classifier-svc healthcheck`.
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
+
+mod classify_command;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use classifier_svc::settings::ENVIRONMENT_PREFIX;
+use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings, StartError};
+use service_kit::{Overrides, Shutdown, init_telemetry, load_settings, shutdown_on_signals};
+use tokio::net::TcpListener;
+use tonic::transport::Channel;
+
+use crate::classify_command::ClassifyArgs;
+
+/// Tells the genres of films from their titles and overviews, over gRPC or on the command line.
+#[derive(Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve movieclassifier.classifier.v1.ClassifierService until SIGTERM or Ctrl-C.
+    Serve(ServeArgs),
+    /// Classify one film, by a running service or with --embedded by this process alone.
+    Classify(ClassifyArgs),
+    /// Exit 0 if a running service reports that it serves, else 1.
+    Healthcheck {
+        /// The running service.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+        address: String,
+        /// Ask again for so many seconds before giving up.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+    },
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// Settings as a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:50052].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The model file [default: models/default.safetensors].
+    #[arg(long, value_name = "FILE")]
+    model: Option<String>,
+    /// The encoder's address [default: http://127.0.0.1:50051].
+    #[arg(long, value_name = "URL", conflicts_with = "embedded")]
+    encoder: Option<String>,
+    /// Start an encoder inside this process instead of calling one (its settings: ENCODER_SVC_… variables).
+    #[arg(long)]
+    embedded: bool,
+    /// Logs as text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+const EXAMPLES: &str = "Every setting has a key in the file, a variable (CLASSIFIER_SVC_LISTEN, \
+CLASSIFIER_SVC_ENCODER__URL, …) and, for the common ones, a flag; a flag goes before a variable, a variable before the \
+file.
+
+Examples:
+  classifier-svc serve
+  classifier-svc serve --encoder http://encoder:50051 --listen 0.0.0.0:50052
+  classifier-svc classify --title 'The Last Harbour' --overview 'A pilot hunts the smugglers who …'
+  classifier-svc classify --embedded --json --overview 'Two sisters inherit a haunted vineyard.'";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve(args).await,
+            Command::Classify(args) => classify_command::classify(args).await,
+            Command::Healthcheck { address, wait } => {
+                Ok(service_kit::healthcheck(&address, Duration::from_secs(wait)).await?)
+            }
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let flags = Overrides::default()
+        .with("listen", args.listen)
+        .with("model", args.model)
+        .with("encoder.url", args.encoder)
+        .with("log.format", args.log_format);
+    let settings: ClassifierSvcSettings = load_settings(ENVIRONMENT_PREFIX, args.config.as_deref(), flags)?;
+    let config = ClassifierSvcConfig::try_from(settings)?;
+    init_telemetry(&config.log);
+    let shutdown = shutdown_on_signals()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
+    let encoder =
+        if args.embedded { embedded_encoder(None).await? } else { config.encoder.endpoint.connect_lazy() };
+    classifier_svc::run(config, encoder, listener, shutdown).await?;
+    Ok(())
+}
+
+/// An encoder in this process, by its own settings; `bundle` goes before them.
+///
+/// It lives as long as the process: calls in flight at shutdown still need it.
+#[cfg(feature = "embedded")]
+async fn embedded_encoder(bundle: Option<String>) -> anyhow::Result<Channel> {
+    let flags = Overrides::default().with("encoder.bundle", bundle);
+    let settings = load_settings(encoder_svc::settings::ENVIRONMENT_PREFIX, None, flags)?;
+    Ok(encoder_svc::embedded::channel(settings, Shutdown::new()).await?)
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn embedded_encoder(_bundle: Option<String>) -> anyhow::Result<Channel> {
+    let _ = Shutdown::new();
+    anyhow::bail!(
+        "this binary was built without the `embedded` feature; name a running encoder or service instead"
+    )
+}

@@ -1,0 +1,148 @@
+//! What clients rely on, over real connections to both services.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::{any_port, model_file, start_classifier, start_encoder};
+use proto::classifier::v1::classify_stream_response::Result as StreamResult;
+use proto::classifier::v1::{
+    BatchClassifyRequest, ClassifyRequest, ClassifyStreamRequest, GetModelRequest, Movie,
+};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+
+fn film(overview: &str) -> ClassifyRequest {
+    ClassifyRequest { title: "Harbour".to_owned(), overview: overview.to_owned(), include_scores: true }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap().reason
+}
+
+#[tokio::test]
+async fn genres_are_those_over_their_threshold_most_probable_first() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let answer = classifier.client().classify(film("a storm over the sea")).await.unwrap().into_inner();
+    assert_eq!(answer.scores.len(), 20);
+    let expected = answer.scores.iter().filter(|score| score.probability > score.threshold).count();
+    assert_eq!(answer.genres.len(), expected);
+    assert!(answer.genres.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
+    let model = classifier.client().get_model(GetModelRequest {}).await.unwrap().into_inner();
+    assert_eq!((model.labels.len(), model.thresholds.len()), (20, 20));
+    assert_eq!(model.model_version, answer.model_version);
+}
+
+#[tokio::test]
+async fn a_batch_gives_what_each_film_gives_alone() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let overviews = ["rain", "a horse", "a war of three kings", "rain"];
+    let movies = overviews.map(|o| Movie { title: "Harbour".to_owned(), overview: o.to_owned() }).to_vec();
+    let request = BatchClassifyRequest { movies, include_scores: true };
+    let batch = classifier.client().batch_classify(request).await.unwrap().into_inner();
+    for (overview, result) in overviews.into_iter().zip(batch.results) {
+        let alone = classifier.client().classify(film(overview)).await.unwrap().into_inner();
+        // Bit for bit: neither the vector nor the network depends on company.
+        assert_eq!(alone, result);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_answers_every_film_once_and_outlives_a_bad_one() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let requests: Vec<_> = (0..200)
+        .map(|i| ClassifyStreamRequest {
+            id: i.to_string(),
+            title: String::new(),
+            overview: if i == 3 { " ".to_owned() } else { format!("a story of {i} days") },
+            include_scores: false,
+        })
+        .collect();
+    let stream = classifier.client().classify_stream(tokio_stream::iter(requests)).await.unwrap();
+    let mut stream = stream.into_inner();
+    let mut seen = HashMap::new();
+    while let Some(answer) = stream.message().await.unwrap() {
+        assert!(seen.insert(answer.id.clone(), answer.result.unwrap()).is_none(), "{} twice", answer.id);
+    }
+    assert_eq!(seen.len(), 200);
+    let failed: Vec<_> = seen.iter().filter(|(_, r)| matches!(r, StreamResult::Error(_))).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].0, "3");
+}
+
+#[tokio::test]
+async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it() {
+    let (_folder, model) = model_file("tiny-512");
+    let listener = tokio::net::TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let classifier = start_classifier(&model, &format!("http://{address}")).await;
+
+    let mut health = HealthClient::new(classifier.channel());
+    let mut status =
+        async || health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+    assert_eq!(status().await, ServingStatus::NotServing);
+    let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+    assert_eq!((failure.code(), reason(&failure).as_str()), (Code::Unavailable, "ENCODER_UNREACHABLE"));
+
+    let encoder = start_encoder("tiny-512", address).await;
+    for _ in 0..100 {
+        if status().await == ServingStatus::Serving {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status().await, ServingStatus::Serving);
+    classifier.client().classify(film("rain")).await.unwrap();
+
+    encoder.stop().await;
+    let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+    assert_eq!(failure.code(), Code::Unavailable, "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let address = encoder.address;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    classifier.client().classify(film("rain")).await.unwrap();
+    encoder.stop().await;
+    let _other = start_encoder("tiny-other-512", address).await;
+    let failure = loop {
+        let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+        // The broken connection to the old one is noticed first.
+        if failure.code() != Code::Unavailable {
+            break failure;
+        }
+    };
+    assert_eq!((failure.code(), reason(&failure).as_str()), (Code::FailedPrecondition, "WRONG_ENCODER"));
+}
+
+#[tokio::test]
+async fn a_deadline_is_passed_on_to_the_encoder() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let movies = vec![Movie { title: String::new(), overview: "storm over the sea ".repeat(60) }; 256];
+    let mut request = tonic::Request::new(BatchClassifyRequest { movies, include_scores: false });
+    request.set_timeout(Duration::from_millis(30));
+    let failure = classifier.client().batch_classify(request).await.unwrap_err();
+    // tonic's own client reports its timer as cancelled.
+    assert!(matches!(failure.code(), Code::DeadlineExceeded | Code::Cancelled), "{failure:?}");
+    // The encoder is free at once: what nobody waits for is not run.
+    let begin = std::time::Instant::now();
+    classifier.client().classify(film("rain")).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
