@@ -1,0 +1,128 @@
+//! From vectors to a model: fit, average, calibrate, choose thresholds.
+
+use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE};
+
+use crate::calibration::calibrate;
+use crate::ensemble;
+use crate::estimator::{EpochLosses, FitError};
+use crate::fitting_data::{FittingData, FittingDataError};
+use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
+use crate::recipe::Recipe;
+use crate::thresholds;
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum FitJobError {
+    /// The network cannot be fitted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// The films may not be fitted on.
+    #[error(transparent)]
+    Data(#[from] FittingDataError),
+    /// What was fitted is no sound model.
+    #[error("fitted model: {0}")]
+    Model(String),
+}
+
+/// Fits by `recipe`. Gradients come from training films; early stopping, calibration and thresholds from validation
+/// films; nothing else is reachable from `data`. `observe` is told of every member's epochs.
+pub fn fit(
+    data: &FittingData,
+    recipe: &Recipe,
+    observe: impl Fn(usize, EpochLosses) + Sync,
+) -> Result<GenreModel, FitJobError> {
+    let params = recipe.check().map_err(FitError::from)?;
+    let members = ensemble::fit(&params, recipe.ensemble, data.train(), data.validation(), observe)?;
+    let mut mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
+    let mut hyper_parameters = recipe.describe(&params);
+    let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    if recipe.calibrate {
+        let (calibrated, temperature) = calibrate(&mlp, vectors, targets);
+        mlp = calibrated;
+        hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
+    }
+    let probabilities = mlp.probabilities(&vectors.view());
+    let thresholds = thresholds::choose(recipe.threshold_rule, &probabilities, targets);
+    let counts = count(&probabilities, targets, thresholds.per_genre());
+    let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
+    let metrics = [
+        ("validation_micro_f1", micro_f1(&counts)),
+        ("validation_macro_f1", macro_f1(&counts)),
+        ("validation_loss", binary_cross_entropy(&probabilities.view(), &targets.view())),
+        ("epochs", epochs),
+    ];
+    let provenance = Provenance {
+        encoder: data.encoder().clone(),
+        input_template: data.template().clone(),
+        data_digest: data.data_digest().to_owned(),
+        split_rule: SPLIT_RULE.to_owned(),
+        hyper_parameters,
+        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+    };
+    let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
+    GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::{Evaluation, SplitChoice};
+    use crate::testing::vectors;
+    use crate::{Split, Vectors};
+
+    fn quick(mut recipe: Recipe) -> Recipe {
+        recipe.params = recipe.params.units(24).learning_rate(0.02).batch_size(64).max_epochs(60);
+        recipe.ensemble = recipe.ensemble.min(2);
+        recipe
+    }
+
+    #[test]
+    fn a_model_learns_what_can_be_learnt_and_says_how_it_was_made() {
+        let all = vectors(3000);
+        let model = fit(&FittingData::of(&all).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap();
+        let evaluation = Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap();
+        assert!(evaluation.micro_f1 > 0.85, "{}", evaluation.micro_f1);
+        assert_eq!(model.mlp().units(), 48);
+        let provenance = model.provenance();
+        assert_eq!(provenance.encoder, all.encoder);
+        assert_eq!(provenance.hyper_parameters["recipe"], "default");
+        assert!(provenance.metrics["validation_micro_f1"] > 0.85);
+    }
+
+    #[test]
+    fn test_films_have_no_part_in_a_fit() {
+        let all = vectors(600);
+        let mut changed: Vectors = all.clone();
+        for (row, split) in all.splits.iter().enumerate() {
+            if *split == Split::Test {
+                changed.vectors.row_mut(row).fill(9.0);
+                changed.targets.row_mut(row).fill(1.0);
+            }
+        }
+        let bytes = |vectors| {
+            fit(&FittingData::of(vectors).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap().to_bytes()
+        };
+        assert!(bytes(&all) == bytes(&changed));
+    }
+
+    #[test]
+    fn the_reference_recipe_is_one_sigmoid_layer_and_one_of_eight_thresholds() {
+        let recipe = Recipe::reference();
+        let described = recipe.describe(&recipe.check().unwrap());
+        for (name, value) in [
+            ("activation", "sigmoid"),
+            ("max_epochs", "200"),
+            ("patience", "10"),
+            ("min_delta", "0.0001"),
+            ("dropout", "0"),
+            ("weight_decay", "0"),
+            ("ensemble", "1"),
+            ("threshold_rule", "reference-grid"),
+        ] {
+            assert_eq!(described[name], value, "{name}");
+        }
+        let model = fit(&FittingData::of(&vectors(600)).unwrap(), &quick(recipe), |_, _| {}).unwrap();
+        let tenths = f64::from(model.thresholds().global()) * 10.0;
+        assert!((tenths - tenths.round()).abs() < 1e-6 && (1.0..=8.0).contains(&tenths.round()));
+    }
+}

@@ -1,0 +1,118 @@
+//! The `genres` field: a Python literal such as `[{'id': 18, 'name': 'Drama'}]`.
+
+use genre_model::GenreSet;
+use py_literal::Value;
+
+/// The longest literal that is read; a film's is a few hundred bytes.
+const MAX_BYTES: usize = 64 << 10;
+/// A list of dictionaries is two deep. The parser's time doubles with each level and its stack grows, so that a
+/// field of a thousand brackets would stop the run.
+const MAX_DEPTH: usize = 4;
+
+/// Why a field is not a list of genres.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum UnreadableGenres {
+    #[error("expected a Python literal of at most {MAX_BYTES} bytes, nested at most {MAX_DEPTH} deep")]
+    TooLarge,
+    #[error("expected a Python literal")]
+    Syntax,
+    #[error("expected a list")]
+    NotAList,
+}
+
+/// Reads the field. Genres that are none of the twenty are ignored, as are entries without an `id`.
+pub(crate) fn parse(field: &str) -> Result<GenreSet, UnreadableGenres> {
+    let field = field.trim();
+    if field.len() > MAX_BYTES || depth(field) > MAX_DEPTH {
+        return Err(UnreadableGenres::TooLarge);
+    }
+    let value: Value = field.parse().map_err(|_| UnreadableGenres::Syntax)?;
+    let Value::List(entries) = value else {
+        return Err(UnreadableGenres::NotAList);
+    };
+    let mut genres = GenreSet::EMPTY;
+    for id in entries.iter().filter_map(tmdb_id) {
+        genres.insert_tmdb_id(id);
+    }
+    Ok(genres)
+}
+
+fn tmdb_id(entry: &Value) -> Option<u32> {
+    let is_id = |key: &Value| key.as_string().is_some_and(|key| key == "id");
+    let (_, id) = entry.as_dict()?.iter().find(|(key, _)| is_id(key))?;
+    u32::try_from(id.as_integer()?).ok()
+}
+
+/// How deep brackets are nested outside of strings.
+fn depth(literal: &str) -> usize {
+    let (mut depth, mut deepest, mut quote) = (0_usize, 0, None);
+    let mut bytes = literal.bytes();
+    while let Some(byte) = bytes.next() {
+        match (quote, byte) {
+            (Some(_), b'\\') => {
+                bytes.next();
+            }
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'[' | b'(' | b'{') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (None, b']' | b')' | b'}') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(field: &str) -> Vec<&'static str> {
+        parse(field).unwrap().names().collect()
+    }
+
+    #[test]
+    fn known_ids_become_genres_and_others_are_ignored() {
+        let field =
+            "[{'id': 35, 'name': 'Comedy'}, {'id': 11176, 'name': 'Carousel'}, {'id': 18, 'name': 'Drama'}]";
+        assert_eq!(names(field), ["Comedy", "Drama"]);
+        assert_eq!(names("[]"), [] as [&str; 0]);
+        assert_eq!(names("[{'name': 'no id'}, 7, None, {'id': 'text'}, {'id': -18}]"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn quotes_escapes_and_unicode_in_names_are_read() {
+        let field = r#"[{"id": 18, "name": "O'Hara \"and\" sons \u00e9 \x41 é 電影 ["}, {'name': 'it\'s {', 'id': 37}]"#;
+        assert_eq!(names(field), ["Drama", "Western"]);
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        for field in
+            ["", "  ", "[", "nan", "[{'id': 18}", "[{\"id\": null}]", "[{'id': 18, 'name': 'O'Hara'}]"]
+        {
+            assert_eq!(parse(field), Err(UnreadableGenres::Syntax), "{field}");
+        }
+        assert_eq!(parse("{'id': 18}"), Err(UnreadableGenres::NotAList));
+        assert_eq!(parse("'Drama'"), Err(UnreadableGenres::NotAList));
+    }
+
+    #[test]
+    fn deep_nesting_neither_overflows_nor_stalls() {
+        assert_eq!(parse(&"[".repeat(60_000)), Err(UnreadableGenres::TooLarge));
+        assert_eq!(parse(&"[".repeat(100_000)), Err(UnreadableGenres::TooLarge));
+        assert_eq!(parse("[[[[[]]]]]"), Err(UnreadableGenres::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn no_field_makes_it_panic(field in "[\\[\\]{}(),:'\"\\\\ bBxuN0-9eEj+._a-dé\n-]{0,40}") {
+            let _ = parse(&field);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What preparation kept and dropped, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+use genre_model::GENRES;
+use serde::Serialize;
+
+use crate::{Movie, Split};
+
+/// How many dropped rows are shown for each reason.
+const EXAMPLES: usize = 3;
+
+/// Why a row is not a usable film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// The `id` field holds no decimal number: the row is shifted by a broken one.
+    Shifted,
+    /// A field that is used is not UTF-8.
+    NotUtf8,
+    /// The overview is blank.
+    NoOverview,
+    /// The genres are not a Python list.
+    UnreadableGenres,
+    /// None of the twenty genres.
+    NoKnownGenre,
+    /// A film with this id was kept before.
+    DuplicateId,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shifted => "shifted row: its id is not a number",
+            Self::NotUtf8 => "not UTF-8",
+            Self::NoOverview => "no overview",
+            Self::UnreadableGenres => "genres are not a Python list",
+            Self::NoKnownGenre => "none of the twenty genres",
+            Self::DuplicateId => "duplicate id: the first is kept",
+        })
+    }
+}
+
+/// One dropped row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DroppedRow {
+    /// Line of the file in which the row begins, from 1.
+    pub line: u64,
+    /// What stands in its `id` field, at most 40 characters of it.
+    pub id: String,
+}
+
+/// The rows dropped for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// How many.
+    pub rows: u64,
+    /// The first few.
+    pub examples: Vec<DroppedRow>,
+}
+
+/// How many films carry a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelCount {
+    /// The genre's name.
+    pub label: &'static str,
+    /// Films that carry it.
+    pub films: u64,
+}
+
+/// What became of the rows of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IngestReport {
+    /// The file.
+    pub input: String,
+    /// Rows read, without the header.
+    pub rows: u64,
+    /// Rows that are usable films.
+    pub kept: u64,
+    /// The others, by reason.
+    pub dropped: BTreeMap<DropReason, Dropped>,
+    /// Films of each part.
+    pub splits: BTreeMap<Split, u64>,
+    /// Films of each genre, in label order.
+    pub labels: Vec<LabelCount>,
+}
+
+impl IngestReport {
+    pub(crate) fn new(input: String) -> Self {
+        let labels = GENRES.iter().map(|genre| LabelCount { label: genre.name, films: 0 }).collect();
+        let splits = Split::ALL.into_iter().map(|split| (split, 0)).collect();
+        Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels }
+    }
+
+    pub(crate) fn keep(&mut self, movie: &Movie) {
+        self.rows += 1;
+        self.kept += 1;
+        *self.splits.entry(Split::of(movie.id)).or_default() += 1;
+        for (index, count) in self.labels.iter_mut().enumerate() {
+            count.films += u64::from(movie.genres.contains(index));
+        }
+    }
+
+    pub(crate) fn drop_row(&mut self, reason: DropReason, line: u64, id: &str) {
+        self.rows += 1;
+        let dropped = self.dropped.entry(reason).or_default();
+        dropped.rows += 1;
+        if dropped.examples.len() < EXAMPLES {
+            dropped.examples.push(DroppedRow { line, id: id.chars().take(40).collect() });
+        }
+    }
+}
+
+impl fmt::Display for IngestReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = table(["rows", "", "for example"]);
+        rows.add_row([self.rows.to_string(), format!("read from {}", self.input), String::new()]);
+        rows.add_row([self.kept.to_string(), "kept".to_owned(), String::new()]);
+        for (reason, dropped) in &self.dropped {
+            let example = |row: &DroppedRow| format!("line {} (id {:?})", row.line, row.id);
+            let examples: Vec<String> = dropped.examples.iter().map(example).collect();
+            rows.add_row([dropped.rows.to_string(), format!("dropped, {reason}"), examples.join(", ")]);
+        }
+        let mut films = table(["films", ""]);
+        for (split, count) in &self.splits {
+            films.add_row([count.to_string(), split.to_string()]);
+        }
+        for count in &self.labels {
+            films.add_row([count.films.to_string(), count.label.to_owned()]);
+        }
+        write!(f, "{rows}\n\n{films}")
+    }
+}
+
+fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    if let Some(column) = table.column_mut(0) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

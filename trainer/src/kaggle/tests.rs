@@ -1,0 +1,134 @@
+use std::io::Write as _;
+
+use super::*;
+
+const HEADER: &str = "adult,genres,id,overview,title\n";
+const DRAMA: &str = "\"[{'id': 18, 'name': 'Drama'}]\"";
+
+fn file(content: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file
+}
+
+fn read(content: impl AsRef<[u8]>) -> (Vec<Movie>, IngestReport) {
+    let file = file(content);
+    let mut reader = KaggleReader::open(file.path()).unwrap();
+    let movies = reader.by_ref().collect::<Result<_, _>>().unwrap();
+    (movies, reader.report().clone())
+}
+
+fn error(content: impl AsRef<[u8]>) -> String {
+    let file = file(content);
+    let result = KaggleReader::open(file.path()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains(&file.path().display().to_string()), "{message}");
+    message
+}
+
+#[test]
+fn columns_are_found_by_name_and_quoted_newlines_are_kept() {
+    let (movies, report) =
+        read(format!("{HEADER}False,{DRAMA},7,\"A pilot\nlands. \"\"Here\"\".\",Harbour, 2\n"));
+    assert_eq!(movies.len(), 1);
+    assert_eq!((movies[0].id, movies[0].title.as_str()), (7, "Harbour"));
+    assert_eq!(movies[0].overview, "A pilot\nlands. \"Here\".");
+    assert_eq!(movies[0].genres.names().collect::<Vec<_>>(), ["Drama"]);
+    assert_eq!((report.rows, report.kept), (1, 1));
+}
+
+#[test]
+fn every_dropped_row_is_counted_with_its_reason_and_line() {
+    let mut content = HEADER.as_bytes().to_vec();
+    content.extend(format!("False,{DRAMA},1,Kept.,A\n").bytes());
+    content.extend(b"[{'name': 'A Company'}],0.5,1997-08-20\n");
+    content.extend(format!("False,{DRAMA},2,  ,B\n").bytes());
+    content.extend(b"False,[{'id': 18},3,Cut off.,C\n");
+    content.extend(b"False,[],4,No genre.,D\n");
+    content.extend(format!("False,{DRAMA},1,Again.,A\n").bytes());
+    content.extend(format!("False,{DRAMA},5,").bytes());
+    content.extend(b"Caf\xe9.,E\n");
+    let (movies, report) = read(content);
+    assert_eq!(movies.len(), 1);
+    let dropped: Vec<_> = report
+        .dropped
+        .iter()
+        .map(|(reason, dropped)| (*reason, dropped.rows, dropped.examples[0].line))
+        .collect();
+    assert_eq!(
+        dropped,
+        [
+            (DropReason::Shifted, 1, 3),
+            (DropReason::NotUtf8, 1, 8),
+            (DropReason::NoOverview, 1, 4),
+            (DropReason::UnreadableGenres, 1, 5),
+            (DropReason::NoKnownGenre, 1, 6),
+            (DropReason::DuplicateId, 1, 7),
+        ]
+    );
+    assert_eq!(report.rows, report.kept + report.dropped.values().map(|dropped| dropped.rows).sum::<u64>());
+    assert_eq!(report.dropped[&DropReason::Shifted].examples[0].id, "1997-08-20");
+    assert!(report.to_string().contains("1997-08-20"));
+}
+
+#[test]
+fn of_many_dropped_rows_three_are_shown() {
+    let rows: String = (2..50).map(|id| format!("False,{DRAMA},{id},,T\n")).collect();
+    let (_, report) = read(format!("{HEADER}False,{DRAMA},1,Kept.,A\n{rows}"));
+    let dropped = &report.dropped[&DropReason::NoOverview];
+    assert_eq!((dropped.rows, dropped.examples.len()), (48, 3));
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
+    let (movies, _) = read(format!("\u{feff}id,title,overview,genres\r\n9,T,O.,{DRAMA}\r\n"));
+    assert_eq!((movies[0].id, movies[0].overview.as_str()), (9, "O."));
+}
+
+#[test]
+fn only_digits_are_an_id() {
+    assert_eq!(decimal_id(b"862"), Some(862));
+    for wrong in ["", "+1", "-1", "1.0", "1e3", "18446744073709551615", " 1", "١"] {
+        assert_eq!(decimal_id(wrong.as_bytes()), None, "{wrong}");
+    }
+}
+
+#[test]
+fn a_missing_column_is_named() {
+    let message = error("id,title,plot,genres\n1,T,O,[]\n");
+    assert!(message.contains("line 1: expected a CSV header with the column \"overview\""), "{message}");
+    assert!(message.contains("found \"id,title,plot,genres\""), "{message}");
+}
+
+#[test]
+fn a_binary_file_is_not_films() {
+    let message = error(b"PAR1\x15\x04\0\0\xff\xfe\n\0\0");
+    assert!(message.contains("found bytes that are no text"), "{message}");
+}
+
+#[test]
+fn an_empty_file_is_not_films() {
+    assert!(error("").contains("found an empty file"));
+    assert!(error(HEADER).contains("expected usable films, found none in 0 rows"));
+}
+
+#[test]
+fn a_file_without_a_usable_film_says_why() {
+    assert!(error(format!("{HEADER}False,{DRAMA},1,,A\n")).contains("1 dropped, no overview"));
+}
+
+#[test]
+fn a_folder_or_a_missing_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(KaggleReader::open(folder.path()).unwrap_err().to_string().contains("found a folder"));
+    let missing = folder.path().join("missing.csv");
+    assert!(KaggleReader::open(&missing).unwrap_err().to_string().contains("missing.csv"));
+}
+
+#[test]
+fn a_quote_that_is_never_closed_is_an_error_with_its_line() {
+    let message =
+        error(format!("{HEADER}False,{DRAMA},1,Kept.,A\nFalse,{DRAMA},2,\"Open.,B\nFalse,[],3,Lost.,C\n"));
+    assert!(message.contains("expected a closing quote"), "{message}");
+    assert!(message.contains("line 3"), "{message}");
+}

@@ -1,0 +1,83 @@
+//! Whole settings of a fit that are known to be good, and changes to them.
+
+use std::collections::BTreeMap;
+
+use genre_model::Activation;
+
+use crate::mlp_params::{InvalidParam, MlpParams, MlpValidParams};
+use crate::thresholds::{SHRINKAGE, ThresholdRule};
+use linfa::ParamGuard as _;
+
+/// Everything that decides what a fit gives, but for the data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// `reference` or `default`, with `(changed)` behind it where a part was changed.
+    pub name: String,
+    /// The network and its optimiser.
+    pub params: MlpParams,
+    /// Networks that are averaged.
+    pub ensemble: usize,
+    /// Whether probabilities are calibrated on validation films before thresholds are chosen.
+    pub calibrate: bool,
+    /// How thresholds are chosen.
+    pub threshold_rule: ThresholdRule,
+}
+
+impl Recipe {
+    /// The reference system's: `Dense(units, sigmoid) -> Dense(20, sigmoid)`, Adam, at most 200 epochs, early
+    /// stopping with patience 10 and least improvement 1e-4, the best of eight thresholds. Units, learning rate and
+    /// batch size are a good point of the space that it searched.
+    #[must_use]
+    pub fn reference() -> Self {
+        let params = MlpParams::default().units(510).learning_rate(1e-3).batch_size(128);
+        Self {
+            name: "reference".to_owned(),
+            params,
+            ensemble: 1,
+            calibrate: false,
+            threshold_rule: ThresholdRule::ReferenceGrid,
+        }
+    }
+
+    /// The best that is known, judged on validation films.
+    #[must_use]
+    pub fn best() -> Self {
+        let params = MlpParams::default()
+            .units(256)
+            .activation(Activation::Gelu)
+            .dropout(0.5)
+            .learning_rate(1e-3)
+            .batch_size(128)
+            .weight_decay(0.05)
+            .standardise(true)
+            .max_epochs(100);
+        Self {
+            name: "default".to_owned(),
+            params,
+            ensemble: 4,
+            calibrate: true,
+            threshold_rule: ThresholdRule::PerGenreMicro,
+        }
+    }
+
+    /// Checks the network's parameters.
+    pub fn check(&self) -> Result<MlpValidParams, InvalidParam> {
+        if self.ensemble == 0 {
+            return Err(InvalidParam { name: "ensemble", expected: "1 or more", found: "0".to_owned() });
+        }
+        self.params.clone().check()
+    }
+
+    /// Names and values, for the model file.
+    #[must_use]
+    pub fn describe(&self, params: &MlpValidParams) -> BTreeMap<String, String> {
+        let own = [
+            ("recipe", self.name.clone()),
+            ("ensemble", self.ensemble.to_string()),
+            ("calibrate", self.calibrate.to_string()),
+            ("threshold_rule", self.threshold_rule.to_string()),
+            ("threshold_shrinkage", SHRINKAGE.to_string()),
+        ];
+        own.into_iter().chain(params.describe()).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! A Markdown report of models: where they come from and how good they are.
+
+use std::fmt::Write as _;
+
+use genre_model::GenreModel;
+
+use crate::evaluation::{Evaluation, EvaluationError, SplitChoice};
+use crate::{Split, Vectors};
+
+/// A model and the name of its file.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    /// As it is to stand in the report.
+    pub name: String,
+    /// The model.
+    pub model: GenreModel,
+}
+
+/// The report of `models`, the first of which is its subject and is shown genre by genre.
+pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, EvaluationError> {
+    let mut text = String::from("# Genre model: figures\n\n");
+    text.push_str(
+        "Written by `trainer report`. Validation films chose the epoch, the temperature and the thresholds; \
+         test films chose nothing.\n\n",
+    );
+    if let Some(subject) = models.first() {
+        provenance(&mut text, subject, vectors);
+    }
+    text.push_str("## Models\n\n");
+    text.push_str(
+        "| model | films | micro-F1 | micro-F1 at 0.5 | macro-F1 | calibration error | cross-entropy |\n",
+    );
+    text.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+    for named in models {
+        for split in [Split::Validation, Split::Test] {
+            let figures = Evaluation::of(&named.model, vectors, SplitChoice::One(split))?;
+            let _ = writeln!(
+                text,
+                "| `{}` | {split}, {} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
+                named.name,
+                figures.rows,
+                figures.micro_f1,
+                figures.micro_f1_at_0_5,
+                figures.macro_f1,
+                figures.expected_calibration_error,
+                figures.binary_cross_entropy,
+            );
+        }
+    }
+    text.push_str(
+        "\nMicro-F1 counts over all pairs of film and genre; macro-F1 is the mean of the genres' F1, 0 where \
+         undefined; the calibration error is in 15 bins of equal width over all pairs.\n",
+    );
+    for named in models {
+        let thresholds = named.model.thresholds();
+        let _ = writeln!(
+            text,
+            "\n`{}`: version {}, {} hidden units ({}), thresholds by {} (global {:.2}).",
+            named.name,
+            named.model.version(),
+            named.model.mlp().units(),
+            named.model.mlp().activation().name(),
+            thresholds.rule(),
+            thresholds.global(),
+        );
+    }
+    if let Some(subject) = models.first() {
+        per_genre(&mut text, subject, vectors)?;
+    }
+    Ok(text)
+}
+
+fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
+    let provenance = subject.model.provenance();
+    let parts = Split::ALL.map(|split| {
+        let films = vectors.splits.iter().filter(|found| **found == split).count();
+        format!("{films} {split}")
+    });
+    let _ = write!(
+        text,
+        "## Where `{}` comes from\n\n\
+         - encoder: {} {}, fingerprint `{}`\n\
+         - text: `{}`\n\
+         - films it was fitted on: digest `{}`\n\
+         - films of this report: {} ({}), digest `{}`\n\
+         - split: {}\n\
+         - fitted with:",
+        subject.name,
+        provenance.encoder.id,
+        provenance.encoder.version,
+        provenance.encoder.fingerprint,
+        provenance.input_template,
+        provenance.data_digest,
+        vectors.len(),
+        parts.join(", "),
+        vectors.data_digest,
+        provenance.split_rule,
+    );
+    let settings: Vec<String> =
+        provenance.hyper_parameters.iter().map(|(name, value)| format!(" {name} {value}")).collect();
+    let _ = writeln!(text, "{}\n", settings.join(","));
+}
+
+fn per_genre(text: &mut String, subject: &NamedModel, vectors: &Vectors) -> Result<(), EvaluationError> {
+    let figures = Evaluation::of(&subject.model, vectors, SplitChoice::One(Split::Test))?;
+    let _ = writeln!(text, "\n## Genres of `{}`, test films\n", subject.name);
+    text.push_str(
+        "| genre | threshold | precision | recall | F1 | films |\n|---|---:|---:|---:|---:|---:|\n",
+    );
+    for genre in &figures.per_genre {
+        let _ = writeln!(
+            text,
+            "| {} | {:.3} | {:.4} | {:.4} | {:.4} | {} |",
+            genre.label, genre.threshold, genre.precision, genre.recall, genre.f1, genre.support,
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+    use crate::testing::vectors;
+    use crate::{FittingData, fit_job};
+
+    #[test]
+    fn the_report_names_every_model_part_and_genre() {
+        let all = vectors(300);
+        let model = |mut recipe: Recipe| {
+            recipe.params = recipe.params.units(8).max_epochs(2);
+            fit_job::fit(&FittingData::of(&all).unwrap(), &recipe, |_, _| {}).unwrap()
+        };
+        let named = |name: &str, recipe| NamedModel { name: name.to_owned(), model: model(recipe) };
+        let text = markdown(&[named("a", Recipe::best()), named("b", Recipe::reference())], &all).unwrap();
+        for expected in
+            ["| `a` | validation", "| `b` | test", "| Drama |", "tiny-8 1", "[{title}. ]{overview}"]
+        {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Which part of the data a film belongs to: a pure function of its id.
+
+use std::fmt;
+
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// One of the three parts. Every stage that learns or measures asks [`Split::of`], so that none has seen another's
+/// test films ([`genre_model::SPLIT_RULE`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Gradients are computed from these.
+    Train,
+    /// Early stopping, thresholds and every choice are judged on these.
+    Validation,
+    /// Only measured, never chosen by.
+    Test,
+}
+
+impl Split {
+    /// All parts, in the order of reports.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The part of the film with this TMDB id.
+    #[must_use]
+    pub fn of(movie_id: u64) -> Self {
+        match xxh3_64(movie_id.to_string().as_bytes()) % 100 {
+            0..72 => Self::Train,
+            72..82 => Self::Validation,
+            _ => Self::Test,
+        }
+    }
+
+    /// The name in files and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+
+    /// The part of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|split| split.name() == name)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_is_the_one_that_python_xxhash_computes() {
+        // xxhash.xxh3_64_intdigest(str(id)) of the Python package xxhash 4.1.0
+        let expected = [
+            (1_u64, 0x65cd25028f98f158),
+            (862_u64, 0xa25c72b4f0e534a0),
+            (8844_u64, 0x4b567f2a763334db),
+            (15602_u64, 0x2f60f37e8ad96a32),
+            (999999_u64, 0x3d21dbea2d824e25),
+        ];
+        for (id, digest) in expected {
+            assert_eq!(xxh3_64(id.to_string().as_bytes()), digest);
+        }
+    }
+
+    #[test]
+    fn parts_are_as_large_as_the_rule_says() {
+        let share = |split| (0..20_000).filter(|id| Split::of(*id) == split).count() as f64 / 20_000.0;
+        assert!((share(Split::Train) - 0.72).abs() < 0.01);
+        assert!((share(Split::Validation) - 0.10).abs() < 0.01);
+        assert!((share(Split::Test) - 0.18).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_name_is_read_back_as_its_part() {
+        assert!(Split::ALL.into_iter().all(|split| Split::from_name(split.name()) == Some(split)));
+        assert_eq!(Split::from_name("dev"), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Made-up vectors for the tests of several modules.
+
+use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate};
+
+use crate::Vectors;
+use crate::vectors_file::{VectorRows, VectorsHeader};
+
+/// Films with ids from 1 and vectors of 8 floats, from which two genres can be learnt.
+pub(crate) fn vectors(films: u64) -> Vectors {
+    let ids: Vec<u64> = (1..=films).collect();
+    let values: Vec<f32> = ids
+        .iter()
+        .flat_map(|id| (0..8_u64).map(move |i| ((id * 7919 + i * 104_729) as f32 * 0.37).sin()))
+        .collect();
+    let genres = values
+        .chunks(8)
+        .map(|vector| {
+            let mut set = GenreSet::EMPTY;
+            set.insert_name(if vector[0] * vector[1] > 0.0 { "Drama" } else { "Comedy" });
+            if vector[2] > 0.3 {
+                set.insert_name("War");
+            }
+            set
+        })
+        .collect();
+    let header = VectorsHeader {
+        encoder: EncoderIdentity {
+            id: "tiny-8".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
+        },
+        dimension: 8,
+        template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
+        data_digest: "cd".repeat(32),
+    };
+    Vectors::from_rows(VectorRows { ids, genres, values }, header)
+}

@@ -1,0 +1,161 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::{Split, Vectors};
+
+fn header(dimension: usize) -> VectorsHeader {
+    VectorsHeader {
+        encoder: EncoderIdentity {
+            id: "tiny".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
+        },
+        dimension,
+        template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
+        data_digest: "cd".repeat(32),
+    }
+}
+
+fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
+    let ids: Vec<u64> = ids.into_iter().collect();
+    let mut drama = GenreSet::EMPTY;
+    drama.insert_name("Drama");
+    let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
+    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), ids }
+}
+
+fn write(path: &Path, batches: Vec<VectorRows>) {
+    let mut writer = VectorsWriter::create_in(path.parent().unwrap(), path, header(3)).unwrap();
+    batches.into_iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.finish().unwrap();
+}
+
+fn file(name: &str, batches: Vec<VectorRows>) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    write(&path, batches);
+    (folder, path)
+}
+
+#[test]
+fn vectors_are_read_back_bit_for_bit() {
+    let (_folder, path) = file("v.parquet", vec![rows(1..1500, 3), rows(2000..4100, 3)]);
+    let read = Vectors::read(&path).unwrap();
+    let mut expected = rows((1..1500).chain(2000..4100), 3);
+    assert_eq!(read.vectors.as_slice().unwrap(), expected.values);
+    assert_eq!(read.ids, std::mem::take(&mut expected.ids));
+    assert_eq!((read.targets.dim(), read.targets.sum()), ((3599, 20), 3599.0));
+    assert_eq!(
+        (read.encoder, read.template.to_string()),
+        (header(3).encoder, header(3).template.to_string())
+    );
+}
+
+#[test]
+fn parts_of_a_file_are_its_films_by_id() {
+    let (_folder, path) = file("v.parquet", vec![rows(1..500, 3)]);
+    let all = Vectors::read(&path).unwrap();
+    let parts = Split::ALL.map(|split| all.subset(split));
+    assert_eq!(parts.iter().map(Vectors::len).sum::<usize>(), all.len());
+    for (part, split) in parts.iter().zip(Split::ALL) {
+        assert!(part.ids.iter().all(|id| Split::of(*id) == split));
+        let row = all.ids.iter().position(|id| *id == part.ids[0]).unwrap();
+        assert_eq!(part.vectors.row(0), all.vectors.row(row));
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_place_is_an_error_that_names_it() {
+    let (_folder, path) = file("cut.parquet", vec![rows(1..300, 3)]);
+    let bytes = std::fs::read(&path).unwrap();
+    for length in [0, 3, 4, 11, 100, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let message = Vectors::read(&path).unwrap_err().to_string();
+        assert!(message.contains("cut.parquet: expected a whole Parquet file"), "{message}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_harmless() {
+    let (_folder, path) = file("flipped.parquet", vec![rows(1..100, 3)]);
+    let bytes = std::fs::read(&path).unwrap();
+    let sound = Vectors::read(&path).unwrap();
+    for position in (0..bytes.len()).step_by(7) {
+        let mut flipped = bytes.clone();
+        flipped[position] ^= 1 << (position % 8);
+        std::fs::write(&path, flipped).unwrap();
+        if let Ok(read) = Vectors::read(&path) {
+            assert_eq!(
+                (&read.vectors, &read.targets, &read.ids),
+                (&sound.vectors, &sound.targets, &sound.ids)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_none_is_an_error_that_names_the_film() {
+    let mut batch = rows(1..50, 3);
+    batch.values[3 * 6 + 1] = f32::NAN;
+    let (_folder, path) = file("nan.parquet", vec![batch]);
+    let message = Vectors::read(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("nan.parquet: film 7: expected a vector of finite numbers, found NaN"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_film_that_stands_twice_is_an_error() {
+    let (_folder, path) = file("twice.parquet", vec![rows([5, 6], 3), rows([5], 3)]);
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("found film 5 twice"));
+}
+
+#[test]
+fn a_file_without_films_is_an_error() {
+    let (_folder, path) = file("empty.parquet", vec![]);
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected films, found none"));
+}
+
+#[test]
+fn a_split_that_contradicts_the_id_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leak.parquet");
+    let mut writer = VectorsWriter::create_in(folder.path(), &path, header(1)).unwrap();
+    let test_film = (1..).find(|id| Split::of(*id) == Split::Test).unwrap();
+    let train_film = (1..).find(|id| Split::of(*id) == Split::Train).unwrap();
+    let vector = FixedSizeListArray::try_new(
+        Arc::new(element(DataType::Float32)),
+        1,
+        Arc::new(Float32Array::from(vec![0.5])),
+        None,
+    );
+    let labels = labels_column([GenreSet::EMPTY]);
+    let columns =
+        vec![id_column(&[test_film]), split_column(&[train_film]), labels, Arc::new(vector.unwrap())];
+    writer.table.write(&RecordBatch::try_new(schema(1), columns).unwrap()).unwrap();
+    writer.finish().unwrap();
+    let message = Vectors::read(&path).unwrap_err().to_string();
+    let expected = format!("film {test_film}: expected split \"test\" by its id, found \"train\"");
+    assert!(message.contains(&expected), "{message}");
+}
+
+#[test]
+fn other_columns_or_another_format_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.parquet");
+    let other: SchemaRef = Arc::new(Schema::new(vec![id_field()]));
+    let table = TableWriter::create(&path, other.clone(), |properties| properties).unwrap();
+    table.finish([("format", "movieclassifier.movies/1".to_owned())]).unwrap();
+    assert!(
+        Vectors::read(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("expected format \"movieclassifier.vectors/1\"")
+    );
+    let table = TableWriter::create(&path, other, |properties| properties).unwrap();
+    table.finish([("format", FORMAT.to_owned()), ("split_rule", SPLIT_RULE.to_owned())]).unwrap();
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("other.parquet: expected columns"));
+    std::fs::write(&path, "id,title\n1,A\n").unwrap();
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected a whole Parquet file"));
+}

@@ -1,0 +1,283 @@
+//! `encode` against an encoder that is replaced, overloaded, broken or killed under it.
+
+mod fake_encoder;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fake_encoder::{Behaviour, Failure, FakeEncoder, start, vector};
+use genre_model::InputTemplate;
+use trainer::encode_job::{EncodeError, EncodeJob, EncodeOutcome, run};
+use trainer::encoder_client::{EncoderClient, EncoderError, channel};
+use trainer::movie_source::MovieSource;
+use trainer::retry::RetryPolicy;
+use trainer::{Load, Vectors, prepare};
+
+const FILMS: usize = 100;
+/// Films in a part.
+const CHUNK: usize = 16;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let row = |id: usize| {
+            format!("{id},Film {id},\"What happens,\nin number {id}\",\"[{{'id': 18, 'name': 'Drama'}}]\"\n")
+        };
+        let rows: String = (1..=FILMS).map(row).collect();
+        std::fs::write(place.csv(), format!("id,title,overview,genres\n{rows}")).unwrap();
+        place
+    }
+
+    fn csv(&self) -> PathBuf {
+        self.folder.path().join("movies.csv")
+    }
+
+    fn job(&self, output: &str) -> EncodeJob {
+        EncodeJob {
+            source: MovieSource::Kaggle(self.csv()),
+            output: self.folder.path().join(output),
+            template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
+            chunk: CHUNK,
+            load: Load { batch: 5, in_flight: 3 },
+            restart: false,
+        }
+    }
+}
+
+fn impatient() -> RetryPolicy {
+    RetryPolicy {
+        first_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(5),
+        connect_patience: Duration::from_millis(200),
+        patience: Duration::from_millis(500),
+        ..RetryPolicy::default()
+    }
+}
+
+async fn client(url: &str) -> EncoderClient {
+    EncoderClient::connect(channel(url).unwrap(), impatient()).await.unwrap()
+}
+
+async fn encode(
+    job: &EncodeJob,
+    behaviour: Behaviour,
+) -> (Result<EncodeOutcome, EncodeError>, std::sync::Arc<FakeEncoder>) {
+    let (url, encoder) = start(behaviour).await;
+    (run(job, &client(&url).await).await, encoder)
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[tokio::test]
+async fn every_film_gets_the_vector_of_its_text_in_order() {
+    let place = Place::new();
+    let job = place.job("v.parquet");
+    let (outcome, encoder) = encode(&job, Behaviour::default()).await;
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+    assert_eq!((encoder.encoded(), encoder.distinct()), (FILMS, FILMS));
+    let vectors = Vectors::read(&job.output).unwrap();
+    assert_eq!(vectors.ids, (1..=FILMS as u64).collect::<Vec<_>>());
+    for (row, id) in vectors.ids.iter().enumerate() {
+        let text = format!("Film {id}. What happens,\nin number {id}");
+        assert_eq!(vectors.vectors.row(row).to_vec(), vector(&text));
+    }
+    assert!(!place.folder.path().join("v.parquet.parts").exists());
+}
+
+#[tokio::test]
+async fn an_interrupted_run_is_resumed_and_ends_in_the_same_bytes() {
+    let place = Place::new();
+    let undisturbed = place.job("undisturbed.parquet");
+    encode(&undisturbed, Behaviour::default()).await.0.unwrap();
+    let job = place.job("v.parquet");
+    let failure: (fn(usize) -> bool, _) = (|call| call >= 10, Failure::Internal);
+    let (outcome, first) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
+    assert!(matches!(outcome, Err(EncodeError::Encoder(EncoderError::Refused(_)))), "{outcome:?}");
+    assert!(!job.output.exists());
+    assert!((1..FILMS).contains(&first.encoded()));
+
+    let (outcome, second) = encode(&job, Behaviour::default()).await;
+    let Ok(EncodeOutcome::Encoded { films: FILMS, resumed }) = outcome else { panic!("{outcome:?}") };
+    assert!(resumed >= CHUNK && resumed % CHUNK == 0, "{resumed}");
+    assert_eq!(second.encoded(), FILMS - resumed);
+    assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
+}
+
+#[tokio::test]
+async fn killed_again_and_again_it_still_ends_in_the_same_bytes() {
+    let place = Place::new();
+    let undisturbed = place.job("undisturbed.parquet");
+    encode(&undisturbed, Behaviour::default()).await.0.unwrap();
+    let job = place.job("v.parquet");
+    let (url, encoder) = start(Behaviour { delay: Duration::from_millis(10), ..Behaviour::default() }).await;
+    let client = client(&url).await;
+    let mut kills = 0;
+    while tokio::time::timeout(Duration::from_millis(60), run(&job, &client)).await.is_err() {
+        kills += 1;
+        assert!(kills < 100, "no run gets anywhere");
+    }
+    assert!(kills > 0);
+    assert_eq!(encoder.distinct(), FILMS);
+    assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_waited_for() {
+    let place = Place::new();
+    let job = place.job("v.parquet");
+    let failure: (fn(usize) -> bool, _) = (|call| call % 3 != 2, Failure::Busy);
+    let (outcome, encoder) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+    assert_eq!(encoder.encoded(), FILMS);
+}
+
+#[tokio::test]
+async fn a_queue_that_stays_full_is_given_up() {
+    let place = Place::new();
+    let failure: (fn(usize) -> bool, _) = (|_| true, Failure::Busy);
+    let behaviour = Behaviour { failure: Some(failure), ..Behaviour::default() };
+    let (outcome, _) = encode(&place.job("v.parquet"), behaviour).await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, EncodeError::Encoder(EncoderError::Unavailable { .. })), "{error}");
+    assert!(error.to_string().contains("the queue is full"), "{error}");
+}
+
+#[tokio::test]
+async fn an_encoder_that_is_replaced_midway_is_an_error() {
+    let place = Place::new();
+    let failure: (fn(usize) -> bool, _) = (|call| call == 12, Failure::OtherFingerprint);
+    let behaviour = Behaviour { failure: Some(failure), ..Behaviour::default() };
+    let (outcome, _) = encode(&place.job("v.parquet"), behaviour).await;
+    let message = outcome.unwrap_err().to_string();
+    assert!(
+        message.contains("expected vectors of fake-16 1 (abababababab), found some of \"cdcd"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_encoded_again() {
+    let place = Place::new();
+    let job = place.job("v.parquet");
+    encode(&job, Behaviour::default()).await.0.unwrap();
+    let before = bytes(&job.output);
+    // Even where a run was killed between naming its output and removing its parts.
+    std::fs::create_dir(place.folder.path().join("v.parquet.parts")).unwrap();
+    let (outcome, encoder) = encode(&job, Behaviour::default()).await;
+    assert_eq!(outcome.unwrap(), EncodeOutcome::NothingToDo { films: FILMS });
+    assert_eq!((encoder.encoded(), bytes(&job.output)), (0, before));
+    assert!(!place.folder.path().join("v.parquet.parts").exists());
+}
+
+#[tokio::test]
+async fn an_output_of_another_encoder_template_or_source_is_kept_unless_told_otherwise() {
+    let place = Place::new();
+    let mut job = place.job("v.parquet");
+    encode(&job, Behaviour::default()).await.0.unwrap();
+    let before = bytes(&job.output);
+
+    let other = || Behaviour { fingerprint: Some("ef"), ..Behaviour::default() };
+    let message = encode(&job, other()).await.0.unwrap_err().to_string();
+    assert!(message.contains("v.parquet") && message.contains("expected fake-16 1 (efef"), "{message}");
+    job.template = InputTemplate::parse("{overview}").unwrap();
+    let message = encode(&job, Behaviour::default()).await.0.unwrap_err().to_string();
+    assert!(message.contains("template: expected \"{overview}\""), "{message}");
+    std::fs::write(&job.output, "cut off").unwrap();
+    let message = encode(&job, Behaviour::default()).await.0.unwrap_err().to_string();
+    assert!(message.contains("expected a whole Parquet file"), "{message}");
+    std::fs::write(&job.output, &before).unwrap();
+
+    job.restart = true;
+    assert_eq!(encode(&job, other()).await.0.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+    assert_ne!(bytes(&job.output), before);
+}
+
+#[tokio::test]
+async fn parts_of_another_job_are_an_error_that_says_what_differs() {
+    let place = Place::new();
+    let mut job = place.job("v.parquet");
+    let broken = || {
+        let failure: (fn(usize) -> bool, _) = (|call| call >= 10, Failure::Internal);
+        Behaviour { failure: Some(failure), ..Behaviour::default() }
+    };
+    encode(&job, broken()).await.0.unwrap_err();
+    job.chunk = 8;
+    let message = encode(&job, Behaviour::default()).await.0.unwrap_err().to_string();
+    assert!(message.contains("chunk: expected 8, found 16") && message.contains("--restart"), "{message}");
+    job.restart = true;
+    let outcome = encode(&job, Behaviour::default()).await.0.unwrap();
+    assert_eq!(outcome, EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+}
+
+#[tokio::test]
+async fn a_damaged_part_is_encoded_again() {
+    let place = Place::new();
+    let undisturbed = place.job("undisturbed.parquet");
+    encode(&undisturbed, Behaviour::default()).await.0.unwrap();
+    let job = place.job("v.parquet");
+    let failure: (fn(usize) -> bool, _) = (|call| call >= 16, Failure::Internal);
+    encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await.0.unwrap_err();
+    let part = place.folder.path().join("v.parquet.parts/part-00000.parquet");
+    let mut damaged = bytes(&part);
+    let middle = damaged.len() / 3;
+    damaged[middle] ^= 0x10;
+    std::fs::write(&part, damaged).unwrap();
+    let (outcome, encoder) = encode(&job, Behaviour::default()).await;
+    let Ok(EncodeOutcome::Encoded { resumed, .. }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(encoder.encoded(), FILMS - resumed);
+    assert!(encoder.encoded.lock().unwrap().iter().any(|text| text.starts_with("Film 1.")));
+    assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
+}
+
+#[tokio::test]
+async fn two_runs_on_one_output_refuse_each_other() {
+    let place = Place::new();
+    let job = place.job("v.parquet");
+    let (url, _) = start(Behaviour { delay: Duration::from_millis(50), ..Behaviour::default() }).await;
+    let client = client(&url).await;
+    let (first, second) = tokio::join!(run(&job, &client), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        run(&job, &client).await
+    });
+    first.unwrap();
+    assert!(matches!(second, Err(EncodeError::Locked { .. })), "{second:?}");
+}
+
+#[tokio::test]
+async fn the_prepared_table_gives_the_same_vectors_as_the_csv() {
+    let place = Place::new();
+    let job = place.job("csv.parquet");
+    encode(&job, Behaviour::default()).await.0.unwrap();
+    let movies = place.folder.path().join("movies.parquet");
+    prepare::run(&place.csv(), &movies, None).unwrap();
+    let from_table = EncodeJob { source: MovieSource::MoviesFile(movies), ..place.job("table.parquet") };
+    encode(&from_table, Behaviour::default()).await.0.unwrap();
+    assert_eq!(bytes(&job.output), bytes(&from_table.output));
+}
+
+#[tokio::test]
+async fn texts_longer_than_the_encoder_takes_are_cut_at_a_character() {
+    let place = Place::new();
+    let long = "é".repeat(2000);
+    std::fs::write(place.csv(), format!("id,title,overview,genres\n1,T,{long},\"[{{'id': 18}}]\"\n"))
+        .unwrap();
+    let (outcome, encoder) = encode(&place.job("v.parquet"), Behaviour::default()).await;
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: 1, resumed: 0 });
+    assert_eq!(encoder.encoded.lock().unwrap()[0].len(), 999);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_answers_is_an_error_soon() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = EncoderClient::connect(channel(&url).unwrap(), impatient()).await.unwrap_err();
+    assert!(matches!(error, EncoderError::Unavailable { .. }), "{error}");
+    assert!(matches!(channel("not a url"), Err(EncoderError::Url { .. })));
+}
