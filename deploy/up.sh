@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# up.sh BIN: both services on their own ports in the foreground, until Ctrl-C or until one of them ends.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+BIN=$1
+ENCODER_PORT=50051
+CLASSIFIER_PORT=50052
+# shellcheck source=services.sh
+. deploy/services.sh
+start_services
+echo "classifier: 127.0.0.1:$CLASSIFIER_PORT (gRPC), encoder: 127.0.0.1:$ENCODER_PORT (gRPC); Ctrl-C stops both" >&2
+wait -n "$encoder_pid" "$classifier_pid"

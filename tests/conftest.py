@@ -1,0 +1,77 @@
+"""The real binaries on the default bundle and model, as a client of any language meets them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARIES = ROOT / "target" / "debug"
+READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Services:
+    """Addresses of the running pair."""
+
+    encoder: str
+    classifier: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(*command: str) -> subprocess.Popen[bytes]:
+    path = BINARIES / command[0]
+    assert path.is_file(), f"{path} is missing: run `make test`, which builds it"
+    # Settings of whoever runs the tests must not reach the services.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ENCODER_SVC_", "CLASSIFIER_SVC_"))}
+    return subprocess.Popen([path, *command[1:]], cwd=ROOT, env=environment)
+
+
+def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + READY_SECONDS
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < end:
+            assert process.poll() is None, f"the service at {address} ended with {process.returncode}"
+            try:
+                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+            except grpc.RpcError:
+                continue
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.05)
+    raise AssertionError(f"the service at {address} was not ready after {READY_SECONDS} s")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0, "a service must end with 0 on SIGTERM"
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    encoder, classifier = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    running = [start("encoder-svc", "serve", "--listen", encoder)]
+    try:
+        wait_until_serving(encoder, running[0])
+        running.append(start("classifier-svc", "serve", "--listen", classifier, "--encoder", f"http://{encoder}"))
+        wait_until_serving(classifier, running[1])
+        yield Services(encoder, classifier)
+    finally:
+        for process in reversed(running):
+            stop(process)

@@ -1,0 +1,91 @@
+"""A Python client without stubs of ours."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from conftest import Services
+from error_details import details
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from reflection import ReflectionClient
+
+CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
+ENCODER = "movieclassifier.encoder.v1.EncoderService"
+OVERVIEW = (
+    "A retired gunslinger rides into a frontier town where a cattle baron holds every deed, and agrees to stand "
+    "with the homesteaders when the railway's hired men come for their land."
+)
+
+
+@pytest.fixture
+def classifier(services: Services) -> ReflectionClient:
+    return ReflectionClient(grpc.insecure_channel(services.classifier))
+
+
+@pytest.fixture
+def encoder(services: Services) -> ReflectionClient:
+    return ReflectionClient(grpc.insecure_channel(services.encoder))
+
+
+def test_reflection_lists_the_services(classifier: ReflectionClient, encoder: ReflectionClient) -> None:
+    assert CLASSIFIER in classifier.services() and "grpc.health.v1.Health" in classifier.services()
+    assert ENCODER in encoder.services()
+
+
+@pytest.mark.parametrize("name", ["", CLASSIFIER])
+def test_health_says_serving(services: Services, name: str) -> None:
+    with grpc.insecure_channel(services.classifier) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_film_gets_its_genres(classifier: ReflectionClient) -> None:
+    answer = classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=OVERVIEW, include_scores=True)
+    assert "Western" in [genre.label for genre in answer.genres]
+    assert len(answer.scores) == 20
+    probabilities = [genre.probability for genre in answer.genres]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(genre.probability > genre.threshold for genre in answer.genres)
+    assert answer.model_version and not answer.truncated
+
+
+def test_a_batch_is_answered_in_order_as_each_film_alone(classifier: ReflectionClient) -> None:
+    films = [
+        {"title": "Dust Creek", "overview": OVERVIEW},
+        {"title": "", "overview": "Two sisters inherit a vineyard that is haunted by a murdered child."},
+        {"title": "Reef", "overview": "A documentary about the slow death of a coral reef."},
+    ]
+    batch = classifier.call(CLASSIFIER, "BatchClassify", movies=films)
+    alone = [classifier.call(CLASSIFIER, "Classify", **film) for film in films]
+    assert list(batch.results) == alone
+    assert {result.model_version for result in batch.results} == {batch.model_version}
+
+
+def test_the_model_describes_itself(classifier: ReflectionClient, encoder: ReflectionClient) -> None:
+    model = classifier.call(CLASSIFIER, "GetModel")
+    assert len(model.labels) == len(model.thresholds) == 20
+    assert model.encoder_fingerprint == encoder.call(ENCODER, "GetEncoder").fingerprint
+    assert 0.5 < model.metrics["validation_micro_f1"] < 1
+
+
+@pytest.mark.parametrize("overview", ["", " \n\t", "\u3000"])
+def test_a_blank_overview_is_a_bad_request_that_names_the_field(classifier: ReflectionClient, overview: str) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=overview)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    found = details(failure.value)
+    assert [violation.field for violation in found["BadRequest"].field_violations] == ["overview"]
+    assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("EMPTY_TEXT", "movieclassifier")
+
+
+def test_a_batch_names_every_film_that_is_wrong(classifier: ReflectionClient) -> None:
+    films = [{"overview": OVERVIEW}, {"overview": ""}, {"title": "t" * 2000, "overview": OVERVIEW}]
+    with pytest.raises(grpc.RpcError) as failure:
+        classifier.call(CLASSIFIER, "BatchClassify", movies=films)
+    violations = details(failure.value)["BadRequest"].field_violations
+    assert [violation.field for violation in violations] == ["movies[1].overview", "movies[2].title"]
+
+
+def test_a_very_long_overview_is_cut_and_says_so(classifier: ReflectionClient) -> None:
+    answer = classifier.call(CLASSIFIER, "Classify", overview="The rider went on through the dust. " * 200)
+    assert answer.truncated
