@@ -1,0 +1,142 @@
+"""The seam between the published weights and our own training: which weights and which projection go in the graph.
+
+Without an adapter file the weights stay as published and the projection is the seeded lift. With one, its updates are
+merged into the weights and its own projection takes the lift's place. The file is written by adapt_adapter.py, which
+describes it in full; in short, a `.safetensors` of metadata `format` = "minilm-adapter-2" that holds
+
+    NAME.lora_up [out, rank], NAME.lora_down [rank, in]   `form` = "low-rank" (LoRA, Hu et al., 2021, arXiv:2106.09685)
+    NAME.delta [out, in] int8, NAME.delta_scale [out]     `form` = "delta-int8"
+    a tensor of the weights' own name                     takes the published one's place
+    projection.weight [512, hidden], projection.bias [512]
+
+for linear layers NAME such as encoder.layer.0.attention.self.query, and whose metadata also says `version`,
+`description`, `activation` ("l2" or "tanh") and `base_sha256`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+import lift
+from minilm_weights import WEIGHTS_SHA256, Weights
+
+FORMAT = "minilm-adapter-2"
+# How the projected vector becomes the one on the wire: divided by its length, or squashed elementwise.
+ACTIVATIONS = ("l2", "tanh")
+
+Float32 = NDArray[np.float32]
+Stored = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class MergedEncoder:
+    """What the graph is written from: `projection` is `[hidden, 512]`, `projection_bias` is `[512]`."""
+
+    weights: Weights
+    projection: Float32
+    projection_bias: Float32
+    activation: str
+    version: str
+    description: str
+
+
+class AdapterError(Exception):
+    """The adapter file cannot be read, or does not fit the weights."""
+
+
+def load_adapter(path: Path | None, weights: Weights, hidden: int, base_sha256: str = WEIGHTS_SHA256) -> MergedEncoder:
+    """Merges the adapter at `path` into `weights`; `None` stands for the published weights and the seeded lift.
+
+    Raises AdapterError when the file is missing, of another format, made for other weights than those of `base_sha256`,
+    or holds a tensor that fits none of them.
+    """
+    if path is None:
+        return MergedEncoder(
+            weights=weights,
+            projection=lift.orthonormal_lift(hidden),
+            projection_bias=np.zeros(lift.DIMENSION, dtype=np.float32),
+            activation="l2",
+            version="0.1.0-lift",
+            description="sentence-transformers/all-MiniLM-L6-v2, mean pooled, lifted to 512 dimensions, normalised",
+        )
+    tensors, metadata = _read(path)
+    if metadata["base_sha256"] != base_sha256:
+        raise AdapterError(f"{path.name}: expected base_sha256 {base_sha256}, found {metadata['base_sha256']}")
+    if metadata["activation"] not in ACTIVATIONS:
+        raise AdapterError(f"{path.name}: expected activation l2 or tanh, found {metadata['activation']!r}")
+    try:
+        projection = _take(tensors, "projection.weight", (lift.DIMENSION, hidden)).T
+        bias = _take(tensors, "projection.bias", (lift.DIMENSION,))
+        merged = _merge(weights, tensors)
+    except AdapterError as error:
+        raise AdapterError(f"{path.name}: {error}") from error
+    return MergedEncoder(merged, projection, bias, metadata["activation"], metadata["version"], metadata["description"])
+
+
+def low_rank_update(up: Float32, down: Float32) -> Float32:
+    """`up [out, rank] . down [rank, in]`, one rank at a time, in float32.
+
+    Elementwise on purpose: a matrix product's order of additions depends on the processor, and the result is hashed.
+    """
+    update = np.zeros((up.shape[0], down.shape[1]), dtype=np.float32)
+    for rank in range(up.shape[1]):
+        update += up[:, rank, None] * down[None, rank, :]
+    return update
+
+
+def _merge(weights: Weights, tensors: Stored) -> Weights:
+    """`weights` with every tensor of the adapter worked in; each must belong to one of them."""
+    merged = dict(weights)
+    for name in sorted(tensors):
+        layer, _, role = name.rpartition(".")
+        if name in weights:
+            merged[name] = _take(tensors, name, weights[name].shape)
+        elif role in ("lora_up", "delta") and f"{layer}.weight" in weights:
+            weight = weights[f"{layer}.weight"]
+            merged[f"{layer}.weight"] = weight + _update(tensors, layer, role, weight.shape)
+    if tensors:
+        raise AdapterError(f"expected tensors that fit the weights, found {min(tensors)!r}")
+    return merged
+
+
+def _update(tensors: Stored, layer: str, role: str, size: tuple[int, ...]) -> Float32:
+    """What is added to a layer's weight `[out, in]`."""
+    rows, columns = size
+    if role == "delta":
+        steps = _take(tensors, f"{layer}.delta", size)
+        return steps * _take(tensors, f"{layer}.delta_scale", (rows,))[:, None]
+    rank = tensors[f"{layer}.lora_up"].shape[-1]
+    up = _take(tensors, f"{layer}.lora_up", (rows, rank))
+    return low_rank_update(up, _take(tensors, f"{layer}.lora_down", (rank, columns)))
+
+
+def _read(path: Path) -> tuple[Stored, dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{path.name}: expected a readable safetensors file, found: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise AdapterError(f"{path.name}: expected format {FORMAT!r}, found {metadata.get('format')!r}")
+    for key in ("version", "description", "activation", "base_sha256"):
+        if key not in metadata:
+            raise AdapterError(f"{path.name}: expected metadata {key!r}, found {sorted(metadata)}")
+    return tensors, metadata
+
+
+def _take(tensors: Stored, name: str, size: tuple[int, ...]) -> Float32:
+    """Removes a tensor and widens it to float32, which is exact; what is left over at the end is what fits nowhere."""
+    tensor = tensors.pop(name, None)
+    if tensor is None:
+        raise AdapterError(f"expected tensor {name!r}, found none of that name")
+    if tensor.dtype not in (np.float32, np.float16, np.int8) or tensor.shape != size:
+        raise AdapterError(
+            f"{name}: expected float32, float16 or int8 {list(size)}, found {tensor.dtype} {list(tensor.shape)}"
+        )
+    return tensor.astype(np.float32)
