@@ -9,4 +9,7 @@ CLASSIFIER_PORT=50052
 . deploy/services.sh
 start_services
 echo "classifier: 127.0.0.1:$CLASSIFIER_PORT (gRPC), encoder: 127.0.0.1:$ENCODER_PORT (gRPC); Ctrl-C stops both" >&2
+
+# The terminal sends Ctrl-C to the services too; a second signal from here would cut short what is in flight.
+trap 'trap - EXIT; wait; exit 0' INT
 wait -n "$encoder_pid" "$classifier_pid"

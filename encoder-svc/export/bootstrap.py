@@ -1,8 +1,8 @@
-"""Sets up what the encoder service runs on: a Python environment, ONNX Runtime's library and the minilm-512 bundle.
+"""Sets up what the encoder service runs on: a Python environment, ONNX Runtime's library and the encoder bundles.
 
     .runtime/venv/                    the pinned packages, checked by hash
     .runtime/lib/libonnxruntime.so    out of the onnxruntime wheel
-    .runtime/bundles/minilm-512/      the encoder bundle
+    .runtime/bundles/minilm-512/      the default encoder bundle, or those that --bundle names
 
 Every step is skipped when its inputs have not changed, so a second run takes less than a second. Only the standard
 library is used, as this runs before anything is installed; pip 22.3 or newer must be there (for `pip --python`), but
@@ -31,13 +31,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bundle
+from precision import BUNDLES, DEFAULT_BUNDLE
 
 EXPORT = Path(__file__).resolve().parent
 REPOSITORY = EXPORT.parent.parent
 REQUIREMENTS = EXPORT / "requirements.txt"
 # The trained adapter, part of the bundle as soon as it is there.
 DEFAULT_ADAPTER = REPOSITORY / "models" / "minilm-512-adapter.safetensors"
-BUNDLE_ID = "minilm-512"
 # What export_minilm.py is made of; tests/test_bootstrap.py holds this against what it imports.
 EXPORT_SOURCES = (
     "adapter.py",
@@ -47,7 +47,10 @@ EXPORT_SOURCES = (
     "lift.py",
     "minilm_forward.py",
     "minilm_onnx.py",
+    "minilm_onnx_int8.py",
     "minilm_weights.py",
+    "precision.py",
+    "quantise.py",
     "reference_texts.py",
     "wordpiece.py",
 )
@@ -67,7 +70,10 @@ class Runtime:
         self.venv = folder / "venv"
         self.python = self.venv / "bin" / "python"
         self.library = folder / "lib" / "libonnxruntime.so"
-        self.bundle = folder / "bundles" / BUNDLE_ID
+
+    def bundle(self, name: str) -> Path:
+        """The folder of the bundle of that id."""
+        return self.folder / "bundles" / name
 
     def stamp(self, name: str) -> str:
         """What the thing called `name` was made from; empty when that is not known."""
@@ -204,7 +210,7 @@ def check_library(path: Path, version: str) -> None:
 
 
 def export_inputs(adapter: Path | None) -> str:
-    """A digest of all that the bundle is made from: the export's sources, the pinned packages and the adapter."""
+    """A digest of all that the bundles are made from: the export's sources, the pinned packages and the adapter."""
     digest = hashlib.sha256()
     inputs = [EXPORT / name for name in EXPORT_SOURCES] + [REQUIREMENTS] + ([adapter] if adapter else [])
     for path in inputs:
@@ -212,24 +218,26 @@ def export_inputs(adapter: Path | None) -> str:
     return digest.hexdigest()
 
 
-def ensure_bundle(runtime: Runtime, adapter: Path | None) -> bool:
-    """Exports the bundle unless it is whole and made from the same inputs. Returns whether it did."""
+def ensure_bundle(runtime: Runtime, name: str, adapter: Path | None) -> bool:
+    """Exports the bundle of id `name` unless it is whole and made from the same inputs. Returns whether it did."""
     inputs = export_inputs(adapter)
-    if bundle_is_current(runtime, inputs):
+    if bundle_is_current(runtime, name, inputs):
         return False
-    with step(f"exporting the bundle {BUNDLE_ID}"):
-        for leftover in runtime.bundle.parent.glob(f".{BUNDLE_ID}.*"):
+    folder = runtime.bundle(name)
+    with step(f"exporting the bundle {name}"):
+        for leftover in folder.parent.glob(f".{name}.*"):
             shutil.rmtree(leftover)
-        command = [str(runtime.python), str(EXPORT / "export_minilm.py"), "--output", str(runtime.bundle)]
-        run(command + (["--adapter", str(adapter)] if adapter else []), f"export {BUNDLE_ID}")
-        runtime.set_stamp(BUNDLE_ID, f"{inputs} {bundle.verify(runtime.bundle)}")
+        command = [str(runtime.python), str(EXPORT / "export_minilm.py"), "--output", str(folder)]
+        command += ["--precision", BUNDLES[name]] + (["--adapter", str(adapter)] if adapter else [])
+        run(command, f"export {name}")
+        runtime.set_stamp(name, f"{inputs} {bundle.verify(folder)}")
     return True
 
 
-def bundle_is_current(runtime: Runtime, inputs: str) -> bool:
+def bundle_is_current(runtime: Runtime, name: str, inputs: str) -> bool:
     """Whether the bundle's files are whole and its stamp names `inputs`; hashing it all takes a tenth of a second."""
     try:
-        return runtime.stamp(BUNDLE_ID) == f"{inputs} {bundle.verify(runtime.bundle)}"
+        return runtime.stamp(name) == f"{inputs} {bundle.verify(runtime.bundle(name))}"
     except bundle.BundleError:
         return False
 
@@ -241,7 +249,7 @@ def run(command: list[str], purpose: str) -> None:
         raise SetupError(f"could not {purpose}: {Path(command[0]).name} ended with status {result.returncode}")
 
 
-def bootstrap(runtime: Runtime, requirements: list[Path], adapter: Path | None) -> None:
+def bootstrap(runtime: Runtime, bundles: list[str], requirements: list[Path], adapter: Path | None) -> None:
     """Brings everything up to date and says so. Raises SetupError."""
     started = time.monotonic()
     if sys.version_info < OLDEST_PYTHON:
@@ -250,11 +258,12 @@ def bootstrap(runtime: Runtime, requirements: list[Path], adapter: Path | None) 
         raise SetupError(f"expected an adapter at {adapter}, found none")
     with exclusive(runtime.folder):
         done = [ensure_venv(runtime), ensure_requirements(runtime, REQUIREMENTS)]
-        done += [ensure_library(runtime), ensure_bundle(runtime, adapter)]
+        done += [ensure_library(runtime)]
+        done += [ensure_bundle(runtime, name, adapter) for name in bundles]
         done += [ensure_requirements(runtime, extra) for extra in requirements]
-        fingerprint = bundle.fingerprint(runtime.bundle)
+        made = ", ".join(f"{name} {bundle.fingerprint(runtime.bundle(name))}" for name in bundles)
     state = "ready" if any(done) else "up to date"
-    print(f"{runtime.folder.name}: {state} in {time.monotonic() - started:.1f} s, {BUNDLE_ID} {fingerprint}")
+    print(f"{runtime.folder.name}: {state} in {time.monotonic() - started:.1f} s, {made}")
 
 
 def main() -> int:
@@ -265,6 +274,12 @@ def main() -> int:
         default=REPOSITORY / ".runtime",
         metavar="DIR",
         help="default: the repository's .runtime",
+    )
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        choices=list(BUNDLES),
+        help=f"make this bundle; may be given more than once; default: {DEFAULT_BUNDLE} alone",
     )
     parser.add_argument(
         "--with-requirements",
@@ -283,7 +298,9 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        bootstrap(Runtime(arguments.runtime_dir.resolve()), arguments.with_requirements, arguments.adapter)
+        runtime = Runtime(arguments.runtime_dir.resolve())
+        bundles = list(dict.fromkeys(arguments.bundle or [DEFAULT_BUNDLE]))
+        bootstrap(runtime, bundles, arguments.with_requirements, arguments.adapter)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

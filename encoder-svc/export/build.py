@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import minilm_forward
+import minilm_onnx
+import minilm_onnx_int8
 from adapter import MergedEncoder
-from bundle import TOLERANCE, BundleContents, ReferenceText, write_bundle
-from minilm_onnx import write_graph
+from bundle import BundleContents, ReferenceText, write_bundle
 from minilm_weights import EncoderShape
+from precision import BOUNDS, Bound, Precision
 from reference_texts import REFERENCE_TEXTS
 from wordpiece import tokenize
 
@@ -22,6 +24,7 @@ DECIMALS = 7
 # Float64 results of two processors differ by less than 1e-15. A value this near to a rounding boundary could round to
 # either side of it and change the fingerprint, so the export refuses the text that gives one.
 ROUNDING_MARGIN = 1e-13
+GRAPH_WRITERS = {Precision.FP32: minilm_onnx.write_graph, Precision.INT8: minilm_onnx_int8.write_graph}
 
 
 class BuildError(Exception):
@@ -33,19 +36,33 @@ class EncoderSource:
     """What a bundle is made from."""
 
     encoder_id: str
+    precision: Precision
     licence: str
     shape: EncoderShape
     encoder: MergedEncoder
     tokenizer: bytes
     max_tokens: int
 
+    @property
+    def description(self) -> str:
+        """The encoder's own, and the precision where it is not the full one."""
+        words = self.encoder.description
+        return words if self.precision is Precision.FP32 else f"{words}, {self.precision}"
+
 
 @dataclass(frozen=True)
 class BuildReport:
-    """The fingerprint, and the largest difference of any number between the graph and the float64 reference."""
+    """The fingerprint, and how far the graph is from the float64 reference at most (`distance`)."""
 
     fingerprint: str
-    largest_difference: float
+    bound: Bound
+    largest_distance: float
+
+    def __str__(self) -> str:
+        found = f"difference {self.largest_distance:.1e}"
+        if self.bound.key == "min_cosine":
+            found = f"cosine {1 - self.largest_distance:.4f}"
+        return f"fingerprint {self.fingerprint}, {found} to the float64 reference at worst"
 
 
 def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
@@ -53,32 +70,43 @@ def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
     if not 2 <= source.max_tokens <= source.shape.positions:
         raise BuildError(f"expected max_tokens from 2 to {source.shape.positions}, found {source.max_tokens}")
     tokenizer = Tokenizer.from_str(source.tokenizer.decode())
-    model = write_graph(source.encoder, source.shape, source.encoder_id)
+    model = GRAPH_WRITERS[source.precision](source.encoder, source.shape, source.encoder_id)
     session = open_session(model)
+    bound = BOUNDS[source.precision]
     reference = []
-    largest_difference = 0.0
+    largest_distance = 0.0
     for text in REFERENCE_TEXTS:
         tokens = tokenize(tokenizer, text, source.max_tokens)
         expected = minilm_forward.embed(source.encoder, source.shape, tokens.ids)
         found = run_session(session, [tokens.ids])[0]
-        largest_difference = max(largest_difference, float(np.abs(found - expected).max()))
+        largest_distance = max(largest_distance, distance(bound, found, expected))
         reference.append(ReferenceText(text, len(tokens.ids), tokens.truncated, rounded(expected)))
-    # Half the tolerance, so that a processor with other float32 rounding still passes.
-    if largest_difference > TOLERANCE / 2:
+    # Half of what is allowed, so that a processor with other rounding still passes.
+    allowed = (1 - bound.limit if bound.key == "min_cosine" else bound.limit) / 2
+    if largest_distance > allowed:
         raise BuildError(
-            f"expected the graph within {TOLERANCE / 2} of the float64 reference, found {largest_difference:.2e}"
+            f"expected the graph within {allowed:.1e} of the float64 reference, found {largest_distance:.2e}"
         )
     contents = BundleContents(
         encoder_id=source.encoder_id,
         version=source.encoder.version,
-        description=source.encoder.description,
+        description=source.description,
         licence=source.licence,
         max_tokens=source.max_tokens,
         model=model,
         tokenizer=source.tokenizer,
         reference=reference,
+        reference_bound=bound,
     )
-    return BuildReport(write_bundle(folder, contents), largest_difference)
+    return BuildReport(write_bundle(folder, contents), bound, largest_distance)
+
+
+def distance(bound: Bound, found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
+    """How far two vectors `[512]` are apart: by their largest difference or by 1 - cosine, as the bound says."""
+    if bound.key == "min_cosine":
+        wide = found.astype(np.float64)
+        return float(1 - (wide @ expected) / np.sqrt((wide @ wide) * (expected @ expected)))
+    return float(np.abs(found - expected).max())
 
 
 def rounded(vector: NDArray[np.float64]) -> list[float]:

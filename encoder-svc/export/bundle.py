@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from precision import Bound
+
 FORMAT = 1
 DIMENSION = 512
-TOLERANCE = 1e-5
 MANIFEST = "encoder.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -55,6 +56,7 @@ class BundleContents:
     model: bytes
     tokenizer: bytes
     reference: list[ReferenceText]
+    reference_bound: Bound
 
 
 def write_bundle(folder: Path, contents: BundleContents) -> str:
@@ -126,7 +128,7 @@ def _manifest_bytes(contents: BundleContents, files: dict[str, bytes]) -> bytes:
         "max_tokens": contents.max_tokens,
         "model": MODEL,
         "tokenizer": {"kind": "wordpiece", "file": TOKENIZER},
-        "reference": {"file": REFERENCE, "tolerance": TOLERANCE},
+        "reference": {"file": REFERENCE, contents.reference_bound.key: contents.reference_bound.limit},
         "inputs": {"ids": "input_ids", "mask": "attention_mask"},
         "output": "embedding",
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},

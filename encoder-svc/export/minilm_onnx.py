@@ -30,6 +30,7 @@ OPSET = 17
 # The oldest intermediate representation that carries opset 17; every ONNX Runtime the service accepts reads it.
 IR_VERSION = 8
 FUSED = "com.microsoft"
+KINDS = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int8": TensorProto.INT8}
 
 
 class GraphBuilder:
@@ -46,9 +47,14 @@ class GraphBuilder:
         )
         return output
 
+    def node_with_outputs(self, operator: str, inputs: list[str], outputs: list[str]) -> list[str]:
+        """Adds a node with several outputs, named after the first, and returns their names."""
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}.{operator}"))
+        return outputs
+
     def constant(self, name: str, values: NDArray[np.generic]) -> str:
-        """Adds a tensor of float32 or int64 as little-endian bytes and returns its name."""
-        kind = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}[values.dtype.name]
+        """Adds a tensor of float32, int64 or int8 as little-endian bytes and returns its name."""
+        kind = KINDS[values.dtype.name]
         little_endian = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"))
         self.constants.append(helper.make_tensor(name, kind, values.shape, little_endian.tobytes(), raw=True))
         return name

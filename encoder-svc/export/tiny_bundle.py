@@ -3,9 +3,10 @@
 Its vectors mean nothing, but they depend on the text, the order of its words and the weights, as real ones do.
 Everything is drawn from random.Random, so the same seed gives the same bytes everywhere.
 
-examples (the two that the repository holds):
+examples (the three that the repository holds):
   python tiny_bundle.py --output ../tests/fixtures/tiny-512 --seed 1
   python tiny_bundle.py --output ../tests/fixtures/tiny-other-512 --seed 2
+  python tiny_bundle.py --output ../tests/fixtures/tiny-int8-512 --seed 1 --precision int8
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import lift
 from adapter import MergedEncoder
 from build import BuildReport, EncoderSource, build_bundle
 from minilm_weights import EncoderShape, Weights, tensor_shapes
+from precision import Precision
 from wordpiece import serialise
 
 MAX_TOKENS = 64
@@ -125,7 +127,7 @@ def random_weights(shape: EncoderShape, seed: int) -> Weights:
     return weights
 
 
-def build_tiny(output: Path, seed: int) -> BuildReport:
+def build_tiny(output: Path, seed: int, precision: Precision = Precision.FP32) -> BuildReport:
     """Writes the bundle at `output`, whose last part is its id."""
     entries = vocabulary()
     shape = tiny_shape(entries)
@@ -137,7 +139,7 @@ def build_tiny(output: Path, seed: int) -> BuildReport:
         version="0.1.0",
         description=f"random weights of seed {seed}, for tests; its vectors mean nothing",
     )
-    source = EncoderSource(output.name, "CC0-1.0", shape, encoder, tokenizer_json(entries), MAX_TOKENS)
+    source = EncoderSource(output.name, precision, "CC0-1.0", shape, encoder, tokenizer_json(entries), MAX_TOKENS)
     return build_bundle(source, output)
 
 
@@ -147,12 +149,12 @@ def main() -> None:
         "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; its name is the id"
     )
     parser.add_argument("--seed", type=int, required=True, metavar="N", help="another seed is another encoder")
-    arguments = parser.parse_args()
-    report = build_tiny(arguments.output.resolve(), arguments.seed)
-    print(
-        f"{arguments.output.name}: fingerprint {report.fingerprint}, graph within {report.largest_difference:.1e} "
-        "of the float64 reference"
+    parser.add_argument(
+        "--precision", type=Precision, choices=list(Precision), default=Precision.FP32, help="default: fp32"
     )
+    arguments = parser.parse_args()
+    report = build_tiny(arguments.output.resolve(), arguments.seed, arguments.precision)
+    print(f"{arguments.output.name}: {report}")
 
 
 if __name__ == "__main__":

@@ -80,8 +80,32 @@ pub enum TokenizerKind {
 pub struct ReferenceEntry {
     /// The file.
     pub file: String,
-    /// Largest absolute difference of a vector's element that passes.
-    pub tolerance: f32,
+    /// Largest absolute difference of a vector's element that passes: for graphs in single precision.
+    tolerance: Option<f32>,
+    /// Smallest cosine that passes: for quantised graphs, whose rounding differs between processors.
+    min_cosine: Option<f32>,
+}
+
+/// How near to its reference a vector must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Agreement {
+    /// No element is farther away than this.
+    MaxDifference(f32),
+    /// The cosine of the two vectors is at least this.
+    MinCosine(f32),
+}
+
+impl ReferenceEntry {
+    /// The one measure that the manifest names.
+    pub fn agreement(&self) -> Result<Agreement, String> {
+        match (self.tolerance, self.min_cosine) {
+            (Some(bound), None) if bound > 0.0 && bound < 1.0 => Ok(Agreement::MaxDifference(bound)),
+            (None, Some(bound)) if bound > 0.0 && bound <= 1.0 => Ok(Agreement::MinCosine(bound)),
+            (tolerance, min_cosine) => Err(format!(
+                "expected a reference tolerance or min_cosine between 0 and 1, found {tolerance:?} and {min_cosine:?}"
+            )),
+        }
+    }
 }
 
 /// Names of the graph's inputs; both are int64 of shape `[batch, tokens]`.
@@ -212,10 +236,7 @@ impl Manifest {
         if !(8..=65_536).contains(&self.max_tokens) {
             return Err(format!("expected max_tokens of 8 to 65536, found {}", self.max_tokens));
         }
-        if !(self.reference.tolerance > 0.0 && self.reference.tolerance < 1.0) {
-            let found = self.reference.tolerance;
-            return Err(format!("expected a reference tolerance between 0 and 1, found {found}"));
-        }
+        self.reference.agreement()?;
         for name in [&self.model, &self.tokenizer.file, &self.reference.file] {
             if !self.files.contains_key(name) {
                 return Err(format!("expected a sha256 of {name:?} in \"files\", found none"));

@@ -48,10 +48,11 @@ impl Encoder {
             .collect::<Result<Vec<_>, _>>()
             .map_err(session_error)?;
         let texts = bundle.reference_texts()?;
-        let tolerance = bundle.manifest.reference.tolerance;
         if let Some(session) = sessions.first_mut() {
-            self_check(&texts, tolerance, &tokenizer, session)
-                .map_err(|reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason })?;
+            let self_check = |agreement| self_check(&texts, agreement, &tokenizer, session);
+            bundle.manifest.reference.agreement().and_then(self_check).map_err(|reason| {
+                StartError::SelfCheck { path: bundle.folder().to_owned(), reason }
+            })?;
         }
         let queue = Arc::new(Queue::default());
         let pool = SessionPool::start(sessions, &tokenizer, &queue)?;

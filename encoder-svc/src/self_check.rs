@@ -1,13 +1,13 @@
 //! Does this machine give the vectors that the bundle promises?
 
-use crate::bundle::ReferenceText;
+use crate::bundle::{Agreement, ReferenceText};
 use crate::session::EncoderSession;
 use crate::tokenizer::TextTokenizer;
 
 /// Runs the reference texts; the error names the first that comes out otherwise.
 pub(crate) fn self_check(
     texts: &[ReferenceText],
-    tolerance: f32,
+    agreement: Agreement,
     tokenizer: &TextTokenizer,
     session: &mut EncoderSession,
 ) -> Result<(), String> {
@@ -25,17 +25,46 @@ pub(crate) fn self_check(
             let (expected, found) = (reference.vector.len(), vector.len());
             return Err(format!("reference text {index}: expected {expected} floats, found {found}"));
         }
-        let difference = largest_difference(&vector, &reference.vector);
-        if difference > tolerance {
-            return Err(format!(
-                "reference text {index}: expected a vector within {tolerance:e} of the reference, found a \
-                 difference of {difference:e}"
-            ));
-        }
+        disagreement(agreement, &vector, &reference.vector)
+            .map_or(Ok(()), |found| Err(format!("reference text {index}: {found}")))?;
     }
     Ok(())
 }
 
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+/// What is wrong with `vector`, if anything is.
+fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Option<String> {
+    let pairs = || vector.iter().zip(reference);
+    match agreement {
+        Agreement::MaxDifference(bound) => {
+            let found = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            (found > bound).then(|| format!("expected a vector within {bound:e} of the reference, found {found:e}"))
+        }
+        Agreement::MinCosine(bound) => {
+            let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let found = pairs().map(|(a, b)| a * b).sum::<f32>() / (norm(vector) * norm(reference));
+            // Two vectors of zeros have no cosine, and are no agreement either.
+            let agrees = found >= bound;
+            (!agrees).then(|| format!("expected a cosine of at least {bound} with the reference, found {found}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantised_vector_may_be_shorter_but_not_point_elsewhere() {
+        let agreement = Agreement::MinCosine(0.9);
+        assert_eq!(disagreement(agreement, &[0.5, 0.5], &[1.0, 1.0]), None);
+        assert!(disagreement(agreement, &[1.0, 0.0], &[1.0, 1.0]).is_some());
+        assert!(disagreement(agreement, &[0.0, 0.0], &[1.0, 1.0]).is_some());
+    }
+
+    #[test]
+    fn a_single_precision_vector_may_differ_by_rounding_only() {
+        let agreement = Agreement::MaxDifference(1e-5);
+        assert_eq!(disagreement(agreement, &[0.500_001], &[0.5]), None);
+        assert!(disagreement(agreement, &[0.51], &[0.5]).is_some());
+    }
 }

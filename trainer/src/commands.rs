@@ -147,7 +147,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         format!(
             "model file {}, films of {}",
             args.model.display(),
-            source.map_or("".into(), |path| path.display().to_string())
+            source.map_or(String::new(), |path| path.display().to_string())
         )
     })?;
     if args.json { print(&serde_json::to_string(&figures)?) } else { print(&figures.table()) }

@@ -124,7 +124,9 @@ impl EncoderClient {
     /// The encoder refuses texts far longer than it reads: cutting them here changes no vector.
     fn shorten(&self, text: &mut String) {
         if text.len() > self.description.max_text_bytes {
-            text.truncate(text.floor_char_boundary(self.description.max_text_bytes));
+            let limit = self.description.max_text_bytes;
+            let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            text.truncate(end);
             self.shortened.fetch_add(1, Ordering::Relaxed);
         }
     }

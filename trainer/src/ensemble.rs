@@ -63,7 +63,7 @@ pub fn merge(members: &[&Mlp]) -> Mlp {
         bias: concatenate(Axis(0), &biases).expect(same),
     };
     let output = Dense {
-        weight: concatenate(Axis(1), &scaled.iter().map(|weight| weight.view()).collect::<Vec<_>>())
+        weight: concatenate(Axis(1), &scaled.iter().map(ndarray::ArrayBase::view).collect::<Vec<_>>())
             .expect(same),
         bias: members
             .iter()

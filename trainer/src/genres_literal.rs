@@ -53,14 +53,13 @@ fn depth(literal: &str) -> usize {
                 bytes.next();
             }
             (Some(open), _) if byte == open => quote = None,
-            (Some(_), _) => {}
             (None, b'\'' | b'"') => quote = Some(byte),
             (None, b'[' | b'(' | b'{') => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
             (None, b']' | b')' | b'}') => depth = depth.saturating_sub(1),
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     deepest

@@ -114,11 +114,9 @@ impl KaggleReader {
     }
 
     fn reasons(&self) -> String {
-        self.report
-            .dropped
-            .iter()
-            .map(|(reason, dropped)| format!("; {} dropped, {reason}", dropped.rows))
-            .collect()
+        let reasons = self.report.dropped.iter();
+        let reasons = reasons.map(|(reason, dropped)| format!("; {} dropped, {reason}", dropped.rows));
+        reasons.collect::<Vec<_>>().concat()
     }
 }
 
@@ -165,7 +163,7 @@ impl Columns {
         };
         let id = decimal_id(record.get(self.id).unwrap_or_default()).ok_or(DropReason::Shifted)?;
         let (title, overview, genres) = (text(self.title)?, text(self.overview)?, text(self.genres)?);
-        if overview.trim().is_empty() {
+        if is_no_overview(overview) {
             return Err(DropReason::NoOverview);
         }
         let genres = genres_literal::parse(genres).map_err(|_| DropReason::UnreadableGenres)?;
@@ -193,6 +191,12 @@ fn csv_error(path: &Path, error: csv::Error) -> KaggleError {
 fn shorten(text: &str) -> String {
     let short: String = text.chars().take(120).collect();
     if short.len() < text.len() { format!("{short:?} …") } else { format!("{short:?}") }
+}
+
+/// Blank, or the text that TMDB's exports hold in place of one: it stands for films of every kind and says nothing.
+fn is_no_overview(overview: &str) -> bool {
+    let overview = overview.trim();
+    overview.is_empty() || overview == "No overview found."
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ setters! {
     patience: usize,
     /// By how much the validation loss must fall to count as an improvement, 0 and more.
     min_delta: f64,
-    /// Share of each weight that decays with a learning rate of 1, 0 and more (AdamW's λ).
+    /// Share of each weight that decays with a learning rate of 1, 0 and more (the λ of `AdamW`).
     weight_decay: f32,
     /// How far targets are moved towards 1/2, in [0, 1).
     label_smoothing: f32,
@@ -111,24 +111,24 @@ impl ParamGuard for MlpParams {
         for (name, value) in
             [("units", units), ("batch size", batch_size), ("epochs", max_epochs), ("patience", patience)]
         {
-            require(name, "1 or more", value >= 1, value)?;
+            require(name, "1 or more", value >= 1, &value)?;
         }
         let MlpValidParams { dropout, input_dropout, label_smoothing, .. } = self.0;
         for (name, value) in
             [("dropout", dropout), ("input dropout", input_dropout), ("label smoothing", label_smoothing)]
         {
-            require(name, "0 or more and less than 1", (0.0..1.0).contains(&value), value)?;
+            require(name, "0 or more and less than 1", (0.0..1.0).contains(&value), &value)?;
         }
         let MlpValidParams { learning_rate, weight_decay, min_delta, .. } = self.0;
         let is_positive = learning_rate > 0.0 && learning_rate.is_finite();
-        require("learning rate", "a finite number above 0", is_positive, learning_rate)?;
+        require("learning rate", "a finite number above 0", is_positive, &learning_rate)?;
         let is_decay = weight_decay >= 0.0 && weight_decay * learning_rate < 1.0;
-        require("weight decay", "0 or more, and less than 1 / learning rate", is_decay, weight_decay)?;
+        require("weight decay", "0 or more, and less than 1 / learning rate", is_decay, &weight_decay)?;
         require(
             "least improvement",
             "a finite number of 0 or more",
             min_delta >= 0.0 && min_delta.is_finite(),
-            min_delta,
+            &min_delta,
         )?;
         Ok(&self.0)
     }
@@ -143,7 +143,7 @@ fn require(
     name: &'static str,
     expected: &'static str,
     holds: bool,
-    found: impl ToString,
+    found: &impl ToString,
 ) -> Result<(), InvalidParam> {
     if holds { Ok(()) } else { Err(InvalidParam { name, expected, found: found.to_string() }) }
 }

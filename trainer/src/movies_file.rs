@@ -159,7 +159,9 @@ mod tests {
 
     fn write(path: &Path, movies: &[Movie]) -> String {
         let mut writer = MoviesWriter::create(path).unwrap();
-        movies.iter().for_each(|movie| writer.write(movie.clone()).unwrap());
+        for movie in movies {
+            writer.write(movie.clone()).unwrap();
+        }
         writer.finish().unwrap()
     }
 
@@ -188,7 +190,9 @@ mod tests {
         write(&path, &movies(3));
         let before = std::fs::read(&path).unwrap();
         let mut writer = MoviesWriter::create(&path).unwrap();
-        movies(5).into_iter().for_each(|movie| writer.write(movie).unwrap());
+        for movie in movies(5) {
+            writer.write(movie).unwrap();
+        }
         drop(writer);
         assert_eq!(std::fs::read(&path).unwrap(), before);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -63,11 +63,11 @@ mod tests {
     fn the_rule_is_the_one_that_python_xxhash_computes() {
         // xxhash.xxh3_64_intdigest(str(id)) of the Python package xxhash 4.1.0
         let expected = [
-            (1_u64, 0x65cd25028f98f158),
-            (862_u64, 0xa25c72b4f0e534a0),
-            (8844_u64, 0x4b567f2a763334db),
-            (15602_u64, 0x2f60f37e8ad96a32),
-            (999999_u64, 0x3d21dbea2d824e25),
+            (1_u64, 0x65cd_2502_8f98_f158),
+            (862_u64, 0xa25c_72b4_f0e5_34a0),
+            (8844_u64, 0x4b56_7f2a_7633_34db),
+            (15_602_u64, 0x2f60_f37e_8ad9_6a32),
+            (999_999_u64, 0x3d21_dbea_2d82_4e25),
         ];
         for (id, digest) in expected {
             assert_eq!(xxh3_64(id.to_string().as_bytes()), digest);

@@ -13,28 +13,34 @@ from conftest import EXPORT
 import bootstrap
 import bundle
 
+NAME = "minilm-512"
+
 
 @pytest.fixture
 def runtime(tiny_bundle_folder: Path, tmp_path: Path) -> bootstrap.Runtime:
     """A runtime folder whose bundle, a tiny one, was made from the inputs "before"."""
     runtime = bootstrap.Runtime(tmp_path / "runtime")
-    shutil.copytree(tiny_bundle_folder, runtime.bundle)
-    runtime.set_stamp(bootstrap.BUNDLE_ID, f"before {bundle.verify(runtime.bundle)}")
+    shutil.copytree(tiny_bundle_folder, runtime.bundle(NAME))
+    runtime.set_stamp(NAME, f"before {bundle.verify(runtime.bundle(NAME))}")
     return runtime
 
 
 def test_a_bundle_of_the_same_inputs_is_current(runtime: bootstrap.Runtime) -> None:
-    assert bootstrap.bundle_is_current(runtime, "before")
+    assert bootstrap.bundle_is_current(runtime, NAME, "before")
 
 
 def test_a_bundle_of_other_inputs_is_not_current(runtime: bootstrap.Runtime) -> None:
-    assert not bootstrap.bundle_is_current(runtime, "after")
+    assert not bootstrap.bundle_is_current(runtime, NAME, "after")
+
+
+def test_one_bundle_says_nothing_of_another(runtime: bootstrap.Runtime) -> None:
+    assert not bootstrap.bundle_is_current(runtime, "minilm-512-int8", "before")
 
 
 def test_a_damaged_bundle_is_not_current(runtime: bootstrap.Runtime) -> None:
-    with (runtime.bundle / bundle.MODEL).open("ab") as file:
+    with (runtime.bundle(NAME) / bundle.MODEL).open("ab") as file:
         file.write(b"x")
-    assert not bootstrap.bundle_is_current(runtime, "before")
+    assert not bootstrap.bundle_is_current(runtime, NAME, "before")
 
 
 def test_another_adapter_is_another_input(tmp_path: Path) -> None:

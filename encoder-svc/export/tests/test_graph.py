@@ -6,37 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import Encoder
 from plain_graph import write_plain_graph
-from tokenizers import Tokenizer
 
-import lift
 import minilm_forward
-from adapter import MergedEncoder, load_adapter
 from build import open_session, run_session
 from minilm_onnx import write_graph
-from minilm_weights import EncoderShape, find_model_folder, load_shape, load_weights
 from reference_texts import REFERENCE_TEXTS
-from tiny_bundle import MAX_TOKENS, random_weights, tiny_shape, tokenizer_json, vocabulary
-from wordpiece import tokenize, without_limits
-
-Encoder = tuple[MergedEncoder, EncoderShape, Tokenizer]
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Encoder:
-    entries = vocabulary()
-    shape = tiny_shape(entries)
-    bias = np.linspace(-0.5, 0.5, lift.DIMENSION, dtype=np.float32)
-    encoder = MergedEncoder(random_weights(shape, 3), lift.orthonormal_lift(shape.hidden), bias, "l2", "0", "tiny")
-    return encoder, shape, Tokenizer.from_str(tokenizer_json(entries).decode())
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Encoder:
-    folder = find_model_folder()
-    shape = load_shape(folder / "config.json")
-    encoder = load_adapter(None, load_weights(folder / "model.safetensors", shape), shape.hidden)
-    return encoder, shape, Tokenizer.from_str(without_limits(folder / "tokenizer.json").decode())
+from tiny_bundle import MAX_TOKENS
+from wordpiece import tokenize
 
 
 @pytest.mark.parametrize("name", ["tiny", "minilm"])

@@ -72,8 +72,17 @@ fn every_dropped_row_is_counted_with_its_reason_and_line() {
 }
 
 #[test]
+fn a_text_that_stands_in_place_of_an_overview_is_none() {
+    let rows =
+        format!("False,{DRAMA},2, No overview found. ,B\nFalse,{DRAMA},3,No overview found. Ever.,C\n");
+    let (movies, report) = read(format!("{HEADER}{rows}"));
+    assert_eq!((movies.len(), movies[0].id), (1, 3));
+    assert_eq!(report.dropped[&DropReason::NoOverview].rows, 1);
+}
+
+#[test]
 fn of_many_dropped_rows_three_are_shown() {
-    let rows: String = (2..50).map(|id| format!("False,{DRAMA},{id},,T\n")).collect();
+    let rows = format!("False,{DRAMA},2,,T\nFalse,{DRAMA},3, No overview found.,T\n").repeat(24);
     let (_, report) = read(format!("{HEADER}False,{DRAMA},1,Kept.,A\n{rows}"));
     let dropped = &report.dropped[&DropReason::NoOverview];
     assert_eq!((dropped.rows, dropped.examples.len()), (48, 3));

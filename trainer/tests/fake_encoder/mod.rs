@@ -1,5 +1,8 @@
 //! An encoder service in this process that answers made-up vectors, and fails when it is told to.
 
+// Each test binary has its own copy, and none uses all of it.
+#![allow(dead_code)]
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,10 +32,12 @@ pub(crate) enum Failure {
     OtherFingerprint,
 }
 
+/// Which call numbers (from 0) fail, and how.
+pub(crate) type Fault = (fn(usize) -> bool, Failure);
+
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
-    /// Which call numbers (from 0) fail, and how.
-    pub failure: Option<(fn(usize) -> bool, Failure)>,
+    pub failure: Option<Fault>,
     pub fingerprint: Option<&'static str>,
     /// How long a call takes.
     pub delay: Duration,

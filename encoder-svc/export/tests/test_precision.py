@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bundle
+import precision
+from build import BuildReport, distance
+from precision import BOUNDS, BUNDLES, DEFAULT_BUNDLE, DEFAULT_PRECISION, Precision, bundle_id
+
+
+def test_the_default_precision_has_the_plain_name() -> None:
+    assert DEFAULT_BUNDLE == "minilm-512"
+    assert BUNDLES[DEFAULT_BUNDLE] is DEFAULT_PRECISION
+    assert sorted(BUNDLES.values()) == sorted(Precision)
+
+
+@pytest.mark.parametrize(
+    ("default", "ids"),
+    [
+        (Precision.FP32, {Precision.FP32: "minilm-512", Precision.INT8: "minilm-512-int8"}),
+        (Precision.INT8, {Precision.FP32: "minilm-512-fp32", Precision.INT8: "minilm-512"}),
+    ],
+)
+def test_another_default_takes_the_plain_name(
+    default: Precision, ids: dict[Precision, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "DEFAULT_PRECISION", default)
+    assert {each: bundle_id(each) for each in Precision} == ids
+
+
+def test_a_difference_and_an_angle_are_told_apart() -> None:
+    expected = np.linspace(-1, 1, 512)
+    longer = (expected * 1.5).astype(np.float32)
+    assert distance(BOUNDS[Precision.FP32], longer, expected) == pytest.approx(0.5)
+    assert distance(BOUNDS[Precision.INT8], longer, expected) == pytest.approx(0, abs=1e-9)
+    assert distance(BOUNDS[Precision.INT8], -longer, expected) == pytest.approx(2)
+
+
+def test_a_report_speaks_in_the_bounds_terms() -> None:
+    assert "difference 1.0e-07" in str(BuildReport("f", BOUNDS[Precision.FP32], 1e-7))
+    assert "cosine 0.9970" in str(BuildReport("f", BOUNDS[Precision.INT8], 0.003))
+
+
+def test_a_manifest_names_one_bound(tiny_bundle_folder: Path, tiny_int8_bundle_folder: Path) -> None:
+    references = [
+        json.loads((folder / bundle.MANIFEST).read_text(encoding="utf-8"))["reference"]
+        for folder in (tiny_bundle_folder, tiny_int8_bundle_folder)
+    ]
+    assert references == [
+        {"file": bundle.REFERENCE, "tolerance": 1e-5},
+        {"file": bundle.REFERENCE, "min_cosine": BOUNDS[Precision.INT8].limit},
+    ]

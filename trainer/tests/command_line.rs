@@ -1,0 +1,149 @@
+//! The command as people and scripts call it: exit codes, messages, what goes to standard output.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod fake_encoder;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use fake_encoder::{Behaviour, start};
+use trainer::Split;
+
+const FILMS: u64 = 400;
+
+/// Runs the command in `folder`.
+fn trainer(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+    command.current_dir(folder).args(line.split(' ')).env("RUST_LOG", "warn").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn succeed(folder: &Path, line: &str) -> String {
+    let output = trainer(folder, line);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    stdout(&output)
+}
+
+/// What it says on standard error; the exit code must be 1, and nothing may be on standard output.
+fn fail(folder: &Path, line: &str) -> String {
+    let output = trainer(folder, line);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{line}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("error: "), "{message}");
+    message
+}
+
+fn write_films(folder: &Path) {
+    let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
+    let row = |id: u64| {
+        let genre = genres[(id % 3) as usize];
+        format!("{id},Film {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
+    };
+    let rows: String = (1..=FILMS).map(row).collect();
+    std::fs::write(folder.join("films.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();
+}
+
+#[test]
+fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = |line: &str| trainer(folder.path(), line).status.code();
+    assert_eq!(code("fit --units many"), Some(2));
+    assert_eq!(code("evaluate --split some"), Some(2));
+    assert_eq!(code("encode --output v.parquet"), Some(2));
+    assert_eq!(code("encode --input a.csv --output v.parquet --template {genre}"), Some(2));
+    assert_eq!(code("--help"), Some(0));
+    let message = fail(folder.path(), "fit --vectors missing.parquet --output m.safetensors");
+    assert!(message.contains("vectors file missing.parquet: No such file"), "{message}");
+}
+
+#[test]
+fn a_malformed_csv_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_films(path);
+    succeed(path, "prepare --input films.csv --output movies.parquet");
+    let before = std::fs::read(path.join("movies.parquet")).unwrap();
+    for (content, expected) in [
+        ("id,title,overview,genres\n1,A,\"open", "line 2 opens one"),
+        ("a,b\n1,2\n", "expected a CSV header with the column \"id\""),
+        ("\0\u{1}PAR1\0", "bytes that are no text"),
+        ("", "found an empty file"),
+    ] {
+        std::fs::write(path.join("broken.csv"), content).unwrap();
+        let message = fail(path, "prepare --input broken.csv --output movies.parquet --report report.json");
+        assert!(message.contains("movies file broken.csv: ") && message.contains(expected), "{message}");
+    }
+    assert_eq!(std::fs::read(path.join("movies.parquet")).unwrap(), before);
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 3, "only the two inputs and the old output");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_csv_to_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    write_films(&path);
+    let (url, encoder) = start(Behaviour::default()).await;
+    let (other_url, _) = start(Behaviour { fingerprint: Some("ef"), ..Behaviour::default() }).await;
+    tokio::task::spawn_blocking(move || {
+        succeed(&path, "prepare --input films.csv --output movies.parquet --report report.json");
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join("report.json")).unwrap()).unwrap();
+        assert_eq!((&report["rows"], &report["kept"]), (&FILMS.into(), &FILMS.into()));
+
+        let encode = format!("encode --movies movies.parquet --output v.parquet --encoder {url}");
+        assert!(succeed(&path, &encode).contains(&format!("{FILMS} films")));
+        assert!(succeed(&path, &encode).starts_with("nothing to do"));
+
+        let lines = succeed(
+            &path,
+            "fit --vectors v.parquet --output models/default.safetensors --recipe reference --epochs 2 --report-test",
+        );
+        let names: Vec<&str> = lines.lines().filter_map(|line| line.split(':').next()).take(4).collect();
+        assert_eq!(
+            names,
+            ["Val data f1 score", "Val data f1 score tuned", "Test data f1 score", "Test data f1 score tuned"]
+        );
+
+        let from_file = succeed(&path, "evaluate --vectors v.parquet --split test --json");
+        let before = encoder.encoded();
+        let from_encoder =
+            succeed(&path, &format!("evaluate --input films.csv --split test --json --encoder {url}"));
+        let test_films = (1..=FILMS).filter(|id| Split::of(*id) == Split::Test).count();
+        assert_eq!(encoder.encoded() - before, test_films, "only the films that are asked for are encoded");
+        assert_eq!(from_file, from_encoder);
+        let json: serde_json::Value = serde_json::from_str(&from_file).unwrap();
+        assert_eq!((&json["rows"], &json["split"]), (&test_films.into(), &"test".into()));
+        assert_eq!(json["per_genre"].as_array().unwrap().len(), 20);
+        assert_ne!(
+            succeed(&path, &format!("evaluate --input films.csv --split test --json --no-title --encoder {url}")),
+            from_file
+        );
+        let both = succeed(&path, "evaluate --input films.csv --vectors v.parquet --split all --json");
+        assert!(both.contains(&format!("\"rows\":{FILMS}")));
+
+        succeed(&path, "report --vectors v.parquet --model models/default.safetensors --output REPORT.md");
+        assert!(std::fs::read_to_string(path.join("REPORT.md")).unwrap().contains("| Drama |"));
+
+        // A model of another encoder.
+        let message = fail(&path, &format!("evaluate --input films.csv --split test --encoder {other_url}"));
+        assert!(message.contains("models/default.safetensors: expected vectors of the model's encoder"), "{message}");
+        // A vectors file of other films.
+        std::fs::write(path.join("few.csv"), "id,title,overview,genres\n1,A,B,\"[{'id': 18}]\"\n").unwrap();
+        let message = fail(&path, "evaluate --input few.csv --vectors v.parquet --split all");
+        assert!(message.contains("v.parquet: expected the films of few.csv"), "{message}");
+        // A vectors file that was cut off; the model that is there stays.
+        let model = std::fs::read(path.join("models/default.safetensors")).unwrap();
+        let bytes = std::fs::read(path.join("v.parquet")).unwrap();
+        std::fs::write(path.join("v.parquet"), &bytes[..bytes.len() / 2]).unwrap();
+        let message = fail(&path, "fit --vectors v.parquet --output models/default.safetensors");
+        assert!(message.contains("vectors file v.parquet: expected a whole Parquet file"), "{message}");
+        assert_eq!(std::fs::read(path.join("models/default.safetensors")).unwrap(), model);
+        let message = fail(&path, &encode);
+        assert!(message.contains("v.parquet is there already and is not of this job"), "{message}");
+    })
+    .await
+    .unwrap();
+}
