@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python up models default-model lint clean
+.PHONY: help demo test test-rust test-python up models default-model bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -32,10 +32,16 @@ test-rust: models
 	$(CARGO) $(TESTER) --locked --workspace
 
 test-python:
-	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32 \
+	    --with-requirements $(EXPORT)/requirements-test.txt
 	$(CARGO) build --locked --workspace --bins
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
 	$(VENV) -m pytest -q tests
+
+bench: ## texts per second and core of each encoder bundle, as ratios to the fp32 one
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
+	$(CARGO) bench --locked -p encoder-svc --bench bundles -- \
+	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

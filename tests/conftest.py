@@ -64,6 +64,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
+def fp32_encoder() -> Iterator[str]:
+    """The address of an encoder on the single-precision bundle."""
+    address = f"127.0.0.1:{free_port()}"
+    process = start("encoder-svc", "serve", "--listen", address, "--bundle", ".runtime/bundles/minilm-512-fp32")
+    try:
+        wait_until_serving(address, process)
+        yield address
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
     encoder, classifier = (f"127.0.0.1:{free_port()}" for _ in range(2))
     running = [start("encoder-svc", "serve", "--listen", encoder)]

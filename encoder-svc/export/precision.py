@@ -17,7 +17,7 @@ class Precision(StrEnum):
 
 
 # The one switch: the bundle of this precision is `minilm-512`, the other one `minilm-512-PRECISION`.
-DEFAULT_PRECISION = Precision.FP32
+DEFAULT_PRECISION = Precision.INT8
 FAMILY = "minilm-512"
 
 

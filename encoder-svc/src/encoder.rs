@@ -50,9 +50,12 @@ impl Encoder {
         let texts = bundle.reference_texts()?;
         if let Some(session) = sessions.first_mut() {
             let self_check = |agreement| self_check(&texts, agreement, &tokenizer, session);
-            bundle.manifest.reference.agreement().and_then(self_check).map_err(|reason| {
-                StartError::SelfCheck { path: bundle.folder().to_owned(), reason }
-            })?;
+            bundle
+                .manifest
+                .reference
+                .agreement()
+                .and_then(self_check)
+                .map_err(|reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason })?;
         }
         let queue = Arc::new(Queue::default());
         let pool = SessionPool::start(sessions, &tokenizer, &queue)?;

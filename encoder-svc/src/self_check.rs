@@ -37,14 +37,16 @@ fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Opti
     match agreement {
         Agreement::MaxDifference(bound) => {
             let found = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            (found > bound).then(|| format!("expected a vector within {bound:e} of the reference, found {found:e}"))
+            (found > bound)
+                .then(|| format!("expected a vector within {bound:e} of the reference, found {found:e}"))
         }
         Agreement::MinCosine(bound) => {
             let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
             let found = pairs().map(|(a, b)| a * b).sum::<f32>() / (norm(vector) * norm(reference));
             // Two vectors of zeros have no cosine, and are no agreement either.
             let agrees = found >= bound;
-            (!agrees).then(|| format!("expected a cosine of at least {bound} with the reference, found {found}"))
+            (!agrees)
+                .then(|| format!("expected a cosine of at least {bound} with the reference, found {found}"))
         }
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::settings;
+use common::{fixture, settings};
 use encoder_svc::queue::{Class, Encoded};
 use encoder_svc::{Encoder, EncoderSvcConfig};
 use proptest::prelude::*;
@@ -17,8 +17,9 @@ fn bits(encoded: &Encoded) -> Vec<u32> {
     encoded.vector.iter().map(|value| value.to_bits()).collect()
 }
 
-fn start(runtime: &Runtime, sessions: usize) -> Arc<Encoder> {
+fn start(runtime: &Runtime, bundle: &str, sessions: usize) -> Arc<Encoder> {
     let mut settings = settings();
+    settings.encoder.bundle = fixture(bundle);
     settings.encoder.sessions = sessions;
     let config = EncoderSvcConfig::try_from(settings).unwrap();
     Arc::new(runtime.block_on(Encoder::start(config.encoder)).unwrap())
@@ -32,9 +33,19 @@ fn text() -> impl Strategy<Value = String> {
 
 #[test]
 fn a_vector_is_bit_identical_whatever_company_it_has() {
+    assert_company_does_not_matter("tiny-512");
+}
+
+#[test]
+fn a_quantised_vector_is_bit_identical_whatever_company_it_has() {
+    // The scale of an int8 activation spans its tensor: in a batch it would depend on the neighbours.
+    assert_company_does_not_matter("tiny-int8-512");
+}
+
+fn assert_company_does_not_matter(bundle: &str) {
     let runtime = Runtime::new().unwrap();
-    let alone = start(&runtime, 1);
-    let busy = start(&runtime, 3);
+    let alone = start(&runtime, bundle, 1);
+    let busy = start(&runtime, bundle, 3);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(40));
     runner
         .run(&(prop::collection::vec(text(), 1..24), any::<u64>()), |(texts, seed)| {
@@ -68,7 +79,7 @@ fn a_vector_is_bit_identical_whatever_company_it_has() {
 #[test]
 fn a_caller_that_left_is_never_run() {
     let runtime = Runtime::new().unwrap();
-    let encoder = start(&runtime, 1);
+    let encoder = start(&runtime, "tiny-512", 1);
     runtime.block_on(async {
         let long = "storm over the sea ".repeat(40);
         // Dropped at its first await: all of its texts are queued, and nobody waits for them.

@@ -203,7 +203,10 @@ pub(crate) struct Report {
     /// Further models to set beside it
     #[arg(long, value_name = "FILE.safetensors", num_args = 1..)]
     pub(crate) compare: Vec<PathBuf>,
-    /// The report
+    /// Markdown to put at the report's end
+    #[arg(long, value_name = "FILE.md")]
+    pub(crate) notes: Option<PathBuf>,
+    /// The report; a reliability plot is written beside it, as REPORT-reliability.svg
     #[arg(long, value_name = "REPORT.md")]
     pub(crate) output: PathBuf,
 }

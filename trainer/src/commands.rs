@@ -1,7 +1,7 @@
 //! What each command does: the library's parts, put together.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +14,7 @@ use trainer::recipe::Recipe;
 use trainer::report::{NamedModel, markdown};
 use trainer::retry::RetryPolicy;
 use trainer::table_file::TableError;
-use trainer::{FittingData, Load, Progress, Split, Vectors, embedded, fit_job, prepare};
+use trainer::{FittingData, Load, Progress, Split, Vectors, embedded, fit_job, plots, prepare};
 
 use crate::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Prepare, RecipeName, Report};
 
@@ -170,11 +170,27 @@ fn report(args: &Report) -> Result<()> {
     };
     let paths = std::iter::once(&args.model).chain(&args.compare);
     let models = paths.map(|path| load(path)).collect::<Result<Vec<_>>>()?;
-    let text =
-        markdown(&models, &vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
+    let context = || format!("vectors file {}", args.vectors.display());
+    let mut text = markdown(&models, &vectors).with_context(context)?;
+    let plot = reliability_path(&args.output);
+    let drawing = plots::reliability(&models[0].model, &vectors)?;
+    write_atomically(&plot, drawing.as_bytes()).with_context(|| format!("plot {}", plot.display()))?;
+    text += "\n## Reliability, test films\n\n![share of films that have a genre, by its probability](";
+    text += &plot.file_name().unwrap_or_default().to_string_lossy();
+    text += ")\n";
+    if let Some(notes) = &args.notes {
+        let notes = std::fs::read_to_string(notes).with_context(|| format!("notes {}", notes.display()))?;
+        text.push('\n');
+        text.push_str(&notes);
+    }
     write_atomically(&args.output, text.as_bytes())
         .with_context(|| format!("report {}", args.output.display()))?;
     print(&format!("wrote {}", args.output.display()))
+}
+
+fn reliability_path(report: &Path) -> PathBuf {
+    let stem = report.file_stem().unwrap_or_default().to_string_lossy();
+    report.with_file_name(format!("{stem}-reliability.svg"))
 }
 
 async fn connect(args: &EncoderArgs, policy: RetryPolicy) -> Result<EncoderClient> {

@@ -36,6 +36,7 @@ pub mod movie_source;
 pub mod movies_file;
 mod network;
 mod parts;
+pub mod plots;
 pub mod prepare;
 mod progress;
 mod quote_watch;

@@ -3,8 +3,8 @@
 use ndarray::{Array2, ArrayView2, Zip};
 use serde::Serialize;
 
-/// Bins of the calibration error.
-const BINS: usize = 15;
+/// Bins of the calibration error and the reliability plot.
+pub const BINS: usize = 15;
 /// Keras cuts probabilities off here before it takes their logarithm.
 const SMALLEST_PROBABILITY: f64 = 1e-7;
 
@@ -91,20 +91,37 @@ pub fn macro_f1(counts: &[Counts]) -> f64 {
     counts.iter().map(|count| count.f1()).sum::<f64>() / counts.len().max(1) as f64
 }
 
-/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of film and genre: in 15 bins of
-/// equal width, how far the mean probability is from the share that is there, weighted by the pairs in the bin.
+/// Pairs of film and genre whose probabilities are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct ReliabilityBin {
+    /// Pairs in the bin.
+    pub pairs: u64,
+    /// Sum of their probabilities.
+    pub probability: f64,
+    /// How many of them are there.
+    pub there: f64,
+}
+
+/// All pairs in 15 bins of equal width by their probability; the first bin takes 0, the last one 1.
+#[must_use]
+pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [ReliabilityBin; BINS] {
+    let mut bins = [ReliabilityBin::default(); BINS];
+    Zip::from(probabilities).and(targets).for_each(|probability, target| {
+        let bin = &mut bins[((probability * BINS as f32) as usize).min(BINS - 1)];
+        bin.pairs += 1;
+        bin.probability += f64::from(*probability);
+        bin.there += f64::from(*target);
+    });
+    bins
+}
+
+/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of film and genre: how far a bin's mean
+/// probability is from the share that is there, weighted by the pairs in the bin.
 #[must_use]
 pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<f32>) -> f64 {
-    let mut bins = [(0.0_f64, 0.0_f64); BINS];
-    Zip::from(probabilities).and(targets).for_each(|probability, target| {
-        // The first bin takes 0, the last one 1.
-        let bin = ((probability * BINS as f32) as usize).min(BINS - 1);
-        bins[bin].0 += f64::from(*probability);
-        bins[bin].1 += f64::from(*target);
-    });
+    let bins = reliability(probabilities, targets);
     // n/N · |mean probability - share there| is |their sums' difference| / N.
-    bins.iter().map(|(probability, target)| (probability - target).abs()).sum::<f64>()
-        / targets.len().max(1) as f64
+    bins.iter().map(|bin| (bin.probability - bin.there).abs()).sum::<f64>() / targets.len().max(1) as f64
 }
 
 /// Mean binary cross-entropy over all pairs of film and genre, in nats.

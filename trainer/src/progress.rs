@@ -47,7 +47,7 @@ impl Progress {
             let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let (rate, left) = (self.bar.per_sec(), HumanDuration(self.bar.eta()));
             tracing::info!(
-                "{done} of {total} {} ({rate:.1}/s, {left} left){}",
+                "{done} of {total} {} ({rate:.1}/s, {left} left) {}",
                 self.what,
                 self.bar.message()
             );

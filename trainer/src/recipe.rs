@@ -29,7 +29,7 @@ impl Recipe {
     /// batch size are a good point of the space that it searched.
     #[must_use]
     pub fn reference() -> Self {
-        let params = MlpParams::default().units(510).learning_rate(1e-3).batch_size(128);
+        let params = MlpParams::default().units(310).learning_rate(2e-3).batch_size(64);
         Self {
             name: "reference".to_owned(),
             params,
@@ -43,20 +43,20 @@ impl Recipe {
     #[must_use]
     pub fn best() -> Self {
         let params = MlpParams::default()
-            .units(256)
-            .activation(Activation::Gelu)
+            .units(512)
+            .activation(Activation::Relu)
             .dropout(0.5)
+            .input_dropout(0.2)
             .learning_rate(1e-3)
             .batch_size(128)
-            .weight_decay(0.05)
-            .standardise(true)
+            .weight_decay(0.01)
             .max_epochs(100);
         Self {
             name: "default".to_owned(),
             params,
             ensemble: 4,
             calibrate: true,
-            threshold_rule: ThresholdRule::PerGenreMicro,
+            threshold_rule: ThresholdRule::PerGenreMacro,
         }
     }
 

@@ -1,0 +1,165 @@
+"""The adapter file: what adaptation learned, small enough to commit.
+
+One safetensors file. For each adapted linear layer NAME of the base (``encoder.layer.{0..5}.`` and then
+``attention.self.query``, ``.key``, ``.value``, ``attention.output.dense`` [384, 384], ``intermediate.dense``
+[1536, 384], ``output.dense`` [384, 1536]), one of two forms, said by the metadata's ``form``:
+
+    form low-rank    NAME.lora_up      F16 [out, rank]  W = W_base + lora_up @ lora_down
+                     NAME.lora_down    F16 [rank, in]
+    form delta-int8  NAME.delta        I8  [out, in]    W = W_base + delta * delta_scale[:, None]
+                     NAME.delta_scale  F32 [out]
+
+There is no other scaling (``scale`` is 1). Compute in float32 after widening the stored values.
+
+    stored whole, under the base file's own names, replacing the base's values:
+        NAME.bias of all adapted layers, encoder.layer.{i}.attention.output.LayerNorm.{weight,bias},
+        encoder.layer.{i}.output.LayerNorm.{weight,bias}, embeddings.LayerNorm.{weight,bias}   F32
+    new, on top of the mean over the tokens of the last layer (padding left out):
+        projection.weight  F16 [512, 384]
+        projection.bias    F32 [512]
+        vector = activation(projection.weight @ mean + projection.bias); activation is tanh, or l2 (x / |x|)
+
+Word, position and token-type embeddings are the base's. All metadata values are strings: ``format``
+(minilm-adapter-2), ``version`` (of the bundle that results), ``description``, ``form``, ``rank`` (0 for delta-int8),
+``scale``, ``activation``,
+``pooling``, ``base_sha256``, ``dimension``, ``max_tokens``, ``text_template``, ``text_without_title``, ``split_rule``,
+``data_sha256``, ``config`` (JSON, a list of the runs whose mean it is), ``config_sha256``, ``validation`` (JSON).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adapt_data import LABELS
+from adapt_model import VECTOR, FilmEncoder, adapted_names, small_names
+
+FORMAT, VERSION = "minilm-adapter-2", "1.0.0"
+SERVED_TOKENS = 256
+
+
+class AdapterError(Exception):
+    """The adapter cannot be written or read; the message says why."""
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def truncated(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The best rank-`rank` factors (up, down) of a matrix, its singular values shared evenly between them. Signs are
+    fixed so that the same matrix always gives the same file."""
+    u, s, vt = torch.linalg.svd(delta.double(), full_matrices=False)
+    u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+    sign = torch.sign(vt[torch.arange(rank), vt.abs().argmax(1)])
+    root = s.sqrt() * sign
+    return (u * root).float(), (vt * root[:, None]).float()
+
+
+def quantised(delta: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 values and one scale a row."""
+    scale = delta.abs().amax(1).clamp(min=1e-12) / 127
+    return torch.round(delta / scale[:, None]).to(torch.int8), scale
+
+
+def tensors_of(model: FilmEncoder, base: FilmEncoder, form: str, rank: int) -> dict[str, Tensor]:
+    """The adapter's tensors for a trained model over its base."""
+    out: dict[str, Tensor] = {}
+    for name in adapted_names():
+        layer = model.get_submodule(name)
+        own = base.get_submodule(name).weight
+        if form == "delta-int8":
+            out[f"{name}.delta"], out[f"{name}.delta_scale"] = quantised(layer.merged().detach() - own)
+        elif form == "low-rank":
+            up, down = truncated(layer.merged().detach() - own, rank)
+            out[f"{name}.lora_up"], out[f"{name}.lora_down"] = up.half(), down.half()
+        else:
+            raise AdapterError(f"unknown form {form}; it is low-rank or delta-int8")
+    state = model.state_dict()
+    for name in small_names():
+        out[name] = state[name].float().clone()
+    out["projection.weight"] = state["projection.weight"].half()
+    out["projection.bias"] = state["projection.bias"].float().clone()
+    return {name: tensor.detach().contiguous() for name, tensor in sorted(out.items())}
+
+
+@torch.no_grad()
+def merge(model: FilmEncoder, tensors: dict[str, Tensor]) -> None:
+    """Put an adapter's tensors onto a model that holds the base's weights."""
+    state = model.state_dict()
+    for name in adapted_names():
+        if f"{name}.delta" in tensors:
+            delta = tensors[f"{name}.delta"].float() * tensors[f"{name}.delta_scale"].float()[:, None]
+        else:
+            delta = tensors[f"{name}.lora_up"].float() @ tensors[f"{name}.lora_down"].float()
+        state[f"{name}.weight"].add_(delta)
+    for name in [*small_names(), "projection.weight", "projection.bias"]:
+        state[name].copy_(tensors[name].float())
+
+
+def fresh_base(base: Path, activation: str) -> FilmEncoder:
+    model = FilmEncoder(len(LABELS), activation, 0.0, 0.0)
+    model.load_base(base / "model.safetensors")
+    model.eval()
+    return model
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # safetensors writes for the owner alone
+    os.replace(temporary, path)
+
+
+def read(path: Path, base: Path) -> tuple[FilmEncoder, dict[str, str]]:
+    """A model with the adapter at `path` merged into the base, and the adapter's metadata."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise AdapterError(f"{path}: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise AdapterError(f"{path} is not of format {FORMAT}: its metadata say {metadata.get('format')!r}")
+    found = sha256_of(base / "model.safetensors")
+    if metadata["base_sha256"] != found:
+        raise AdapterError(f"{path} belongs to base {metadata['base_sha256'][:12]}…, not to {found[:12]}…")
+    model = fresh_base(base, metadata["activation"])
+    merge(model, tensors)
+    return model, metadata
+
+
+def describe(
+    model: FilmEncoder, base: Path, form: str, rank: int, configs: list[dict], data_sha256: str,
+    templates: tuple[str, str], split_rule: str, validation: dict,
+) -> dict[str, str]:  # fmt: skip
+    """The metadata of an adapter file."""
+    settings = json.dumps(configs, sort_keys=True)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "description": "all-MiniLM-L6-v2 taught film genres, mean pooled, projected to 512",
+        "form": form,
+        "rank": str(rank if form == "low-rank" else 0),
+        "scale": "1",
+        "activation": model.activation,
+        "pooling": "mean",
+        "base_sha256": sha256_of(base / "model.safetensors"),
+        "dimension": str(VECTOR),
+        "max_tokens": str(SERVED_TOKENS),
+        "text_template": templates[0],
+        "text_without_title": templates[1],
+        "split_rule": split_rule,
+        "data_sha256": data_sha256,
+        "config": settings,
+        "config_sha256": hashlib.sha256(settings.encode()).hexdigest(),
+        "validation": json.dumps(validation, sort_keys=True),
+    }

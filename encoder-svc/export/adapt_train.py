@@ -1,0 +1,342 @@
+"""The training loop: what a run is configured by, how it steps, averages, saves and resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from adapt_data import LABELS, FilmSet, compose, length_bucketed, pad
+from adapt_eval import Figures, figures
+from adapt_model import LAYERS, FilmEncoder, adapted_names
+
+CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.jsonl"
+MASK_ID = 103
+
+
+class RunError(Exception):
+    """The run cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides what a run learns. Saved as config.json beside its checkpoint."""
+
+    mode: str = "full"  # full | lora
+    rank: int = 16  # of the low-rank branches, mode lora
+    activation: str = "tanh"
+    objective: str = "bce"  # bce | asl
+    asl_negative: float = 2.0
+    label_smoothing: float = 0.0
+    epochs: float = 3.0
+    batch: int = 32
+    max_tokens: int = 160
+    learning_rate: float = 1e-4
+    new_learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+    final_lr: float = 0.0  # fraction of the peak at the end
+    dropout: float = 0.1
+    head_dropout: float = 0.2
+    title_dropout: float = 0.1
+    word_dropout: float = 0.0
+    rdrop: float = 0.0
+    ema: float = 0.998
+    seed: int = 0
+    init_seed: int = -1
+    subset: int = 0
+    teachers: str = ""  # names of the runs that a compressed run was taught by
+
+    @property
+    def initial_seed(self) -> int:
+        return self.seed if self.init_seed < 0 else self.init_seed
+
+    @classmethod
+    def read(cls, folder: Path) -> Config:
+        try:
+            stored = json.loads((folder / CONFIG).read_text())
+        except OSError as error:
+            raise RunError(f"{folder} holds no run ({CONFIG}: {error.strerror}); 'adapt.py train' makes one") from error
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in known})
+
+
+class Texts:
+    """Films as token ids, with and without their titles, and labels."""
+
+    def __init__(self, films: FilmSet, tokenizer: Tokenizer) -> None:
+        titled = [compose(film.title, film.overview) for film in films.films]
+        bare = [film.overview for film in films.films]
+        self.titled = [e.ids for e in tokenizer.encode_batch(titled)]
+        self.bare = [e.ids for e in tokenizer.encode_batch(bare)]
+        self.lengths = np.array([len(row) for row in self.titled])
+        self.labels = torch.from_numpy(films.labels())
+
+    def __len__(self) -> int:
+        return len(self.titled)
+
+
+def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """The base's tokenizer, with its own fixed truncation and padding replaced by ours."""
+    if not path.is_file():
+        raise RunError(f"{path}: no tokenizer.json; --base names the folder with model.safetensors and tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_length=max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def new_model(config: Config, base: Path) -> FilmEncoder:
+    """The base's weights under a fresh projection and head."""
+    torch.manual_seed(config.initial_seed)
+    model = FilmEncoder(len(LABELS), config.activation, config.dropout, config.head_dropout)
+    model.load_base(base / "model.safetensors")
+    if config.mode == "lora":
+        for name in adapted_names():
+            model.get_submodule(name).add_low_rank(config.rank)
+    return model
+
+
+def parameter_groups(model: FilmEncoder, config: Config) -> list[dict]:
+    """Layer-wise learning rates (deeper layers learn faster); no decay on biases and norms."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.startswith(("projection", "head")):
+            rate = config.new_learning_rate
+        else:
+            depth = 0 if name.startswith("embeddings") else int(name.split(".")[2]) + 1
+            rate = config.learning_rate * config.layer_decay ** (LAYERS - depth)
+            if config.mode == "lora" and "lora_" not in name:
+                rate *= 0.2  # biases and norms stand still better than fresh branches
+        decay = 0.0 if parameter.ndim == 1 or "lora_" in name else config.weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": r, "peak": r, "weight_decay": d} for (r, d), p in groups.items()]
+
+
+def loss_of(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
+    if config.label_smoothing:
+        labels = labels * (1 - config.label_smoothing) + 0.1 * config.label_smoothing
+    if config.objective == "bce":
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    # Asymmetric loss: easy negatives weigh less.
+    p = torch.sigmoid(logits)
+    negative = (p - 0.05).clamp(min=0)
+    weight = negative**config.asl_negative
+    return -(labels * F.logsigmoid(logits) + (1 - labels) * weight * torch.log1p(-negative.clamp(max=1 - 1e-6))).mean()
+
+
+def rdrop_of(a: Tensor, b: Tensor) -> Tensor:
+    """Symmetric Bernoulli KL between two dropout passes."""
+    pa, pb = torch.sigmoid(a), torch.sigmoid(b)
+    return ((pa - pb) * (a - b)).mean()
+
+
+@torch.no_grad()
+def encode(model: FilmEncoder, rows: list[list[int]], batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and probabilities of all rows, in their order, without dropout."""
+    was = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    vectors = np.zeros((len(rows), model.projection.out_features), dtype=np.float32)
+    probabilities = np.zeros((len(rows), model.head.out_features), dtype=np.float32)
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        ids, mask = (torch.from_numpy(a).to(device) for a in pad([rows[i] for i in part]))
+        vector = model.vector(model.pool(ids, mask))
+        vectors[part] = vector.cpu().numpy()
+        probabilities[part] = torch.sigmoid(model.logits(vector)).cpu().numpy()
+    model.train(was)
+    return vectors, probabilities
+
+
+class Average:
+    """Exponential moving average of the trainable parameters, used for every evaluation and export."""
+
+    def __init__(self, model: FilmEncoder, decay: float) -> None:
+        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.decay, self.updates = decay, 0
+        self.values = [p.detach().clone() for p in self.live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.live], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averaged and live values; call again to exchange them back."""
+        for live, value in zip(self.live, self.values, strict=True):
+            held = live.detach().clone()
+            live.copy_(value)
+            value.copy_(held)
+
+
+def _save(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+class Trainer:
+    """One run in one folder. `run` trains the given model to the end, from the folder's checkpoint if there is one."""
+
+    def __init__(
+        self, config: Config, model: FilmEncoder, folder: Path, train: Texts, validation: Texts, device: str,
+        save_minutes: float, pause_file: Path, evaluations: int, report=print,
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.train_set, self.validation = config, folder, train, validation
+        self.save_minutes, self.pause_file = save_minutes, pause_file
+        self.evaluations, self.report = evaluations, report
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        torch.manual_seed(config.seed)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, config), betas=(0.9, 0.98), fused=self.device.type == "cpu"
+        )
+        self.average = Average(self.model, config.ema)
+        self.per_epoch = -(-len(train) // config.batch)
+        self.total = round(config.epochs * self.per_epoch)
+        self.step, self.best = 0, -1.0
+        if (folder / CHECKPOINT).is_file():
+            self._restore()
+
+    def _restore(self) -> None:
+        state = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for value, stored in zip(self.average.values, state["average"], strict=True):
+            value.copy_(stored)
+        self.average.updates, self.step, self.best = state["updates"], state["step"], state["best"]
+        torch.set_rng_state(state["rng"].cpu())
+        self.report(f"resumed at step {self.step} of {self.total}")
+
+    def _trainable(self) -> dict[str, Tensor]:
+        live = {n for n, p in self.model.named_parameters() if p.requires_grad}
+        return {n: t.detach().clone() for n, t in self.model.state_dict().items() if n in live}
+
+    def save(self) -> None:
+        _save(
+            self.folder / CHECKPOINT,
+            {
+                "model": self._trainable(), "optimizer": self.optimizer.state_dict(), "average": self.average.values,
+                "updates": self.average.updates, "step": self.step, "best": self.best, "rng": torch.get_rng_state(),
+            },
+        )  # fmt: skip
+
+    def evaluate(self) -> Figures:
+        """Figures of the averaged weights on validation; the best are kept in best.pt, the newest in last.pt."""
+        self.average.swap()
+        _, probabilities = encode(self.model, self.validation.titled)
+        found = figures(probabilities, self.validation.labels.numpy())
+        content = {"model": self._trainable(), "step": self.step, "figures": found.as_dict()}
+        _save(self.folder / "last.pt", content)
+        if found.micro_f1 > self.best:
+            self.best = found.micro_f1
+            _save(self.folder / BEST, content)
+        self.average.swap()
+        entry = {"step": self.step, "epoch": round(self.step / self.per_epoch, 3), **found.as_dict()}
+        with (self.folder / LOG).open("a") as log:
+            log.write(json.dumps(entry) + "\n")
+        self.report(f"epoch {self.step / self.per_epoch:.2f}  validation (averaged weights): {found.line()}")
+        return found
+
+    def _rate(self) -> float:
+        warm = max(1, round(self.config.warmup * self.total))
+        if self.step < warm:
+            return (self.step + 1) / warm
+        left = (self.total - self.step) / max(1, self.total - warm)
+        return self.config.final_lr + (1 - self.config.final_lr) * left
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        bare = rng.random(len(rows)) < self.config.title_dropout
+        texts = [self.train_set.bare[i] if b else self.train_set.titled[i] for i, b in zip(rows, bare, strict=True)]
+        ids, mask = pad(texts)
+        if self.config.word_dropout:
+            hit = (rng.random(ids.shape) < self.config.word_dropout) & mask & (ids > 999)
+            ids = np.where(hit, MASK_ID, ids)
+        return (
+            torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device),
+            self.train_set.labels[torch.from_numpy(rows)].to(self.device),
+        )  # fmt: skip
+
+    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        logits = self.model(ids, mask)
+        loss = loss_of(logits, labels, self.config)
+        if self.config.rdrop:
+            again = self.model(ids, mask)
+            loss = (loss + loss_of(again, labels, self.config)) / 2 + self.config.rdrop * rdrop_of(logits, again)
+        return loss
+
+    def run(self) -> None:
+        live = [p for p in self.model.parameters() if p.requires_grad]
+        every = max(1, self.per_epoch // self.evaluations)
+        saved = reported = time.monotonic()
+        reported_step, losses = self.step, []
+        self.model.train()
+        epoch, batches = -1, []
+        while self.step < self.total:
+            if self.pause_file.exists():
+                self.report(f"paused while {self.pause_file} exists")
+                while self.pause_file.exists():
+                    time.sleep(1)
+                reported, reported_step = time.monotonic(), self.step
+            if self.step // self.per_epoch != epoch:
+                epoch = self.step // self.per_epoch
+                batches = length_bucketed(self.train_set.lengths, self.config.batch, self.config.seed * 1009 + epoch)
+            rng = np.random.default_rng((self.config.seed, self.step))
+            ids, mask, labels = self._batch(batches[self.step % self.per_epoch], rng)
+            scale = self._rate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["peak"] * scale
+            loss = self._loss(ids, mask, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(live, 1.0)
+            self.optimizer.step()
+            self.average.update()
+            losses.append(loss.item())
+            self.step += 1
+            now = time.monotonic()
+            if now - reported > 30:
+                speed = (self.step - reported_step) / (now - reported)
+                self.report(
+                    f"step {self.step}/{self.total}  loss {np.mean(losses):.4f}  {speed:.2f} steps/s  "
+                    f"ETA {(self.total - self.step) / speed / 60:.0f} min"
+                )
+                reported, reported_step, losses = now, self.step, []
+            if self.step % every == 0 or self.step == self.total:
+                self.evaluate()
+                self.save()
+                saved = time.monotonic()
+            elif now - saved > self.save_minutes * 60:
+                self.save()
+                saved = now
+        self.report(f"done: best validation micro-F1 of the head {self.best:.4f}")
+
+
+def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, FilmEncoder, dict]:
+    """A run's averaged weights (`which`: best or last) in a fresh model, ready to encode."""
+    config = Config.read(folder)
+    path = folder / f"{which}.pt"
+    if not path.is_file():
+        raise RunError(f"{path} does not exist yet: the run has not reached its first evaluation")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model = new_model(config, base)
+    unexpected = model.load_state_dict(state["model"], strict=False).unexpected_keys
+    if unexpected:
+        raise RunError(f"{path} does not fit its config: {unexpected[:3]}")
+    model.eval()
+    return config, model, state

@@ -1,0 +1,53 @@
+"""No film of the test split can reach adaptation, by any road."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from adapt_data import Film, FilmSet, HeldOutFilmError, split_of
+
+
+def film(number: int) -> Film:
+    return Film(str(number), f"Film {number}", "A pilot crosses the sea.", (6,))
+
+
+def ids_of(split: str) -> list[int]:
+    return [number for number in range(1, 400) if split_of(str(number)) == split]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "movies_metadata.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "title", "overview", "genres"])
+        for number in range(1, 400):
+            writer.writerow([number, f"Film {number}", "A pilot crosses the sea.", "[{'id': 18, 'name': 'Drama'}]"])
+    return path
+
+
+def test_the_split_rule_is_that_of_the_trainer() -> None:
+    """862 and 8844 stand in the test of the trainer's rule too."""
+    ids = (862, 8844, 11862, 13, 14, 15)
+    assert [split_of(str(number)) for number in ids] == ["test", "train", "validation", "validation", "test", "train"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_set_holds_the_films_of_its_split_only(data: Path, split: str) -> None:
+    films = FilmSet.load(data, split)
+    assert [int(film.id) for film in films.films] == ids_of(split)
+
+
+def test_the_test_split_cannot_be_loaded(data: Path) -> None:
+    with pytest.raises(HeldOutFilmError, match="never test"):
+        FilmSet.load(data, "test")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_test_film_is_refused_whatever_the_caller_says_it_is(split: str) -> None:
+    smuggled = ids_of("test")[0]
+    with pytest.raises(HeldOutFilmError, match=f"film {smuggled} belongs to test"):
+        FilmSet(split, [film(ids_of(split)[0]), film(smuggled)])
