@@ -56,7 +56,7 @@ impl Recipe {
             params,
             ensemble: 4,
             calibrate: true,
-            threshold_rule: ThresholdRule::PerGenreMacro,
+            threshold_rule: ThresholdRule::ExpectedF1,
         }
     }
 
