@@ -3,6 +3,7 @@
 //! One session of one thread, each text alone, tokenization included: what a worker of the service does. The bundles
 //! take turns of a hundred texts, so that whatever else the machine does falls on all of them alike.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why and ends")]
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
