@@ -19,14 +19,6 @@ pub enum StartError {
         /// Which encoder was expected, and which one answers.
         reason: String,
     },
-    /// The address cannot be listened on.
-    #[error("listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// The gRPC server.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),

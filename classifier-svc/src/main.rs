@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use classifier_svc::settings::ENVIRONMENT_PREFIX;
-use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings, StartError};
-use service_kit::{Overrides, Shutdown, init_telemetry, load_settings, shutdown_on_signals};
-use tokio::net::TcpListener;
+use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
+use service_kit::{Overrides, Shutdown, init_telemetry, listen, load_settings, shutdown_on_signals};
 use tonic::transport::Channel;
 
 use crate::classify_command::ClassifyArgs;
@@ -109,9 +108,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = ClassifierSvcConfig::try_from(settings)?;
     init_telemetry(&config.log);
     let shutdown = shutdown_on_signals()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
+    let listener = listen(config.listen).await?;
     let encoder =
         if args.embedded { embedded_encoder(None).await? } else { config.encoder.endpoint.connect_lazy() };
     classifier_svc::run(config, encoder, listener, shutdown).await?;

@@ -30,14 +30,6 @@ pub enum StartError {
         /// Which text, what was expected and what was found.
         reason: String,
     },
-    /// The address cannot be listened on.
-    #[error("listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// A thread could not be started, or signals could not be listened for.
     #[error("start: {0}")]
     System(#[from] std::io::Error),

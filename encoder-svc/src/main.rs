@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use encoder_svc::settings::ENVIRONMENT_PREFIX;
-use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings, StartError};
-use service_kit::{Overrides, init_telemetry, load_settings, shutdown_on_signals};
-use tokio::net::TcpListener;
+use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
+use service_kit::{Overrides, init_telemetry, listen, load_settings, shutdown_on_signals};
 
 /// Turns texts into vectors over gRPC.
 #[derive(Parser)]
@@ -101,9 +100,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = EncoderSvcConfig::try_from(settings)?;
     init_telemetry(&config.log);
     let shutdown = shutdown_on_signals()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
+    let listener = listen(config.listen).await?;
     encoder_svc::run(config, listener, shutdown).await?;
     Ok(())
 }
