@@ -8,6 +8,7 @@ mod atomic_file;
 mod encoder_identity;
 mod genre;
 mod input_template;
+mod integrity;
 mod mlp;
 mod model_file;
 mod thresholds;

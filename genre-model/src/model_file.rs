@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::integrity::{HASH_KEY, SELF_CHECK_KEY, content_hash, self_check_of, verify_self_check};
 use crate::{
     Activation, Dense, EncoderIdentity, Fingerprint, InputTemplate, Mlp, Thresholds, write_atomically,
 };
@@ -131,6 +132,7 @@ impl GenreModel {
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|error| format!("not a safetensors file: {error}"))?;
         let metadata = header.metadata().as_ref().ok_or("expected metadata, found none")?;
+        verify_hash(metadata, tensors_of(bytes))?;
         let text =
             |key: &str| metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"));
         let format = text("format")?;
@@ -143,6 +145,10 @@ impl GenreModel {
             Activation::from_name(activation).ok_or_else(|| format!("unknown activation {activation:?}"))?;
         let mlp = Mlp::new(dense(&tensors, "hidden")?, activation, dense(&tensors, "output")?)
             .map_err(|error| error.to_string())?;
+        // Files written before there was a self-check have none.
+        if metadata.contains_key(SELF_CHECK_KEY) {
+            verify_self_check(&mlp, &json::<Vec<f32>>(metadata, SELF_CHECK_KEY)?)?;
+        }
         let record: ThresholdsRecord = json(metadata, "thresholds")?;
         let thresholds = Thresholds::new(record.rule, record.global, record.per_genre)
             .map_err(|error| error.to_string())?;
@@ -175,7 +181,7 @@ impl GenreModel {
             global: self.thresholds.global(),
             per_genre: self.thresholds.per_genre().to_vec(),
         };
-        let metadata: HashMap<String, String> = [
+        let mut metadata: HashMap<String, String> = [
             ("format", FORMAT.to_owned()),
             ("labels", to_json(&self.labels)),
             ("thresholds", to_json(&thresholds)),
@@ -188,6 +194,7 @@ impl GenreModel {
             ("split_rule", provenance.split_rule.clone()),
             ("hyper_parameters", to_json(&provenance.hyper_parameters)),
             ("metrics", to_json(&provenance.metrics)),
+            (SELF_CHECK_KEY, to_json(&self_check_of(&self.mlp))),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
@@ -207,8 +214,12 @@ impl GenreModel {
             let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
             (name, view.expect("four bytes were written for each element"))
         });
-        let bytes = safetensors::serialize(views, Some(metadata)).expect("names and shapes are sound");
-        with_sorted_header(&bytes)
+        let serialize = |metadata: &HashMap<String, String>| {
+            safetensors::serialize(views.clone(), Some(metadata.clone())).expect("names and shapes are sound")
+        };
+        let hash = hash_of(&metadata, tensors_of(&serialize(&metadata)));
+        metadata.insert(HASH_KEY.to_owned(), hash);
+        with_sorted_header(&serialize(&metadata))
     }
 
     /// The labels, in the order of the network's outputs.
@@ -240,6 +251,26 @@ impl GenreModel {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// What stands behind the header of a safetensors file that has been parsed.
+fn tensors_of(bytes: &[u8]) -> &[u8] {
+    let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length) as usize);
+    bytes.get(length.saturating_add(8)..).unwrap_or_default()
+}
+
+fn hash_of(metadata: &HashMap<String, String>, tensors: &[u8]) -> String {
+    content_hash(&metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(), tensors)
+}
+
+/// Files written before there was a content hash have none.
+fn verify_hash(metadata: &HashMap<String, String>, tensors: &[u8]) -> Result<(), String> {
+    let Some(expected) = metadata.get(HASH_KEY) else { return Ok(()) };
+    let found = hash_of(metadata, tensors);
+    if *expected == found {
+        return Ok(());
+    }
+    Err(format!("{HASH_KEY}: expected {expected}, found {found}: the file was damaged or edited"))
 }
 
 fn version_of(bytes: &[u8]) -> String {
@@ -360,14 +391,32 @@ mod tests {
         assert!(GenreModel::from_bytes(&bytes).unwrap_err().contains("expected metadata"));
     }
 
+    #[test]
+    fn an_edited_threshold_is_noticed_by_the_hash() {
+        let text = model().to_bytes();
+        let at = text.windows(4).position(|w| w == b"0.25").unwrap();
+        let mut edited = text;
+        edited[at + 2] = b'9';
+        assert!(GenreModel::from_bytes(&edited).unwrap_err().contains("content_sha256"));
+    }
+
+    #[test]
+    fn the_committed_model_is_read_whether_it_has_a_hash_or_not() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default.safetensors");
+        assert_eq!(GenreModel::load(&path).unwrap().labels().len(), crate::GENRES.len());
+    }
+
     proptest! {
         #[test]
-        fn no_flipped_byte_makes_it_panic(position in 0_usize..4096, flip in 1_u8..) {
+        fn a_flipped_byte_is_an_error_or_padding(position in 0_usize..8192, flip in 1_u8..) {
             let intact = model();
             let mut bytes = intact.to_bytes();
             let position = position % bytes.len();
             bytes[position] ^= flip;
+            // The header's own JSON may be written in another way that means the same; nothing else may differ.
             if let Ok(read) = GenreModel::from_bytes(&bytes) {
+                prop_assert_eq!(read.mlp(), intact.mlp());
+                prop_assert_eq!(read.thresholds(), intact.thresholds());
                 prop_assert_ne!(read.version(), intact.version());
             }
         }
