@@ -8,6 +8,9 @@ pub enum StartError {
     /// Settings that make no sense.
     #[error(transparent)]
     Setting(#[from] service_kit::InvalidSetting),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] service_kit::TlsError),
     /// The bundle is missing, damaged, or none.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::BundleError),

@@ -19,28 +19,37 @@ pub mod tokenizer;
 
 use std::sync::Arc;
 
-use service_kit::{GrpcServer, Shutdown};
-use tokio::net::TcpListener;
+use service_kit::{GrpcServer, Incoming, Listeners, Metrics, Shutdown, operations_routes, serve_http};
 
 pub use crate::encoder::Encoder;
 pub use crate::error::StartError;
 pub use crate::settings::{EncoderSettings, EncoderSvcConfig, EncoderSvcSettings};
 
-/// Loads the bundle, then serves on `listener` until shutdown.
+/// Loads the bundle, then serves on `listeners` until shutdown.
 pub async fn run(
     config: EncoderSvcConfig,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
     let encoder = Arc::new(Encoder::start(config.encoder.clone()).await?);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
+        .with_keys(config.keys.clone())
         .with_service(service::EncoderServer::new(encoder, &config).into_grpc());
     let health = server.health().await;
     health.set_serving(true).await;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving");
+    if let Ok(address) = listeners.grpc.local_addr() {
+        tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    server.serve(listener, shutdown).await?;
+    let grpc = Incoming::new(listeners.grpc, config.tls.clone(), shutdown.clone())?;
+    let http = async {
+        let Some(listener) = listeners.http else { return Ok(()) };
+        let incoming = Incoming::new(listener, config.tls, shutdown.clone())?;
+        let routes = operations_routes(health.readiness(), Metrics::default());
+        serve_http(routes, incoming, config.drain, shutdown.clone()).await
+    };
+    let (grpc, http) = tokio::join!(server.serve(grpc, shutdown.clone()), http);
+    grpc?;
+    http?;
     tracing::info!("stopped");
     Ok(())
 }

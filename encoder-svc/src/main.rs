@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use encoder_svc::settings::ENVIRONMENT_PREFIX;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
-use service_kit::{Overrides, init_telemetry, listen, load_settings, shutdown_on_signals};
+use service_kit::{Listeners, Overrides, init_telemetry, load_settings, shutdown_on_signals};
 
 /// Turns texts into vectors over gRPC.
 #[derive(Parser)]
@@ -41,6 +41,9 @@ struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// Address of the HTTP listener for /livez, /readyz and /metrics; "" for none [default: 127.0.0.1:9464].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http_listen: Option<String>,
     /// Folder of the encoder bundle [default: .runtime/bundles/minilm-512].
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<String>,
@@ -92,6 +95,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let flags = Overrides::default()
         .with("listen", args.listen)
+        .with("http.listen", args.http_listen)
         .with("encoder.bundle", args.bundle)
         .with("encoder.runtime_library", args.runtime_library)
         .with("encoder.sessions", args.sessions)
@@ -100,7 +104,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = EncoderSvcConfig::try_from(settings)?;
     init_telemetry(&config.log);
     let shutdown = shutdown_on_signals()?;
-    let listener = listen(config.listen).await?;
-    encoder_svc::run(config, listener, shutdown).await?;
+    let listeners = Listeners::bind(config.listen, config.http_listen).await?;
+    encoder_svc::run(config, listeners, shutdown).await?;
     Ok(())
 }

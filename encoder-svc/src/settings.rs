@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use service_kit::{TelemetrySettings, in_range, listen_address, seconds};
+use service_kit::{
+    ApiKeys, AuthSettings, HttpSettings, ServerTls, ServerTlsSettings, TelemetrySettings, in_range,
+    listen_address, optional_listen_address, seconds,
+};
 
 use crate::StartError;
 
@@ -20,6 +23,12 @@ pub struct EncoderSvcSettings {
     pub listen: String,
     /// Seconds that calls in flight get at shutdown.
     pub drain_seconds: f64,
+    /// `/livez`, `/readyz` and `/metrics`.
+    pub http: HttpSettings,
+    /// TLS of both listeners.
+    pub tls: ServerTlsSettings,
+    /// Who may call.
+    pub auth: AuthSettings,
     /// What is encoded with.
     pub encoder: EncoderSettings,
     /// What a request may ask for.
@@ -59,6 +68,9 @@ impl Default for EncoderSvcSettings {
         Self {
             listen: "127.0.0.1:50051".to_owned(),
             drain_seconds: 10.0,
+            http: HttpSettings::default(),
+            tls: ServerTlsSettings::default(),
+            auth: AuthSettings::default(),
             encoder: EncoderSettings::default(),
             limits: LimitSettings::default(),
             log: TelemetrySettings::default(),
@@ -90,6 +102,12 @@ pub struct EncoderSvcConfig {
     pub listen: SocketAddr,
     /// What calls in flight get at shutdown.
     pub drain: Duration,
+    /// Address of the HTTP listener, where there is one.
+    pub http_listen: Option<SocketAddr>,
+    /// TLS of both listeners, where it is on.
+    pub tls: Option<ServerTls>,
+    /// Who may call; `None` for everybody.
+    pub keys: Option<ApiKeys>,
     /// What is encoded with.
     pub encoder: EncoderConfig,
     /// What a request may ask for.
@@ -139,6 +157,9 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
             drain: seconds("drain_seconds", settings.drain_seconds)?,
+            http_listen: optional_listen_address("http.listen", &settings.http.listen)?,
+            tls: ServerTls::new(&settings.tls)?,
+            keys: ApiKeys::new(&settings.auth)?,
             limits: Limits {
                 // A batch that the queue can never hold would be refused for ever.
                 max_batch_size: in_range(

@@ -51,8 +51,8 @@ pub(crate) fn verify_self_check(mlp: &Mlp, expected: &[f32]) -> Result<(), Strin
         return Err(format!("self-check: expected {} probabilities, found {}", found.len(), expected.len()));
     }
     for (label, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        // Not `> TOLERANCE`: NaN must fail too.
-        if !((expected - found).abs() <= TOLERANCE) {
+        let apart = (expected - found).abs();
+        if apart.is_nan() || apart > TOLERANCE {
             return Err(format!(
                 "self-check of output {label}: expected probability {expected}, found {found}"
             ));

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// The domain in `google.rpc.ErrorInfo`: whose reasons these are.
 const DOMAIN: &str = "movieclassifier";
+
+/// How gRPC says when to try again (gRFC A6).
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +32,28 @@ pub enum ApiError {
         /// In `UPPER_SNAKE_CASE`.
         reason: &'static str,
         /// What is missing.
+        message: String,
+    },
+    /// The caller has not said who it is: `UNAUTHENTICATED`.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What was expected.
+        message: &'static str,
+    },
+    /// The caller has called too often: `RESOURCE_EXHAUSTED` with `RetryInfo`.
+    #[error("too many calls with this API key")]
+    RateLimited {
+        /// When the next call will be taken.
+        retry_after: Duration,
+    },
+    /// A request that is no call at all, as only HTTP knows them: `INVALID_ARGUMENT` where gRPC asks.
+    #[error("{message}")]
+    Http {
+        /// Such as 404 or 415.
+        status: http::StatusCode,
+        /// In `UPPER_SNAKE_CASE`.
+        reason: &'static str,
+        /// What was expected and what was found.
         message: String,
     },
     /// The caller's deadline passed: `DEADLINE_EXCEEDED`.
@@ -85,7 +111,9 @@ impl ApiError {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Invalid(_) | Self::Http { .. } => Code::InvalidArgument,
+            Self::Unauthenticated { .. } => Code::Unauthenticated,
+            Self::RateLimited { .. } => Code::ResourceExhausted,
             Self::Overloaded { .. } | Self::Unavailable { .. } => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::WrongEncoder { .. } => Code::FailedPrecondition,
@@ -99,10 +127,21 @@ impl ApiError {
         match self {
             Self::Invalid(violations) => violations.first().map_or("INVALID_INPUT", |v| v.reason),
             Self::Overloaded { .. } => "QUEUE_FULL",
-            Self::Unavailable { reason, .. } => reason,
+            Self::Unavailable { reason, .. } | Self::Http { reason, .. } => reason,
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::RateLimited { .. } => "RATE_LIMITED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::WrongEncoder { .. } => "WRONG_ENCODER",
             Self::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// When it may be worth trying again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } | Self::RateLimited { retry_after } => Some(*retry_after),
+            _ => None,
         }
     }
 
@@ -116,18 +155,18 @@ impl ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, []);
-        match &error {
-            ApiError::Invalid(violations) => {
-                for violation in violations {
-                    details.add_bad_request_violation(&violation.field, &violation.description);
-                }
+        if let ApiError::Invalid(violations) = &error {
+            for violation in violations {
+                details.add_bad_request_violation(&violation.field, &violation.description);
             }
-            ApiError::Overloaded { retry_after, .. } => {
-                details.set_retry_info(Some(*retry_after));
-            }
-            _ => {}
         }
-        Status::with_error_details(error.code(), error.to_string(), details)
+        let mut metadata = MetadataMap::new();
+        if let Some(after) = error.retry_after() {
+            details.set_retry_info(Some(after));
+            // The same for clients that retry by themselves (gRFC A6).
+            metadata.insert(PUSHBACK, MetadataValue::from(after.as_millis() as u64));
+        }
+        Status::with_error_details_and_metadata(error.code(), error.to_string(), details, metadata)
     }
 }
 
@@ -150,5 +189,6 @@ mod tests {
         let status = Status::from(ApiError::Overloaded { message: "full".to_owned(), retry_after });
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(retry_after));
+        assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "250");
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::message_limit::map_oversized;
-use crate::{DeadlineLayer, Shutdown};
+use crate::{ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Readiness, Shutdown};
 
 /// A connection whose peer is silent for this long is asked whether it lives.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ pub enum ServeError {
 pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
+    keys: Option<ApiKeys>,
     drain: Duration,
 }
 
@@ -46,16 +47,29 @@ pub struct GrpcServer {
 pub struct Health {
     reporter: HealthReporter,
     names: Vec<&'static str>,
+    readiness: Readiness,
 }
 
 impl Health {
     /// Reports everything here as serving or not.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.readiness.set(serving);
         for name in &self.names {
             self.reporter.set_service_status(*name, status).await;
         }
     }
+
+    /// The same for `/readyz`.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+}
+
+/// Orchestrators ask for health without a key.
+fn is_health(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.Health/")
 }
 
 impl GrpcServer {
@@ -73,7 +87,15 @@ impl GrpcServer {
         routes.add_service(reflection().build_v1()?);
         // Python's grpcio-reflection and older grpcurl still ask by this name.
         routes.add_service(reflection().build_v1alpha()?);
-        Ok(Self { routes, health: Health { reporter, names: vec![""] }, drain })
+        let health = Health { reporter, names: vec![""], readiness: Readiness::default() };
+        Ok(Self { routes, health, keys: None, drain })
+    }
+
+    /// Only calls with one of these keys are let in; `None` lets in everybody.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Option<ApiKeys>) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// Adds handlers.
@@ -99,9 +121,9 @@ impl GrpcServer {
         self.health.clone()
     }
 
-    /// Serves TCP connections until shutdown.
-    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServeError> {
-        self.serve_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown).await
+    /// Serves a listener's connections until shutdown.
+    pub async fn serve(self, incoming: Incoming, shutdown: Shutdown) -> Result<(), ServeError> {
+        self.serve_incoming(incoming, shutdown).await
     }
 
     /// Serves any kind of connection until shutdown; then nothing new is accepted, and calls in flight get `drain`.
@@ -113,9 +135,10 @@ impl GrpcServer {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            // From the outside in: the caller's deadline bounds all that follows; refusals that tonic itself makes
-            // get the codes of our contract; then the handler.
+            // From the outside in: the caller's deadline bounds all that follows; who has no key goes no further;
+            // refusals that tonic itself makes get the codes of our contract; then the handler.
             .layer(DeadlineLayer)
+            .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
             .layer(MapResponseLayer::new(map_oversized))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, shutdown.cancelled());

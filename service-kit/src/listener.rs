@@ -12,6 +12,26 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// What a service is met on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC.
+    pub grpc: TcpListener,
+    /// HTTP, where it is wanted.
+    pub http: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Listens on both addresses.
+    pub async fn bind(grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let http = match http {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        Ok(Self { grpc: listen(grpc).await?, http })
+    }
+}
+
 /// Listens on `address`; port 0 stands for any free one.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError { address, source })

@@ -41,6 +41,11 @@ pub fn listen_address(key: &'static str, found: &str) -> Result<SocketAddr, Inva
     })
 }
 
+/// The same, or nothing where the setting is empty.
+pub fn optional_listen_address(key: &'static str, found: &str) -> Result<Option<SocketAddr>, InvalidSetting> {
+    if found.trim().is_empty() { Ok(None) } else { listen_address(key, found).map(Some) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,31 @@ pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Opt
     None
 }
 
+/// The same in Unicode characters, as forms and JSON schemas count: at most `max_chars` of them.
+#[must_use]
+pub fn check_text_length(
+    field: impl Into<String>,
+    text: &str,
+    max_chars: usize,
+    may_be_blank: bool,
+) -> Option<FieldViolation> {
+    let violation = |reason, description| Some(FieldViolation { field: field.into(), description, reason });
+    // Bytes are at hand, and never fewer than characters.
+    if text.len() > max_chars {
+        let found = text.chars().count();
+        if found > max_chars {
+            return violation(
+                "TEXT_TOO_LONG",
+                format!("expected at most {max_chars} characters, found {found}"),
+            );
+        }
+    }
+    if !may_be_blank && text.trim().is_empty() {
+        return violation("EMPTY_TEXT", "expected a text, found nothing but white space".to_owned());
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +50,13 @@ mod tests {
         assert_eq!(check_text("t", " \u{2003}\n", 10).unwrap().reason, "EMPTY_TEXT");
         assert_eq!(check_text("t", "12345678901", 10).unwrap().reason, "TEXT_TOO_LONG");
         assert_eq!(check_text("t", "1234567890", 10), None);
+    }
+
+    #[test]
+    fn characters_are_counted_not_bytes() {
+        assert_eq!(check_text_length("t", "éééé", 4, false), None);
+        assert_eq!(check_text_length("t", "ééééé", 4, false).unwrap().reason, "TEXT_TOO_LONG");
+        assert_eq!(check_text_length("t", " ", 4, false).unwrap().reason, "EMPTY_TEXT");
+        assert_eq!(check_text_length("t", " ", 4, true), None);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use service_kit::Shutdown;
+use service_kit::{Listeners, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -52,7 +52,8 @@ pub async fn start(settings: EncoderSvcSettings) -> Running {
     let shutdown = Shutdown::new();
     let task = tokio::spawn({
         let shutdown = shutdown.clone();
-        async move { encoder_svc::run(config, listener, shutdown).await.unwrap() }
+        let listeners = Listeners { grpc: listener, http: None };
+        async move { encoder_svc::run(config, listeners, shutdown).await.unwrap() }
     });
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { address, channel, shutdown, task }

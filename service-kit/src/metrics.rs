@@ -1,0 +1,53 @@
+//! Metrics, in the OpenMetrics text format that Prometheus scrapes.
+//!
+//! Every name is `movieclassifier_<what>_<unit>`; a counter ends in `_total`, which the encoder adds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::{Metric, Registry};
+
+/// The content type of [`Metrics::render`].
+pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics of one service. Clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Registry::with_prefix("movieclassifier"))))
+    }
+}
+
+impl Metrics {
+    /// Adds a metric; what is given back shares its values.
+    pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric.clone());
+        metric
+    }
+
+    /// All of them as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut text, &registry).expect("writing into a string does not fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::*;
+
+    #[test]
+    fn a_counter_is_rendered_under_the_products_name() {
+        let metrics = Metrics::default();
+        let counter: Counter = metrics.register("model_reloads", "Model files taken", Counter::default());
+        counter.inc_by(3);
+        assert!(metrics.render().contains("movieclassifier_model_reloads_total 3"), "{}", metrics.render());
+    }
+}

@@ -1,0 +1,71 @@
+//! The client's side.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::material::{authorities, identity, provider};
+use super::{ClientTlsSettings, TlsError, watch};
+use crate::Shutdown;
+
+/// TLS of a client; clones share their certificates.
+#[derive(Clone)]
+pub struct ClientTls {
+    config: Arc<ArcSwap<ClientConfig>>,
+    settings: ClientTlsSettings,
+}
+
+impl ClientTls {
+    /// Needs `tls.ca`: whom to trust is never guessed.
+    pub fn new(settings: &ClientTlsSettings) -> Result<Self, TlsError> {
+        let config = Arc::new(ArcSwap::new(config(settings)?));
+        Ok(Self { config, settings: settings.clone() })
+    }
+
+    /// Follows changes of the files until shutdown.
+    pub fn watch(&self, shutdown: Shutdown) {
+        let settings = self.settings.clone();
+        let files = [&settings.ca, &settings.certificate, &settings.key];
+        let files = files.into_iter().flatten().cloned().collect();
+        let current = self.config.clone();
+        watch(files, shutdown, move || {
+            current.store(config(&settings)?);
+            Ok(())
+        });
+    }
+
+    /// The handshake on a new connection to `host`.
+    pub async fn connect(&self, host: &str, connection: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        // An IPv6 address stands in brackets in a URL, and without them in a certificate.
+        let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare)
+            .map_err(|_| std::io::Error::other(TlsError::ServerName(name.to_owned())))?;
+        TlsConnector::from(self.config.load_full()).connect(name, connection).await
+    }
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ClientTls").field(&self.settings).finish()
+    }
+}
+
+fn config(settings: &ClientTlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    let ca = settings.ca.as_deref().ok_or(TlsError::NoAuthorities)?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities(ca)?);
+    let identity = identity(settings.certificate.as_deref(), settings.key.as_deref())?;
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
