@@ -7,72 +7,120 @@ use ndarray::{ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, Deadline};
 
-use crate::encoder_client::EncoderClient;
+use crate::encoder_pool::EncoderPool;
+use crate::explanation::Occlusions;
+use crate::model_store::ModelStore;
 
-/// A model and the encoder that it was fitted on.
+/// The current model and the encoders. Clones share them.
+#[derive(Clone)]
 pub struct Classifier {
-    model: Arc<GenreModel>,
-    encoder: EncoderClient,
+    models: ModelStore,
+    encoders: EncoderPool,
+}
+
+/// What to answer with beside the genres.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// The probabilities of all labels.
+    pub scores: bool,
+    /// What each sentence adds.
+    pub explanation: bool,
 }
 
 impl Classifier {
-    /// `encoder` accepts the fingerprint that `model` remembers.
+    /// `encoders` are those that the models of `models` were fitted on.
     #[must_use]
-    pub fn new(model: Arc<GenreModel>, encoder: EncoderClient) -> Self {
-        Self { model, encoder }
+    pub fn new(models: ModelStore, encoders: EncoderPool) -> Self {
+        Self { models, encoders }
     }
 
-    /// The model.
+    /// The model that the next call begins with.
     #[must_use]
-    pub fn model(&self) -> &GenreModel {
-        &self.model
+    pub fn model(&self) -> Arc<GenreModel> {
+        self.models.current()
     }
 
-    /// One answer for each film, in order; `include_scores` adds all labels' probabilities.
+    /// One answer for each film, in order, and the version of the one model that gave them all.
     pub async fn classify(
         &self,
         movies: &[Movie],
-        include_scores: bool,
+        wanted: Wanted,
         deadline: Deadline,
-    ) -> Result<Vec<ClassifyResponse>, ApiError> {
-        let template = &self.model.provenance().input_template;
-        let texts = movies.iter().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
-        let vectors = self.encoder.encode(texts, self.model.mlp().dimension(), deadline).await?;
-        let probabilities = self.model.mlp().probabilities(&vectors.values.view());
-        let answers = probabilities.axis_iter(Axis(0)).zip(vectors.truncated).map(|(row, truncated)| {
-            let (genres, scores) = self.genres(row);
-            ClassifyResponse {
-                genres,
-                scores: if include_scores { scores } else { Vec::new() },
-                model_version: self.model.version().to_owned(),
-                truncated,
-            }
-        });
-        Ok(answers.collect())
-    }
+    ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
+        let model = self.model();
+        let template = &model.provenance().input_template;
+        let occlusions: Vec<_> = if wanted.explanation {
+            movies.iter().map(|movie| Occlusions::of(movie, template.uses_title())).collect()
+        } else {
+            Vec::new()
+        };
+        // All in one call: the films first, then what each explanation leaves of them.
+        let texts = movies
+            .iter()
+            .chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies))
+            .map(|movie| template.compose(&movie.title, &movie.overview))
+            .collect();
+        let encoder = &model.provenance().encoder;
+        let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await?;
+        let probabilities = model.mlp().probabilities(&vectors.values.view());
 
-    /// The predicted genres, most probable first, and all of them in the model's order.
-    fn genres(&self, probabilities: ArrayView1<'_, f32>) -> (Vec<GenreScore>, Vec<GenreScore>) {
-        let thresholds = self.model.thresholds();
-        let scores: Vec<_> = self
-            .model
-            .labels()
-            .iter()
-            .zip(probabilities)
-            .zip(thresholds.per_genre())
-            .map(|((label, &probability), &threshold)| GenreScore {
-                label: label.clone(),
-                probability,
-                threshold,
-            })
+        let films = probabilities.slice_axis(Axis(0), (..movies.len()).into());
+        let mut answers: Vec<_> = films
+            .axis_iter(Axis(0))
+            .zip(vectors.truncated)
+            .map(|(row, truncated)| answer(&model, row, wanted, truncated))
             .collect();
-        let mut genres: Vec<_> = scores
-            .iter()
-            .enumerate()
-            .filter(|(index, score)| thresholds.predicts(*index, score.probability))
-            .map(|(_, score)| score.clone())
-            .collect();
-        genres.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        (genres, scores)
+        let mut next = movies.len();
+        for ((answer, row), occlusion) in answers.iter_mut().zip(films.rows()).zip(occlusions) {
+            let end = next + occlusion.movies.len();
+            let without = probabilities.slice_axis(Axis(0), (next..end).into());
+            let shown = shown_labels(&model, answer, wanted);
+            answer.explanation = Some(occlusion.explain(model.labels(), &shown, row, without));
+            next = end;
+        }
+        Ok((answers, model.version().to_owned()))
     }
+}
+
+fn answer(
+    model: &GenreModel,
+    probabilities: ArrayView1<'_, f32>,
+    wanted: Wanted,
+    truncated: bool,
+) -> ClassifyResponse {
+    let thresholds = model.thresholds();
+    let scores: Vec<_> = model
+        .labels()
+        .iter()
+        .zip(probabilities)
+        .zip(thresholds.per_genre())
+        .map(|((label, &probability), &threshold)| GenreScore {
+            label: label.clone(),
+            probability,
+            threshold,
+        })
+        .collect();
+    let mut genres: Vec<_> = scores
+        .iter()
+        .enumerate()
+        .filter(|(index, score)| thresholds.predicts(*index, score.probability))
+        .map(|(_, score)| score.clone())
+        .collect();
+    genres.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    ClassifyResponse {
+        genres,
+        scores: if wanted.scores { scores } else { Vec::new() },
+        model_version: model.version().to_owned(),
+        truncated,
+        explanation: None,
+    }
+}
+
+/// The labels that an explanation tells of: the predicted ones as they are answered, or all.
+fn shown_labels(model: &GenreModel, answer: &ClassifyResponse, wanted: Wanted) -> Vec<usize> {
+    if wanted.scores {
+        return (0..model.labels().len()).collect();
+    }
+    let index = |genre: &GenreScore| model.labels().iter().position(|label| *label == genre.label);
+    answer.genres.iter().filter_map(index).collect()
 }

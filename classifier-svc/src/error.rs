@@ -8,6 +8,17 @@ pub enum StartError {
     /// Settings that make no sense.
     #[error(transparent)]
     Setting(#[from] service_kit::InvalidSetting),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] service_kit::TlsError),
+    /// The encoder's key is not in the file that was named.
+    #[error("setting encoder.api_key_file: {path}: {source}")]
+    ApiKeyFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The model file is missing or no sound model.
     #[error(transparent)]
     Model(#[from] genre_model::ModelFileError),
@@ -19,6 +30,9 @@ pub enum StartError {
         /// Which encoder was expected, and which one answers.
         reason: String,
     },
+    /// A listener failed.
+    #[error("listener: {0}")]
+    Listener(#[from] std::io::Error),
     /// The gRPC server.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),

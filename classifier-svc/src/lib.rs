@@ -1,62 +1,77 @@
-//! Title and overview to genres over gRPC.
+//! Title and overview to genres over gRPC and HTTP.
 //!
-//! A film flows one way: [`service`] checks a request, [`classifier`] composes the text, asks the encoder
-//! ([`encoder_client`]) for its vector, runs the model, and applies the thresholds. [`run`] is the whole service.
+//! A film flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classification`] checks it,
+//! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
+//! and applies the thresholds. [`run`] is the whole service.
 
+pub mod classification;
 pub mod classifier;
-pub mod encoder_client;
+pub mod encoder_pool;
 mod error;
+mod explanation;
+pub mod model_store;
 pub mod output;
 mod readiness;
+pub mod rest;
+pub mod segments;
 pub mod service;
 pub mod settings;
 
-use std::sync::Arc;
-
-use genre_model::GenreModel;
-use service_kit::{GrpcServer, Shutdown};
-use tokio::net::TcpListener;
+use service_kit::{GrpcServer, Incoming, Listeners, Metrics, Shutdown, operations_routes, serve_http};
 use tonic::transport::Channel;
 
+pub use crate::classification::Classification;
 pub use crate::classifier::Classifier;
-pub use crate::encoder_client::EncoderClient;
+pub use crate::encoder_pool::EncoderPool;
 pub use crate::error::StartError;
+pub use crate::model_store::ModelStore;
 pub use crate::settings::{ClassifierSvcConfig, ClassifierSvcSettings};
 
-/// Loads the model, checks that the encoder behind `encoder` is the one it was fitted on, and serves on `listener`
-/// until shutdown.
+/// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
 ///
-/// An encoder that does not answer yet is waited for: the service listens, and reports that it is not ready.
+/// `embedded` is an encoder in this process, in place of those that `config` names. An encoder that does not answer yet
+/// is waited for: the service listens, and reports that it is not ready.
 pub async fn run(
     config: ClassifierSvcConfig,
-    encoder: Channel,
-    listener: TcpListener,
+    embedded: Option<Channel>,
+    listeners: Listeners,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let model = GenreModel::load(&config.model)?;
-    let identity = model.provenance().encoder.clone();
-    tracing::info!(
-        model = model.version(),
-        file = %config.model.display(),
-        encoder = %identity,
-        thresholds = model.thresholds().rule(),
-        "model loaded"
-    );
-    let client = EncoderClient::new(encoder, identity, config.encoder.timeout);
-    let first_look = readiness::first_look(&client, &config.model).await?;
+    let metrics = Metrics::default();
+    let models = ModelStore::load(config.model.clone(), &metrics)?;
+    let encoders = match embedded {
+        Some(channel) => EncoderPool::fixed(channel, config.encoder, &metrics),
+        None => EncoderPool::discover(config.encoder, &metrics, shutdown.clone()).await,
+    };
+    let ready = readiness::first_look(&models, &encoders, &config.model).await?;
 
-    let classifier = Arc::new(Classifier::new(Arc::new(model), client.clone()));
+    let classifier = Classifier::new(models.clone(), encoders.clone());
+    let classification = Classification::new(classifier, config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
-        .with_service(service::ClassifierServer::new(classifier, config.limits).into_grpc());
+        .with_keys(config.keys.clone())
+        .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
     let health = server.health().await;
-    health.set_serving(first_look).await;
-    let watch = tokio::spawn(readiness::watch(client, health, first_look, shutdown.clone()));
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving");
+    health.set_serving(ready).await;
+    let operations = operations_routes(health.readiness(), metrics);
+    tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
+    tokio::spawn(models.clone().follow(encoders.clone(), config.model_poll, shutdown.clone()));
+    tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown.clone()));
+
+    if let Ok(grpc) = listeners.grpc.local_addr() {
+        let http = listeners.http.as_ref().and_then(|listener| listener.local_addr().ok());
+        let http = http.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        tracing::info!(%grpc, http, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let result = server.serve(listener, shutdown).await;
-    watch.abort();
-    result?;
+    let grpc = Incoming::new(listeners.grpc, config.tls.clone(), shutdown.clone())?;
+    let http = async {
+        let (Some(listener), Some(rest)) = (listeners.http, config.rest) else { return Ok(()) };
+        let incoming = Incoming::new(listener, config.tls, shutdown.clone())?;
+        let routes = rest::routes(classification, &rest, config.keys).merge(operations);
+        serve_http(rest::with_security_headers(routes), incoming, config.drain, shutdown.clone()).await
+    };
+    let (grpc, http) = tokio::join!(server.serve(grpc, shutdown.clone()), http);
+    grpc?;
+    http?;
     tracing::info!("stopped");
     Ok(())
 }

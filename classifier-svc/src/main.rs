@@ -1,19 +1,21 @@
 //! `classifier-svc serve`, `classifier-svc classify` and `classifier-svc healthcheck`.
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
-mod classify_command;
+mod command_line;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use classifier_svc::settings::ENVIRONMENT_PREFIX;
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
-use service_kit::{Overrides, Shutdown, init_telemetry, listen, load_settings, shutdown_on_signals};
+use service_kit::{
+    HealthcheckArgs, Listeners, Overrides, Shutdown, init_telemetry, load_settings, run_command,
+    shutdown_on_signals,
+};
 use tonic::transport::Channel;
 
-use crate::classify_command::ClassifyArgs;
+use crate::command_line::ClassifyArgs;
 
 /// Tells the genres of films from their titles and overviews, over gRPC or on the command line.
 #[derive(Parser)]
@@ -27,16 +29,15 @@ struct Cli {
 enum Command {
     /// Serve movieclassifier.classifier.v1.ClassifierService until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Classify one film, by a running service or with --embedded by this process alone.
-    Classify(ClassifyArgs),
+    /// Classify one film, or many from a file, by a running service or with --embedded by this process alone.
+    Classify(Box<ClassifyArgs>),
     /// Exit 0 if a running service reports that it serves, else 1.
     Healthcheck {
         /// The running service.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
         address: String,
-        /// Ask again for so many seconds before giving up.
-        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-        wait: u64,
+        #[command(flatten)]
+        args: HealthcheckArgs,
     },
 }
 
@@ -48,10 +49,14 @@ struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:50052].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// Address of the HTTP listener for REST and the web page; "" for none [default: 127.0.0.1:8081].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    rest_listen: Option<String>,
     /// The model file [default: models/default.safetensors].
     #[arg(long, value_name = "FILE")]
     model: Option<String>,
-    /// The encoder's address [default: http://127.0.0.1:50051].
+    /// The encoder's address, or several separated by commas; every address that a host's name stands for is a
+    /// replica [default: http://127.0.0.1:50051].
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     encoder: Option<String>,
     /// Start an encoder inside this process instead of calling one (its settings: ENCODER_SVC_… variables).
@@ -70,37 +75,25 @@ Examples:
   classifier-svc serve
   classifier-svc serve --encoder http://encoder:50051 --listen 0.0.0.0:50052
   classifier-svc classify --title 'The Last Harbour' --overview 'A pilot hunts the smugglers who …'
-  classifier-svc classify --embedded --json --overview 'Two sisters inherit a haunted vineyard.'";
+  classifier-svc classify --embedded --json --overview 'Two sisters inherit a haunted vineyard.'
+  classifier-svc classify --input films.csv --output jsonl > genres.jsonl
+  cat films.jsonl | classifier-svc classify --input - --input-format jsonl --output csv";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()),
-    };
-    let result = runtime.block_on(async {
+    run_command(async {
         match cli.command {
             Command::Serve(args) => serve(args).await,
-            Command::Classify(args) => classify_command::classify(args).await,
-            Command::Healthcheck { address, wait } => {
-                Ok(service_kit::healthcheck(&address, Duration::from_secs(wait)).await?)
-            }
+            Command::Classify(args) => command_line::classify(*args).await,
+            Command::Healthcheck { address, args } => args.run(&address).await,
         }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    })
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let flags = Overrides::default()
         .with("listen", args.listen)
+        .with("rest.listen", args.rest_listen)
         .with("model", args.model)
         .with("encoder.url", args.encoder)
         .with("log.format", args.log_format);
@@ -108,10 +101,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = ClassifierSvcConfig::try_from(settings)?;
     init_telemetry(&config.log);
     let shutdown = shutdown_on_signals()?;
-    let listener = listen(config.listen).await?;
-    let encoder =
-        if args.embedded { embedded_encoder(None).await? } else { config.encoder.endpoint.connect_lazy() };
-    classifier_svc::run(config, encoder, listener, shutdown).await?;
+    let http = config.rest.as_ref().map(|rest| rest.listen);
+    let listeners = Listeners::bind(config.listen, http).await?;
+    let embedded = if args.embedded { Some(embedded_encoder(None).await?) } else { None };
+    classifier_svc::run(config, embedded, listeners, shutdown).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A classified film as a person or a program reads it.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
-use proto::classifier::v1::{ClassifyResponse, GenreScore};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use proto::classifier::v1::{ClassifyResponse, Explanation, GenreScore, Source};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -11,6 +11,8 @@ struct Record<'a> {
     scores: Vec<Score<'a>>,
     model_version: &'a str,
     truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<crate::rest::types::Explanation>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +37,7 @@ pub fn json(title: &str, answer: &ClassifyResponse) -> String {
         scores: scores(&answer.scores),
         model_version: &answer.model_version,
         truncated: answer.truncated,
+        explanation: answer.explanation.clone().map(Into::into),
     };
     serde_json::to_string_pretty(&record).expect("texts and finite numbers are JSON")
 }
@@ -68,10 +71,36 @@ pub fn table(title: &str, answer: &ClassifyResponse, all: bool) -> String {
         }
         lines.push(table.to_string());
     }
+    if let Some(explanation) = &answer.explanation {
+        let shown: Vec<_> = answer.genres.iter().map(|genre| genre.label.as_str()).collect();
+        lines.push(explanation_table(explanation, &shown));
+    }
     if answer.truncated {
         lines.push("note: the text is longer than the encoder reads; its end was not used".to_owned());
     }
     lines.join("\n")
+}
+
+/// What each part adds to the genres of `shown`, a part a row.
+fn explanation_table(explanation: &Explanation, shown: &[&str]) -> String {
+    if explanation.segments.is_empty() {
+        return "one sentence alone cannot be explained: nothing can be left out".to_owned();
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(std::iter::once("What it adds").chain(shown.iter().copied()));
+    for segment in &explanation.segments {
+        let mark = if segment.source() == Source::Title { "(title) " } else { "" };
+        let added = shown.iter().map(|label| {
+            let found = segment.contributions.iter().find(|contribution| contribution.label == *label);
+            let text = found.map_or_else(String::new, |c| format!("{:+.3}", c.contribution));
+            Cell::new(text).set_alignment(CellAlignment::Right)
+        });
+        table.add_row(std::iter::once(Cell::new(format!("{mark}{}", segment.text))).chain(added));
+    }
+    table.to_string()
 }
 
 #[cfg(test)]
@@ -90,6 +119,7 @@ mod tests {
             scores,
             model_version: "v".to_owned(),
             truncated: true,
+            explanation: None,
         }
     }
 
@@ -106,6 +136,32 @@ mod tests {
         let mut none = answer();
         none.genres.clear();
         assert!(table("", &none, false).contains("the nearest is War at 0.900"));
+    }
+
+    #[test]
+    fn an_explanation_has_a_row_for_each_part() {
+        let mut explained = answer();
+        let contribution = |label: &str, contribution| proto::classifier::v1::Contribution {
+            label: label.to_owned(),
+            probability_without: 0.5,
+            contribution,
+        };
+        let segment = |source: Source, text: &str, added| proto::classifier::v1::Segment {
+            source: source.into(),
+            text: text.to_owned(),
+            contributions: vec![contribution("Drama", 0.0), contribution("War", added)],
+        };
+        explained.explanation = Some(Explanation {
+            segments: vec![
+                segment(Source::Title, "Harbour", -0.25),
+                segment(Source::Overview, "Guns are fired.", 0.5),
+            ],
+        });
+        let text = table("", &explained, false);
+        for part in ["(title) Harbour", "-0.250", "Guns are fired.", "+0.500"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("Drama"), "{text}");
     }
 
     #[test]

@@ -1,31 +1,29 @@
-//! Ready means: the encoder that the model was fitted on answers.
+//! Ready means: an encoder that the model was fitted on answers.
 
 use std::path::Path;
 use std::time::Duration;
 
-use service_kit::{ApiError, Health, Shutdown};
+use service_kit::{Health, Shutdown};
 
-use crate::encoder_client::EncoderClient;
+use crate::encoder_pool::{EncoderPool, PoolHealth};
 use crate::error::StartError;
+use crate::model_store::ModelStore;
 
-/// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between looks at an encoder that answers.
-const WHEN_READY: Duration = Duration::from_secs(5);
-/// Between looks at one that does not: its return should be noticed soon.
-const WHEN_NOT: Duration = Duration::from_millis(500);
+/// Between looks at what is known of the encoders.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Whether the right encoder answers now; the wrong one is an error, since waiting cannot mend it.
-pub(crate) async fn first_look(client: &EncoderClient, model: &Path) -> Result<bool, StartError> {
-    match client.check(LOOK_TIMEOUT).await {
-        Ok(encoder) => {
-            tracing::info!(encoder = encoder.id, version = encoder.version, "encoder answers");
-            Ok(true)
+/// Whether the right encoder answers now; the wrong one is an error, since waiting seldom mends it.
+pub(crate) async fn first_look(
+    models: &ModelStore,
+    encoders: &EncoderPool,
+    path: &Path,
+) -> Result<bool, StartError> {
+    match encoders.probe(&models.current().provenance().encoder).await {
+        PoolHealth::Ready => Ok(true),
+        PoolHealth::Wrong(error) => {
+            Err(StartError::WrongEncoder { path: path.to_owned(), reason: error.to_string() })
         }
-        Err(ApiError::WrongEncoder { message }) => {
-            Err(StartError::WrongEncoder { path: model.to_owned(), reason: message })
-        }
-        Err(error) => {
+        PoolHealth::Unreachable(error) => {
             tracing::warn!(%error, "not ready: waiting for the encoder");
             Ok(false)
         }
@@ -33,29 +31,27 @@ pub(crate) async fn first_look(client: &EncoderClient, model: &Path) -> Result<b
 }
 
 /// Keeps the reported health true until shutdown.
-pub(crate) async fn watch(client: EncoderClient, health: Health, mut ready: bool, shutdown: Shutdown) {
-    loop {
-        let pause = if ready { WHEN_READY } else { WHEN_NOT };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => return,
-        }
-        let now_ready = match client.check(LOOK_TIMEOUT).await {
-            Ok(_) => true,
-            Err(error) => {
-                if ready {
-                    tracing::warn!(%error, "not ready");
-                }
-                false
-            }
-        };
+pub(crate) async fn watch(
+    models: ModelStore,
+    encoders: EncoderPool,
+    health: Health,
+    mut ready: bool,
+    shutdown: Shutdown,
+) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+        let found = encoders.health(&models.current().provenance().encoder);
+        let now_ready = found == PoolHealth::Ready;
         // After shutdown was asked for, nothing may report ready again.
-        if now_ready != ready && !shutdown.is_cancelled() {
-            health.set_serving(now_ready).await;
-            if now_ready {
-                tracing::info!("ready: the encoder answers");
+        if now_ready == ready || shutdown.is_cancelled() {
+            continue;
+        }
+        health.set_serving(now_ready).await;
+        ready = now_ready;
+        match found {
+            PoolHealth::Ready => tracing::info!("ready: the encoder answers"),
+            PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) => {
+                tracing::warn!(%error, "not ready");
             }
-            ready = now_ready;
         }
     }
 }

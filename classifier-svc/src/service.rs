@@ -1,7 +1,6 @@
 //! `movieclassifier.classifier.v1.ClassifierService`.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use proto::classifier::v1::classifier_service_server::{ClassifierService, ClassifierServiceServer};
@@ -10,74 +9,28 @@ use proto::classifier::v1::{
     BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest,
     ClassifyStreamResponse, GetModelRequest, GetModelResponse, Movie, MovieError,
 };
-use service_kit::{ApiError, Deadline, FieldViolation, check_text};
+use service_kit::Deadline;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::classifier::Classifier;
-use crate::settings::Limits;
+use crate::classification::Classification;
+use crate::classifier::Wanted;
 
 /// The handlers.
 #[derive(Clone)]
-pub struct ClassifierServer {
-    classifier: Arc<Classifier>,
-    limits: Limits,
-}
+pub struct ClassifierServer(Classification);
 
 impl ClassifierServer {
-    /// Handlers that check requests against the configured limits.
+    /// Handlers over `classification`.
     #[must_use]
-    pub fn new(classifier: Arc<Classifier>, limits: Limits) -> Self {
-        Self { classifier, limits }
+    pub fn new(classification: Classification) -> Self {
+        Self(classification)
     }
 
     /// As a service that a gRPC server takes.
     #[must_use]
     pub fn into_grpc(self) -> ClassifierServiceServer<Self> {
-        let max_message = self.limits.max_message_bytes();
+        let max_message = self.0.limits().max_message_bytes();
         ClassifierServiceServer::new(self).max_decoding_message_size(max_message)
-    }
-
-    /// What is wrong with a film; `path` is where it stands in the request, such as `movies[3].`.
-    fn violations(&self, path: &str, movie: &Movie) -> Vec<FieldViolation> {
-        let max = self.limits.max_title_bytes;
-        let title = (movie.title.len() > max).then(|| FieldViolation {
-            field: format!("{path}title"),
-            description: format!("expected at most {max} bytes, found {}", movie.title.len()),
-            reason: "TEXT_TOO_LONG",
-        });
-        let overview = check_text(format!("{path}overview"), &movie.overview, self.limits.max_overview_bytes);
-        title.into_iter().chain(overview).collect()
-    }
-
-    fn check_batch(&self, movies: &[Movie]) -> Result<(), ApiError> {
-        let max = self.limits.max_batch_size;
-        if movies.is_empty() || movies.len() > max {
-            let reason = if movies.is_empty() { "EMPTY_BATCH" } else { "BATCH_TOO_LARGE" };
-            let description = format!("expected 1 to {max} movies, found {}", movies.len());
-            return Err(ApiError::invalid("movies", reason, description));
-        }
-        let violations: Vec<_> = movies
-            .iter()
-            .enumerate()
-            .flat_map(|(index, movie)| self.violations(&format!("movies[{index}]."), movie))
-            .collect();
-        if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
-    }
-
-    async fn classify_one(
-        &self,
-        movie: Movie,
-        include_scores: bool,
-        deadline: Deadline,
-    ) -> Result<ClassifyResponse, ApiError> {
-        let violations = self.violations("", &movie);
-        if !violations.is_empty() {
-            return Err(ApiError::Invalid(violations));
-        }
-        let mut answers = self.classifier.classify(&[movie], include_scores, deadline).await?;
-        answers
-            .pop()
-            .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
     }
 
     async fn classify_item(
@@ -86,7 +39,8 @@ impl ClassifierServer {
         deadline: Deadline,
     ) -> ClassifyStreamResponse {
         let movie = Movie { title: request.title, overview: request.overview };
-        let result = match self.classify_one(movie, request.include_scores, deadline).await {
+        let wanted = Wanted { scores: request.include_scores, explanation: false };
+        let result = match self.0.one(movie, wanted, deadline).await {
             Ok(answer) => StreamResult::Classification(answer),
             Err(error) => {
                 let item = error.to_item();
@@ -107,20 +61,7 @@ impl ClassifierService for ClassifierServer {
         &self,
         _request: Request<GetModelRequest>,
     ) -> Result<Response<GetModelResponse>, Status> {
-        let model = self.classifier.model();
-        let provenance = model.provenance();
-        Ok(Response::new(GetModelResponse {
-            labels: model.labels().to_vec(),
-            thresholds: model.thresholds().per_genre().to_vec(),
-            threshold_rule: model.thresholds().rule().to_owned(),
-            encoder_id: provenance.encoder.id.clone(),
-            encoder_version: provenance.encoder.version.clone(),
-            encoder_fingerprint: provenance.encoder.fingerprint.to_string(),
-            model_version: model.version().to_owned(),
-            input_template: provenance.input_template.to_string(),
-            metrics: provenance.metrics.clone().into_iter().collect(),
-            max_batch_size: self.limits.max_batch_size as u32,
-        }))
+        Ok(Response::new(self.0.model()))
     }
 
     async fn classify(
@@ -130,7 +71,8 @@ impl ClassifierService for ClassifierServer {
         let deadline = Deadline::of(&request);
         let request = request.into_inner();
         let movie = Movie { title: request.title, overview: request.overview };
-        Ok(Response::new(self.classify_one(movie, request.include_scores, deadline).await?))
+        let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
+        Ok(Response::new(self.0.one(movie, wanted, deadline).await?))
     }
 
     async fn batch_classify(
@@ -139,9 +81,8 @@ impl ClassifierService for ClassifierServer {
     ) -> Result<Response<BatchClassifyResponse>, Status> {
         let deadline = Deadline::of(&request);
         let request = request.into_inner();
-        self.check_batch(&request.movies)?;
-        let results = self.classifier.classify(&request.movies, request.include_scores, deadline).await?;
-        let model_version = self.classifier.model().version().to_owned();
+        let wanted = Wanted { scores: request.include_scores, explanation: false };
+        let (results, model_version) = self.0.batch(&request.movies, wanted, deadline).await?;
         Ok(Response::new(BatchClassifyResponse { results, model_version }))
     }
 
@@ -153,6 +94,7 @@ impl ClassifierService for ClassifierServer {
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let deadline = Deadline::of(&request);
         let server = self.clone();
+        let in_flight = self.0.limits().stream_in_flight;
         // Bounded as in the encoder: what is not answered yet holds back what is not read yet.
         let answers = request
             .into_inner()
@@ -160,7 +102,7 @@ impl ClassifierService for ClassifierServer {
                 let server = server.clone();
                 async move { Ok(server.classify_item(item?, deadline).await) }
             })
-            .buffer_unordered(self.limits.stream_in_flight);
+            .buffer_unordered(in_flight);
         Ok(Response::new(Box::pin(answers)))
     }
 }

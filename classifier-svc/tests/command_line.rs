@@ -11,6 +11,8 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_classifier-svc"))
         .args(arguments)
         .env("ORT_DYLIB_PATH", runtime_library())
+        // The port of the default is one that anybody may have.
+        .env("CLASSIFIER_SVC_REST__LISTEN", "127.0.0.1:0")
         .output()
         .unwrap()
 }
@@ -58,6 +60,46 @@ async fn the_default_output_is_a_table() {
     for word in ["Genre", "Probability", "Threshold", "Western"] {
         assert!(table.contains(word), "{table}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_films_are_answered_in_order_and_the_failed_ones_are_named() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let input = folder.path().join("films.csv");
+    let mut films = String::from("id,title,overview\n");
+    for id in 0..100 {
+        let overview = if id == 41 || id == 7 { String::new() } else { format!("a storm of {id} days") };
+        films.push_str(&format!("{id},Film {id},{overview}\n"));
+    }
+    std::fs::write(&input, films).unwrap();
+    let call = ["classify", "--input", &input.to_string_lossy(), "--address", &classifier.url()];
+    let output = run_blocking(arguments(&call)).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("2 of 100 films failed: rows 8, 42"), "{}", text(&output.stderr));
+    let records: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 100);
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!((&record["row"], &record["id"]), (&(index + 1).into(), &index.to_string().into()));
+        assert_eq!(record["error"].is_string(), index == 7 || index == 41, "{record}");
+        assert_eq!(record["genres"].is_array(), index != 7 && index != 41, "{record}");
+    }
+
+    let call = [&call[..], &["--output", "csv"]].concat();
+    let output = run_blocking(arguments(&call)).await;
+    let rows: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(rows[0], "row,id,title,genres,truncated,model_version,error");
+    assert_eq!(rows.len(), 101);
+    assert!(rows[8].starts_with("8,7,Film 7,") && rows[8].contains("expected a text"), "{}", rows[8]);
+}
+
+#[test]
+fn a_missing_input_file_is_named() {
+    let output = run(&["classify", "--input", "no/such.csv", "--address", "http://127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no/such.csv"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -18,7 +18,12 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 fn film(overview: &str) -> ClassifyRequest {
-    ClassifyRequest { title: "Harbour".to_owned(), overview: overview.to_owned(), include_scores: true }
+    ClassifyRequest {
+        title: "Harbour".to_owned(),
+        overview: overview.to_owned(),
+        include_scores: true,
+        explain: false,
+    }
 }
 
 fn reason(status: &Status) -> String {
@@ -79,6 +84,46 @@ async fn a_stream_answers_every_film_once_and_outlives_a_bad_one() {
     let failed: Vec<_> = seen.iter().filter(|(_, r)| matches!(r, StreamResult::Error(_))).collect();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].0, "3");
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_each_part_adds() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url()).await;
+    let whole = film("a storm over the sea. A horse.");
+    let request = ClassifyRequest { explain: true, ..whole.clone() };
+    let explained = classifier.client().classify(request).await.unwrap().into_inner();
+    let segments = &explained.explanation.as_ref().unwrap().segments;
+    let texts: Vec<_> = segments.iter().map(|segment| segment.text.as_str()).collect();
+    assert_eq!(texts, ["Harbour", "a storm over the sea.", "A horse."]);
+
+    // Each figure is what the service itself says of the film without that part.
+    let rest = film("a storm over the sea.");
+    let without = classifier.client().classify(rest).await.unwrap().into_inner();
+    assert_eq!(segments[2].contributions.len(), 20);
+    for ((contribution, with), without) in
+        segments[2].contributions.iter().zip(&explained.scores).zip(&without.scores)
+    {
+        assert_eq!(contribution.label, with.label);
+        assert_eq!(contribution.probability_without, without.probability);
+        assert_eq!(contribution.contribution, with.probability - without.probability);
+    }
+    // And explaining changes nothing else.
+    let plain = classifier.client().classify(whole).await.unwrap().into_inner();
+    assert_eq!(ClassifyResponseWithout(explained), ClassifyResponseWithout(plain));
+}
+
+/// Equal but for the explanation.
+#[derive(Debug)]
+struct ClassifyResponseWithout(proto::classifier::v1::ClassifyResponse);
+
+impl PartialEq for ClassifyResponseWithout {
+    fn eq(&self, other: &Self) -> bool {
+        let bare =
+            |answer: &Self| proto::classifier::v1::ClassifyResponse { explanation: None, ..answer.0.clone() };
+        bare(self) == bare(other)
+    }
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use encoder_svc::settings::ENVIRONMENT_PREFIX;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
-use service_kit::{Listeners, Overrides, init_telemetry, load_settings, shutdown_on_signals};
+use service_kit::{
+    HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, run_command, shutdown_on_signals,
+};
 
 /// Turns texts into vectors over gRPC.
 #[derive(Parser)]
@@ -27,9 +28,8 @@ enum Command {
         /// The running service.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
         address: String,
-        /// Ask again for so many seconds before giving up.
-        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-        wait: u64,
+        #[command(flatten)]
+        args: HealthcheckArgs,
     },
 }
 
@@ -69,27 +69,12 @@ Examples:
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()),
-    };
-    let result = runtime.block_on(async {
+    run_command(async {
         match cli.command {
             Command::Serve(args) => serve(args).await,
-            Command::Healthcheck { address, wait } => {
-                Ok(service_kit::healthcheck(&address, Duration::from_secs(wait)).await?)
-            }
+            Command::Healthcheck { address, args } => args.run(&address).await,
         }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    })
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

@@ -101,6 +101,12 @@ impl InputTemplate {
         Ok(Self { source: source.to_owned(), pieces })
     }
 
+    /// Whether a title makes any difference.
+    #[must_use]
+    pub fn uses_title(&self) -> bool {
+        self.compose("title", "overview") != self.compose("", "overview")
+    }
+
     /// The text to encode. Surrounding white space of both fields is dropped.
     #[must_use]
     pub fn compose(&self, title: &str, overview: &str) -> String {
@@ -139,6 +145,12 @@ mod tests {
         let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
         assert_eq!(template.compose(" Harbour ", "A pilot. "), "Harbour. A pilot.");
         assert_eq!(template.compose("  ", "A pilot."), "A pilot.");
+    }
+
+    #[test]
+    fn a_template_says_whether_titles_matter() {
+        assert!(InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap().uses_title());
+        assert!(!InputTemplate::parse("{overview}").unwrap().uses_title());
     }
 
     #[test]

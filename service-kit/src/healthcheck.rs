@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::transport::Endpoint;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+use crate::{ClientTls, InvalidTarget, Target};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
     /// What was given as address is none.
-    #[error("expected a URL such as http://127.0.0.1:50051, found {0:?}")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] InvalidTarget),
     /// The last answer, or why there was none.
     #[error("{address}: {reason}")]
     NotServing {
@@ -30,16 +33,18 @@ pub enum HealthcheckError {
 }
 
 /// Returns once the service at `address` reports that it serves; asks again until `wait` has passed.
-pub async fn healthcheck(address: &str, wait: Duration) -> Result<(), HealthcheckError> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(|_| HealthcheckError::Address(address.to_owned()))?
-        .connect_timeout(TIMEOUT);
+pub async fn healthcheck(
+    address: &str,
+    wait: Duration,
+    tls: Option<ClientTls>,
+) -> Result<(), HealthcheckError> {
+    let target = Target::parse(address)?;
     let give_up = Instant::now() + wait;
     loop {
-        let reason = match ask(&endpoint).await {
+        let reason = match ask(target.channel(None, tls.clone())).await {
             Ok(ServingStatus::Serving) => return Ok(()),
             Ok(status) => status.as_str_name().to_owned(),
-            Err(reason) => reason,
+            Err(status) => status.message().to_owned(),
         };
         if Instant::now() >= give_up {
             return Err(HealthcheckError::NotServing { address: address.to_owned(), reason });
@@ -48,10 +53,10 @@ pub async fn healthcheck(address: &str, wait: Duration) -> Result<(), Healthchec
     }
 }
 
-async fn ask(endpoint: &Endpoint) -> Result<ServingStatus, String> {
-    let channel = endpoint.connect().await.map_err(|_| "no connection".to_owned())?;
-    let mut request = tonic::Request::new(HealthCheckRequest::default());
+async fn ask(channel: Channel) -> Result<ServingStatus, Status> {
+    let mut request = Request::new(HealthCheckRequest::default());
     request.set_timeout(TIMEOUT);
-    let answer = HealthClient::new(channel).check(request).await.map_err(|status| status.to_string())?;
-    Ok(answer.into_inner().status())
+    let question = async { HealthClient::new(channel).check(request).await };
+    let answer = tokio::time::timeout(TIMEOUT, question).await;
+    Ok(answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner().status())
 }

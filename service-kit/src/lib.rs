@@ -3,6 +3,7 @@
 
 mod api_error;
 mod auth;
+mod command_line;
 mod connect;
 mod deadline;
 mod file_watch;
@@ -14,6 +15,7 @@ mod listener;
 mod message_limit;
 mod metrics;
 mod problem;
+mod secret;
 mod setting_check;
 mod settings;
 mod shutdown;
@@ -23,6 +25,7 @@ mod tls;
 
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
+pub use command_line::{ClientTlsArgs, HealthcheckArgs, run_command};
 pub use connect::{InvalidTarget, Target};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use file_watch::FileWatch;
@@ -33,6 +36,7 @@ pub use incoming::{Connection, Incoming};
 pub use listener::{ListenError, Listeners, listen};
 pub use metrics::Metrics;
 pub use problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
+pub use secret::Secret;
 pub use setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
 pub use settings::{Overrides, SettingsError, load_settings};
 pub use shutdown::{Shutdown, shutdown_on_signals};

@@ -12,7 +12,7 @@ use genre_model::{
 };
 use ndarray::{Array1, Array2};
 use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
-use service_kit::Shutdown;
+use service_kit::{Listeners, Shutdown};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -44,6 +44,8 @@ pub fn encoder_settings(bundle_name: &str, address: SocketAddr) -> EncoderSvcSet
 /// A running service; it ends with the test's runtime.
 pub struct Running {
     pub address: SocketAddr,
+    /// Of the HTTP listener, where there is one.
+    pub rest: Option<SocketAddr>,
     pub shutdown: Shutdown,
     pub task: JoinHandle<()>,
 }
@@ -51,6 +53,11 @@ pub struct Running {
 impl Running {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// `path` on the HTTP listener.
+    pub fn rest_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.rest.unwrap())
     }
 
     pub fn channel(&self) -> Channel {
@@ -72,31 +79,47 @@ pub fn any_port() -> SocketAddr {
 }
 
 pub async fn start_encoder(bundle_name: &str, address: SocketAddr) -> Running {
-    let config = EncoderSvcConfig::try_from(encoder_settings(bundle_name, address)).unwrap();
-    let listener = TcpListener::bind(address).await.unwrap();
+    start_encoder_with(encoder_settings(bundle_name, address)).await
+}
+
+pub async fn start_encoder_with(settings: EncoderSvcSettings) -> Running {
+    let config = EncoderSvcConfig::try_from(settings).unwrap();
+    let listener = TcpListener::bind(config.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     let token = shutdown.clone();
-    let task = tokio::spawn(async move { encoder_svc::run(config, listener, token).await.unwrap() });
-    Running { address, shutdown, task }
+    let listeners = Listeners { grpc: listener, http: None };
+    let task = tokio::spawn(async move { encoder_svc::run(config, listeners, token).await.unwrap() });
+    Running { address, rest: None, shutdown, task }
 }
 
-pub async fn start_classifier(model: &Path, encoder: &str) -> Running {
+pub fn classifier_settings(model: &Path, encoder: &str) -> ClassifierSvcSettings {
     let mut settings = ClassifierSvcSettings {
         listen: any_port().to_string(),
         model: model.to_owned(),
         ..ClassifierSvcSettings::default()
     };
+    settings.rest.listen = any_port().to_string();
     settings.encoder.url = encoder.to_owned();
+    settings
+}
+
+pub async fn start_classifier(model: &Path, encoder: &str) -> Running {
+    start_classifier_with(classifier_settings(model, encoder)).await
+}
+
+pub async fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
     let config = ClassifierSvcConfig::try_from(settings).unwrap();
-    let listener = TcpListener::bind(config.listen).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let http = config.rest.as_ref().map(|rest| rest.listen);
+    let listeners = Listeners::bind(config.listen, http).await.unwrap();
+    let address = listeners.grpc.local_addr().unwrap();
+    let rest = listeners.http.as_ref().map(|listener| listener.local_addr().unwrap());
     let shutdown = Shutdown::new();
     let token = shutdown.clone();
-    let channel = config.encoder.endpoint.connect_lazy();
-    let task =
-        tokio::spawn(async move { classifier_svc::run(config, channel, listener, token).await.unwrap() });
-    Running { address, shutdown, task }
+    let task = tokio::spawn(async move {
+        classifier_svc::run(config, None, listeners, token).await.unwrap();
+    });
+    Running { address, rest, shutdown, task }
 }
 
 /// A model of fixed weights for the encoder in that bundle.
@@ -136,4 +159,15 @@ pub fn model_file(bundle_name: &str) -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join("model.safetensors");
     model_for(bundle_name).save(&path).unwrap();
     (folder, path)
+}
+
+/// The body of a plain GET, whatever its status; for what no client library is worth.
+pub async fn http_get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }

@@ -1,0 +1,86 @@
+//! Many films: read, classified a few at a time, and written in their order as they are answered.
+
+use std::path::Path;
+
+use futures_util::{StreamExt as _, pin_mut};
+use proto::classifier::v1::ClassifyRequest;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::backend::Backend;
+use super::film_input::{FilmInput, InputFormat, Record};
+use super::record_output::{Outcome, OutputFormat, RecordWriter};
+
+/// Films on their way at once: enough to keep an encoder of some cores busy.
+const IN_FLIGHT: usize = 32;
+/// Failed rows that are named one by one.
+const NAMED: usize = 10;
+
+/// Fails at the end where a film failed; what could be classified is written all the same.
+pub(super) async fn classify(
+    backend: &Backend,
+    path: &Path,
+    input_format: Option<InputFormat>,
+    output_format: OutputFormat,
+) -> anyhow::Result<()> {
+    let input = FilmInput::open(path, input_format)?;
+    let progress = input.progress.clone();
+    let (sender, records) = mpsc::channel(IN_FLIGHT);
+    // Reading blocks; it stops when nobody takes what it read.
+    let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        for (index, record) in input.records().enumerate() {
+            if sender.blocking_send((index + 1, record?)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let outcomes = ReceiverStream::new(records)
+        .map(|(row, record)| classify_record(backend, row, record))
+        .buffered(IN_FLIGHT);
+    pin_mut!(outcomes);
+    let mut writer = RecordWriter::new(output_format, std::io::stdout().lock())?;
+    let (mut all, mut failed) = (0_usize, Vec::new());
+    while let Some(outcome) = outcomes.next().await {
+        writer.write(&outcome)?;
+        all += 1;
+        if outcome.result.is_err() {
+            failed.push(outcome.row);
+        }
+        progress.set_message(format!("{all} films, {} failed", failed.len()));
+    }
+    progress.finish_and_clear();
+    reading
+        .await?
+        .map_err(|error| error.context(format!("--input {}, after {all} films", path.display())))?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<_> = failed.iter().take(NAMED).map(usize::to_string).collect();
+    let more = if failed.len() > NAMED { ", …" } else { "" };
+    anyhow::bail!(
+        "{} of {all} films failed: rows {}{more}; the field error says why",
+        failed.len(),
+        named.join(", ")
+    )
+}
+
+async fn classify_record(backend: &Backend, row: usize, record: Record) -> Outcome {
+    let film = match record {
+        Ok(film) => film,
+        Err(error) => return Outcome { row, id: None, title: String::new(), result: Err(error) },
+    };
+    let request = ClassifyRequest {
+        title: film.title.clone(),
+        overview: film.overview,
+        include_scores: false,
+        explain: false,
+    };
+    let result = backend.classify(request).await;
+    Outcome {
+        row,
+        id: film.id,
+        title: film.title,
+        result: result.map_err(|status| backend.explain(&status).to_string()),
+    }
+}

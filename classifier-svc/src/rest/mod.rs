@@ -1,0 +1,121 @@
+//! The same over HTTP: REST for programs and scripts, and a page for people.
+//!
+//! Each route checks and answers through [`Classification`], so that HTTP and gRPC can never differ in what they take
+//! or say; [`types`] are the JSON, [`openapi`] describes it.
+
+mod json_body;
+mod movies;
+mod openapi;
+mod page;
+mod predict_genre;
+pub mod types;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{
+    CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use service_kit::{ApiError, ApiKeys, AuthLayer, Deadline};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub use self::openapi::document as openapi_document;
+use crate::classification::Classification;
+use crate::settings::RestConfig;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Api {
+    classification: Classification,
+    timeout: Duration,
+}
+
+impl Api {
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+}
+
+/// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.
+pub fn routes(classification: Classification, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
+    let max_body = classification.limits().max_json_bytes();
+    let api = Api { classification, timeout: config.timeout };
+    let guarded = Router::new()
+        .route("/v1/movies:classify", post(movies::classify))
+        .route("/v1/movies:batchClassify", post(movies::batch_classify))
+        .route("/v1/model", get(movies::model))
+        .route("/predict_genre/", post(predict_genre::predict_genre))
+        .route("/predict_genre", post(predict_genre::predict_genre))
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(AuthLayer::new(keys, |_| false, |error: ApiError| error.to_http()))
+        .with_state(api.clone());
+    let open =
+        Router::new().route("/openapi.json", get(openapi::serve)).with_state(api).merge(page::routes());
+    guarded
+        .merge(open)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(cors(&config.cors_origins))
+}
+
+/// What every answer says to a browser, whatever it answers.
+pub fn with_security_headers(routes: Router) -> Router {
+    let set = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    routes
+        .layer(set(CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY_VALUE))
+        .layer(set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(set(X_FRAME_OPTIONS, "DENY"))
+        .layer(set(REFERRER_POLICY, "no-referrer"))
+        .layer(set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(set(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"))
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().cloned())
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([http::header::CONTENT_TYPE, http::header::AUTHORIZATION])
+        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
+        .max_age(Duration::from_secs(3600))
+}
+
+async fn not_found() -> Response {
+    let message = "there is nothing at this address; /openapi.json says what there is".to_owned();
+    ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }.to_http()
+}
+
+async fn method_not_allowed(method: Method) -> Response {
+    let message = format!("this address does not take {method}; the header Allow says what it takes");
+    ApiError::Http { status: StatusCode::METHOD_NOT_ALLOWED, reason: "METHOD_NOT_ALLOWED", message }.to_http()
+}
+
+/// An answer that failed.
+struct Problem(ApiError);
+
+impl axum::response::IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.0.to_http()
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}

@@ -1,0 +1,53 @@
+//! `/v1/movies:…` and `/v1/model`.
+
+use axum::Json;
+use axum::extract::State;
+use proto::classifier::v1 as wire;
+
+use super::json_body::JsonBody;
+use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
+use super::{Api, Problem};
+use crate::classifier::Wanted;
+
+/// Classify one film.
+#[utoipa::path(
+    post, path = "/v1/movies:classify", tag = "movies", operation_id = "classify",
+    request_body = ClassifyRequest,
+    responses((status = 200, description = "The film's genres", body = ClassifyResponse), super::openapi::Problems),
+)]
+pub(super) async fn classify(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<ClassifyRequest>,
+) -> Result<Json<ClassifyResponse>, Problem> {
+    let movie = wire::Movie { title: request.title, overview: request.overview };
+    let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
+    Ok(Json(api.classification.one(movie, wanted, api.deadline()).await?.into()))
+}
+
+/// Classify many films, all of them or none.
+#[utoipa::path(
+    post, path = "/v1/movies:batchClassify", tag = "movies", operation_id = "batchClassify",
+    request_body = BatchClassifyRequest,
+    responses(
+        (status = 200, description = "One answer for each film, in order", body = BatchClassifyResponse),
+        super::openapi::Problems,
+    ),
+)]
+pub(super) async fn batch_classify(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<BatchClassifyRequest>,
+) -> Result<Json<BatchClassifyResponse>, Problem> {
+    let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
+    let wanted = Wanted { scores: request.include_scores, explanation: false };
+    let (results, model_version) = api.classification.batch(&movies, wanted, api.deadline()).await?;
+    Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
+}
+
+/// Describe the model that answers.
+#[utoipa::path(
+    get, path = "/v1/model", tag = "model", operation_id = "getModel",
+    responses((status = 200, description = "The model in use", body = Model), super::openapi::AuthProblems),
+)]
+pub(super) async fn model(State(api): State<Api>) -> Json<Model> {
+    Json(api.classification.model().into())
+}

@@ -1,0 +1,102 @@
+//! `POST /predict_genre/`, as the Python system that this one re-implements had it.
+
+use axum::Json;
+use axum::extract::State;
+use proto::classifier::v1::{ClassifyResponse, Movie};
+use serde::{Deserialize, Serialize};
+use service_kit::ApiError;
+use utoipa::ToSchema;
+
+use super::json_body::JsonBody;
+use super::{Api, Problem};
+use crate::classifier::Wanted;
+
+/// Films as two lists of the same length.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(super) struct PredictGenreRequest {
+    /// Titles; an empty one is allowed.
+    #[schema(min_items = 1, max_items = 256)]
+    title: Vec<String>,
+    /// Overviews, none of them blank.
+    #[schema(min_items = 1, max_items = 256)]
+    overview: Vec<String>,
+}
+
+/// A film and its genres.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct PredictGenreAnswer {
+    /// As it was asked for.
+    title: String,
+    /// As it was asked for.
+    overview: String,
+    /// The predicted genres in the model's order, separated by a comma and a space; may be empty.
+    #[schema(example = "Thriller, Horror")]
+    genre: String,
+}
+
+/// Predict the genres of films, in the form of the reference system.
+#[utoipa::path(
+    post, path = "/predict_genre/", tag = "reference", operation_id = "predictGenre",
+    request_body = PredictGenreRequest,
+    responses(
+        (status = 200, description = "One answer for each film, in order", body = Vec<PredictGenreAnswer>),
+        super::openapi::Problems,
+    ),
+)]
+pub(super) async fn predict_genre(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<PredictGenreRequest>,
+) -> Result<Json<Vec<PredictGenreAnswer>>, Problem> {
+    let (titles, overviews) = (request.title, request.overview);
+    if titles.len() != overviews.len() {
+        let description = format!("expected as many as titles ({}), found {}", titles.len(), overviews.len());
+        return Err(ApiError::invalid("overview", "LENGTHS_DIFFER", description).into());
+    }
+    let movies: Vec<_> =
+        titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
+    let wanted = Wanted { scores: true, explanation: false };
+    let answered = api.classification.batch(&movies, wanted, api.deadline()).await;
+    let (results, _) = answered.map_err(in_columns)?;
+    let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreAnswer {
+        title: movie.title,
+        overview: movie.overview,
+        genre: genre(&result),
+    });
+    Ok(Json(answers.collect()))
+}
+
+/// The predicted genres in the model's order, as the reference system writes them.
+fn genre(answer: &ClassifyResponse) -> String {
+    let predicted =
+        answer.scores.iter().filter(|score| answer.genres.iter().any(|genre| genre.label == score.label));
+    predicted.map(|score| score.label.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// `movies[3].overview` is `overview[3]` in this request.
+fn in_columns(error: ApiError) -> ApiError {
+    let ApiError::Invalid(mut violations) = error else { return error };
+    for violation in &mut violations {
+        let place = violation.field.strip_prefix("movies[").and_then(|rest| rest.split_once("]."));
+        if let Some((index, column)) = place {
+            violation.field = format!("{column}[{index}]");
+        } else if violation.field == "movies" {
+            "overview".clone_into(&mut violation.field);
+        }
+    }
+    ApiError::Invalid(violations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_film_is_named_by_its_place_in_the_lists() {
+        let error = in_columns(ApiError::invalid("movies[3].overview", "EMPTY_TEXT", "blank"));
+        assert_eq!(error.to_string(), "overview[3]: blank");
+        assert_eq!(
+            in_columns(ApiError::invalid("movies", "EMPTY_BATCH", "none")).to_string(),
+            "overview: none"
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! The JSON of requests and answers. The names are those of the gRPC messages.
+
+use std::collections::BTreeMap;
+
+use proto::classifier::v1 as wire;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A film, and what to tell of it.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifyRequest {
+    /// May be left out or empty.
+    #[serde(default)]
+    #[schema(max_length = 500, example = "Dust Creek")]
+    pub title: String,
+    /// What the film is about; must not be blank.
+    #[schema(
+        min_length = 1,
+        max_length = 7500,
+        example = "A retired gunslinger defends a frontier town against the hired men of a cattle baron."
+    )]
+    pub overview: String,
+    /// Answer with the probabilities of all genres as well.
+    #[serde(default)]
+    pub include_scores: bool,
+    /// Answer with what each sentence adds to each genre as well.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// A film.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Movie {
+    /// May be left out or empty.
+    #[serde(default)]
+    #[schema(max_length = 500, example = "Reef")]
+    pub title: String,
+    /// What the film is about; must not be blank.
+    #[schema(
+        min_length = 1,
+        max_length = 7500,
+        example = "A documentary about the slow death of a coral reef."
+    )]
+    pub overview: String,
+}
+
+/// Many films, all of them classified or none.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchClassifyRequest {
+    /// At most 256, unless configured otherwise.
+    #[schema(min_items = 1, max_items = 256)]
+    pub movies: Vec<Movie>,
+    /// Answer with the probabilities of all genres as well.
+    #[serde(default)]
+    pub include_scores: bool,
+}
+
+/// The genres of a film.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ClassifyResponse {
+    /// The predicted genres, most probable first; may be empty.
+    pub genres: Vec<GenreScore>,
+    /// All genres in the model's order, where `include_scores` asked for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub scores: Vec<GenreScore>,
+    /// Derived from the model file's content.
+    pub model_version: String,
+    /// Whether the text was longer than the encoder reads and its end was cut off.
+    pub truncated: bool,
+    /// What each sentence adds, where `explain` asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+}
+
+/// One genre's probability, and the threshold it is held against.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct GenreScore {
+    /// The genre.
+    #[schema(example = "Western")]
+    pub label: String,
+    /// Between 0 and 1.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub probability: f32,
+    /// Predicted when the probability is above it.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub threshold: f32,
+}
+
+/// Each part of the film's texts, left out in turn.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Explanation {
+    /// The title, where there is one, then the overview's sentences; empty where there is only one part.
+    pub segments: Vec<Segment>,
+}
+
+/// One part of a film's texts.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Segment {
+    /// Where it stands.
+    pub source: Source,
+    /// The part itself.
+    pub text: String,
+    /// For each predicted genre; for all genres where `include_scores` asked for them.
+    pub contributions: Vec<Contribution>,
+}
+
+/// Where a segment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// It is the title.
+    Title,
+    /// It is a sentence of the overview.
+    Overview,
+}
+
+/// What one segment adds to one genre.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Contribution {
+    /// The genre.
+    pub label: String,
+    /// Its probability without the segment.
+    pub probability_without: f32,
+    /// How much higher it is with the segment; negative where the segment speaks against the genre.
+    pub contribution: f32,
+}
+
+/// The answers to many films.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BatchClassifyResponse {
+    /// One for each film, in the order of the request.
+    pub results: Vec<ClassifyResponse>,
+    /// Of the one model that gave them all.
+    pub model_version: String,
+}
+
+/// The model that answers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Model {
+    /// The genres, in the order that `thresholds` follows.
+    pub labels: Vec<String>,
+    /// A genre is predicted when its probability is above its threshold.
+    pub thresholds: Vec<f32>,
+    /// How the thresholds were chosen.
+    pub threshold_rule: String,
+    /// The encoder that the model was fitted on.
+    pub encoder_id: String,
+    /// Its version.
+    pub encoder_version: String,
+    /// Its fingerprint.
+    pub encoder_fingerprint: String,
+    /// Derived from the model file's content.
+    pub model_version: String,
+    /// How title and overview become the text that is encoded.
+    pub input_template: String,
+    /// Figures measured when the model was fitted.
+    pub metrics: BTreeMap<String, f64>,
+    /// Films in one batch at most.
+    pub max_batch_size: u32,
+}
+
+impl From<wire::GenreScore> for GenreScore {
+    fn from(score: wire::GenreScore) -> Self {
+        Self { label: score.label, probability: score.probability, threshold: score.threshold }
+    }
+}
+
+impl From<wire::ClassifyResponse> for ClassifyResponse {
+    fn from(answer: wire::ClassifyResponse) -> Self {
+        Self {
+            genres: answer.genres.into_iter().map(Into::into).collect(),
+            scores: answer.scores.into_iter().map(Into::into).collect(),
+            model_version: answer.model_version,
+            truncated: answer.truncated,
+            explanation: answer.explanation.map(Into::into),
+        }
+    }
+}
+
+impl From<wire::Explanation> for Explanation {
+    fn from(explanation: wire::Explanation) -> Self {
+        Self { segments: explanation.segments.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<wire::Segment> for Segment {
+    fn from(segment: wire::Segment) -> Self {
+        Self {
+            source: if segment.source() == wire::Source::Title { Source::Title } else { Source::Overview },
+            text: segment.text,
+            contributions: segment.contributions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<wire::Contribution> for Contribution {
+    fn from(contribution: wire::Contribution) -> Self {
+        Self {
+            label: contribution.label,
+            probability_without: contribution.probability_without,
+            contribution: contribution.contribution,
+        }
+    }
+}
+
+impl From<wire::GetModelResponse> for Model {
+    fn from(model: wire::GetModelResponse) -> Self {
+        Self {
+            labels: model.labels,
+            thresholds: model.thresholds,
+            threshold_rule: model.threshold_rule,
+            encoder_id: model.encoder_id,
+            encoder_version: model.encoder_version,
+            encoder_fingerprint: model.encoder_fingerprint,
+            model_version: model.model_version,
+            input_template: model.input_template,
+            metrics: model.metrics.into_iter().collect(),
+            max_batch_size: model.max_batch_size,
+        }
+    }
+}
+
+impl From<Movie> for wire::Movie {
+    fn from(movie: Movie) -> Self {
+        Self { title: movie.title, overview: movie.overview }
+    }
+}

@@ -1,0 +1,86 @@
+//! The parts of a film's texts that an explanation leaves out in turn: its title, and the overview's sentences.
+
+use unicode_segmentation::UnicodeSegmentation as _;
+
+/// Parts of an overview at most; what is beyond belongs to the last one. An explanation encodes a text for each.
+pub const MAX_SENTENCES: usize = 31;
+
+/// A full stop after one of these ends no sentence. The Unicode rule (UAX #29) cannot know them.
+const ABBREVIATIONS: [&str; 24] = [
+    "mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "lt", "col", "gen", "capt", "sgt", "maj", "rev",
+    "hon", "sen", "gov", "vs", "no", "mt", "ft", "messrs", "mme",
+];
+
+/// The sentences of a text, white space around them left away; together they are the whole text.
+#[must_use]
+pub fn sentences(text: &str) -> Vec<&str> {
+    let mut ends = Vec::new();
+    let mut at = 0;
+    for piece in text.split_sentence_bounds() {
+        at += piece.len();
+        if !ends_in_abbreviation(&text[..at]) && !piece.trim().is_empty() {
+            ends.push(at);
+        }
+    }
+    // What is left without an end of its own belongs to the last sentence.
+    ends.truncate(MAX_SENTENCES);
+    if let Some(last) = ends.last_mut() {
+        *last = text.len();
+    } else {
+        ends.push(text.len());
+    }
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let parts = starts.zip(&ends).map(|(start, &end)| text[start..end].trim());
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// Whether the text so far ends in `Dr.`, or in an initial such as `J.`.
+fn ends_in_abbreviation(text: &str) -> bool {
+    let Some(before) = text.trim_end().strip_suffix('.') else { return false };
+    let word = before.rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    let mut letters = word.chars();
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) => letter.is_uppercase() && letter != 'I',
+        _ => ABBREVIATIONS.contains(&word.to_lowercase().as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sentences_end_at_full_stops_and_not_at_abbreviations() {
+        assert_eq!(
+            sentences("Dr. Ada J. Finch returns to St. Mary. Who else? Nobody! "),
+            ["Dr. Ada J. Finch returns to St. Mary.", "Who else?", "Nobody!"]
+        );
+        assert_eq!(sentences("It was I. Then it rained."), ["It was I.", "Then it rained."]);
+        assert_eq!(sentences("no stop at all"), ["no stop at all"]);
+        assert_eq!(sentences("He asks for Dr."), ["He asks for Dr."]);
+        assert!(sentences(" \n ").is_empty());
+    }
+
+    #[test]
+    fn other_scripts_have_sentences_too() {
+        assert_eq!(sentences("彼は来た。彼女は去った。"), ["彼は来た。", "彼女は去った。"]);
+    }
+
+    #[test]
+    fn a_long_text_has_a_bounded_number_of_parts_and_loses_nothing() {
+        let text = "It rains. ".repeat(100);
+        let parts = sentences(&text);
+        assert_eq!(parts.len(), MAX_SENTENCES);
+        assert_eq!(parts.join(" "), text.trim());
+    }
+
+    proptest! {
+        #[test]
+        fn no_character_is_lost_or_doubled(text in "\\PC{0,200}") {
+            let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(bare(&sentences(&text).concat()), bare(&text));
+        }
+    }
+}

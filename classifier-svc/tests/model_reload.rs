@@ -1,0 +1,156 @@
+//! The model file is replaced while calls are in flight.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::{Running, any_port, classifier_settings, model_for, start_classifier_with, start_encoder};
+use genre_model::{GenreModel, Mlp, Thresholds};
+use proto::classifier::v1::{BatchClassifyRequest, ClassifyRequest, GenreScore, GetModelRequest, Movie};
+
+/// The same model with other thresholds is another version.
+fn model_with_threshold(bundle: &str, threshold: f32) -> GenreModel {
+    let model = model_for(bundle);
+    GenreModel::new(
+        model.labels().to_vec(),
+        model.mlp().clone(),
+        Thresholds::uniform("fixed", threshold, 20).unwrap(),
+        model.provenance().clone(),
+    )
+    .unwrap()
+}
+
+fn model_of_other_labels() -> GenreModel {
+    let model = model_for("tiny-512");
+    let mlp = Mlp::clone(model.mlp());
+    let labels = (0..20).map(|i| format!("genre {i}")).collect();
+    GenreModel::new(labels, mlp, model.thresholds().clone(), model.provenance().clone()).unwrap()
+}
+
+/// Renamed into place, as trainers and orchestrators do.
+fn replace(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+/// Empty while the service is starting.
+async fn version(classifier: &Running) -> String {
+    let model = classifier.client().get_model(GetModelRequest {}).await;
+    model.map(|model| model.into_inner().model_version).unwrap_or_default()
+}
+
+async fn wait_for_version(classifier: &Running, expected: &str) {
+    for _ in 0..500 {
+        if version(classifier).await == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("expected version {expected}, found {}", version(classifier).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let good = [model_with_threshold("tiny-512", 0.3), model_with_threshold("tiny-512", 0.6)];
+    good[0].save(&path).unwrap();
+    let classifier = Arc::new(start_classifier_with(classifier_settings(&path, &encoder.url())).await);
+
+    wait_for_version(&classifier, good[0].version()).await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (classifier, stop) = (classifier.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut seen: HashMap<String, Vec<f32>> = HashMap::new();
+                let mut client = classifier.client();
+                let mut calls = 0;
+                let thresholds =
+                    |scores: &[GenreScore]| scores.iter().map(|score| score.threshold).collect::<Vec<_>>();
+                while !stop.load(Ordering::Relaxed) {
+                    let movies = (0..5)
+                        .map(|i| Movie { title: String::new(), overview: format!("rain {caller} {i}") })
+                        .collect();
+                    let request = BatchClassifyRequest { movies, include_scores: true };
+                    let batch = client.batch_classify(request).await.expect("no call fails").into_inner();
+                    for result in batch.results {
+                        assert_eq!(result.model_version, batch.model_version);
+                        // A version always means the same thresholds.
+                        let found = thresholds(&result.scores);
+                        let known = seen.entry(result.model_version).or_insert_with(|| found.clone());
+                        assert_eq!(*known, found);
+                    }
+                    calls += 1;
+                }
+                (calls, seen)
+            })
+        })
+        .collect();
+
+    let whole = good[0].to_bytes();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let bad: [Vec<u8>; 5] = [
+        whole[..whole.len() / 2].to_vec(),
+        b"not a model".to_vec(),
+        flipped,
+        model_for("tiny-other-512").to_bytes(),
+        model_of_other_labels().to_bytes(),
+    ];
+    let mut last_good = 0;
+    for round in 0..100 {
+        if round % 2 == 0 {
+            last_good = 1 - last_good;
+            replace(&path, &good[last_good].to_bytes());
+            wait_for_version(&classifier, good[last_good].version()).await;
+        } else {
+            replace(&path, &bad[round / 2 % bad.len()]);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert_eq!(version(&classifier).await, good[last_good].version());
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        let (calls, seen) = caller.await.unwrap();
+        assert!(calls > 10, "{calls} calls are no load");
+        assert_eq!(seen.len(), 2, "{:?}", seen.keys());
+    }
+    let metrics = common::http_get(classifier.rest.unwrap(), "/metrics").await;
+    let count = |outcome: &str| -> f64 {
+        let name = format!("movieclassifier_model_reloads_total{{outcome=\"{outcome}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |n| n.parse().unwrap())
+    };
+    assert!((count("taken") - 50.0).abs() < 0.5, "{metrics}");
+    assert!(count("refused") >= 40.0, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_model_of_another_encoder_is_taken_when_that_encoder_is_there() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let address = encoder.address;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model_for("tiny-512").save(&path).unwrap();
+    let classifier = start_classifier_with(classifier_settings(&path, &encoder.url())).await;
+    wait_for_version(&classifier, model_for("tiny-512").version()).await;
+    let other = model_for("tiny-other-512");
+    replace(&path, &other.to_bytes());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_ne!(version(&classifier).await, other.version());
+
+    encoder.stop().await;
+    let _other_encoder = start_encoder("tiny-other-512", address).await;
+    wait_for_version(&classifier, other.version()).await;
+    let film = ClassifyRequest { overview: "rain".to_owned(), ..ClassifyRequest::default() };
+    let answer = classifier.client().classify(film).await.unwrap().into_inner();
+    assert_eq!(answer.model_version, other.version());
+}

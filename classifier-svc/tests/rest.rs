@@ -1,0 +1,254 @@
+//! What HTTP clients rely on: the routes themselves over a real encoder, without a socket between.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use classifier_svc::settings::ClassifierSvcConfig;
+use classifier_svc::{Classification, Classifier, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
+use common::{Running, any_port, classifier_settings, model_file, start_encoder};
+use http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use service_kit::{ApiKeySettings, Metrics, Shutdown};
+use sha2::{Digest as _, Sha256};
+use tower::ServiceExt as _;
+
+struct Api {
+    routes: Router,
+    _encoder: Running,
+    _folder: tempfile::TempDir,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    json: Value,
+}
+
+impl Api {
+    async fn start(change: impl FnOnce(&mut ClassifierSvcSettings)) -> Self {
+        let encoder = start_encoder("tiny-512", any_port()).await;
+        let (folder, model) = model_file("tiny-512");
+        let mut settings = classifier_settings(&model, &encoder.url());
+        change(&mut settings);
+        let config = ClassifierSvcConfig::try_from(settings).unwrap();
+        let metrics = Metrics::default();
+        let models = ModelStore::load(config.model.clone(), &metrics).unwrap();
+        let encoders = EncoderPool::discover(config.encoder, &metrics, Shutdown::new()).await;
+        let classification = Classification::new(Classifier::new(models, encoders), config.limits);
+        let routes = rest::routes(classification, &config.rest.unwrap(), config.keys);
+        Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }
+    }
+
+    async fn call(&self, request: Request<Body>) -> Answer {
+        let response = self.routes.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 24).await.unwrap();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.call(request.body(body.into()).unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn a_film_gets_its_genres_and_what_was_asked_for_beside_them() {
+    let api = Api::start(|_| {}).await;
+    let film = json!({"title": "Harbour", "overview": "a storm over the sea. A horse."});
+    let plain = api.post("/v1/movies:classify", film.to_string()).await;
+    assert_eq!(plain.status, 200, "{}", plain.json);
+    assert!(plain.json.get("scores").is_none() && plain.json.get("explanation").is_none(), "{}", plain.json);
+    let mut all = film;
+    all["include_scores"] = true.into();
+    all["explain"] = true.into();
+    let all = api.post("/v1/movies:classify", all.to_string()).await.json;
+    assert_eq!(all["scores"].as_array().unwrap().len(), 20);
+    assert_eq!(all["genres"], plain.json["genres"]);
+    let segments = all["explanation"]["segments"].as_array().unwrap();
+    assert_eq!((segments.len(), &segments[0]["source"]), (3, &json!("title")));
+    let contribution = &segments[1]["contributions"][0];
+    let (with, without) = (&all["scores"][0]["probability"], &contribution["probability_without"]);
+    let added = with.as_f64().unwrap() - without.as_f64().unwrap();
+    assert!((contribution["contribution"].as_f64().unwrap() - added).abs() < 1e-6, "{contribution}");
+}
+
+#[tokio::test]
+async fn the_reference_systems_request_gets_its_answer() {
+    let api = Api::start(|_| {}).await;
+    let request = json!({"title": ["Harbour", ""], "overview": ["a storm over the sea", "a horse"]});
+    for path in ["/predict_genre/", "/predict_genre"] {
+        let answer = api.post(path, request.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
+        let films = answer.json.as_array().unwrap();
+        assert_eq!(films.len(), 2);
+        for (index, film) in films.iter().enumerate() {
+            let keys: Vec<_> = film.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, ["genre", "overview", "title"]);
+            assert_eq!(film["overview"], request["overview"][index]);
+            // The same genres as ours, in the order of the labels.
+            let ours = json!({"title": film["title"], "overview": film["overview"], "include_scores": true});
+            let ours = api.post("/v1/movies:classify", ours.to_string()).await.json;
+            let over = |score: &&Value| score["probability"].as_f64() > score["threshold"].as_f64();
+            let labels = ours["scores"].as_array().unwrap().iter().filter(over);
+            let labels: Vec<_> = labels.map(|score| score["label"].as_str().unwrap()).collect();
+            assert_eq!(film["genre"], labels.join(", "));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_a_problem_that_names_it() {
+    let api = Api::start(|_| {}).await;
+    let long = json!({"overview": "é".repeat(7501)}).to_string();
+    let cases: Vec<(&str, String, u16, &str, &str)> = vec![
+        ("/v1/movies:classify", json!({"overview": " "}).to_string(), 400, "EMPTY_TEXT", "overview"),
+        ("/v1/movies:classify", long, 400, "TEXT_TOO_LONG", "overview"),
+        ("/v1/movies:classify", "{".to_owned(), 400, "INVALID_JSON", "(body)"),
+        ("/v1/movies:classify", "{} x".to_owned(), 400, "INVALID_JSON", "(body)"),
+        ("/v1/movies:classify", json!({"overview": 3}).to_string(), 400, "INVALID_JSON", "overview"),
+        (
+            "/v1/movies:classify",
+            json!({"overview": "a", "titel": ""}).to_string(),
+            400,
+            "INVALID_JSON",
+            "titel",
+        ),
+        ("/v1/movies:batchClassify", json!({"movies": []}).to_string(), 400, "EMPTY_BATCH", "movies"),
+        (
+            "/v1/movies:batchClassify",
+            json!({"movies": [{"overview": "a"}, {"overview": ""}]}).to_string(),
+            400,
+            "EMPTY_TEXT",
+            "movies[1].overview",
+        ),
+        (
+            "/predict_genre/",
+            json!({"title": ["a"], "overview": ["a", "b"]}).to_string(),
+            400,
+            "LENGTHS_DIFFER",
+            "overview",
+        ),
+        (
+            "/predict_genre/",
+            json!({"title": [""], "overview": [""]}).to_string(),
+            400,
+            "EMPTY_TEXT",
+            "overview[0]",
+        ),
+    ];
+    for (path, body, status, reason, field) in cases {
+        let answer = api.post(path, body.clone()).await;
+        assert_eq!(answer.status, status, "{path} {body:.60}: {}", answer.json);
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert_eq!(answer.json["reason"], reason, "{path} {body:.60}: {}", answer.json);
+        assert_eq!(answer.json["errors"][0]["field"], field, "{path} {body:.60}: {}", answer.json);
+    }
+    let request = Request::post("/v1/movies:classify").body(Body::from("{}")).unwrap();
+    assert_eq!(api.call(request).await.json["reason"], "UNSUPPORTED_MEDIA_TYPE");
+    let lost = api.call(Request::get("/nowhere").body(Body::empty()).unwrap()).await;
+    assert_eq!((lost.status.as_u16(), &lost.json["reason"]), (404, &json!("NOT_FOUND")));
+    let wrong = api.call(Request::get("/v1/movies:classify").body(Body::empty()).unwrap()).await;
+    assert_eq!((wrong.status.as_u16(), wrong.headers["allow"].as_bytes()), (405, &b"POST"[..]));
+}
+
+#[tokio::test]
+async fn a_body_larger_than_any_request_is_refused_unread() {
+    let api = Api::start(|settings| settings.limits.max_batch_size = 1).await;
+    let body = json!({"overview": "a".repeat(200_000)}).to_string();
+    let answer = api.post("/v1/movies:classify", body).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["reason"]), (413, &json!("MESSAGE_TOO_LARGE")));
+}
+
+#[tokio::test]
+async fn a_lone_surrogate_is_an_error_and_a_pair_is_a_letter() {
+    let api = Api::start(|_| {}).await;
+    let lone = api.post("/v1/movies:classify", r#"{"overview": "\ud83d rain"}"#).await;
+    assert_eq!(lone.status, 400, "{}", lone.json);
+    let pair = api.post("/v1/movies:classify", r#"{"overview": "\ud83d\ude00 rain\u0000"}"#).await;
+    assert_eq!(pair.status, 200, "{}", pair.json);
+}
+
+#[tokio::test]
+async fn with_keys_the_api_is_closed_and_the_page_is_open() {
+    let key = ApiKeySettings {
+        name: "test".to_owned(),
+        sha256: hex::encode(Sha256::digest("open sesame")),
+        requests_per_second: 2,
+        burst: 0,
+    };
+    let api = Api::start(|settings| settings.auth.keys = vec![key]).await;
+    let body = json!({"overview": "rain"}).to_string();
+    let closed = api.post("/v1/movies:classify", body.clone()).await;
+    assert_eq!((closed.status.as_u16(), &closed.json["reason"]), (401, &json!("UNAUTHENTICATED")));
+    assert_eq!(closed.headers["www-authenticate"], "Bearer");
+    let with_key = || {
+        Request::post("/v1/movies:classify")
+            .header("content-type", "application/json")
+            .header("authorization", "Bearer open sesame")
+            .body(Body::from(body.clone()))
+            .unwrap()
+    };
+    assert_eq!(api.call(with_key()).await.status, 200);
+    assert_eq!(api.call(with_key()).await.status, 200);
+    let limited = api.call(with_key()).await;
+    assert_eq!((limited.status.as_u16(), &limited.json["reason"]), (429, &json!("RATE_LIMITED")));
+    assert_eq!(limited.headers["retry-after"], "1");
+    for open in ["/", "/app.js", "/style.css", "/openapi.json"] {
+        assert_eq!(api.call(Request::get(open).body(Body::empty()).unwrap()).await.status, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn other_origins_are_let_in_only_where_configured() {
+    let preflight = || {
+        Request::options("/v1/movies:classify")
+            .header("origin", "https://films.example")
+            .header("access-control-request-method", "POST")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let closed = Api::start(|_| {}).await.call(preflight()).await;
+    assert!(!closed.headers.contains_key("access-control-allow-origin"));
+    let open =
+        Api::start(|settings| settings.rest.cors_origins = vec!["https://films.example".to_owned()]).await;
+    assert_eq!(open.call(preflight()).await.headers["access-control-allow-origin"], "https://films.example");
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_to_be_careful() {
+    let api = Api::start(|_| {}).await;
+    for path in ["/", "/v1/model", "/nowhere"] {
+        let headers = api.call(Request::get(path).body(Body::empty()).unwrap()).await.headers;
+        assert!(
+            headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"),
+            "{path}"
+        );
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["x-frame-options"], "DENY");
+    }
+}
+
+#[tokio::test]
+async fn the_description_states_the_limits_that_hold() {
+    let api = Api::start(|settings| {
+        settings.limits.max_batch_size = 7;
+        settings.limits.max_overview_chars = 99;
+    })
+    .await;
+    let document = api.call(Request::get("/openapi.json").body(Body::empty()).unwrap()).await.json;
+    assert_eq!(document["openapi"], "3.1.0");
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["ClassifyRequest"]["properties"]["overview"]["maxLength"], 99);
+    assert_eq!(schemas["BatchClassifyRequest"]["properties"]["movies"]["maxItems"], 7);
+    assert_eq!(schemas["PredictGenreRequest"]["properties"]["title"]["maxItems"], 7);
+    for path in ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"] {
+        let responses = &document["paths"][path]["post"]["responses"];
+        for status in ["200", "400", "401", "413", "415", "429", "500", "503", "504"] {
+            assert!(responses.get(status).is_some(), "{path} {status}");
+        }
+    }
+}
