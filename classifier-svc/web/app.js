@@ -11,7 +11,7 @@ const LONGEST_RETRY_MS = 60_000;
 // Invented films.
 const EXAMPLES = [
   ["Nine Miles to Mercy", "Marshal Ida Crane has nine miles of open desert between her prisoner and the courthouse. The man’s brothers ride out of the canyon with thirty rifles to take him back. By nightfall the town has bolted its doors, and only a drunken telegraph boy will stand beside her."],
-  ["The Quiet Below", "Four hundred metres under the polar ice, a drilling crew breaks into a chamber that no map shows. One by one they stop sleeping, and begin to hear their own voices through the wall. When the lift comes up empty for the third time, the last two understand that whatever is down there has learned to call them by name."],
+  ["The Quiet Below", "Four hundred metres under the polar ice, a drilling crew breaks into a chamber that no map shows. The lights fail, and an alien creature that has slept since before mankind begins to hunt them through the tunnels. When the lift comes up empty for the third time, the last two understand that it has learned to call them by name."],
   ["Two Aunts and a Wedding Cake", "Olive plans weddings and has sworn never to have one. Then her two meddling aunts hire her rival, a hopeless and charming pastry chef, to bake for the biggest day of the season. Between collapsing sponges and a runaway groom, they fall for each other at every wrong moment."],
   ["Pip and the Lantern Whale", "Pip, a young puffin who is afraid of water, finds a whale that glows in the dark. To bring her home before winter, he and a bossy hermit crab set out across a sea of singing icebergs and grumpy walruses. It is a story about friendship, for everyone who ever stood at the edge and did not jump."],
   ["The Ledger of Small Cruelties", "A forger is found dead in a locked auction room, with a page torn out of her accounts. Inspector Varga knows that every bidder owed her money, and that one of them is a policeman. As the list of suspects shrinks, so does the list of people he can trust."],
@@ -79,11 +79,12 @@ async function send() {
   let late = false;
   const limit = setTimeout(() => { late = true; call.abort(); }, CALL_MS);
   const wanted = () => state.call === call;
+  const explain = state.open !== null;
   try {
     const response = await fetch("v1/movies:classify", {
       method: "POST",
       headers: { "content-type": "application/json", ...headers() },
-      body: JSON.stringify({ ...request(), include_scores: true, explain: state.open !== null }),
+      body: JSON.stringify({ ...request(), include_scores: true, explain }),
       signal: call.signal,
     });
     const body = await response.json().catch((error) => {
@@ -92,7 +93,7 @@ async function send() {
     });
     // A newer call may have begun while this one's body was on its way.
     if (!wanted()) return;
-    if (response.ok && body?.scores) show(body);
+    if (response.ok && body?.scores) show(body, explain);
     else fail(explainFailure(response, body ?? {}));
   } catch {
     if (wanted()) fail(late ? explainFailure({ status: 504 }, {}) : unreachable());
@@ -104,7 +105,8 @@ async function send() {
 
 // Showing
 
-function show(result) {
+function show(result, explained) {
+  if (explained) result.explanation ??= { segments: [] };
   state.shown = result;
   state.failures = 0;
   fail(null);
@@ -114,6 +116,8 @@ function show(result) {
   showNotes(result);
   showRows(result);
   speak(summary(result));
+  // A genre was opened while this answer was on its way.
+  if (state.open !== null && !explained) send();
 }
 
 function clear() {
@@ -183,12 +187,13 @@ function newRow(label) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span", { class: "fill" }), make("span", { class: "tick" }));
   const value = make("span", { class: "value" });
   const standing = make("span", { class: "unseen" });
+  const asking = make("span", { class: "ask" });
   const button = make("button", { type: "button", class: "row", "aria-expanded": "false", "aria-controls": id },
-    make("span", { class: "name" }, label), bar, value, standing, make("span", { class: "chevron", "aria-hidden": "true" }));
+    make("span", { class: "name" }, label), bar, value, standing, asking);
   const why = make("div", { id, class: "why", role: "group", "aria-label": `Why ${label}?`, hidden: "" });
   const item = make("li", { "data-genre": label }, button, why);
   button.addEventListener("click", () => toggle(label));
-  const row = { item, button, bar, value, standing, why };
+  const row = { item, button, bar, value, standing, asking, why };
   rows.set(label, row);
   return row;
 }
@@ -200,8 +205,8 @@ function fillRow(row, score, result) {
   row.bar.style.setProperty("--p", score.probability);
   row.bar.style.setProperty("--t", score.threshold);
   row.value.textContent = percent(score.probability);
-  row.standing.textContent = `, ${over ? "predicted, above" : "not above"} its threshold of ${threshold}. Why?`;
-  row.button.title = `Why ${score.label}?`;
+  row.standing.textContent = `, ${over ? "predicted, above" : "not above"} its threshold of ${threshold}. `;
+  row.asking.textContent = open ? "Hide" : "Why?";
   row.button.setAttribute("aria-expanded", String(open));
   row.why.hidden = !open;
   if (open) showWhy(row.why, score, [probability, threshold], result.explanation);
@@ -228,7 +233,7 @@ function showWhy(panel, score, [probability, threshold], explanation) {
   const most = Math.max(0.1, ...found.map(({ by }) => Math.abs(by)));
   panel.replaceChildren(
     verdict,
-    make("p", { class: "small" }, "What each sentence adds, in percentage points: the difference it makes to leave it out."),
+    make("p", { class: "small" }, "What each sentence adds in percentage points, found by leaving it out."),
     make("ol", { class: "sentences" }, ...found.map(({ segment, by }) => sentence(segment, by, most))),
   );
 }
@@ -239,7 +244,9 @@ function sentence({ source, text }, by, most) {
   shade.style.setProperty("--w", Math.min(1, Math.abs(by) / most));
   const said = make("span", { class: "points" }, label);
   if (source === "title") shade.prepend(make("span", { class: "unseen" }, "Title: "));
-  return make("li", { class: label === "0" ? "level" : by > 0 ? "for" : "against" }, said, make("span", { class: "text" }, shade));
+  // A point more or less is no reason; its number is shown all the same.
+  const level = Math.abs(by) < 0.015;
+  return make("li", { class: level ? "level" : by > 0 ? "for" : "against" }, said, make("span", { class: "text" }, shade));
 }
 
 // Saying
@@ -266,14 +273,17 @@ function retryAfter(response, body) {
 }
 
 const FIELDS = { title: "title", overview: "description" };
+const WRONG = { EMPTY_TEXT: "is empty", TEXT_TOO_LONG: "is too long" };
 function explainFailure(response, body) {
   const errors = body.errors ?? [];
   switch (response.status) {
     case 401: case 403:
       return { needsKey: true, what: state.key ? "This key is not accepted." : "This service asks for an API key.", then: "Enter one that it knows." };
-    case 400: case 422:
-      return { fields: errors, what: errors.length ? `The ${errors.map(({ field }) => FIELDS[field] ?? field).join(" and the ")} cannot be read.` : "The request cannot be read.", then: errors.length ? "Change it, and the genres will follow." : body.detail };
-    case 413: return { fields: [{ field: "overview", description: "This is more text than the service takes" }], what: "The description is too long.", then: "Shorten it, and the genres will follow." };
+    case 400: case 422: {
+      const wrong = errors.map(({ field, reason, description }) => `The ${FIELDS[field] ?? field} ${WRONG[reason] ?? "is not accepted"} (${description}).`);
+      return { fields: errors, what: wrong.join(" ") || "The service does not understand this.", then: wrong.length ? "Change it, and the genres follow." : (body.detail ?? "") };
+    }
+    case 413: return { fields: [{ field: "overview" }], what: "The description is too long.", then: "Shorten it, and the genres follow." };
     case 429: return { retry: retryAfter(response, body), what: "Too many questions in a short time.", then: "The page asks again by itself." };
     case 503: return { retry: retryAfter(response, body), what: body.reason === "QUEUE_FULL" ? "The service is busy." : "A part of the service is not there at the moment.", then: "The page asks again by itself." };
     case 504: return { again: true, what: "The answer took too long.", then: "The service may be busy." };
@@ -290,27 +300,28 @@ function unreachable() {
 let counting = 0;
 function fail(failure) {
   clearInterval(counting);
-  problem.hidden = !failure || Boolean(failure.fields?.length);
+  problem.hidden = !failure;
   keyForm.hidden = !failure?.needsKey;
   answer.classList.toggle("stale", Boolean(failure));
-  for (const field of [title, overview]) field.removeAttribute("aria-invalid");
-  $("field-error").textContent = "";
-  if (!failure) return problem.replaceChildren();
-
-  for (const { field } of failure.fields ?? []) $(field)?.setAttribute?.("aria-invalid", "true");
-  if (failure.fields?.length) {
-    const details = failure.fields.map(({ field, description }) => `${FIELDS[field] ?? field}: ${description}`).join("; ");
-    $("field-error").textContent = `${failure.what} (${details}.) ${failure.then}`;
-    return speak($("field-error").textContent);
+  for (const field of [title, overview]) {
+    const wrong = failure?.fields?.some((violation) => violation.field === field.id);
+    for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", "problem-text"]]) {
+      if (wrong) field.setAttribute(name, value);
+      else field.removeAttribute(name);
+    }
   }
-  const parts = [make("p", {}, make("strong", {}, failure.what), ` ${failure.then}`)];
-  if (failure.retry) parts.push(countdown(failure.retry));
+  if (!failure) return $("problem-text").replaceChildren();
+
+  const rest = failure.retry ? [countdown(failure.retry)] : [];
   if (failure.retry || failure.again) {
     const again = make("button", { type: "button", class: "quiet" }, failure.retry ? "Ask now" : "Ask again");
     again.addEventListener("click", send);
-    parts.push(again);
+    rest.push(again);
   }
-  problem.replaceChildren(...parts);
+  $("problem-rest").replaceChildren(...rest);
+  // Said when it changes, not at every attempt.
+  const text = `${failure.what} ${failure.then}`;
+  if ($("problem-text").textContent !== text) $("problem-text").replaceChildren(make("strong", {}, failure.what), ` ${failure.then}`);
 }
 
 function countdown(wait) {
@@ -335,7 +346,7 @@ async function loadModel() {
     state.version = model.model_version;
     const f1 = model.metrics?.validation_micro_f1;
     $("model").replaceChildren("Model ", make("code", {}, model.model_version), ` on encoder ${model.encoder_id} ${model.encoder_version}`,
-      f1 ? `, micro-F1 ${f1.toFixed(3)} on its validation films` : "");
+      f1 ? `, micro‑F1 ${f1.toFixed(3)} on its validation films` : "");
     const names = [...model.labels].sort((a, b) => a.localeCompare(b, "en"));
     blank.replaceChildren(...names.flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]));
   } catch {
@@ -376,12 +387,12 @@ function setUpExamples() {
       changed();
       ask(0);
     });
-    $("examples").append(button);
+    $("reel").append(button);
   }
 }
 
 function changed() {
-  for (const [i, button] of [...$("examples").querySelectorAll("button")].entries()) {
+  for (const [i, button] of [...$("reel").querySelectorAll("button")].entries()) {
     button.setAttribute("aria-pressed", String(title.value === EXAMPLES[i][0] && overview.value === EXAMPLES[i][1]));
   }
   showCommand();
