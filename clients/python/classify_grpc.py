@@ -1,0 +1,168 @@
+"""Tells the genres of films over gRPC: an example client, and a module to copy from.
+
+    python classify_grpc.py --title 'Reef' --overview 'A documentary about the death of a coral reef.'
+    python classify_grpc.py --films films.jsonl              # {"title": …, "overview": …} a line; - for stdin
+
+An API key is read from the variable MOVIECLASSIFIER_API_KEY, as arguments can be seen by every user of a machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import grpc
+
+try:
+    from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
+    from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
+except ModuleNotFoundError as missing:
+    sys.exit(f"{missing}: generate the stubs first, as README.md beside this file says")
+
+# https://github.com/grpc/grpc/blob/master/doc/service_config.md. A classification changes nothing, so asking
+# again is safe; the throttle keeps a crowd of callers from making an overload worse.
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "movieclassifier.classifier.v1.ClassifierService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+
+class Classifier:
+    """A connection to classifier-svc. Methods raise grpc.RpcError; `deadline` is in seconds, over all attempts."""
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        deadline: float = 10.0,
+    ) -> None:
+        options = [("grpc.service_config", json.dumps(RETRIES))]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._stub = service.ClassifierServiceStub(self._channel)
+        metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._call = {"timeout": deadline, "metadata": metadata}
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def classify(self, film: wire.Movie, scores: bool = False, explain: bool = False) -> wire.ClassifyResponse:
+        request = wire.ClassifyRequest(title=film.title, overview=film.overview, include_scores=scores, explain=explain)
+        return self._stub.Classify(request, **self._call)
+
+    def classify_all(self, films: Iterable[wire.Movie], scores: bool = False) -> Iterator[wire.ClassifyResponse]:
+        """One answer for each film, in their order, in batches of the size that the service takes."""
+        size = self._stub.GetModel(wire.GetModelRequest(), **self._call).max_batch_size
+        films = iter(films)
+        while batch := list(itertools.islice(films, size)):
+            request = wire.BatchClassifyRequest(movies=batch, include_scores=scores)
+            yield from self._stub.BatchClassify(request, **self._call).results
+
+
+def films_of(lines: Iterable[str]) -> Iterator[wire.Movie]:
+    """Raises ValueError with the number of the line that is no film."""
+    for number, line in enumerate(lines, 1):
+        try:
+            film = json.loads(line)
+            yield wire.Movie(title=film.get("title", ""), overview=film["overview"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            expected = '{"title": …, "overview": …}'
+            raise ValueError(f"line {number}: expected {expected}, found {line.strip()[:80]!r}") from error
+
+
+def credentials_of(arguments: argparse.Namespace) -> grpc.ChannelCredentials | None:
+    if not (arguments.tls or arguments.ca or arguments.certificate):
+        return None
+    ca, key, certificate = (
+        path.read_bytes() if path else None for path in (arguments.ca, arguments.key, arguments.certificate)
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def show(answer: wire.ClassifyResponse, scores: bool) -> None:
+    for genre in answer.scores if scores else answer.genres:
+        mark = "*" if genre.probability > genre.threshold else " "
+        print(f"{mark} {genre.label:<16} {genre.probability:6.1%}  (threshold {genre.threshold:.1%})")
+    if not answer.genres:
+        print("no genre is above its threshold")
+    if answer.truncated:
+        print("the text is longer than the encoder reads: its end was cut off", file=sys.stderr)
+    for segment in answer.explanation.segments:
+        added = ", ".join(f"{part.label} {part.contribution:+.1%}" for part in segment.contributions)
+        print(f"\n{segment.text}\n    {added}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    film = parser.add_mutually_exclusive_group(required=True)
+    film.add_argument("--overview", help="what happens in the film")
+    film.add_argument("--films", metavar="FILE", help="many films as JSON lines; prints JSON lines")
+    parser.add_argument("--title", default="", help="the film's title")
+    parser.add_argument("--all", action="store_true", help="all genres, not only the predicted ones")
+    parser.add_argument("--explain", action="store_true", help="what each sentence adds (with --overview)")
+    parser.add_argument("--address", default="127.0.0.1:50052", metavar="HOST:PORT", help="default: %(default)s")
+    parser.add_argument("--deadline", type=float, default=10, metavar="SECONDS", help="for each call; default: 10")
+    parser.add_argument("--tls", action="store_true", help="TLS, by the authorities that the system trusts")
+    parser.add_argument("--ca", type=Path, metavar="PEM", help="TLS, by this authority")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="the client's own certificate (mutual TLS)")
+    parser.add_argument("--key", type=Path, metavar="PEM", help="its private key")
+    arguments = parser.parse_args()
+    if (arguments.certificate is None) != (arguments.key is None):
+        parser.error("--certificate and --key go together")
+    if arguments.explain and arguments.films:
+        parser.error("--explain goes with --overview")
+    return arguments
+
+
+def main() -> int:
+    arguments = parse()
+    try:
+        credentials, key = credentials_of(arguments), os.environ.get("MOVIECLASSIFIER_API_KEY")
+        with Classifier(arguments.address, credentials, key, arguments.deadline) as classifier:
+            if arguments.films is None:
+                film = wire.Movie(title=arguments.title, overview=arguments.overview)
+                show(classifier.classify(film, arguments.all, arguments.explain), arguments.all)
+                return 0
+            lines = sys.stdin if arguments.films == "-" else Path(arguments.films).read_text("utf-8").splitlines()
+            show_all(classifier, lines, arguments.all)
+    except grpc.RpcError as error:
+        print(f"error: {error.code().name}: {error.details()}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show_all(classifier: Classifier, lines: Iterable[str], scores: bool) -> None:
+    films = list(films_of(lines))
+    for film, answer in zip(films, classifier.classify_all(films, scores), strict=True):
+        listed = answer.scores if scores else answer.genres
+        genres = {genre.label: round(genre.probability, 4) for genre in listed}
+        print(json.dumps({"title": film.title, "genres": genres}, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
