@@ -205,7 +205,7 @@ function fillRow(row, score, result) {
   row.bar.style.setProperty("--p", score.probability);
   row.bar.style.setProperty("--t", score.threshold);
   row.value.textContent = percent(score.probability);
-  row.standing.textContent = `, ${over ? "predicted, above" : "not above"} its threshold of ${threshold}. `;
+  row.standing.textContent = `${over ? "predicted, above" : "not above"} its threshold of ${threshold}. `;
   row.asking.textContent = open ? "Hide" : "Why?";
   row.button.setAttribute("aria-expanded", String(open));
   row.why.hidden = !open;
