@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python up models default-model bench lint clean
+.PHONY: help demo test test-rust test-python test-api up models default-model bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ up: models ## the same services in the foreground until Ctrl-C
 models: ## runtime library and encoder bundle only
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
 
-test: test-rust test-python ## set up all that is needed, run every test
+test: test-rust test-python test-api ## set up all that is needed, run every test
 
 test-rust: models
 	$(CARGO) $(TESTER) --locked --workspace
@@ -33,15 +33,27 @@ test-rust: models
 # It builds with --tests for the features of the Rust tests, whose build it then finds done; the binaries come with them.
 test-python:
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32 \
-	    --with-requirements $(EXPORT)/requirements-test.txt
+	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --locked --workspace --tests
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
 	$(VENV) -m pytest -q tests
 
-bench: ## texts per second and core of each encoder bundle, as ratios to the fp32 one
+# An environment of its own: the closure of schemathesis has other versions of what our own tests use.
+API_VENV := $(RUNTIME)/api-venv
+$(API_VENV)/.stamp: tests/api/requirements.txt
+	@$(PYTHON) -m venv --clear $(API_VENV)
+	@$(API_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+test-api: models $(API_VENV)/.stamp ## hold the REST API against its own description, with schemathesis
+	$(CARGO) build --locked --workspace --tests
+	@deploy/test_api.sh target/debug $(API_VENV)/bin/schemathesis
+
+bench: ## speed as ratios: each encoder bundle to the fp32 one, the classifier over the encoder
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
 	$(CARGO) bench --locked -p encoder-svc --bench bundles -- \
 	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
+	$(CARGO) bench --locked -p classifier-svc --bench overhead
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

@@ -4,13 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 BIN=$1
 
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-ENCODER_PORT=$(free_port)
-CLASSIFIER_PORT=$(free_port)
 # shellcheck source=services.sh
 . deploy/services.sh
+choose_free_ports
 export RUST_LOG=${RUST_LOG:-warn}
 start_services
 

@@ -26,6 +26,8 @@ class Services:
 
     encoder: str
     classifier: str
+    rest: str
+    """URL of the classifier's HTTP listener."""
 
 
 def free_port() -> int:
@@ -67,7 +69,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def fp32_encoder() -> Iterator[str]:
     """The address of an encoder on the single-precision bundle."""
     address = f"127.0.0.1:{free_port()}"
-    process = start("encoder-svc", "serve", "--listen", address, "--bundle", ".runtime/bundles/minilm-512-fp32")
+    bundle = ".runtime/bundles/minilm-512-fp32"
+    process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", bundle)
     try:
         wait_until_serving(address, process)
         yield address
@@ -77,13 +80,14 @@ def fp32_encoder() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
-    encoder, classifier = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    running = [start("encoder-svc", "serve", "--listen", encoder)]
+    encoder, classifier, rest = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    running = [start("encoder-svc", "serve", "--listen", encoder, "--http-listen", "")]
     try:
         wait_until_serving(encoder, running[0])
-        running.append(start("classifier-svc", "serve", "--listen", classifier, "--encoder", f"http://{encoder}"))
+        listeners = ("--listen", classifier, "--rest-listen", rest)
+        running.append(start("classifier-svc", "serve", *listeners, "--encoder", f"http://{encoder}"))
         wait_until_serving(classifier, running[1])
-        yield Services(encoder, classifier)
+        yield Services(encoder, classifier, f"http://{rest}")
     finally:
         for process in reversed(running):
             stop(process)

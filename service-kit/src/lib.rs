@@ -41,5 +41,5 @@ pub use setting_check::{InvalidSetting, in_range, listen_address, optional_liste
 pub use settings::{Overrides, SettingsError, load_settings};
 pub use shutdown::{Shutdown, shutdown_on_signals};
 pub use telemetry::{LogFormat, TelemetrySettings, init_telemetry};
-pub use text_limits::{check_text, check_text_length};
+pub use text_limits::{check_text, check_text_length, is_blank};
 pub use tls::{ClientTls, ClientTlsSettings, ServerTls, ServerTlsSettings, TlsError};

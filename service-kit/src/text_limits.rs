@@ -2,6 +2,13 @@
 
 use crate::FieldViolation;
 
+/// Whether a text says nothing: white space and control characters alone, and the two marks that other languages count
+/// as white space (a former space, U+180E, and the byte order mark).
+#[must_use]
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || c.is_control() || matches!(c, '\u{180e}' | '\u{feff}'))
+}
+
 /// `None` where the text is fit to be encoded: not blank, and at most `max_bytes` of UTF-8.
 #[must_use]
 pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Option<FieldViolation> {
@@ -9,7 +16,7 @@ pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Opt
         let description = format!("expected at most {max_bytes} bytes, found {}", text.len());
         return Some(FieldViolation { field: field.into(), description, reason: "TEXT_TOO_LONG" });
     }
-    if text.trim().is_empty() {
+    if is_blank(text) {
         let description = "expected a text, found nothing but white space".to_owned();
         return Some(FieldViolation { field: field.into(), description, reason: "EMPTY_TEXT" });
     }
@@ -35,7 +42,7 @@ pub fn check_text_length(
             );
         }
     }
-    if !may_be_blank && text.trim().is_empty() {
+    if !may_be_blank && is_blank(text) {
         return violation("EMPTY_TEXT", "expected a text, found nothing but white space".to_owned());
     }
     None
@@ -50,6 +57,14 @@ mod tests {
         assert_eq!(check_text("t", " \u{2003}\n", 10).unwrap().reason, "EMPTY_TEXT");
         assert_eq!(check_text("t", "12345678901", 10).unwrap().reason, "TEXT_TOO_LONG");
         assert_eq!(check_text("t", "1234567890", 10), None);
+    }
+
+    #[test]
+    fn control_characters_say_nothing() {
+        for blank in ["", " \u{3000}\n", "\0\u{1d}\u{7f}\u{85}", "\u{feff}\u{180e}"] {
+            assert!(is_blank(blank), "{blank:?}");
+        }
+        assert!(!is_blank("\u{feff}."));
     }
 
     #[test]

@@ -12,9 +12,8 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
 use super::{Api, movies, predict_genre};
 use crate::settings::Limits;
 
-/// At least one character that is no white space, as both JavaScript and Python understand it: what they count as white
-/// space and Unicode does not is left out as well.
-const NOT_BLANK: &str = r"[^\s\x1c-\x1f\x85\u180e\ufeff]";
+/// `!service_kit::is_blank`, whatever a dialect of regular expressions counts as white space.
+const NOT_BLANK: &str = r"[^\s\x00-\x1f\x7f-\x9f\u180e\ufeff]";
 
 /// What is wrong (RFC 9457).
 #[derive(ToSchema)]

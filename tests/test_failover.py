@@ -1,0 +1,156 @@
+"""Two encoders behind one classifier, and what callers notice when one of them is killed, stalled and restarted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from conftest import free_port, start, stop, wait_until_serving
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from reflection import ReflectionClient
+
+CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
+CALLERS = 4
+DEADLINE_SECONDS = 5.0
+
+
+@dataclass
+class Fleet:
+    """Two encoders, which may come and go, and the classifier over them."""
+
+    addresses: list[str]
+    classifier: str
+    encoders: list[subprocess.Popen[bytes] | None] = field(default_factory=lambda: [None, None])
+
+    def start_encoder(self, index: int) -> None:
+        listen = ("--listen", self.addresses[index], "--http-listen", "", "--sessions", "1")
+        process = start("encoder-svc", "serve", *listen)
+        self.encoders[index] = process
+        wait_until_serving(self.addresses[index], process)
+
+    def kill_encoder(self, index: int) -> None:
+        process = self.encoders[index]
+        assert process is not None
+        # A stalled process must go on to be ended.
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+        self.encoders[index] = None
+
+    def signal_encoder(self, index: int, which: signal.Signals) -> None:
+        process = self.encoders[index]
+        assert process is not None
+        process.send_signal(which)
+
+    def is_ready(self) -> bool:
+        with grpc.insecure_channel(self.classifier) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    fleet = Fleet([f"127.0.0.1:{free_port()}" for _ in range(2)], f"127.0.0.1:{free_port()}")
+    classifier = None
+    try:
+        for index in range(2):
+            fleet.start_encoder(index)
+        urls = ",".join(f"http://{address}" for address in fleet.addresses)
+        listeners = ("--listen", fleet.classifier, "--rest-listen", "")
+        classifier = start("classifier-svc", "serve", *listeners, "--encoder", urls)
+        wait_until_serving(fleet.classifier, classifier)
+        yield fleet
+    finally:
+        if classifier is not None:
+            stop(classifier)
+        for index, encoder in enumerate(fleet.encoders):
+            if encoder is not None:
+                fleet.kill_encoder(index)
+
+
+class Load:
+    """Callers that classify one film after another until the end of a `with` block."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.failures: list[str] = []
+        self.seconds: list[float] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(caller,)) for caller in range(CALLERS)]
+
+    def _call(self, caller: int) -> None:
+        with grpc.insecure_channel(self.address) as channel:
+            client = ReflectionClient(channel)
+            count = 0
+            while not self._over.is_set():
+                count += 1
+                begin = time.monotonic()
+                try:
+                    overview = f"Caller {caller} searches the flooded mine for film number {count}."
+                    client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview=overview)
+                except grpc.RpcError as error:
+                    self.failures.append(f"{error.code()}: {error.details()}")
+                self.seconds.append(time.monotonic() - begin)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+
+
+def test_no_call_fails_while_one_encoder_is_well(fleet: Fleet) -> None:
+    with Load(fleet.classifier) as load:
+        time.sleep(1)
+        fleet.kill_encoder(0)
+        time.sleep(2)
+        fleet.start_encoder(0)
+        time.sleep(2)
+        fleet.signal_encoder(1, signal.SIGSTOP)
+        time.sleep(4)
+        fleet.signal_encoder(1, signal.SIGCONT)
+        time.sleep(1)
+        fleet.kill_encoder(1)
+        time.sleep(1)
+        fleet.start_encoder(1)
+        time.sleep(1)
+        assert fleet.is_ready()
+    assert load.failures == []
+    # Callers of the stalled encoder wait a second before another is asked; nobody else waits.
+    assert len(load.seconds) > 300, f"{len(load.seconds)} calls are no load"
+    slow = sum(seconds > 1 for seconds in load.seconds)
+    assert slow < 4 * CALLERS, f"{slow} of {len(load.seconds)} calls took more than a second"
+
+
+def test_without_an_encoder_calls_are_unavailable_in_time_and_its_return_mends_it(fleet: Fleet) -> None:
+    client = ReflectionClient(grpc.insecure_channel(fleet.classifier))
+    client.call(CLASSIFIER, "Classify", overview="A storm is coming.")
+    for index in range(2):
+        fleet.kill_encoder(index)
+    begin = time.monotonic()
+    with pytest.raises(grpc.RpcError) as failure:
+        client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview="A storm is coming.")
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert time.monotonic() - begin < DEADLINE_SECONDS
+    wait_for(lambda: not fleet.is_ready())
+
+    fleet.start_encoder(1)
+    wait_for(fleet.is_ready)
+    client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview="A storm is coming.")
+
+
+def wait_for(condition: object, seconds: float = 10) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{condition} did not hold within {seconds} s"
+        time.sleep(0.05)
