@@ -129,6 +129,33 @@ def test_an_open_explanation_follows_what_is_written(page: Page) -> None:
     assert page.asked()[-1]["explain"] is True
 
 
+# Holds the next question back until it is released.
+HOLD = """
+const real = window.fetch;
+window.fetch = async (url, options) => {
+  if (!window.hold || !String(url).includes(':classify')) return real(url, options);
+  window.hold = false;
+  await new Promise(resume => { window.release = resume; });
+  return real(url, options);
+};"""
+
+
+def test_a_genre_opened_while_an_answer_is_on_its_way_is_explained_all_the_same(page: Page) -> None:
+    page.open(HOLD)
+    page.write(WESTERN)
+    page.until_predicted("Western")
+    page.row("Western").click()
+    page.until(lambda: len(page.all('[data-genre="Western"] .sentences li')) == 2)
+    page.row("Western").click()
+
+    page.driver.execute_script("window.hold = true")
+    page.write(f"{WESTERN} In the night the well runs dry.")
+    page.until(lambda: page.driver.execute_script("return window.release !== undefined"))
+    page.row("Western").click()
+    page.driver.execute_script("window.release()")
+    page.until(lambda: len(page.all('[data-genre="Western"] .sentences li')) == 3)
+
+
 def test_a_single_sentence_has_nothing_to_compare(page: Page) -> None:
     page.write(REEF)
     page.until_predicted("Documentary")
