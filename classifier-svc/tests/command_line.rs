@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::process::{Command, Output};
 
 use common::{any_port, bundle, model_file, runtime_library, start_classifier, start_encoder};
@@ -71,7 +72,7 @@ async fn many_films_are_answered_in_order_and_the_failed_ones_are_named() {
     let mut films = String::from("id,title,overview\n");
     for id in 0..100 {
         let overview = if id == 41 || id == 7 { String::new() } else { format!("a storm of {id} days") };
-        films.push_str(&format!("{id},Film {id},{overview}\n"));
+        writeln!(films, "{id},Film {id},{overview}").unwrap();
     }
     std::fs::write(&input, films).unwrap();
     let call = ["classify", "--input", &input.to_string_lossy(), "--address", &classifier.url()];

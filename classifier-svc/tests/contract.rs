@@ -106,8 +106,9 @@ async fn an_explanation_says_what_each_part_adds() {
         segments[2].contributions.iter().zip(&explained.scores).zip(&without.scores)
     {
         assert_eq!(contribution.label, with.label);
-        assert_eq!(contribution.probability_without, without.probability);
-        assert_eq!(contribution.contribution, with.probability - without.probability);
+        let added = with.probability - without.probability;
+        assert_eq!(contribution.probability_without.to_bits(), without.probability.to_bits());
+        assert_eq!(contribution.contribution.to_bits(), added.to_bits());
     }
     // And explaining changes nothing else.
     let plain = classifier.client().classify(whole).await.unwrap().into_inner();

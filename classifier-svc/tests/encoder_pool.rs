@@ -40,7 +40,7 @@ struct FakeEncoder {
 }
 
 impl FakeEncoder {
-    async fn start(mood: Mood) -> Self {
+    fn start(mood: Mood) -> Self {
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = incoming.local_addr().unwrap();
         let fake = Self { mood: Arc::new(Mutex::new(mood)), calls: Arc::default(), address };
@@ -135,7 +135,7 @@ async fn whatever_is_wrong_with_one_replica_the_other_answers() {
     for mood in
         [Mood::Broken, Mood::Full(Duration::from_secs(60)), Mood::Stalled, Mood::Garbage, Mood::Another]
     {
-        let (ill, well) = (FakeEncoder::start(mood).await, FakeEncoder::start(Mood::Well).await);
+        let (ill, well) = (FakeEncoder::start(mood), FakeEncoder::start(Mood::Well));
         let pool = pool(&[&ill, &well]).await;
         for _ in 0..20 {
             encode(&pool, Deadline::after(Duration::from_secs(5))).await.unwrap();
@@ -147,7 +147,7 @@ async fn whatever_is_wrong_with_one_replica_the_other_answers() {
 
 #[tokio::test]
 async fn well_replicas_share_the_calls() {
-    let (one, other) = (FakeEncoder::start(Mood::Well).await, FakeEncoder::start(Mood::Well).await);
+    let (one, other) = (FakeEncoder::start(Mood::Well), FakeEncoder::start(Mood::Well));
     let pool = pool(&[&one, &other]).await;
     for _ in 0..100 {
         encode(&pool, Deadline::NONE).await.unwrap();
@@ -157,7 +157,7 @@ async fn well_replicas_share_the_calls() {
 
 #[tokio::test]
 async fn a_refused_text_is_not_sent_again() {
-    let (one, other) = (FakeEncoder::start(Mood::Refusing).await, FakeEncoder::start(Mood::Refusing).await);
+    let (one, other) = (FakeEncoder::start(Mood::Refusing), FakeEncoder::start(Mood::Refusing));
     let pool = pool(&[&one, &other]).await;
     let error = encode(&pool, Deadline::NONE).await.unwrap_err();
     assert_eq!(error.reason(), "REFUSED_BY_ENCODER");
@@ -166,7 +166,7 @@ async fn a_refused_text_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_lone_full_replica_is_asked_again_when_it_said() {
-    let full = FakeEncoder::start(Mood::Full(Duration::from_millis(200))).await;
+    let full = FakeEncoder::start(Mood::Full(Duration::from_millis(200)));
     let pool = pool(&[&full]).await;
     let mood = full.mood.clone();
     tokio::spawn(async move {
@@ -181,7 +181,7 @@ async fn a_lone_full_replica_is_asked_again_when_it_said() {
 
 #[tokio::test]
 async fn what_cannot_be_waited_for_is_said_at_once() {
-    let full = FakeEncoder::start(Mood::Full(Duration::from_secs(30))).await;
+    let full = FakeEncoder::start(Mood::Full(Duration::from_secs(30)));
     let pool = pool(&[&full]).await;
     let begin = Instant::now();
     let error = encode(&pool, Deadline::after(Duration::from_secs(5))).await.unwrap_err();
@@ -191,7 +191,7 @@ async fn what_cannot_be_waited_for_is_said_at_once() {
 
 #[tokio::test]
 async fn one_deadline_bounds_all_attempts() {
-    let (one, other) = (FakeEncoder::start(Mood::Stalled).await, FakeEncoder::start(Mood::Stalled).await);
+    let (one, other) = (FakeEncoder::start(Mood::Stalled), FakeEncoder::start(Mood::Stalled));
     let pool = pool(&[&one, &other]).await;
     let begin = Instant::now();
     let error = encode(&pool, Deadline::after(Duration::from_millis(400))).await.unwrap_err();
@@ -203,7 +203,7 @@ async fn one_deadline_bounds_all_attempts() {
 
 #[tokio::test]
 async fn a_fleet_in_trouble_is_not_given_a_multiple_of_its_load() {
-    let broken = FakeEncoder::start(Mood::Broken).await;
+    let broken = FakeEncoder::start(Mood::Broken);
     let pool = pool(&[&broken]).await;
     let calls = 300;
     let all = (0..calls).map(|_| encode(&pool, Deadline::after(Duration::from_secs(5))));
@@ -215,7 +215,7 @@ async fn a_fleet_in_trouble_is_not_given_a_multiple_of_its_load() {
 
 #[tokio::test]
 async fn another_encoder_alone_is_the_wrong_one() {
-    let another = FakeEncoder::start(Mood::Another).await;
+    let another = FakeEncoder::start(Mood::Another);
     let pool = pool(&[&another]).await;
     assert!(matches!(pool.probe(&expected()).await, PoolHealth::Wrong(ApiError::WrongEncoder { .. })));
     let error = encode(&pool, Deadline::NONE).await.unwrap_err();

@@ -86,12 +86,11 @@ impl Target {
     }
 
     async fn connect(self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> io::Result<Box<dyn Io>> {
-        let stream = match address {
-            Some(address) => TcpStream::connect(address).await?,
-            None => {
-                let host = self.host.trim_start_matches('[').trim_end_matches(']');
-                TcpStream::connect((host, self.port)).await?
-            }
+        let stream = if let Some(address) = address {
+            TcpStream::connect(address).await?
+        } else {
+            let host = self.host.trim_start_matches('[').trim_end_matches(']');
+            TcpStream::connect((host, self.port)).await?
         };
         stream.set_nodelay(true)?;
         match tls {

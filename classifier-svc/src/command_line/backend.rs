@@ -18,19 +18,21 @@ use super::{BackendArgs, TIMEOUT};
 const API_KEY_VARIABLE: &str = "MOVIECLASSIFIER_API_KEY";
 
 pub(super) enum Backend {
-    Remote {
-        client: ClassifierServiceClient<Channel>,
-        authorization: Option<MetadataValue<Ascii>>,
-        address: String,
-    },
+    Remote(Box<Remote>),
     /// The service's own handlers, called without a service.
-    Embedded(Box<ClassifierServer>),
+    Embedded(ClassifierServer),
+}
+
+pub(super) struct Remote {
+    client: ClassifierServiceClient<Channel>,
+    authorization: Option<MetadataValue<Ascii>>,
+    address: String,
 }
 
 impl Backend {
     pub(super) async fn open(args: &BackendArgs) -> anyhow::Result<Self> {
         if args.embedded {
-            return Ok(Self::Embedded(Box::new(embedded(args).await?)));
+            return Ok(Self::Embedded(embedded(args).await?));
         }
         let target = Target::parse(&args.address).context("--address")?;
         let channel = target.channel(None, args.tls.for_target(&target)?);
@@ -42,7 +44,7 @@ impl Backend {
             Err(_) => None,
         };
         let client = ClassifierServiceClient::new(channel);
-        Ok(Self::Remote { client, authorization, address: args.address.clone() })
+        Ok(Self::Remote(Box::new(Remote { client, authorization, address: args.address.clone() })))
     }
 
     pub(super) async fn classify(&self, request: ClassifyRequest) -> Result<ClassifyResponse, Status> {
@@ -50,11 +52,11 @@ impl Backend {
         request.set_timeout(TIMEOUT);
         let answer = match self {
             Self::Embedded(server) => server.classify(request).await?,
-            Self::Remote { client, authorization, .. } => {
-                if let Some(value) = authorization {
+            Self::Remote(remote) => {
+                if let Some(value) = &remote.authorization {
                     request.metadata_mut().insert("authorization", value.clone());
                 }
-                client.clone().classify(request).await?
+                remote.client.clone().classify(request).await?
             }
         };
         Ok(answer.into_inner())
@@ -64,14 +66,15 @@ impl Backend {
     pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
         let unreachable = status.code() == Code::Unavailable && std::error::Error::source(status).is_some();
         match self {
-            Self::Remote { address, .. } if unreachable => anyhow::anyhow!(
-                "no classifier answers at {address}; `make up` starts one, --embedded needs none ({})",
+            Self::Remote(remote) if unreachable => anyhow::anyhow!(
+                "no classifier answers at {}; `make up` starts one, --embedded needs none ({})",
+                remote.address,
                 status.message()
             ),
-            Self::Remote { .. } if status.code() == Code::Unauthenticated => {
+            Self::Remote(_) if status.code() == Code::Unauthenticated => {
                 anyhow::anyhow!("{}; {API_KEY_VARIABLE} names it", status.message())
             }
-            Self::Remote { .. } => anyhow::anyhow!("{:?}: {}", status.code(), status.message()),
+            Self::Remote(_) => anyhow::anyhow!("{:?}: {}", status.code(), status.message()),
             Self::Embedded(_) => anyhow::anyhow!("{}", status.message()),
         }
     }

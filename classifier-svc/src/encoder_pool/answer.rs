@@ -133,8 +133,8 @@ fn pushback(status: &Status) -> Pushback {
 
 /// tonic's client reports its timer as if the connection had failed.
 fn is_our_own_timer(status: &Status) -> bool {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.into_iter().any(|cause| cause.is::<tonic::TimeoutExpired>())
+    let mut causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>)
 }
 
 fn has_transport_cause(status: &Status) -> bool {

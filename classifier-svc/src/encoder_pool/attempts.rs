@@ -72,8 +72,9 @@ impl CallMetrics {
     }
 
     pub(super) fn replicas(&self, all: usize, away: usize) {
-        self.replicas.set(all as i64);
-        self.replicas_away.set(away as i64);
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.replicas.set(gauge(all));
+        self.replicas_away.set(gauge(away));
     }
 
     fn attempt(&self, outcome: &'static str) {

@@ -28,7 +28,7 @@ pub(super) struct Problem {
     status: u16,
     /// What was expected and what was found.
     detail: String,
-    /// In UPPER_SNAKE_CASE, as in google.rpc.ErrorInfo.
+    /// In `UPPER_SNAKE_CASE`, as in google.rpc.ErrorInfo.
     #[schema(example = "EMPTY_TEXT")]
     reason: String,
     /// The wrong fields, where the request is wrong.
@@ -47,7 +47,7 @@ pub(super) struct FieldProblem {
     field: String,
     /// What was expected and what was found.
     description: String,
-    /// In UPPER_SNAKE_CASE.
+    /// In `UPPER_SNAKE_CASE`.
     reason: String,
 }
 

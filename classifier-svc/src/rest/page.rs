@@ -16,13 +16,13 @@ const ICON: &str = include_str!("../../web/favicon.svg");
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", HTML)))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", STYLE)))
-        .route("/app.js", get(|| file("text/javascript; charset=utf-8", SCRIPT)))
-        .route("/favicon.svg", get(|| file("image/svg+xml", ICON)))
+        .route("/", get(|| async { file("text/html; charset=utf-8", HTML) }))
+        .route("/style.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
+        .route("/app.js", get(|| async { file("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/favicon.svg", get(|| async { file("image/svg+xml", ICON) }))
 }
 
-async fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
     // A new version of the service brings new files under the same names.
     ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-cache")], text)
 }

@@ -100,7 +100,7 @@ pub fn classifier_settings(model: &Path, encoder: &str) -> ClassifierSvcSettings
         ..ClassifierSvcSettings::default()
     };
     settings.rest.listen = any_port().to_string();
-    settings.encoder.url = encoder.to_owned();
+    encoder.clone_into(&mut settings.encoder.url);
     settings
 }
 
