@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api up models default-model bench lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 up models default-model bench bench-trainer lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ up: models ## the same services in the foreground until Ctrl-C
 models: ## runtime library and encoder bundle only
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
 
-test: test-rust test-python test-api ## set up all that is needed, run every test
+test: test-rust test-python test-api test-s3 ## set up all that is needed, run every test
 
 test-rust: models
 	$(CARGO) $(TESTER) --locked --workspace
@@ -49,11 +49,40 @@ test-api: models $(API_VENV)/.stamp ## hold the REST API against its own descrip
 	$(CARGO) build --locked --workspace --tests
 	@deploy/test_api.sh target/debug $(API_VENV)/bin/schemathesis
 
-bench: ## speed as ratios: each encoder bundle to the fp32 one, the classifier over the encoder
+bench: bench-trainer ## speed as ratios: each encoder bundle to the fp32 one, the classifier over the encoder, and bench-trainer
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
 	$(CARGO) bench --locked -p encoder-svc --bench bundles -- \
 	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
 	$(CARGO) bench --locked -p classifier-svc --bench overhead
+
+# An environment of its own: moto brings half of AWS.
+S3_VENV := $(RUNTIME)/s3-venv
+$(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
+	@$(PYTHON) -m venv --clear $(S3_VENV)
+	@$(S3_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+test-s3: models $(S3_VENV)/.stamp ## the trainer's shards on an S3 server (moto)
+	$(CARGO) build --locked -p trainer
+	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
+
+# PyTorch is what it is held against; nothing else here needs it. The environment that trains the adapter has it.
+BENCH_VENV := $(RUNTIME)/bench-venv
+$(RUNTIME)/bench-python:
+	@if $(RUNTIME)/adapt-venv/bin/python -c 'import numpy, torch' 2>/dev/null; then \
+	    echo $(RUNTIME)/adapt-venv/bin/python > $@; \
+	else \
+	    $(PYTHON) -m venv --clear $(BENCH_VENV) && \
+	    $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.15.0 numpy==2.4.6 && \
+	    echo $(BENCH_VENV)/bin/python > $@; \
+	fi
+
+bench-trainer: $(RUNTIME)/bench-python ## an epoch as a ratio to PyTorch's, a search on two cores as a ratio to one
+	$(CARGO) build --release --locked -p trainer --bin trainer
+	$(CARGO) build --release --locked -p trainer --bench epoch --message-format=json | \
+	    $(PYTHON) trainer/benches/built.py > $(RUNTIME)/epoch-bench
+	$$(cat $(RUNTIME)/bench-python) trainer/benches/against_pytorch.py --trainer target/release/trainer \
+	    --bench "$$(cat $(RUNTIME)/epoch-bench)"
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

@@ -1,7 +1,10 @@
 //! Adam (Kingma and Ba, 2015, arXiv:1412.6980) in Keras's form, with decoupled weight decay (Loshchilov and Hutter,
 //! 2019, arXiv:1711.05101).
 
+use pulp::Arch;
+
 use crate::network::Parameters;
+use crate::vectorised::{self, AdamStep};
 
 const BETA_1: f32 = 0.9;
 const BETA_2: f32 = 0.999;
@@ -10,6 +13,7 @@ const EPSILON: f32 = 1e-7;
 
 /// The optimiser's state.
 pub(crate) struct Adam {
+    arch: Arch,
     learning_rate: f32,
     weight_decay: f32,
     step: i32,
@@ -21,7 +25,14 @@ impl Adam {
     pub(crate) fn new(learning_rate: f32, weight_decay: f32, like: &Parameters) -> Self {
         let (units, inputs) = like.hidden_weight.dim();
         let zeros = || Parameters::zeros(inputs, units, like.output_bias.len());
-        Self { learning_rate, weight_decay, step: 0, first_moment: zeros(), second_moment: zeros() }
+        Self {
+            arch: Arch::new(),
+            learning_rate,
+            weight_decay,
+            step: 0,
+            first_moment: zeros(),
+            second_moment: zeros(),
+        }
     }
 
     /// One step against the gradient. Weights decay, biases do not.
@@ -38,12 +49,9 @@ impl Adam {
             .zip(self.second_moment.slices_mut())
             .zip([decay, 1.0, decay, 1.0]);
         for ((((weights, gradients), first), second), decay) in tensors {
-            let moments = first.iter_mut().zip(second);
-            for ((weight, gradient), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
-                *m += (gradient - *m) * (1.0 - BETA_1);
-                *v += (gradient * gradient - *v) * (1.0 - BETA_2);
-                *weight = *weight * decay - rate as f32 * *m / (v.sqrt() + EPSILON);
-            }
+            let step =
+                AdamStep { rate: rate as f32, decay, beta_1: BETA_1, beta_2: BETA_2, epsilon: EPSILON };
+            vectorised::adam(self.arch, step, weights, gradients, first, second);
         }
     }
 }

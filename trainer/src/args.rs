@@ -8,6 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use genre_model::{Activation, InputTemplate};
 use trainer::Split;
 use trainer::evaluation::SplitChoice;
+use trainer::layout::{GenresFormat, Layout};
+use trainer::search::Space;
+use trainer::shard::Shard;
 use trainer::thresholds::ThresholdRule;
 
 const EXAMPLES: &str = "\
@@ -17,6 +20,8 @@ From Kaggle's movies_metadata.csv to a model and its figures:
   trainer fit      --vectors vectors.parquet --output models/default.safetensors
   trainer evaluate --vectors vectors.parquet --split test --json
   trainer report   --vectors vectors.parquet --model models/default.safetensors --output models/REPORT.md
+  trainer search   --vectors vectors.parquet --output search --space ours
+  trainer reference --input movies_metadata.csv --embedded
 
 `encode` and `evaluate --input` need an encoder: one that `encoder-svc serve` runs, or --embedded.
 What is asked for goes to standard output, all else to standard error; RUST_LOG=debug says more.";
@@ -35,8 +40,14 @@ pub(crate) enum Command {
     Prepare(Prepare),
     /// Have films encoded; stopped at any point, the next run goes on from there
     Encode(Encode),
+    /// Make one table of vectors of all shards, the same that one worker writes
+    Merge(Merge),
     /// Fit a model on the training films of a vectors file
     Fit(Box<Fit>),
+    /// Try settings by chance, over all cores, and fit the best of them; stopped at any point, the next run goes on
+    Search(Search),
+    /// The reference system's whole recipe on a data set: encode overviews, search 25 settings, print its four lines
+    Reference(Reference),
     /// Measure a model
     Evaluate(Evaluate),
     /// Write a Markdown report of one or more models
@@ -44,10 +55,43 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct LayoutArgs {
+    /// Column of whole numbers, by which films are split
+    #[arg(long, value_name = "NAME", default_value = "id")]
+    pub(crate) id_column: String,
+    /// Column of titles
+    #[arg(long, value_name = "NAME", default_value = "title")]
+    pub(crate) title_column: String,
+    /// Column of overviews
+    #[arg(long, value_name = "NAME", default_value = "overview")]
+    pub(crate) overview_column: String,
+    /// Column of genres
+    #[arg(long, value_name = "NAME", default_value = "genres")]
+    pub(crate) genres_column: String,
+    /// How genres stand there: a Python list as Kaggle has it, a JSON list, or names with | between them
+    #[arg(long, value_name = "python|json|pipe", default_value = "python", value_parser = PossibleValuesParser::new(GenresFormat::ALL.map(GenresFormat::name)).try_map(genres_format))]
+    pub(crate) genres_format: GenresFormat,
+}
+
+impl LayoutArgs {
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            id: self.id_column.clone(),
+            title: self.title_column.clone(),
+            overview: self.overview_column.clone(),
+            genres: self.genres_column.clone(),
+            genres_format: self.genres_format,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Prepare {
-    /// Kaggle's movies_metadata.csv
-    #[arg(long, value_name = "FILE.csv")]
+    /// Kaggle's movies_metadata.csv, plain, gzipped or zipped; its folder; or - for standard input
+    #[arg(long, value_name = "FILE|FOLDER|-")]
     pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
     /// The table of usable films
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) output: PathBuf,
@@ -58,9 +102,9 @@ pub(crate) struct Prepare {
 
 #[derive(Debug, Args)]
 pub(crate) struct EncoderArgs {
-    /// The encoder service
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    pub(crate) encoder: String,
+    /// The encoder service, or replicas of it: repeated, or separated by commas; all are kept busy
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_delimiter = ',')]
+    pub(crate) encoder: Vec<String>,
     /// Run the encoder in this process instead
     #[arg(long, conflicts_with = "encoder")]
     pub(crate) embedded: bool,
@@ -68,15 +112,24 @@ pub(crate) struct EncoderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Encode {
-    /// Kaggle's movies_metadata.csv
-    #[arg(long, value_name = "FILE.csv", required_unless_present = "movies")]
+    /// Kaggle's movies_metadata.csv, as `prepare` takes it
+    #[arg(long, value_name = "FILE|FOLDER|-", required_unless_present = "movies")]
     pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
     /// A table written by `trainer prepare`
     #[arg(long, value_name = "FILE.parquet", conflicts_with = "input")]
     pub(crate) movies: Option<PathBuf>,
-    /// The table of vectors
-    #[arg(long, value_name = "FILE.parquet")]
+    /// The table of vectors; with a shard, the folder of shards: a path, or a URL of s3, gs, az or file
+    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) output: PathBuf,
+    /// Encode only the I-th (from 0) of N parts of the films, such as 0/4. A Kubernetes Indexed Job's
+    /// JOB_COMPLETION_INDEX, with JOB_COMPLETIONS set beside it, says the same
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
+    pub(crate) shard: Option<Shard>,
+    /// Where a shard is worked at whose folder is not on this machine
+    #[arg(long, value_name = "FOLDER", default_value = ".runtime/shards")]
+    pub(crate) work: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// How title and overview become one text; what is in brackets falls away where there is no title
@@ -88,7 +141,7 @@ pub(crate) struct Encode {
     /// Texts in one call
     #[arg(long, value_name = "TEXTS", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) batch: usize,
-    /// Calls under way at the same time
+    /// Calls under way at the same time, for each encoder
     #[arg(long, value_name = "CALLS", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) in_flight: usize,
     /// Give up when no call has succeeded for so long
@@ -97,6 +150,16 @@ pub(crate) struct Encode {
     /// Throw away what other runs left, and replace an output of other films or another encoder
     #[arg(long)]
     pub(crate) restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Merge {
+    /// The folder of shards that `trainer encode --shard` wrote
+    #[arg(long, value_name = "FOLDER|URL")]
+    pub(crate) shards: PathBuf,
+    /// The table of vectors
+    #[arg(long, value_name = "FILE.parquet")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -109,8 +172,8 @@ pub(crate) enum RecipeName {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fit {
-    /// A table written by `trainer encode`
-    #[arg(long, value_name = "FILE.parquet")]
+    /// A table written by `trainer encode`, or a folder of shards
+    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) vectors: PathBuf,
     /// The model file
     #[arg(long, value_name = "FILE.safetensors")]
@@ -166,13 +229,69 @@ pub(crate) struct Fit {
     /// Measure on the test films as well, as the reference system printed them
     #[arg(long)]
     pub(crate) report_test: bool,
+    /// Fit the baselines on the same vectors, and say their figures: logistic regression, and the majority
+    #[arg(long)]
+    pub(crate) baselines: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Settings to try
+    #[arg(long, default_value_t = 25, value_parser = at_least_one)]
+    pub(crate) trials: usize,
+    /// Trial i draws everything from seed + i
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Trials at the same time; by default as many as there are cores. The results do not depend on it
+    #[arg(long, value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Passes over the training films at most, in place of the space's own limit
+    #[arg(long, value_parser = at_least_one)]
+    pub(crate) epochs: Option<usize>,
+    /// Throw away the trials that another search left in the folder
+    #[arg(long)]
+    pub(crate) restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// A table written by `trainer encode`, or a folder of shards
+    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
+    pub(crate) vectors: PathBuf,
+    /// The folder of journal.jsonl, trials.parquet, trials.svg and model.safetensors
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// Which settings: those of the reference system, or ours around the default recipe
+    #[arg(long, default_value = "reference", value_parser = PossibleValuesParser::new(Space::ALL.map(Space::name)).try_map(space))]
+    pub(crate) space: Space,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+    /// Measure on the test films as well, as the reference system printed them
+    #[arg(long)]
+    pub(crate) report_test: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reference {
+    /// Kaggle's movies_metadata.csv, as `prepare` takes it
+    #[arg(long, value_name = "FILE.csv")]
+    pub(crate) input: PathBuf,
+    /// Keeps the vectors and the search, so that a second run goes on from there
+    #[arg(long, value_name = "FOLDER", default_value = ".runtime/reference")]
+    pub(crate) work: PathBuf,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Evaluate {
-    /// Kaggle's movies_metadata.csv
+    /// Kaggle's movies_metadata.csv, as `prepare` takes it
     #[arg(long, value_name = "FILE.csv", required_unless_present = "vectors")]
     pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
     /// Which films: train, validation, test or all
     #[arg(long, value_parser = PossibleValuesParser::new(["train", "validation", "test", "all"]).map(|name| split_choice(&name)))]
     pub(crate) split: SplitChoice,
@@ -194,8 +313,8 @@ pub(crate) struct Evaluate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// A table written by `trainer encode`
-    #[arg(long, value_name = "FILE.parquet")]
+    /// A table written by `trainer encode`, or a folder of shards
+    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) vectors: PathBuf,
     /// The model that the report is about
     #[arg(long, value_name = "FILE.safetensors")]
@@ -206,7 +325,13 @@ pub(crate) struct Report {
     /// Markdown to put at the report's end
     #[arg(long, value_name = "FILE.md")]
     pub(crate) notes: Option<PathBuf>,
-    /// The report; a reliability plot is written beside it, as REPORT-reliability.svg
+    /// Leave out the baselines, which are fitted on the same vectors for the report (a minute)
+    #[arg(long)]
+    pub(crate) no_baselines: bool,
+    /// Name films by the titles in this table, which `trainer prepare` wrote, and not by their ids alone
+    #[arg(long, value_name = "FILE.parquet")]
+    pub(crate) titles: Option<PathBuf>,
+    /// The report; its plots are written beside it, such as REPORT-reliability.svg
     #[arg(long, value_name = "REPORT.md")]
     pub(crate) output: PathBuf,
 }
@@ -216,6 +341,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("expected a whole number, 1 or more".to_owned()),
     }
+}
+
+fn genres_format(name: String) -> Result<GenresFormat, String> {
+    GenresFormat::ALL.into_iter().find(|format| format.name() == name).ok_or(name)
+}
+
+fn space(name: String) -> Result<Space, String> {
+    Space::ALL.into_iter().find(|space| space.name() == name).ok_or(name)
 }
 
 fn activation(name: String) -> Result<Activation, String> {

@@ -13,7 +13,7 @@ use crate::vectors_file::VectorRows;
 pub struct Load {
     /// Texts in one call; the encoder's own limit holds as well.
     pub batch: usize,
-    /// Calls under way at the same time.
+    /// Calls under way at the same time, for each replica of the encoder.
     pub in_flight: usize,
 }
 
@@ -100,5 +100,5 @@ pub(crate) fn encode<'a>(
         let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
         Ok(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values } })
     };
-    stream::iter(batches).map(encode_one).buffered(in_flight.max(1))
+    stream::iter(batches).map(encode_one).buffered(in_flight.max(1) * client.replicas())
 }

@@ -11,6 +11,8 @@ use crate::encoder_client::{EncoderClient, EncoderError};
 use crate::evaluation::SplitChoice;
 use crate::movie_source::{Inventory, MovieSource, MovieSourceError};
 use crate::parts::{self, Parts};
+use crate::shard::Shard;
+use crate::shard_folder::{ShardError, ShardFolder};
 use crate::table_file::TableError;
 use crate::vectors_file::{VectorRows, VectorsHeader};
 use crate::{Movie, Progress, Vectors};
@@ -30,6 +32,8 @@ pub struct EncodeJob {
     pub load: Load,
     /// Throw away what other jobs left, and replace an output of other films or another encoder.
     pub restart: bool,
+    /// Only these films of the source.
+    pub shard: Option<Shard>,
 }
 
 /// What a job did.
@@ -96,6 +100,9 @@ pub enum EncodeError {
         /// The part.
         path: PathBuf,
     },
+    /// The folder of shards does not do its part.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
     /// Another process works on the same output.
     #[error("folder {path} is in use by another run")]
     Locked {
@@ -106,14 +113,56 @@ pub enum EncodeError {
 
 /// Runs the job. Dropped or killed at any point, the next run goes on with the first unfinished part.
 pub async fn run(job: &EncodeJob, client: &EncoderClient) -> Result<EncodeOutcome, EncodeError> {
+    run_on(job, client, job.source.inventory()?).await
+}
+
+/// Runs one shard of a job on a folder of shards: it is there, whole and with its manifest, when this returns.
+/// `job.output` is the folder to work in where the shards lie elsewhere.
+pub async fn run_shard(
+    job: &EncodeJob,
+    shard: Shard,
+    folder: &ShardFolder,
+    client: &EncoderClient,
+) -> Result<EncodeOutcome, EncodeError> {
     let inventory = job.source.inventory()?;
-    let description = client.description();
-    let header = VectorsHeader {
-        encoder: description.identity.clone(),
-        dimension: description.dimension,
+    let all = inventory.ids.len();
+    let header = header(job, client, &inventory);
+    let films = shard.films(all).len();
+    if !job.restart
+        && let Some(found) = folder.manifest(shard).await?
+    {
+        return match found.differences(shard, &header, all) {
+            None => Ok(EncodeOutcome::NothingToDo { films }),
+            Some(differences) => {
+                Err(EncodeError::OtherOutput { path: folder.working_file(shard, &job.output), differences })
+            }
+        };
+    }
+    let output = folder.working_file(shard, &job.output);
+    let job = EncodeJob { output: output.clone(), shard: Some(shard), ..job.clone() };
+    let outcome = run_on(&job, client, inventory).await?;
+    folder.publish(&output, shard, &header, all).await?;
+    Ok(outcome)
+}
+
+fn header(job: &EncodeJob, client: &EncoderClient, inventory: &Inventory) -> VectorsHeader {
+    VectorsHeader {
+        encoder: client.description().identity.clone(),
+        dimension: client.description().dimension,
         template: job.template.clone(),
         data_digest: inventory.data_digest.clone(),
-    };
+    }
+}
+
+async fn run_on(
+    job: &EncodeJob,
+    client: &EncoderClient,
+    mut inventory: Inventory,
+) -> Result<EncodeOutcome, EncodeError> {
+    let header = header(job, client, &inventory);
+    let description = client.description();
+    let range = job.shard.map_or(0..inventory.ids.len(), |shard| shard.films(inventory.ids.len()));
+    inventory.ids = inventory.ids[range.clone()].to_vec();
     let (films, chunk) = (inventory.ids.len(), job.chunk.max(1));
     if !job.restart && job.output.exists() {
         match differences(&job.output, &header, &inventory) {
@@ -135,7 +184,7 @@ pub async fn run(job: &EncodeJob, client: &EncoderClient) -> Result<EncodeOutcom
     let progress = Progress::new(films, "texts");
     progress.skip(resumed);
     let batches = Batches {
-        movies: job.source.open()?,
+        movies: Box::new(job.source.open()?.skip(range.start)),
         inventory: &inventory,
         chunk_size: chunk,
         batch_size: job.load.batch.clamp(1, description.max_batch_size),

@@ -10,6 +10,7 @@ use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest, GetEn
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use crate::replicas::Replicas;
 use crate::retry::{LastSuccess, RetryPolicy, delay, is_transient};
 
 /// The longest vector that is believed.
@@ -40,6 +41,14 @@ pub enum EncoderError {
     /// The answer breaks the protocol.
     #[error("encoder: {0}")]
     Answer(String),
+    /// Replicas are different encoders.
+    #[error("encoders: expected replicas of one encoder, found {expected} and {found}")]
+    Mixed {
+        /// The first.
+        expected: EncoderIdentity,
+        /// One that is another.
+        found: EncoderIdentity,
+    },
     /// Another encoder answers than the one that the job began with.
     #[error("encoder: expected vectors of {expected}, found some of {found:?}: it was replaced meanwhile")]
     Replaced {
@@ -63,10 +72,10 @@ pub struct EncoderDescription {
     pub max_text_bytes: usize,
 }
 
-/// A connection to one encoder. Clones share it.
+/// Connections to one encoder, or to several replicas of it. Clones share them.
 #[derive(Debug, Clone)]
 pub struct EncoderClient {
-    client: EncoderServiceClient<Channel>,
+    replicas: Arc<Replicas>,
     description: EncoderDescription,
     policy: RetryPolicy,
     last_success: Arc<LastSuccess>,
@@ -83,16 +92,60 @@ pub fn channel(url: &str) -> Result<Channel, EncoderError> {
 impl EncoderClient {
     /// Asks the encoder who it is.
     pub async fn connect(channel: Channel, policy: RetryPolicy) -> Result<Self, EncoderError> {
-        let client = EncoderServiceClient::new(channel);
+        Self::connect_all(vec![channel], policy).await
+    }
+
+    /// Asks all replicas who they are; they must be one encoder. A replica that does not answer yet may do so later:
+    /// whatever it says, its fingerprint is checked with every answer.
+    pub async fn connect_all(channels: Vec<Channel>, policy: RetryPolicy) -> Result<Self, EncoderError> {
         let connecting = RetryPolicy { patience: policy.connect_patience, ..policy };
-        let answer = with_retries(&connecting, &LastSuccess::now(), || {
-            let mut client = client.clone();
-            async move { client.get_encoder(GetEncoderRequest {}).await }
-        })
-        .await?;
-        let description = EncoderDescription::check(answer).map_err(EncoderError::Answer)?;
+        let clients: Vec<_> = channels.into_iter().map(EncoderServiceClient::new).collect();
+        let asked = clients.iter().map(|client| async {
+            let alone = Replicas::new([client.clone()]);
+            let ask = |mut client: EncoderServiceClient<Channel>| async move {
+                client.get_encoder(GetEncoderRequest {}).await
+            };
+            let answer = with_retries(&connecting, &LastSuccess::now(), &alone, ask).await?;
+            EncoderDescription::check(answer).map_err(EncoderError::Answer)
+        });
+        let mut description: Option<EncoderDescription> = None;
+        let mut failure = None;
+        for answer in futures_util::future::join_all(asked).await {
+            let found = match answer {
+                Ok(found) => found,
+                Err(error @ EncoderError::Unavailable { .. }) if clients.len() > 1 => {
+                    tracing::warn!("one of {} encoders: {error}", clients.len());
+                    failure = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match &mut description {
+                None => description = Some(found),
+                Some(first) if found.identity.fingerprint == first.identity.fingerprint => {
+                    first.max_batch_size = first.max_batch_size.min(found.max_batch_size);
+                    first.max_text_bytes = first.max_text_bytes.min(found.max_text_bytes);
+                }
+                Some(first) => {
+                    let (expected, found) = (first.identity.clone(), found.identity);
+                    return Err(EncoderError::Mixed { expected, found });
+                }
+            }
+        }
+        let Some(description) = description else {
+            return Err(
+                failure.unwrap_or_else(|| EncoderError::Answer("expected an encoder, found none".to_owned()))
+            );
+        };
         let (last_success, shortened) = (Arc::new(LastSuccess::now()), Arc::default());
-        Ok(Self { client, description, policy, last_success, shortened })
+        let replicas = Arc::new(Replicas::new(clients));
+        Ok(Self { replicas, description, policy, last_success, shortened })
+    }
+
+    /// How many encoders share the work.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.replicas.len()
     }
 
     /// What the encoder said of itself.
@@ -113,11 +166,11 @@ impl EncoderClient {
             self.shorten(text);
         }
         let request = EncodeRequest { texts, priority: Priority::Bulk.into() };
-        let answer = with_retries(&self.policy, &self.last_success, || {
-            let (mut client, request) = (self.client.clone(), request.clone());
+        let call = |mut client: EncoderServiceClient<Channel>| {
+            let request = request.clone();
             async move { client.encode(request).await }
-        })
-        .await?;
+        };
+        let answer = with_retries(&self.policy, &self.last_success, &self.replicas, call).await?;
         self.check(answer, request.texts.len())
     }
 
@@ -177,13 +230,15 @@ impl EncoderDescription {
 async fn with_retries<T, F>(
     policy: &RetryPolicy,
     last_success: &LastSuccess,
-    call: impl Fn() -> F,
+    replicas: &Replicas,
+    call: impl Fn(EncoderServiceClient<Channel>) -> F,
 ) -> Result<T, EncoderError>
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     for tries in 1.. {
-        let outcome = tokio::time::timeout(policy.call_timeout, call()).await;
+        let replica = replicas.choose();
+        let outcome = tokio::time::timeout(policy.call_timeout, call(replica.client())).await;
         let late = |_| Err(Status::deadline_exceeded(format!("no answer in {:?}", policy.call_timeout)));
         let status = match outcome.unwrap_or_else(late) {
             Ok(answer) => {
@@ -195,7 +250,10 @@ where
         if !is_transient(&status) {
             return Err(EncoderError::Refused(Box::new(status)));
         }
-        let wait = delay(policy, &status, tries);
+        replica.rest(delay(policy, &status, tries));
+        drop(replica);
+        // Another replica may be well.
+        let wait = replicas.wait();
         let waited = last_success.elapsed();
         if waited + wait > policy.patience {
             return Err(EncoderError::Unavailable { waited, status: Box::new(status) });

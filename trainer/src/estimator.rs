@@ -1,5 +1,7 @@
 //! The network as a linfa estimator.
 
+use std::borrow::Cow;
+
 use genre_model::Mlp;
 use linfa::dataset::{Dataset, DatasetBase};
 use linfa::traits::{Fit, PredictInplace};
@@ -93,14 +95,9 @@ impl MlpValidParams {
             check_shapes("validation data", validation, train)?;
         }
         let standardiser = self.standardise.then(|| Standardiser::fit(train.records()));
-        let scaled = |data: &LabelledVectors| {
-            // Gathering rows copies from contiguous memory.
-            let inputs = data.records().as_standard_layout().into_owned();
-            standardiser.as_ref().map(|scaler| scaler.apply(&inputs)).unwrap_or(inputs)
-        };
-        let targets = |data: &LabelledVectors| data.targets().as_standard_layout().into_owned();
-        let (inputs, wanted) = (scaled(train), targets(train));
-        let validation = validation.map(|data| (scaled(data), targets(data)));
+        let train = Rows::of(train, standardiser.as_ref());
+        let validation = validation.map(|data| Rows::of(data, standardiser.as_ref()));
+        let (inputs, wanted) = (train.inputs.as_ref(), train.targets.as_ref());
 
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.seed);
         let mut parameters =
@@ -116,7 +113,7 @@ impl MlpValidParams {
             order.shuffle(&mut rng);
             let mut total = 0.0;
             for rows in order.chunks(self.batch_size) {
-                batch.gather(&inputs, &wanted, rows, self.label_smoothing);
+                batch.gather(inputs, wanted, rows, self.label_smoothing);
                 if self.input_dropout > 0.0 {
                     batch.drop_inputs(self.input_dropout, &mut rng);
                 }
@@ -124,7 +121,8 @@ impl MlpValidParams {
                 adam.update(&mut parameters, &batch.gradient);
             }
             let train = total / inputs.nrows() as f64;
-            let validation = validation.as_ref().map(|(x, y)| measure.mean_loss(&parameters, x, y));
+            let validation =
+                validation.as_ref().map(|rows| measure.mean_loss(&parameters, &rows.inputs, &rows.targets));
             let losses = EpochLosses { epoch, train, validation };
             history.push(losses);
             observe(losses);
@@ -167,6 +165,31 @@ impl PredictInplace<Array2<f32>, Array2<f32>> for FittedMlp {
 
     fn default_target(&self, vectors: &Array2<f32>) -> Array2<f32> {
         Array2::zeros((vectors.nrows(), self.mlp.labels()))
+    }
+}
+
+/// Inputs and targets, row after row in memory: gathering a batch copies from there. Copied only where they must be.
+struct Rows<'a> {
+    inputs: Cow<'a, Array2<f32>>,
+    targets: Cow<'a, Array2<f32>>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(data: &'a LabelledVectors, standardiser: Option<&Standardiser>) -> Self {
+        let inputs = contiguous(data.records());
+        let inputs = match standardiser {
+            Some(standardiser) => Cow::Owned(standardiser.apply(&inputs)),
+            None => inputs,
+        };
+        Self { inputs, targets: contiguous(data.targets()) }
+    }
+}
+
+fn contiguous(matrix: &Array2<f32>) -> Cow<'_, Array2<f32>> {
+    if matrix.is_standard_layout() {
+        Cow::Borrowed(matrix)
+    } else {
+        Cow::Owned(matrix.as_standard_layout().into_owned())
     }
 }
 

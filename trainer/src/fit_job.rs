@@ -4,7 +4,7 @@ use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE};
 
 use crate::calibration::calibrate;
 use crate::ensemble;
-use crate::estimator::{EpochLosses, FitError};
+use crate::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fitting_data::{FittingData, FittingDataError};
 use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 use crate::recipe::Recipe;
@@ -33,6 +33,16 @@ pub fn fit(
 ) -> Result<GenreModel, FitJobError> {
     let params = recipe.check().map_err(FitError::from)?;
     let members = ensemble::fit(&params, recipe.ensemble, data.train(), data.validation(), observe)?;
+    finish(data, recipe, &members)
+}
+
+/// Makes the model of networks that are fitted: average, calibrate, choose thresholds.
+pub(crate) fn finish(
+    data: &FittingData,
+    recipe: &Recipe,
+    members: &[FittedMlp],
+) -> Result<GenreModel, FitJobError> {
+    let params = recipe.check().map_err(FitError::from)?;
     let mut mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
     let mut hyper_parameters = recipe.describe(&params);
     let (vectors, targets) = (data.validation().records(), data.validation().targets());

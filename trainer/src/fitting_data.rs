@@ -2,6 +2,7 @@
 
 use genre_model::{EncoderIdentity, InputTemplate};
 use linfa::dataset::Dataset;
+use sha2::{Digest as _, Sha256};
 
 use crate::estimator::LabelledVectors;
 use crate::{Split, Vectors};
@@ -95,6 +96,24 @@ impl FittingData {
     #[must_use]
     pub fn template(&self) -> &InputTemplate {
         &self.template
+    }
+
+    /// SHA-256 over both parts' vectors and targets: what decides, with the settings, what a fit gives.
+    #[must_use]
+    pub fn content_sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        let mut bytes = Vec::new();
+        for part in [&self.train, &self.validation] {
+            for matrix in [part.records(), part.targets()] {
+                digest.update(format!("{:?}", matrix.shape()));
+                for row in matrix.rows() {
+                    bytes.clear();
+                    bytes.extend(row.iter().copied().flat_map(f32::to_le_bytes));
+                    digest.update(&bytes);
+                }
+            }
+        }
+        hex::encode(digest.finalize())
     }
 
     /// SHA-256 over all films of the source.

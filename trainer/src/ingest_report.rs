@@ -11,6 +11,10 @@ use crate::{Movie, Split};
 
 /// How many dropped rows are shown for each reason.
 const EXAMPLES: usize = 3;
+/// Languages that are counted apart; there are fewer in the world's films.
+const MAX_LANGUAGES: usize = 300;
+/// Languages that a person is shown.
+const SHOWN_LANGUAGES: usize = 6;
 
 /// Why a row is not a usable film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,7 +26,7 @@ pub enum DropReason {
     NotUtf8,
     /// The overview is blank.
     NoOverview,
-    /// The genres are not a Python list.
+    /// The genres are not in the form that the layout says.
     UnreadableGenres,
     /// None of the twenty genres.
     NoKnownGenre,
@@ -36,7 +40,7 @@ impl fmt::Display for DropReason {
             Self::Shifted => "shifted row: its id is not a number",
             Self::NotUtf8 => "not UTF-8",
             Self::NoOverview => "no overview",
-            Self::UnreadableGenres => "genres are not a Python list",
+            Self::UnreadableGenres => "genres are not in the form that was expected",
             Self::NoKnownGenre => "none of the twenty genres",
             Self::DuplicateId => "duplicate id: the first is kept",
         })
@@ -85,18 +89,28 @@ pub struct IngestReport {
     pub splits: BTreeMap<Split, u64>,
     /// Films of each genre, in label order.
     pub labels: Vec<LabelCount>,
+    /// Kept films of each original language; empty where the table does not say.
+    pub languages: BTreeMap<String, u64>,
 }
 
 impl IngestReport {
     pub(crate) fn new(input: String) -> Self {
         let labels = GENRES.iter().map(|genre| LabelCount { label: genre.name, films: 0 }).collect();
         let splits = Split::ALL.into_iter().map(|split| (split, 0)).collect();
-        Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels }
+        Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels, languages: BTreeMap::new() }
     }
 
-    pub(crate) fn keep(&mut self, movie: &Movie) {
+    pub(crate) fn keep(&mut self, movie: &Movie, language: Option<&str>) {
         self.rows += 1;
         self.kept += 1;
+        if let Some(language) = language {
+            let language = if language.is_empty() { "not said" } else { language };
+            // A broken table could have as many languages as rows.
+            let is_room = self.languages.len() < MAX_LANGUAGES || self.languages.contains_key(language);
+            let name: String =
+                if is_room { language.chars().take(12).collect() } else { "others".to_owned() };
+            *self.languages.entry(name).or_default() += 1;
+        }
         *self.splits.entry(Split::of(movie.id)).or_default() += 1;
         for (index, count) in self.labels.iter_mut().enumerate() {
             count.films += u64::from(movie.genres.contains(index));
@@ -130,7 +144,16 @@ impl fmt::Display for IngestReport {
         for count in &self.labels {
             films.add_row([count.films.to_string(), count.label.to_owned()]);
         }
-        write!(f, "{rows}\n\n{films}")
+        write!(f, "{rows}\n\n{films}")?;
+        let mut languages: Vec<_> = self.languages.iter().collect();
+        languages.sort_by_key(|(_, films)| std::cmp::Reverse(**films));
+        let share = |films: &u64| 100.0 * *films as f64 / self.kept.max(1) as f64;
+        let shares = languages
+            .iter()
+            .take(SHOWN_LANGUAGES)
+            .map(|(name, films)| format!("{name} {:.1} %", share(films)));
+        let shares = shares.collect::<Vec<_>>().join(", ");
+        if shares.is_empty() { Ok(()) } else { write!(f, "\n\noriginal language: {shares}") }
     }
 }
 

@@ -1,12 +1,12 @@
-//! The reader of Kaggle's `movies_metadata.csv`.
+//! The reader of Kaggle's `movies_metadata.csv`, and of tables that are laid out otherwise.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
-use crate::genres_literal;
+use crate::input::{self, Input};
+use crate::layout::{GenresFormat, Layout};
 use crate::quote_watch::QuoteWatch;
 use crate::{DropReason, IngestReport, Movie};
 
@@ -38,6 +38,9 @@ struct Columns {
     title: usize,
     overview: usize,
     genres: usize,
+    genres_format: GenresFormat,
+    /// Only counted; Kaggle's file has it.
+    language: Option<usize>,
 }
 
 /// Reads films one by one, in the order of the file; memory does not grow with it, but for the ids seen.
@@ -46,7 +49,7 @@ struct Columns {
 #[derive(Debug)]
 pub struct KaggleReader {
     path: PathBuf,
-    reader: csv::Reader<QuoteWatch<File>>,
+    reader: csv::Reader<QuoteWatch<Input>>,
     columns: Columns,
     record: ByteRecord,
     seen: HashSet<u64>,
@@ -57,15 +60,17 @@ pub struct KaggleReader {
 impl KaggleReader {
     /// Opens the file and finds its columns by the names in its header.
     pub fn open(path: &Path) -> Result<Self, KaggleError> {
+        Self::open_with(path, &Layout::default())
+    }
+
+    /// As [`open`](Self::open), for tables with other names of columns or another form of genres.
+    pub fn open_with(path: &Path, layout: &Layout) -> Result<Self, KaggleError> {
         let invalid = |reason| KaggleError::Invalid { path: path.to_owned(), reason };
         let io = |source| KaggleError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.is_dir() {
-            return Err(invalid("expected a CSV file, found a folder".to_owned()));
-        }
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(QuoteWatch::new(file));
+        let input = input::open(path).map_err(io)?;
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(QuoteWatch::new(input));
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
-        let columns = Columns::find(header).map_err(invalid)?;
+        let columns = Columns::find(header, layout).map_err(invalid)?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -87,7 +92,8 @@ impl KaggleReader {
         while self.reader.read_byte_record(&mut self.record).map_err(|error| csv_error(&self.path, error))? {
             match self.columns.movie(&self.record) {
                 Ok(movie) if self.seen.insert(movie.id) => {
-                    self.report.keep(&movie);
+                    let language = self.columns.language.and_then(|column| self.record.get(column));
+                    self.report.keep(&movie, language.map(String::from_utf8_lossy).as_deref());
                     return Ok(Some(movie));
                 }
                 Ok(_) => self.drop_row(DropReason::DuplicateId),
@@ -134,11 +140,13 @@ impl Iterator for KaggleReader {
 }
 
 impl Columns {
-    fn find(header: &ByteRecord) -> Result<Self, String> {
+    fn find(header: &ByteRecord, layout: &Layout) -> Result<Self, String> {
+        let Layout { id, title, overview, genres, genres_format } = layout;
         if header.is_empty() {
-            return Err("expected a CSV header with the columns id, title, overview and genres, \
-                        found an empty file"
-                .to_owned());
+            return Err(format!(
+                "expected a CSV header with the columns {id}, {title}, {overview} and {genres}, \
+                 found an empty file"
+            ));
         }
         let column = |name: &str| {
             header.iter().position(|field| field == name.as_bytes()).ok_or_else(|| {
@@ -150,10 +158,12 @@ impl Columns {
             })
         };
         Ok(Self {
-            id: column("id")?,
-            title: column("title")?,
-            overview: column("overview")?,
-            genres: column("genres")?,
+            id: column(id)?,
+            title: column(title)?,
+            overview: column(overview)?,
+            genres: column(genres)?,
+            genres_format: *genres_format,
+            language: header.iter().position(|field| field == b"original_language"),
         })
     }
 
@@ -166,7 +176,7 @@ impl Columns {
         if is_no_overview(overview) {
             return Err(DropReason::NoOverview);
         }
-        let genres = genres_literal::parse(genres).map_err(|_| DropReason::UnreadableGenres)?;
+        let genres = self.genres_format.parse(genres).map_err(|_| DropReason::UnreadableGenres)?;
         if genres.is_empty() {
             return Err(DropReason::NoKnownGenre);
         }

@@ -14,6 +14,7 @@
 
 mod adam;
 mod backpropagation;
+pub mod baselines;
 mod bulk;
 pub mod calibration;
 mod early_stopping;
@@ -28,7 +29,10 @@ pub mod fit_job;
 mod fitting_data;
 mod genres_literal;
 mod ingest_report;
+pub mod input;
 mod kaggle;
+pub mod layout;
+pub mod loss_curves;
 pub mod metrics;
 mod mlp_params;
 mod movie;
@@ -41,14 +45,19 @@ pub mod prepare;
 mod progress;
 mod quote_watch;
 pub mod recipe;
+mod replicas;
 pub mod report;
 pub mod retry;
+pub mod search;
+pub mod shard;
+pub mod shard_folder;
 mod split;
 mod standardiser;
 pub mod table_file;
 #[cfg(test)]
 mod testing;
 pub mod thresholds;
+mod vectorised;
 mod vectors;
 pub mod vectors_file;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::layout::Layout;
 use crate::movies_file::MoviesReader;
 use crate::table_file::TableError;
 use crate::{DataDigest, KaggleError, KaggleReader, Movie};
@@ -11,6 +12,8 @@ use crate::{DataDigest, KaggleError, KaggleReader, Movie};
 pub enum MovieSource {
     /// Kaggle's `movies_metadata.csv`.
     Kaggle(PathBuf),
+    /// Such a table, laid out otherwise.
+    Table(PathBuf, Layout),
     /// A table written by `prepare`.
     MoviesFile(PathBuf),
 }
@@ -43,7 +46,7 @@ impl MovieSource {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Kaggle(path) | Self::MoviesFile(path) => path,
+            Self::Kaggle(path) | Self::Table(path, _) | Self::MoviesFile(path) => path,
         }
     }
 
@@ -51,6 +54,9 @@ impl MovieSource {
     pub fn open(&self) -> Result<Movies, MovieSourceError> {
         Ok(match self {
             Self::Kaggle(path) => Box::new(KaggleReader::open(path)?.map(|movie| Ok(movie?))),
+            Self::Table(path, layout) => {
+                Box::new(KaggleReader::open_with(path, layout)?.map(|movie| Ok(movie?)))
+            }
             Self::MoviesFile(path) => Box::new(MoviesReader::open(path)?.map(|movie| Ok(movie?))),
         })
     }

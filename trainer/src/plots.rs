@@ -1,5 +1,8 @@
 //! Pictures of a model's figures, as SVG.
 
+pub(crate) mod curves;
+pub(crate) mod genres;
+
 use genre_model::GenreModel;
 use plotters::prelude::*;
 
@@ -8,8 +11,10 @@ use crate::metrics::{self, ReliabilityBin};
 use crate::{Split, Vectors};
 
 /// Width and height, in pixels.
-const SIZE: (u32, u32) = (640, 520);
-const FONT: (&str, i32) = ("sans-serif", 15);
+pub(crate) const SIZE: (u32, u32) = (640, 520);
+pub(crate) const FONT: (&str, i32) = ("sans-serif", 15);
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const IDEAL: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
@@ -24,6 +29,12 @@ pub enum PlotError {
     Drawing(String),
 }
 
+impl PlotError {
+    pub(crate) fn drawing(error: &Failure) -> Self {
+        Self::Drawing(error.to_string())
+    }
+}
+
 /// The reliability diagram of `model` on the test films: for pairs of film and genre with about the same probability,
 /// how many are there. On the diagonal, probabilities are frequencies.
 pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, PlotError> {
@@ -31,10 +42,10 @@ pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, Plot
     let films = vectors.subset(Split::Test);
     let probabilities = model.mlp().probabilities(&films.vectors.view());
     let bins = metrics::reliability(&probabilities, &films.targets);
-    draw(&bins, figures.expected_calibration_error).map_err(|error| PlotError::Drawing(error.to_string()))
+    draw(&bins, figures.expected_calibration_error).map_err(|error| PlotError::drawing(&error))
 }
 
-fn draw(bins: &[ReliabilityBin], error: f64) -> Result<String, Box<dyn std::error::Error>> {
+fn draw(bins: &[ReliabilityBin], error: f64) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();

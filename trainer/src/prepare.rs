@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use genre_model::write_atomically;
 
+use crate::layout::Layout;
 use crate::movies_file::MoviesWriter;
 use crate::table_file::TableError;
 use crate::{IngestReport, KaggleError, KaggleReader};
@@ -30,7 +31,17 @@ pub enum PrepareError {
 /// Reads `input` film by film and writes the usable ones to `output`, which appears only when all went well; the
 /// report goes to `report` as JSON.
 pub fn run(input: &Path, output: &Path, report: Option<&Path>) -> Result<IngestReport, PrepareError> {
-    let mut reader = KaggleReader::open(input)?;
+    run_with(input, &Layout::default(), output, report)
+}
+
+/// As [`run`], for a table that is laid out otherwise.
+pub fn run_with(
+    input: &Path,
+    layout: &Layout,
+    output: &Path,
+    report: Option<&Path>,
+) -> Result<IngestReport, PrepareError> {
+    let mut reader = KaggleReader::open_with(input, layout)?;
     let mut writer = MoviesWriter::create(output)?;
     for movie in reader.by_ref() {
         writer.write(movie?)?;

@@ -1,11 +1,16 @@
-//! A Markdown report of models: where they come from and how good they are.
+//! A Markdown report of models: where they come from, how good they are, and where they fail.
+
+mod figures;
 
 use std::fmt::Write as _;
 
 use genre_model::GenreModel;
 
 use crate::evaluation::{Evaluation, EvaluationError, SplitChoice};
+use crate::loss_curves::LossCurves;
+use crate::plots::{self, PlotError};
 use crate::{Split, Vectors};
+use figures::Measured;
 
 /// A model and the name of its file.
 #[derive(Debug, Clone)]
@@ -14,6 +19,56 @@ pub struct NamedModel {
     pub name: String,
     /// The model.
     pub model: GenreModel,
+}
+
+pub use figures::Figure;
+
+/// What the report shows beside the models' figures.
+pub struct Details<'a> {
+    /// The fit of the first model, where it is known.
+    pub curves: Option<&'a LossCurves>,
+    /// Of the films among the worst mistakes; texts are other people's, so that a report for everybody has none.
+    pub titles: &'a dyn Fn(u64) -> Option<String>,
+}
+
+/// Pictures and tables of a model, on test films where nothing else is said: Markdown, with the pictures' files named
+/// `stem` and their own name, and the pictures.
+pub fn details(
+    model: &GenreModel,
+    vectors: &Vectors,
+    details: &Details<'_>,
+    stem: &str,
+) -> Result<(String, Vec<Figure>), PlotError> {
+    let (validation, test) =
+        (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
+    let mut text = String::from("\n## Rules for thresholds, validation films\n\n");
+    text.push_str(
+        "Each chosen and measured on the same films, so that the finer ones flatter themselves.\n\n",
+    );
+    text.push_str(&validation.rules());
+    let mut pictures = Vec::new();
+    let mut show = |text: &mut String, title: &str, figure: Figure| {
+        let _ = write!(text, "\n## {title}\n\n![{}]({stem}-{}.svg)\n", figure.description, figure.name);
+        pictures.push(figure);
+    };
+    if let Some(curves) = details.curves {
+        show(&mut text, "Losses", figures::losses(curves)?);
+    }
+    let evaluation = figures::test_figures(model, vectors)?;
+    show(&mut text, "Genres, test films", figures::bars(&evaluation)?);
+    show(&mut text, "Precision and recall, test films", test.precision_recall()?);
+    show(&mut text, "Threshold, validation films", validation.sweep()?);
+    let reliability = Figure {
+        name: "reliability",
+        description: "share of films that have a genre, by its probability",
+        svg: plots::reliability(model, vectors)?,
+    };
+    show(&mut text, "Reliability, test films", reliability);
+    show(&mut text, "Genres taken for others, test films", test.confusion(model)?);
+    text.push_str("\nOf the films of a genre (row): how many were not given it, but another (column) that they have not.\n");
+    text.push_str("\n## Worst mistakes, test films\n\n");
+    text.push_str(&test.worst(model, details.titles));
+    Ok((text, pictures))
 }
 
 /// The report of `models`, the first of which is its subject and is shown genre by genre.
@@ -138,5 +193,30 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn details_show_every_picture_rule_and_mistake_and_no_title_unless_asked() {
+        let all = vectors(600);
+        let mut recipe = Recipe::reference();
+        recipe.params = recipe.params.units(8).max_epochs(2);
+        let recorder = crate::loss_curves::LossRecorder::default();
+        let observe = |member, losses| recorder.record(member, losses);
+        let model = fit_job::fit(&FittingData::of(&all).unwrap(), &recipe, observe).unwrap();
+        let curves = recorder.finish(model.version());
+        let with = |titles: &dyn Fn(u64) -> Option<String>| {
+            details(&model, &all, &Details { curves: Some(&curves), titles }, "R").unwrap()
+        };
+        let (text, pictures) = with(&|_| None);
+        for name in ["loss", "genres", "precision-recall", "thresholds", "reliability", "confusion"] {
+            assert!(text.contains(&format!("(R-{name}.svg)")), "{name} is missing in\n{text}");
+            assert!(pictures.iter().any(|figure| figure.name == name && figure.svg.contains("</svg>")));
+        }
+        for rule in crate::thresholds::ThresholdRule::ALL {
+            assert!(text.contains(&format!("| {rule} |")), "{rule}");
+        }
+        assert_eq!(text.matches("Film of").count(), 0);
+        let (text, _) = with(&|id| Some(format!("Film of {id}")));
+        assert_eq!(text.matches("Film of").count(), 15);
     }
 }

@@ -7,6 +7,7 @@ use genre_model::{EncoderIdentity, GENRES, InputTemplate};
 use ndarray::{Array2, Axis};
 
 use crate::Split;
+use crate::shard_folder::{ShardError, ShardFolder};
 use crate::table_file::TableError;
 use crate::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
 
@@ -33,10 +34,33 @@ impl Vectors {
     /// Reads and verifies a whole file.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let mut reader = VectorsReader::open(path)?;
-        let mut all = VectorRows::default();
+        // Floats are not compressed: a footer that promises more films than the file has room for is not believed.
+        let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
+        let (films, dimension) = (reader.len(), reader.header().dimension);
+        let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);
+        let mut all = VectorRows::with_capacity(films.min(room), dimension);
         while let Some(mut rows) = reader.next_rows()? {
             all.append(&mut rows);
         }
+        Self::checked(all, reader.header().clone(), path)
+    }
+
+    /// Reads and verifies a folder of shards, all of one job.
+    pub async fn read_shards(folder: &ShardFolder) -> Result<Self, ShardError> {
+        let (mut all, mut header) = (VectorRows::default(), None);
+        folder
+            .read(|found, mut rows| {
+                header.get_or_insert_with(|| found.clone());
+                all.append(&mut rows);
+                Ok(())
+            })
+            .await?;
+        let path = Path::new("shards");
+        let header = header.ok_or_else(|| TableError::invalid(path, "expected films, found none"))?;
+        Ok(Self::checked(all, header, path)?)
+    }
+
+    fn checked(all: VectorRows, header: VectorsHeader, path: &Path) -> Result<Self, TableError> {
         let mut seen = HashSet::with_capacity(all.ids.len());
         if let Some(twin) = all.ids.iter().find(|id| !seen.insert(**id)) {
             return Err(TableError::invalid(
@@ -47,7 +71,7 @@ impl Vectors {
         if all.ids.is_empty() {
             return Err(TableError::invalid(path, "expected films, found none"));
         }
-        Ok(Self::from_rows(all, reader.header().clone()))
+        Ok(Self::from_rows(all, header))
     }
 
     /// Puts rows in matrices.

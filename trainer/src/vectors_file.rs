@@ -50,11 +50,29 @@ pub struct VectorRows {
 }
 
 impl VectorRows {
+    /// None yet, and room for so many films.
+    #[must_use]
+    pub fn with_capacity(films: usize, dimension: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(films),
+            genres: Vec::with_capacity(films),
+            values: Vec::with_capacity(films * dimension),
+        }
+    }
+
     /// Moves the films of `other` behind these.
     pub fn append(&mut self, other: &mut Self) {
         self.ids.append(&mut other.ids);
         self.genres.append(&mut other.genres);
         self.values.append(&mut other.values);
+    }
+
+    fn split_off(&mut self, films: usize, dimension: usize) -> Self {
+        Self {
+            ids: self.ids.split_off(films),
+            genres: self.genres.split_off(films),
+            values: self.values.split_off(films * dimension),
+        }
     }
 }
 
@@ -101,7 +119,11 @@ pub struct VectorsWriter {
     schema: SchemaRef,
     header: VectorsHeader,
     digest: ContentDigest,
+    waiting: VectorRows,
 }
+
+/// Films that are written at a time, so that the file does not depend on how many came at a time.
+const BATCH: usize = 1024;
 
 impl VectorsWriter {
     /// Begins a file; it appears at `path` when it is finished. Until then it lies in `folder`, which must exist on
@@ -120,12 +142,22 @@ impl VectorsWriter {
                 .set_column_statistics_enabled(column, EnabledStatistics::None)
         })?;
         let digest = ContentDigest::begin(&header);
-        Ok(Self { table, schema, header, digest })
+        Ok(Self { table, schema, header, digest, waiting: VectorRows::default() })
     }
 
     /// Adds films; there must be `dimension` floats for each.
-    pub fn write(&mut self, rows: VectorRows) -> Result<(), TableError> {
+    pub fn write(&mut self, mut rows: VectorRows) -> Result<(), TableError> {
         self.digest.add(&rows);
+        self.waiting.append(&mut rows);
+        while self.waiting.ids.len() >= BATCH {
+            let rest = self.waiting.split_off(BATCH, self.header.dimension);
+            let full = std::mem::replace(&mut self.waiting, rest);
+            self.write_batch(full)?;
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self, rows: VectorRows) -> Result<(), TableError> {
         let values = Arc::new(Float32Array::from(rows.values));
         let dimension = i32::try_from(self.header.dimension).expect("the constructor has checked it");
         let field = Arc::new(element(DataType::Float32));
@@ -140,7 +172,11 @@ impl VectorsWriter {
     }
 
     /// Ends the file and gives it its name.
-    pub fn finish(self) -> Result<(), TableError> {
+    pub fn finish(mut self) -> Result<(), TableError> {
+        let rest = std::mem::take(&mut self.waiting);
+        if !rest.ids.is_empty() {
+            self.write_batch(rest)?;
+        }
         let VectorsHeader { encoder, dimension: _, template, data_digest } = self.header;
         self.table.finish([
             ("format", FORMAT.to_owned()),

@@ -45,6 +45,7 @@ impl Place {
             chunk: CHUNK,
             load: Load { batch: 5, in_flight: 3 },
             restart: false,
+            shard: None,
         }
     }
 }

@@ -129,7 +129,7 @@ fn a_file_without_a_usable_film_says_why() {
 #[test]
 fn a_folder_or_a_missing_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(KaggleReader::open(folder.path()).unwrap_err().to_string().contains("found a folder"));
+    assert!(KaggleReader::open(folder.path()).unwrap_err().to_string().contains("in the folder, found none"));
     let missing = folder.path().join("missing.csv");
     assert!(KaggleReader::open(&missing).unwrap_err().to_string().contains("missing.csv"));
 }
@@ -140,4 +140,31 @@ fn a_quote_that_is_never_closed_is_an_error_with_its_line() {
         error(format!("{HEADER}False,{DRAMA},1,Kept.,A\nFalse,{DRAMA},2,\"Open.,B\nFalse,[],3,Lost.,C\n"));
     assert!(message.contains("expected a closing quote"), "{message}");
     assert!(message.contains("line 3"), "{message}");
+}
+
+#[test]
+fn other_names_of_columns_and_another_form_of_genres_are_read_as_told() {
+    let file = file("key,name,plot,tags\n5,T,O.,Drama|War\n");
+    let layout = Layout {
+        id: "key".to_owned(),
+        title: "name".to_owned(),
+        overview: "plot".to_owned(),
+        genres: "tags".to_owned(),
+        genres_format: GenresFormat::Pipe,
+    };
+    let movies: Vec<Movie> =
+        KaggleReader::open_with(file.path(), &layout).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!((movies[0].id, movies[0].title.as_str(), movies[0].overview.as_str()), (5, "T", "O."));
+    assert_eq!(movies[0].genres.names().collect::<Vec<_>>(), ["Drama", "War"]);
+}
+
+#[test]
+fn languages_of_kept_films_are_counted() {
+    let header = "id,title,overview,genres,original_language\n";
+    let row = |id: u32, language: &str| format!("{id},T,O.,{DRAMA},{language}\n");
+    let (_, report) = read(format!("{header}{}{}{}", row(1, "en"), row(2, "fr"), row(3, "en")));
+    assert_eq!(
+        report.languages.iter().map(|(l, n)| (l.as_str(), *n)).collect::<Vec<_>>(),
+        [("en", 2), ("fr", 1)]
+    );
 }

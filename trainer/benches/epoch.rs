@@ -1,0 +1,140 @@
+//! Seconds of an epoch (a pass over the training films, and the validation loss), on one thread.
+//!
+//! `benches/against_pytorch.py` runs it beside the same network in PyTorch.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why and ends")]
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use genre_model::{Activation, EncoderIdentity, Fingerprint, GENRES, GenreSet, InputTemplate};
+use linfa::ParamGuard as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use trainer::vectors_file::{VectorRows, VectorsHeader, VectorsWriter};
+use trainer::{FittingData, MlpParams, Vectors};
+
+const DIMENSION: usize = 512;
+
+/// Seconds of an epoch on one thread.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+    /// cargo bench passes it.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write made-up vectors from which genres can be learnt in part.
+    Synthetic {
+        /// Where to.
+        output: PathBuf,
+        /// Films of all three parts.
+        #[arg(long, default_value_t = 17_778)]
+        films: u64,
+    },
+    /// Write training and validation rows as plain float32, for other programs.
+    Raw {
+        /// A table of vectors.
+        vectors: PathBuf,
+        /// The folder of train.x, train.y, validation.x, validation.y.
+        output: PathBuf,
+    },
+    /// Print the seconds of each epoch, one a line.
+    Epochs {
+        /// A table of vectors.
+        vectors: PathBuf,
+        #[arg(long)]
+        units: usize,
+        #[arg(long)]
+        batch: usize,
+        #[arg(long)]
+        activation: String,
+        #[arg(long, default_value_t = 0.0)]
+        dropout: f32,
+        #[arg(long, default_value_t = 0.0)]
+        input_dropout: f32,
+        #[arg(long, default_value_t = 0.0)]
+        weight_decay: f32,
+        #[arg(long, default_value_t = 8)]
+        epochs: usize,
+    },
+}
+
+fn main() {
+    match Arguments::parse().command {
+        Task::Synthetic { output, films } => synthetic(&output, films),
+        Task::Raw { vectors, output } => raw(&vectors, &output),
+        Task::Epochs { vectors, units, batch, activation, dropout, input_dropout, weight_decay, epochs } => {
+            let data = FittingData::of(&Vectors::read(&vectors).unwrap()).unwrap();
+            let params = MlpParams::default()
+                .units(units)
+                .batch_size(batch)
+                .activation(Activation::from_name(&activation).unwrap())
+                .dropout(dropout)
+                .input_dropout(input_dropout)
+                .weight_decay(weight_decay)
+                .patience(epochs)
+                .max_epochs(epochs);
+            let mut begin = Instant::now();
+            let observe = |_| {
+                println!("{}", begin.elapsed().as_secs_f64());
+                begin = Instant::now();
+            };
+            params.check().unwrap().fit_validated(data.train(), data.validation(), observe).unwrap();
+        }
+    }
+}
+
+/// Unit vectors; a genre is there where its direction, with noise, is strong enough.
+fn synthetic(output: &Path, films: u64) {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let mut normal = |count: usize| -> Vec<f32> {
+        let sum = |_| (0..4).map(|_| rng.gen_range(-1.0_f32..1.0)).sum::<f32>();
+        (0..count).map(sum).collect()
+    };
+    let directions: Vec<Vec<f32>> = GENRES.iter().map(|_| normal(DIMENSION)).collect();
+    let header = VectorsHeader {
+        encoder: EncoderIdentity {
+            id: "synthetic-512".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse("00".repeat(32)).unwrap(),
+        },
+        dimension: DIMENSION,
+        template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
+        data_digest: "00".repeat(32),
+    };
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).unwrap();
+    let mut writer = VectorsWriter::create_in(folder, output, header).unwrap();
+    for id in 1..=films {
+        let mut vector = normal(DIMENSION);
+        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|value| *value /= length);
+        let noise = normal(GENRES.len());
+        let mut genres = GenreSet::EMPTY;
+        for (index, direction) in directions.iter().enumerate() {
+            let along: f32 = vector.iter().zip(direction).map(|(a, b)| a * b).sum();
+            if along + 0.5 * noise[index] > 1.0 + 0.08 * index as f32 {
+                genres.insert_name(GENRES[index].name);
+            }
+        }
+        writer.write(VectorRows { ids: vec![id], genres: vec![genres], values: vector }).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+fn raw(vectors: &Path, output: &Path) {
+    let data = FittingData::of(&Vectors::read(vectors).unwrap()).unwrap();
+    std::fs::create_dir_all(output).unwrap();
+    for (name, part) in [("train", data.train()), ("validation", data.validation())] {
+        for (kind, matrix) in [("x", part.records()), ("y", part.targets())] {
+            let bytes: Vec<u8> = matrix.iter().copied().flat_map(f32::to_le_bytes).collect();
+            std::fs::write(output.join(format!("{name}.{kind}")), bytes).unwrap();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The file of finished trials: one JSON object a line, synced before the next trial is believed.
+//!
+//! The first line says what search it is of. A line that was cut off by a crash is taken away and its trial run again.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use genre_model::write_atomically;
+use serde::{Deserialize, Serialize};
+
+use super::{Space, Trial};
+use crate::fitting_data::FittingData;
+
+const FORMAT: &str = "movieclassifier.search/1";
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be read or written.
+    #[error("search journal {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is another search's.
+    #[error("search journal {path} is of another search: {differences}; --restart throws it away")]
+    Other {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        differences: String,
+    },
+    /// A line before the last is no trial.
+    #[error("search journal {path}: line {line}: expected a trial, found something else: {reason}")]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Another process is at the same search.
+    #[error("search journal {path} is in use by another run")]
+    Locked {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The same seed gives other settings now.
+    #[error("search journal: trial {trial} has other settings than this program draws for it; use --restart")]
+    OtherSettings {
+        /// Which trial.
+        trial: usize,
+    },
+}
+
+/// What must be the same for trials to be of one search. Their number is not in it: a search can be made longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) format: String,
+    pub(super) space: String,
+    pub(super) seed: u64,
+    pub(super) max_epochs: Option<usize>,
+    pub(super) encoder_fingerprint: String,
+    pub(super) vectors_sha256: String,
+}
+
+impl Header {
+    pub(super) fn new(space: Space, seed: u64, max_epochs: Option<usize>, data: &FittingData) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            space: space.name().to_owned(),
+            seed,
+            max_epochs,
+            encoder_fingerprint: data.encoder().fingerprint.to_string(),
+            vectors_sha256: data.content_sha256(),
+        }
+    }
+}
+
+/// An open, locked journal.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Opens the journal, or begins it, and answers the trials in it.
+    pub(super) fn open(
+        path: &Path,
+        header: &Header,
+        restart: bool,
+    ) -> Result<(Self, Vec<Trial>), JournalError> {
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        if restart || !path.exists() {
+            write_atomically(path, line(header).as_bytes()).map_err(io)?;
+        }
+        let mut file = File::options().read(true).write(true).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let found = lines.next().unwrap_or_default();
+        let differences = differences(header, found);
+        if !differences.is_empty() {
+            return Err(JournalError::Other { path: path.to_owned(), differences });
+        }
+        let trial = |(index, line): (usize, &[u8])| {
+            serde_json::from_slice(line).map_err(|error| JournalError::Line {
+                path: path.to_owned(),
+                line: index + 2,
+                reason: error.to_string(),
+            })
+        };
+        let trials = lines.enumerate().map(trial).collect::<Result<_, _>>()?;
+        file.set_len(whole as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
+        Ok((Self { path: path.to_owned(), file }, trials))
+    }
+
+    /// Adds a trial; it is on the disk when this returns.
+    pub(super) fn append(&mut self, trial: &Trial) -> Result<(), JournalError> {
+        let written = self.file.write_all(line(trial).as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|source| JournalError::Io { path: self.path.clone(), source })
+    }
+
+    /// Puts the lines in the order of the trials.
+    pub(super) fn rewrite<'a>(
+        &self,
+        header: &Header,
+        trials: impl Iterator<Item = &'a Trial>,
+    ) -> Result<(), JournalError> {
+        let text: String = std::iter::once(line(header)).chain(trials.map(line)).collect();
+        write_atomically(&self.path, text.as_bytes())
+            .map_err(|source| JournalError::Io { path: self.path.clone(), source })
+    }
+}
+
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("texts and numbers are JSON") + "\n"
+}
+
+fn differences(expected: &Header, found: &[u8]) -> String {
+    let Ok(found) = serde_json::from_slice::<Header>(found) else {
+        return "its first line is no header".to_owned();
+    };
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, expected: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug| {
+        let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+        if expected != found {
+            differences.push(format!("{what}: expected {expected}, found {found}"));
+        }
+    };
+    compare("format", &expected.format, &found.format);
+    compare("space", &expected.space, &found.space);
+    compare("seed", &expected.seed, &found.seed);
+    compare("epochs", &expected.max_epochs, &found.max_epochs);
+    compare("encoder", &expected.encoder_fingerprint, &found.encoder_fingerprint);
+    compare("vectors (by their hash)", &expected.vectors_sha256, &found.vectors_sha256);
+    differences.join("; ")
+}

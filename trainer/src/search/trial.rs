@@ -1,0 +1,78 @@
+//! One trial: settings, a fit, its figures.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::TrialResult;
+use crate::estimator::{EpochLosses, FitError};
+use crate::fitting_data::FittingData;
+use crate::metrics::{count, micro_f1};
+use crate::recipe::Recipe;
+use crate::thresholds;
+
+/// A finished trial, as it stands in the journal: nothing in it depends on the machine's speed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// From 0.
+    pub trial: usize,
+    /// Names and values.
+    pub settings: BTreeMap<String, String>,
+    /// Epochs that were run.
+    pub epochs: usize,
+    /// The epoch whose weights were kept.
+    pub best_epoch: usize,
+    /// The lowest validation loss; none where the loss was no number.
+    pub validation_loss: Option<f64>,
+    /// F1 over all pairs of validation film and genre, with a threshold of 0.5.
+    pub micro_f1_at_0_5: f64,
+    /// The same with the thresholds that the recipe chooses on these films.
+    pub micro_f1: f64,
+}
+
+pub(super) fn settings(recipe: &Recipe) -> BTreeMap<String, String> {
+    let params = recipe.check().map(|params| params.describe()).unwrap_or_default();
+    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Fits one network, whatever the size of the recipe's ensemble.
+pub(super) fn run(
+    trial: usize,
+    recipe: &Recipe,
+    data: &FittingData,
+    observe: impl FnMut(EpochLosses),
+) -> TrialResult {
+    let mut trial = Trial {
+        trial,
+        settings: settings(recipe),
+        epochs: 0,
+        best_epoch: 0,
+        validation_loss: None,
+        micro_f1_at_0_5: 0.0,
+        micro_f1: 0.0,
+    };
+    let fitted = match recipe.check()?.fit_validated(data.train(), data.validation(), observe) {
+        Ok(fitted) => fitted,
+        Err(FitError::Diverged { epochs }) => {
+            trial.epochs = epochs;
+            return Ok((trial, None));
+        }
+        Err(error) => return Err(error),
+    };
+    let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    let probabilities = fitted.mlp.probabilities(&vectors.view());
+    let thresholds = thresholds::choose(recipe.threshold_rule, &probabilities, targets);
+    trial.epochs = fitted.history.len();
+    trial.best_epoch = fitted.best_epoch;
+    trial.validation_loss = fitted.history.get(fitted.best_epoch - 1).and_then(|epoch| epoch.validation);
+    trial.micro_f1 = micro_f1(&count(&probabilities, targets, thresholds.per_genre()));
+    trial.micro_f1_at_0_5 = micro_f1(&count(&probabilities, targets, &vec![0.5; targets.ncols()]));
+    Ok((trial, Some(fitted)))
+}
+
+/// How long a trial may take, in no unit: weights are updated once a batch, and small steps need many epochs.
+pub(super) fn expected_cost(recipe: &Recipe) -> f64 {
+    let Ok(params) = recipe.check() else { return 0.0 };
+    let a_row = params.units as f64 * (1.0 + 30.0 / params.batch_size as f64);
+    a_row / f64::from(params.learning_rate).sqrt()
+}

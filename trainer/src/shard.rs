@@ -1,0 +1,98 @@
+//! Which part of the films one worker of many encodes.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Shard `index` of `count`, from 0: neighbouring films, as many in each as in the others but for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+/// No shard.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a shard such as 0/4, its number from 0 and less than their number, found {found:?}")]
+pub struct InvalidShard {
+    found: String,
+}
+
+impl Shard {
+    /// Reads `I/N`.
+    pub fn parse(text: &str) -> Result<Self, InvalidShard> {
+        let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((index, count)) if index < count => Ok(Self { index, count }),
+            _ => Err(InvalidShard { found: text.to_owned() }),
+        }
+    }
+
+    /// The shard of a pod of a Kubernetes Indexed Job, by its variables `JOB_COMPLETION_INDEX` and `JOB_COMPLETIONS`.
+    /// The second is not Kubernetes' own: the job's manifest sets it.
+    pub fn of_job(index: Option<&str>, completions: Option<&str>) -> Result<Option<Self>, InvalidShard> {
+        match (index, completions) {
+            (None, _) => Ok(None),
+            (Some(index), completions) => {
+                Self::parse(&format!("{index}/{}", completions.unwrap_or("JOB_COMPLETIONS is not set")))
+                    .map(Some)
+            }
+        }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.count
+    }
+
+    /// Its films, of so many in all.
+    #[must_use]
+    pub fn films(self, all: usize) -> Range<usize> {
+        all * self.index / self.count..all * (self.index + 1) / self.count
+    }
+
+    /// The name of its file.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        format!("shard-{:05}-of-{:05}.parquet", self.index, self.count)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_is_read_from_an_argument_or_a_jobs_variables() {
+        assert_eq!(Shard::parse("3/4").unwrap().to_string(), "3/4");
+        for wrong in ["4/4", "0/0", "1", "a/b", "-1/2", "1/2/3"] {
+            assert!(Shard::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Shard::of_job(None, Some("4")), Ok(None));
+        assert_eq!(Shard::of_job(Some("1"), Some("4")), Ok(Some(Shard { index: 1, count: 4 })));
+        let message = Shard::of_job(Some("1"), None).unwrap_err().to_string();
+        assert!(message.contains("JOB_COMPLETIONS is not set"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_film_is_in_one_shard(all in 0_usize..1000, count in 1_usize..20) {
+            let films: Vec<usize> = (0..count).flat_map(|index| Shard { index, count }.films(all)).collect();
+            prop_assert_eq!(films, (0..all).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The real command and the films that tests give it.
+
+// Each test binary has its own copy, and none uses all of it.
+#![allow(dead_code)]
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// The command in `folder`, ready to run.
+pub(crate) fn trainer(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+    command.current_dir(folder).args(line.split(' ')).env("RUST_LOG", "warn");
+    command.env_remove("JOB_COMPLETION_INDEX").env_remove("JOB_COMPLETIONS");
+    command
+}
+
+/// Starts it, silent.
+pub(crate) fn spawn(folder: &Path, line: &str) -> Child {
+    let mut command = trainer(folder, line);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+pub(crate) fn succeed(folder: &Path, line: &str) -> String {
+    finished(trainer(folder, line).output().unwrap(), line)
+}
+
+pub(crate) fn finished(output: Output, line: &str) -> String {
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A table of made-up films, in three genres by turns.
+pub(crate) fn write_films(folder: &Path, films: u64) {
+    let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
+    let row = |id: u64| {
+        let genre = genres[(id % 3) as usize];
+        format!("{id},Film {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
+    };
+    let rows: String = (1..=films).map(row).collect();
+    std::fs::write(folder.join("films.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();
+}
