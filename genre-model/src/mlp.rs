@@ -1,6 +1,6 @@
 //! A network with one hidden layer and an independent probability for each label.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 /// What the hidden layer does to its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,11 @@ impl Dense {
         inputs.dot(&self.weight.t()) + &self.bias
     }
 
+    /// The same for one vector, of shape `[inputs]` to `[outputs]`.
+    fn forward_one(&self, inputs: &ArrayView1<'_, f32>) -> Array1<f32> {
+        self.weight.dot(inputs) + &self.bias
+    }
+
     fn is_finite(&self) -> bool {
         self.weight.iter().chain(&self.bias).all(|value| value.is_finite())
     }
@@ -143,6 +148,23 @@ impl Mlp {
         let mut hidden = self.hidden.forward(vectors);
         hidden.mapv_inplace(|x| self.activation.apply(x));
         let mut output = self.output.forward(&hidden.view());
+        output.mapv_inplace(sigmoid);
+        output
+    }
+
+    /// Probabilities of shape `[labels]` for one vector of shape `[dimension]`, equal to those of
+    /// [`probabilities`](Self::probabilities) but for rounding.
+    ///
+    /// A product of matrices first copies the weights into an order of its own, which pays for many rows; for one it costs
+    /// several times the product itself.
+    ///
+    /// # Panics
+    /// If `vector` has another length than [`dimension`](Self::dimension).
+    #[must_use]
+    pub fn probabilities_of(&self, vector: &ArrayView1<'_, f32>) -> Array1<f32> {
+        let mut hidden = self.hidden.forward_one(vector);
+        hidden.mapv_inplace(|x| self.activation.apply(x));
+        let mut output = self.output.forward_one(&hidden.view());
         output.mapv_inplace(sigmoid);
         output
     }
@@ -211,6 +233,23 @@ mod tests {
         let mut broken = layer(3, 2);
         broken.weight[[1, 1]] = f32::NAN;
         assert!(matches!(Mlp::new(broken, Activation::Relu, layer(20, 3)), Err(InvalidMlp::NotFinite)));
+    }
+
+    #[test]
+    fn one_vector_gives_what_it_gives_among_many() {
+        let layer = |outputs, inputs| Dense {
+            weight: Array2::from_shape_fn((outputs, inputs), |(i, j)| {
+                ((i * 31 + j * 17) % 13) as f32 / 6.0 - 1.0
+            }),
+            bias: Array1::from_elem(outputs, 0.1),
+        };
+        let mlp = Mlp::new(layer(64, 512), Activation::Gelu, layer(20, 64)).unwrap();
+        let vectors = Array2::from_shape_fn((7, 512), |(i, j)| ((i * 7 + j * 5) % 11) as f32 / 50.0 - 0.1);
+        let many = mlp.probabilities(&vectors.view());
+        for (vector, expected) in vectors.rows().into_iter().zip(many.rows()) {
+            let found = mlp.probabilities_of(&vector);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
     }
 
     proptest! {
