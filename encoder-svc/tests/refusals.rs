@@ -14,6 +14,8 @@ fn serve(bundle: &Path, arguments: &[&str]) -> Output {
         .arg(bundle)
         .args(arguments)
         .env("ORT_DYLIB_PATH", runtime_library())
+        // The port of the default is one that anybody may have.
+        .env("ENCODER_SVC_HTTP__LISTEN", "127.0.0.1:0")
         .output()
         .unwrap()
 }
