@@ -92,7 +92,7 @@ fn an_address_that_is_taken_is_named() {
     // clap refuses a flag that is given twice; an operator gives it once.
     assert_eq!(output.status.code(), Some(2));
     let output = Command::new(env!("CARGO_BIN_EXE_encoder-svc"))
-        .args(["serve", "--listen", &address])
+        .args(["serve", "--listen", &address, "--http-listen", ""])
         .output()
         .unwrap();
     assert_refused(&output, &[&address]);

@@ -24,11 +24,12 @@ pub struct Listeners {
 impl Listeners {
     /// Listens on both addresses.
     pub async fn bind(grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let grpc = listen(grpc).await?;
         let http = match http {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        Ok(Self { grpc: listen(grpc).await?, http })
+        Ok(Self { grpc, http })
     }
 }
 
