@@ -1,7 +1,8 @@
 """Time of an epoch against the same network, batch and data in PyTorch on the CPU, one thread each; and the time of a
 random search on two cores against one.
 
-Both sides take turns, and the fastest epoch of each counts: whatever else the machine does only ever adds time. PyTorch
+Both sides take turns, processor time counts, and of it the fastest epoch of each: whatever else the machine does only
+ever adds time. PyTorch
 gets the faster of its fused and its foreach Adam. Writes bench-results/trainer.json.
 """
 
@@ -57,7 +58,7 @@ class PyTorch:
         self.train, self.validation = load(folder, "train"), load(folder, "validation")
 
     def epoch(self) -> float:
-        begin = time.perf_counter()
+        begin = time.thread_time()
         inputs, targets = self.train
         self.network.train()
         order = torch.randperm(len(inputs))
@@ -70,7 +71,7 @@ class PyTorch:
         with torch.no_grad():
             inputs, targets = self.validation
             float(self.loss(self.network(inputs), targets))
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
 
 def ours(bench: Path, vectors: Path, case: dict, epochs: int) -> list[float]:

@@ -23,11 +23,43 @@ pub struct Trial {
     /// The epoch whose weights were kept.
     pub best_epoch: usize,
     /// The lowest validation loss; none where the loss was no number.
+    #[serde(with = "exact_option")]
     pub validation_loss: Option<f64>,
     /// F1 over all pairs of validation film and genre, with a threshold of 0.5.
+    #[serde(with = "exact")]
     pub micro_f1_at_0_5: f64,
     /// The same with the thresholds that the recipe chooses on these films.
+    #[serde(with = "exact")]
     pub micro_f1: f64,
+}
+
+/// Numbers as texts: the JSON parser's are not always the nearest ones, and a resumed search would show it.
+mod exact {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod exact_option {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
 }
 
 pub(super) fn settings(recipe: &Recipe) -> BTreeMap<String, String> {
