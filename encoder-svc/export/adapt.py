@@ -124,8 +124,8 @@ def compress(args: argparse.Namespace) -> None:
     config, mean, _ = averaged(args.teacher, args.base, args.which)
     config = dataclasses.replace(
         config, mode="lora", rank=args.rank, epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
-        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, word_dropout=0.0, rdrop=0.0, ema=0.98,
-        teachers=",".join(folder.name for folder in args.teacher),
+        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, word_dropout=args.word_dropout,
+        rdrop=0.0, ema=0.98, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
     start_run(args.run, config)
     student = student_of(mean, adapt_adapter.fresh_base(args.base, config.activation), config.rank)
@@ -242,6 +242,11 @@ def arguments() -> argparse.ArgumentParser:
     squeeze.add_argument("--rank", type=int, default=32, help="default: %(default)s")
     squeeze.add_argument("--epochs", type=float, default=0.75, help="default: %(default)s")
     squeeze.add_argument("--learning-rate", type=float, default=2e-4, help="default: %(default)s")
+    squeeze.add_argument(
+        "--word-dropout", type=float, default=0.1,
+        help="share of the tokens that teachers and student see as [MASK]: other texts than the teachers know by heart "
+        "(default: %(default)s)",
+    )  # fmt: skip
     for command in (learn, squeeze):
         command.add_argument("--run", type=Path, required=True, help="the run's folder, made if need be")
         command.add_argument(

@@ -41,7 +41,7 @@ from torch import Tensor
 from adapt_data import LABELS
 from adapt_model import VECTOR, FilmEncoder, adapted_names, small_names
 
-FORMAT, VERSION = "minilm-adapter-2", "1.0.0"
+FORMAT, VERSION = "minilm-adapter-2", "1.1.0"
 SERVED_TOKENS = 256
 
 
