@@ -123,7 +123,9 @@ fn synthetic(output: &Path, films: u64) {
     for id in 1..=films {
         let mut vector = normal(DIMENSION);
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|value| *value /= length);
+        for value in &mut vector {
+            *value /= length;
+        }
         let noise = normal(GENRES.len());
         let mut genres = GenreSet::EMPTY;
         for (index, direction) in directions.iter().enumerate() {

@@ -265,7 +265,7 @@ pub(crate) struct Search {
     #[arg(long, default_value = "reference", value_parser = PossibleValuesParser::new(Space::ALL.map(Space::name)).try_map(space))]
     pub(crate) space: Space,
     #[command(flatten)]
-    pub(crate) search: SearchArgs,
+    pub(crate) trials: SearchArgs,
     /// Measure on the test films as well, as the reference system printed them
     #[arg(long)]
     pub(crate) report_test: bool,
@@ -280,7 +280,7 @@ pub(crate) struct Reference {
     #[arg(long, value_name = "FOLDER", default_value = ".runtime/reference")]
     pub(crate) work: PathBuf,
     #[command(flatten)]
-    pub(crate) search: SearchArgs,
+    pub(crate) trials: SearchArgs,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
 }

@@ -17,7 +17,7 @@ use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 use crate::thresholds::{self, ThresholdRule};
 
 /// Steps of L-BFGS for each genre.
-const ITERATIONS: u64 = 60;
+const ITERATIONS: u64 = 30;
 
 /// linfa's logistic regression, one genre against the rest, with its default L2 penalty; a genre that no training film
 /// has, or all have, keeps its share as its probability.

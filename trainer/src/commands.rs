@@ -31,7 +31,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Merge(args) => merge(&args),
         Command::Fit(args) => fit(&args),
         Command::Search(args) => search::search(&args),
-        Command::Reference(args) => search::reference(args),
+        Command::Reference(args) => search::reference(&args),
         Command::Evaluate(args) => evaluate(&args),
         Command::Report(args) => report(&args),
     }

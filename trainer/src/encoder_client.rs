@@ -45,9 +45,9 @@ pub enum EncoderError {
     #[error("encoders: expected replicas of one encoder, found {expected} and {found}")]
     Mixed {
         /// The first.
-        expected: EncoderIdentity,
+        expected: String,
         /// One that is another.
-        found: EncoderIdentity,
+        found: String,
     },
     /// Another encoder answers than the one that the job began with.
     #[error("encoder: expected vectors of {expected}, found some of {found:?}: it was replaced meanwhile")]
@@ -127,7 +127,7 @@ impl EncoderClient {
                     first.max_text_bytes = first.max_text_bytes.min(found.max_text_bytes);
                 }
                 Some(first) => {
-                    let (expected, found) = (first.identity.clone(), found.identity);
+                    let (expected, found) = (first.identity.to_string(), found.identity.to_string());
                     return Err(EncoderError::Mixed { expected, found });
                 }
             }

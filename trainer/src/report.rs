@@ -39,7 +39,7 @@ pub fn details(
     details: &Details<'_>,
     stem: &str,
 ) -> Result<(String, Vec<Figure>), PlotError> {
-    let (validation, test) =
+    let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
     let mut text = String::from("\n## Rules for thresholds, validation films\n\n");
     text.push_str(
@@ -56,7 +56,7 @@ pub fn details(
     }
     let evaluation = figures::test_figures(model, vectors)?;
     show(&mut text, "Genres, test films", figures::bars(&evaluation)?);
-    show(&mut text, "Precision and recall, test films", test.precision_recall()?);
+    show(&mut text, "Precision and recall, test films", tested.precision_recall()?);
     show(&mut text, "Threshold, validation films", validation.sweep()?);
     let reliability = Figure {
         name: "reliability",
@@ -64,10 +64,10 @@ pub fn details(
         svg: plots::reliability(model, vectors)?,
     };
     show(&mut text, "Reliability, test films", reliability);
-    show(&mut text, "Genres taken for others, test films", test.confusion(model)?);
+    show(&mut text, "Genres taken for others, test films", tested.confusion(model)?);
     text.push_str("\nOf the films of a genre (row): how many were not given it, but another (column) that they have not.\n");
     text.push_str("\n## Worst mistakes, test films\n\n");
-    text.push_str(&test.worst(model, details.titles));
+    text.push_str(&tested.worst(model, details.titles));
     Ok((text, pictures))
 }
 

@@ -186,7 +186,7 @@ impl ShardFolder {
         let mut manifests = Vec::new();
         for object in listed.objects {
             let name = object.location.filename().unwrap_or_default().to_owned();
-            if name.starts_with("shard-") && name.ends_with(".json") {
+            if name.strip_suffix(".json").is_some_and(|name| name.starts_with("shard-")) {
                 let Some(bytes) = self.get(&name).await? else { continue };
                 manifests.push(self.parse(&name, &bytes)?);
             }

@@ -3,6 +3,9 @@
 //! `pulp` compiles each for the processor's widest instructions, chosen at run time. Nothing here depends on how wide
 //! they are: elements are computed one by one, without fused multiply-add, and sums have a fixed number of lanes.
 
+// What is not inlined is not compiled for the wide instructions.
+#![allow(clippy::inline_always)]
+
 use pulp::Arch;
 
 /// Sums that are kept side by side.

@@ -21,12 +21,12 @@ pub(super) fn search(args: &Search) -> Result<()> {
     let vectors = read_vectors(&args.vectors)?;
     let data =
         FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
-    let outcome = search::run(&job(args.space, &args.search, &args.output), &data)?;
+    let outcome = search::run(&job(args.space, &args.trials, &args.output), &data)?;
     let lines = reference_lines(&outcome.model, &vectors, args.report_test)?;
     print(&format!("{}\n\n{}\n{}", table(&outcome), lines.join("\n"), wrote(&outcome, &args.output)))
 }
 
-pub(super) fn reference(args: Reference) -> Result<()> {
+pub(super) fn reference(args: &Reference) -> Result<()> {
     let movies = args.work.join("movies.parquet");
     let report = prepare::run(&args.input, &movies, None)?;
     tracing::info!("{} of {} rows are usable films", report.kept, report.rows);
@@ -48,7 +48,7 @@ pub(super) fn reference(args: Reference) -> Result<()> {
     let vectors = read_vectors(&output)?;
     let data = FittingData::of(&vectors)?;
     let folder = args.work.join("search");
-    let outcome = search::run(&job(Space::Reference, &args.search, &folder), &data)?;
+    let outcome = search::run(&job(Space::Reference, &args.trials, &folder), &data)?;
     let lines: Vec<String> = reference_lines(&outcome.model, &vectors, true)?
         .into_iter()
         .zip(REFERENCE_FIGURES)

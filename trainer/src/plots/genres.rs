@@ -53,24 +53,29 @@ pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
     Ok(svg)
 }
 
+fn pixels(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// How often films of one genre (rows) that were not given it were given another that they do not have (columns), as a
 /// share of the row's films.
 pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
     let mut svg = String::new();
     {
-        let side = labels.len() as i32;
-        let size = ((MARGIN.0 + side * CELL.0 + 20) as u32, (MARGIN.1 + side * CELL.1 + 20) as u32);
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let genres = pixels(labels.len());
+        let pixels_in_all =
+            ((MARGIN.0 + genres * CELL.0 + 20) as u32, (MARGIN.1 + genres * CELL.1 + 20) as u32);
+        let area = SVGBackend::with_string(&mut svg, pixels_in_all).into_drawing_area();
         area.fill(&WHITE)?;
         let highest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (row, label) in labels.iter().enumerate() {
-            let (place, shown) = (row as i32, label.clone());
+            let (place, shown) = (pixels(row), label.clone());
             area.draw(&Text::new(shown.clone(), (8, MARGIN.1 + place * CELL.1 + 6), FONT))?;
             let upright = FONT.into_font().transform(FontTransform::Rotate270);
             area.draw(&Text::new(shown, (MARGIN.0 + place * CELL.0 + 14, MARGIN.1 - 8), upright))?;
             for column in 0..labels.len() {
                 let share = shares[[row, column]];
-                let (x, y) = (MARGIN.0 + column as i32 * CELL.0, MARGIN.1 + place * CELL.1);
+                let (x, y) = (MARGIN.0 + pixels(column) * CELL.0, MARGIN.1 + place * CELL.1);
                 let colour = BARS[2].1.mix((share / highest).sqrt());
                 area.draw(&Rectangle::new([(x, y), (x + CELL.0 - 1, y + CELL.1 - 1)], colour.filled()))?;
                 if share >= 0.01 {

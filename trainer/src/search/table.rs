@@ -15,7 +15,9 @@ pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<()
     let mut columns: Vec<(String, DataType, ArrayRef)> = Vec::new();
     let mut add = |name: &str, data_type, column| columns.push((name.to_owned(), data_type, column));
     let whole = |value: fn(&Trial) -> usize| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(trials.iter().map(|trial| value(trial) as i64)))
+        Arc::new(Int64Array::from_iter_values(
+            trials.iter().map(|trial| i64::try_from(value(trial)).unwrap_or(i64::MAX)),
+        ))
     };
     let floats = |value: fn(&Trial) -> Option<f64>| -> ArrayRef {
         Arc::new(trials.iter().map(value).collect::<Float64Array>())

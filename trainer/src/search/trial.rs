@@ -52,6 +52,7 @@ mod exact_option {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
+    #[allow(clippy::ref_option, reason = "serde passes a reference")]
     pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(|value| value.to_string()).serialize(serializer)
     }
