@@ -63,7 +63,7 @@ $(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
 	@touch $@
 
 test-s3: models $(S3_VENV)/.stamp ## the trainer's shards on an S3 server (moto)
-	$(CARGO) build --locked -p trainer
+	$(CARGO) build --locked --workspace --tests
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
 
 # PyTorch is what it is held against; nothing else here needs it. The environment that trains the adapter has it.
