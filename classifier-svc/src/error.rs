@@ -30,10 +30,7 @@ pub enum StartError {
         /// Which encoder was expected, and which one answers.
         reason: String,
     },
-    /// A listener failed.
-    #[error("listener: {0}")]
-    Listener(#[from] std::io::Error),
-    /// The gRPC server.
+    /// A server or its listener.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),
 }

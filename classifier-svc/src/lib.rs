@@ -17,7 +17,7 @@ pub mod segments;
 pub mod service;
 pub mod settings;
 
-use service_kit::{GrpcServer, Incoming, Listeners, Metrics, Shutdown, operations_routes, serve_http};
+use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, operations_routes};
 use tonic::transport::Channel;
 
 pub use crate::classification::Classification;
@@ -62,16 +62,13 @@ pub async fn run(
         let http = http.map_or_else(|| "none".to_owned(), |address| address.to_string());
         tracing::info!(%grpc, http, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let grpc = Incoming::new(listeners.grpc, config.tls.clone(), shutdown.clone())?;
-    let http = async {
-        let (Some(listener), Some(rest)) = (listeners.http, config.rest) else { return Ok(()) };
-        let incoming = Incoming::new(listener, config.tls, shutdown.clone())?;
-        let routes = rest::routes(classification, &rest, config.keys).merge(operations);
-        serve_http(rest::with_security_headers(routes), incoming, config.drain, shutdown.clone()).await
+    let routes = match &config.rest {
+        Some(rest) => {
+            rest::with_security_headers(rest::routes(classification, rest, config.keys).merge(operations))
+        }
+        None => operations,
     };
-    let (grpc, http) = tokio::join!(server.serve(grpc, shutdown.clone()), http);
-    grpc?;
-    http?;
+    server.serve(routes, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

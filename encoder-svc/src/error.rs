@@ -36,7 +36,7 @@ pub enum StartError {
     /// A thread could not be started, or signals could not be listened for.
     #[error("start: {0}")]
     System(#[from] std::io::Error),
-    /// The gRPC server.
+    /// A server or its listener.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),
 }

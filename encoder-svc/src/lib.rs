@@ -19,7 +19,7 @@ pub mod tokenizer;
 
 use std::sync::Arc;
 
-use service_kit::{GrpcServer, Incoming, Listeners, Metrics, Shutdown, operations_routes, serve_http};
+use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, operations_routes};
 
 pub use crate::encoder::Encoder;
 pub use crate::error::StartError;
@@ -40,16 +40,8 @@ pub async fn run(
     if let Ok(address) = listeners.grpc.local_addr() {
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let grpc = Incoming::new(listeners.grpc, config.tls.clone(), shutdown.clone())?;
-    let http = async {
-        let Some(listener) = listeners.http else { return Ok(()) };
-        let incoming = Incoming::new(listener, config.tls, shutdown.clone())?;
-        let routes = operations_routes(health.readiness(), Metrics::default());
-        serve_http(routes, incoming, config.drain, shutdown.clone()).await
-    };
-    let (grpc, http) = tokio::join!(server.serve(grpc, shutdown.clone()), http);
-    grpc?;
-    http?;
+    let operations = operations_routes(health.readiness(), Metrics::default());
+    server.serve(operations, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -75,8 +75,9 @@ pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCod
     }
 }
 
-/// An error and its causes, but for those that the message before has told already.
-fn in_words(error: &anyhow::Error) -> String {
+/// An error and its causes, but for those that the message before has told already: many messages hold their cause's.
+#[must_use]
+pub fn in_words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if words.is_empty() {

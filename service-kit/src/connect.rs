@@ -22,6 +22,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// An IPv6 address stands in brackets in a URL, and without them elsewhere.
+pub(crate) fn bare_host(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// Where a client connects to.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -62,8 +67,8 @@ impl Target {
 
     /// All addresses that the host's name stands for now.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let mut addresses: Vec<_> = tokio::net::lookup_host((host, self.port)).await?.collect();
+        let mut addresses: Vec<_> =
+            tokio::net::lookup_host((bare_host(&self.host), self.port)).await?.collect();
         addresses.sort_unstable();
         addresses.dedup();
         Ok(addresses)
@@ -89,8 +94,7 @@ impl Target {
         let stream = if let Some(address) = address {
             TcpStream::connect(address).await?
         } else {
-            let host = self.host.trim_start_matches('[').trim_end_matches(']');
-            TcpStream::connect((host, self.port)).await?
+            TcpStream::connect((bare_host(&self.host), self.port)).await?
         };
         stream.set_nodelay(true)?;
         match tls {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
@@ -16,7 +17,10 @@ use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::message_limit::map_oversized;
-use crate::{ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Readiness, Shutdown};
+use crate::{
+    ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Listeners, Readiness, ServerTls, Shutdown,
+    serve_http,
+};
 
 /// A connection whose peer is silent for this long is asked whether it lives.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -32,6 +36,9 @@ pub enum ServeError {
     /// The listener or a connection failed for good.
     #[error("gRPC server: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// A listener failed, or HTTP on it.
+    #[error("listener: {0}")]
+    Listener(#[from] std::io::Error),
 }
 
 /// Handlers with health and reflection beside them.
@@ -121,9 +128,28 @@ impl GrpcServer {
         self.health.clone()
     }
 
-    /// Serves a listener's connections until shutdown.
-    pub async fn serve(self, incoming: Incoming, shutdown: Shutdown) -> Result<(), ServeError> {
-        self.serve_incoming(incoming, shutdown).await
+    /// Serves the gRPC listener and, where there is an HTTP listener, `http` on it, both until shutdown; `tls` is for both.
+    pub async fn serve(
+        self,
+        http: Router,
+        listeners: Listeners,
+        tls: Option<ServerTls>,
+        shutdown: Shutdown,
+    ) -> Result<(), ServeError> {
+        // Once for both listeners: they share their certificates.
+        if let Some(tls) = &tls {
+            tls.watch(shutdown.clone());
+        }
+        let drain = self.drain;
+        let grpc = Incoming::new(listeners.grpc, tls.clone(), shutdown.clone())?;
+        let http = async {
+            let Some(listener) = listeners.http else { return Ok(()) };
+            let incoming = Incoming::new(listener, tls, shutdown.clone())?;
+            serve_http(http, incoming, drain, shutdown.clone()).await
+        };
+        let (grpc, http) = tokio::join!(self.serve_incoming(grpc, shutdown.clone()), http);
+        grpc?;
+        Ok(http?)
     }
 
     /// Serves any kind of connection until shutdown; then nothing new is accepted, and calls in flight get `drain`.

@@ -34,9 +34,6 @@ impl Incoming {
     pub fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (sender, connections) = mpsc::channel(1);
-        if let Some(tls) = &tls {
-            tls.watch(shutdown.clone());
-        }
         tokio::spawn(async move {
             tokio::select! {
                 () = accept(listener, tls, sender) => {}

@@ -25,7 +25,7 @@ mod tls;
 
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
-pub use command_line::{ClientTlsArgs, HealthcheckArgs, run_command};
+pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
 pub use connect::{InvalidTarget, Target};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use file_watch::FileWatch;

@@ -12,15 +12,7 @@ pub fn is_blank(text: &str) -> bool {
 /// `None` where the text is fit to be encoded: not blank, and at most `max_bytes` of UTF-8.
 #[must_use]
 pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Option<FieldViolation> {
-    if text.len() > max_bytes {
-        let description = format!("expected at most {max_bytes} bytes, found {}", text.len());
-        return Some(FieldViolation { field: field.into(), description, reason: "TEXT_TOO_LONG" });
-    }
-    if is_blank(text) {
-        let description = "expected a text, found nothing but white space".to_owned();
-        return Some(FieldViolation { field: field.into(), description, reason: "EMPTY_TEXT" });
-    }
-    None
+    check(field, text, text.len(), max_bytes, "bytes", false)
 }
 
 /// The same in Unicode characters, as forms and JSON schemas count: at most `max_chars` of them.
@@ -31,16 +23,22 @@ pub fn check_text_length(
     max_chars: usize,
     may_be_blank: bool,
 ) -> Option<FieldViolation> {
-    let violation = |reason, description| Some(FieldViolation { field: field.into(), description, reason });
     // Bytes are at hand, and never fewer than characters.
-    if text.len() > max_chars {
-        let found = text.chars().count();
-        if found > max_chars {
-            return violation(
-                "TEXT_TOO_LONG",
-                format!("expected at most {max_chars} characters, found {found}"),
-            );
-        }
+    let length = if text.len() > max_chars { text.chars().count() } else { 0 };
+    check(field, text, length, max_chars, "characters", may_be_blank)
+}
+
+fn check(
+    field: impl Into<String>,
+    text: &str,
+    found: usize,
+    max: usize,
+    unit: &str,
+    may_be_blank: bool,
+) -> Option<FieldViolation> {
+    let violation = |reason, description| Some(FieldViolation { field: field.into(), description, reason });
+    if found > max {
+        return violation("TEXT_TOO_LONG", format!("expected at most {max} {unit}, found {found}"));
     }
     if !may_be_blank && is_blank(text) {
         return violation("EMPTY_TEXT", "expected a text, found nothing but white space".to_owned());

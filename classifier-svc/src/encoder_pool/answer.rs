@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use genre_model::EncoderIdentity;
 use ndarray::Array2;
-use proto::encoder::v1::EncodeResponse;
+use proto::encoder::v1::{EncodeResponse, GetEncoderResponse};
 use service_kit::{ApiError, PUSHBACK};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -40,11 +40,16 @@ impl Failure {
 }
 
 /// That the encoder called `name` is not the expected one.
-pub(super) fn wrong_encoder(expected: &EncoderIdentity, fingerprint: &str, name: &str) -> ApiError {
+fn wrong_encoder(expected: &EncoderIdentity, fingerprint: &str, name: &str) -> ApiError {
     let fingerprint: String = fingerprint.chars().take(12).collect();
     ApiError::WrongEncoder {
         message: format!("the model expects encoder {expected}, found {name} ({fingerprint})"),
     }
+}
+
+/// That `encoder` is not the expected one.
+pub(super) fn wrong_replica(expected: &EncoderIdentity, encoder: &GetEncoderResponse) -> ApiError {
+    wrong_encoder(expected, &encoder.fingerprint, &format!("{} {}", encoder.id, encoder.version))
 }
 
 /// Checks an answer to `count` texts.

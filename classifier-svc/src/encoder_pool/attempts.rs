@@ -234,11 +234,7 @@ impl EncoderPool {
             .min_by_key(|replica| (replica.is_ejected(), replica.busy_for(), replica.pending()))
             .cloned();
         best.ok_or_else(|| match other {
-            Some(encoder) => answer::wrong_encoder(
-                expected,
-                &encoder.fingerprint,
-                &format!("{} {}", encoder.id, encoder.version),
-            ),
+            Some(encoder) => answer::wrong_replica(expected, &encoder),
             None => self.unreachable(),
         })
     }

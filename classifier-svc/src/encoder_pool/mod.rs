@@ -17,7 +17,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use genre_model::EncoderIdentity;
-use proto::encoder::v1::GetEncoderResponse;
 use service_kit::{ApiError, ClientTls, Metrics, Secret, Shutdown, Target};
 use tonic::transport::Channel;
 use tower::retry::budget::TpsBudget;
@@ -104,9 +103,14 @@ impl EncoderPool {
 
     /// Asks every replica who it is, unless it has just answered; then says how they are for a model of `expected`.
     pub async fn probe(&self, expected: &EncoderIdentity) -> PoolHealth {
+        self.look().await;
+        self.health(expected)
+    }
+
+    async fn look(&self) -> Arc<Vec<Arc<Replica>>> {
         let replicas = self.inner.replicas.load_full();
         join_all(replicas.iter().map(|replica| replica.probe())).await;
-        self.health(expected)
+        replicas
     }
 
     /// What is known of the replicas, without asking.
@@ -124,20 +128,9 @@ impl EncoderPool {
             }
         }
         match other {
-            Some(encoder) => PoolHealth::Wrong(answer::wrong_encoder(
-                expected,
-                &encoder.fingerprint,
-                &format!("{} {}", encoder.id, encoder.version),
-            )),
+            Some(encoder) => PoolHealth::Wrong(answer::wrong_replica(expected, &encoder)),
             None => PoolHealth::Unreachable(self.unreachable()),
         }
-    }
-
-    /// Who answers, of those that do.
-    #[must_use]
-    pub fn encoders(&self) -> Vec<Arc<GetEncoderResponse>> {
-        let replicas = self.inner.replicas.load();
-        replicas.iter().filter(|replica| replica.answers()).filter_map(|replica| replica.encoder()).collect()
     }
 
     fn unreachable(&self) -> ApiError {
@@ -158,8 +151,7 @@ pub async fn keep_probing(pool: EncoderPool, shutdown: Shutdown) {
     let look = async {
         loop {
             tokio::time::sleep(PROBE_INTERVAL).await;
-            let replicas = pool.inner.replicas.load_full();
-            join_all(replicas.iter().map(|replica| replica.probe())).await;
+            let replicas = pool.look().await;
             let ejected = replicas.iter().filter(|replica| !replica.answers()).count();
             pool.inner.metrics.replicas(replicas.len(), ejected);
         }

@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::material::{authorities, identity, provider};
 use super::{ClientTlsSettings, TlsError, watch};
 use crate::Shutdown;
+use crate::connect::bare_host;
 
 /// TLS of a client; clones share their certificates.
 #[derive(Clone)]
@@ -42,9 +43,7 @@ impl ClientTls {
     /// The handshake on a new connection to `host`.
     pub async fn connect(&self, host: &str, connection: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
-        // An IPv6 address stands in brackets in a URL, and without them in a certificate.
-        let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare)
+        let name = ServerName::try_from(bare_host(name).to_owned())
             .map_err(|_| std::io::Error::other(TlsError::ServerName(name.to_owned())))?;
         TlsConnector::from(self.config.load_full()).connect(name, connection).await
     }
