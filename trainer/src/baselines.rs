@@ -2,19 +2,16 @@
 //!
 //! Both are written as networks of the model file's form, so that everything that measures models measures them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-use genre_model::{Activation, Dense, GENRES, GenreModel, Mlp, Provenance, SPLIT_RULE};
+use genre_model::{Activation, Dense, GenreModel, Mlp};
 use linfa::dataset::DatasetBase;
 use linfa::traits::Fit as _;
 use linfa_logistic::LogisticRegression;
 use ndarray::{Array1, Array2, Axis};
 
-use crate::fit_job::FitJobError;
+use crate::fit_job::{FitJobError, model_of};
 use crate::fitting_data::FittingData;
-use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
-use crate::thresholds::{self, ThresholdRule};
+use crate::parallel;
+use crate::thresholds::ThresholdRule;
 
 /// Steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 30;
@@ -25,25 +22,10 @@ pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
     let targets = data.train().targets();
     let (labels, dimension) = (targets.ncols(), records.ncols());
-    let rows = Mutex::new(vec![(Array1::zeros(dimension), 0.0); labels]);
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(labels);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let label = next.fetch_add(1, Ordering::Relaxed);
-                    if label >= labels {
-                        break;
-                    }
-                    let has: Array1<bool> = targets.column(label).mapv(|target| target > 0.5);
-                    let row = one_against_rest(&records, &has);
-                    rows.lock().unwrap_or_else(PoisonError::into_inner)[label] = row;
-                }
-            });
-        }
+    let rows = parallel::map(labels, |label| {
+        let has: Array1<bool> = targets.column(label).mapv(|target| target > 0.5);
+        one_against_rest(&records, &has)
     });
-    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     // relu(x) - relu(-x) = x
     let eye = Array2::<f32>::eye(dimension);
     let hidden =
@@ -96,25 +78,8 @@ fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, 
 fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Result<GenreModel, FitJobError> {
     let mlp =
         Mlp::new(hidden, Activation::Relu, output).map_err(|error| FitJobError::Model(error.to_string()))?;
-    let (vectors, targets) = (data.validation().records(), data.validation().targets());
-    let probabilities = mlp.probabilities(&vectors.view());
-    let thresholds = thresholds::choose(ThresholdRule::Global, &probabilities, targets);
-    let counts = count(&probabilities, targets, thresholds.per_genre());
-    let metrics = [
-        ("validation_micro_f1", micro_f1(&counts)),
-        ("validation_macro_f1", macro_f1(&counts)),
-        ("validation_loss", binary_cross_entropy(&probabilities.view(), &targets.view())),
-    ];
-    let provenance = Provenance {
-        encoder: data.encoder().clone(),
-        input_template: data.template().clone(),
-        data_digest: data.data_digest().to_owned(),
-        split_rule: SPLIT_RULE.to_owned(),
-        hyper_parameters: [("recipe".to_owned(), name.to_owned())].into(),
-        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
-    };
-    let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
-    GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)
+    let hyper_parameters = [("recipe".to_owned(), name.to_owned())].into();
+    model_of(data, mlp, ThresholdRule::Global, hyper_parameters, None)
 }
 
 #[cfg(test)]

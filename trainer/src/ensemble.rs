@@ -3,14 +3,12 @@
 //! The mean of the members' sums before the sigmoid is itself one network with one hidden layer, so that nothing
 //! else has to know of ensembles.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use genre_model::{Dense, Mlp};
 use ndarray::{Array1, Axis, concatenate};
 
 use crate::estimator::{EpochLosses, FitError, FittedMlp, LabelledVectors};
 use crate::mlp_params::MlpValidParams;
+use crate::parallel;
 
 /// Fits `members` networks that differ by their seed (`seed`, `seed + 1`, ...), as many at once as there are cores.
 /// The result does not depend on how many those are. `observe` is told of every member's epochs.
@@ -21,26 +19,11 @@ pub fn fit(
     validation: &LabelledVectors,
     observe: impl Fn(usize, EpochLosses) + Sync,
 ) -> Result<Vec<FittedMlp>, FitError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(members);
-    let (next, fitted) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(members)));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let member = next.fetch_add(1, Ordering::Relaxed);
-                    if member >= members {
-                        break;
-                    }
-                    let params = params.with_seed(params.seed.wrapping_add(member as u64));
-                    let result = params.fit_validated(train, validation, |losses| observe(member, losses));
-                    fitted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((member, result));
-                }
-            });
-        }
-    });
-    let mut fitted = fitted.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    fitted.sort_by_key(|(member, _)| *member);
-    fitted.into_iter().map(|(_, result)| result).collect()
+    let member = |member: usize| {
+        let params = params.with_seed(params.seed.wrapping_add(member as u64));
+        params.fit_validated(train, validation, |losses| observe(member, losses))
+    };
+    parallel::map(members, member).into_iter().collect()
 }
 
 /// One network whose sums before the sigmoid are the mean of the members'.

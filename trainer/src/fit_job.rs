@@ -1,6 +1,8 @@
 //! From vectors to a model: fit, average, calibrate, choose thresholds.
 
-use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE};
+use std::collections::BTreeMap;
+
+use genre_model::{GENRES, GenreModel, Mlp, Provenance, SPLIT_RULE};
 
 use crate::calibration::calibrate;
 use crate::ensemble;
@@ -8,7 +10,7 @@ use crate::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fitting_data::{FittingData, FittingDataError};
 use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 use crate::recipe::Recipe;
-use crate::thresholds;
+use crate::thresholds::{self, ThresholdRule};
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +53,27 @@ pub(crate) fn finish(
         mlp = calibrated;
         hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
     }
-    let probabilities = mlp.probabilities(&vectors.view());
-    let thresholds = thresholds::choose(recipe.threshold_rule, &probabilities, targets);
-    let counts = count(&probabilities, targets, thresholds.per_genre());
     let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
+    model_of(data, mlp, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
+}
+
+/// The model file's content for a network: thresholds by `rule` and figures, both from validation films, and where it
+/// all comes from.
+pub(crate) fn model_of(
+    data: &FittingData,
+    mlp: Mlp,
+    rule: ThresholdRule,
+    hyper_parameters: BTreeMap<String, String>,
+    more: Option<(&str, f64)>,
+) -> Result<GenreModel, FitJobError> {
+    let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    let probabilities = mlp.probabilities(&vectors.view());
+    let thresholds = thresholds::choose(rule, &probabilities, targets);
+    let counts = count(&probabilities, targets, thresholds.per_genre());
     let metrics = [
         ("validation_micro_f1", micro_f1(&counts)),
         ("validation_macro_f1", macro_f1(&counts)),
         ("validation_loss", binary_cross_entropy(&probabilities.view(), &targets.view())),
-        ("epochs", epochs),
     ];
     let provenance = Provenance {
         encoder: data.encoder().clone(),
@@ -67,7 +81,7 @@ pub(crate) fn finish(
         data_digest: data.data_digest().to_owned(),
         split_rule: SPLIT_RULE.to_owned(),
         hyper_parameters,
-        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+        metrics: metrics.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
     GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)

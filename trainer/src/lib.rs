@@ -39,6 +39,7 @@ mod movie;
 pub mod movie_source;
 pub mod movies_file;
 mod network;
+mod parallel;
 mod parts;
 pub mod plots;
 pub mod prepare;

@@ -1,55 +1,35 @@
 //! The command as people and scripts call it: exit codes, messages, what goes to standard output.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod command;
 mod fake_encoder;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
+use command::{succeed, trainer, write_films};
 use fake_encoder::{Behaviour, start};
 use trainer::Split;
 
 const FILMS: u64 = 400;
 
-/// Runs the command in `folder`.
-fn trainer(folder: &Path, line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.current_dir(folder).args(line.split(' ')).env("RUST_LOG", "warn").output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn succeed(folder: &Path, line: &str) -> String {
-    let output = trainer(folder, line);
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    stdout(&output)
+fn run(folder: &Path, line: &str) -> Output {
+    trainer(folder, line).output().unwrap()
 }
 
 /// What it says on standard error; the exit code must be 1, and nothing may be on standard output.
 fn fail(folder: &Path, line: &str) -> String {
-    let output = trainer(folder, line);
-    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{line}");
+    let output = run(folder, line);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{line}");
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.starts_with("error: "), "{message}");
     message
 }
 
-fn write_films(folder: &Path) {
-    let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
-    let row = |id: u64| {
-        let genre = genres[(id % 3) as usize];
-        format!("{id},Film {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
-    };
-    let rows: String = (1..=FILMS).map(row).collect();
-    std::fs::write(folder.join("films.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();
-}
-
 #[test]
 fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
-    let code = |line: &str| trainer(folder.path(), line).status.code();
+    let code = |line: &str| run(folder.path(), line).status.code();
     assert_eq!(code("fit --units many"), Some(2));
     assert_eq!(code("evaluate --split some"), Some(2));
     assert_eq!(code("encode --output v.parquet"), Some(2));
@@ -63,7 +43,7 @@ fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
 fn a_malformed_csv_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write_films(path);
+    write_films(path, FILMS);
     succeed(path, "prepare --input films.csv --output movies.parquet");
     let before = std::fs::read(path.join("movies.parquet")).unwrap();
     for (content, expected) in [
@@ -84,7 +64,7 @@ fn a_malformed_csv_leaves_what_was_there() {
 async fn from_a_csv_to_figures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
-    write_films(&path);
+    write_films(&path, FILMS);
     let (url, encoder) = start(Behaviour::default()).await;
     let (other_url, _) = start(Behaviour { fingerprint: Some("ef"), ..Behaviour::default() }).await;
     tokio::task::spawn_blocking(move || {
