@@ -38,12 +38,17 @@ test-python:
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
 	$(VENV) -m pytest -q tests
 
+# A virtual environment of exactly what the first prerequisite pins; the target is the stamp inside it.
+define hashed_venv
+@$(PYTHON) -m venv --clear $(@D)
+@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+@touch $@
+endef
+
 # An environment of its own: the closure of schemathesis has other versions of what our own tests use.
 API_VENV := $(RUNTIME)/api-venv
 $(API_VENV)/.stamp: tests/api/requirements.txt
-	@$(PYTHON) -m venv --clear $(API_VENV)
-	@$(API_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
-	@touch $@
+	$(hashed_venv)
 
 test-api: models $(API_VENV)/.stamp ## hold the REST API against its own description, with schemathesis
 	$(CARGO) build --locked --workspace --tests
@@ -58,9 +63,7 @@ bench: bench-trainer ## speed as ratios: each encoder bundle to the fp32 one, th
 # An environment of its own: moto brings half of AWS.
 S3_VENV := $(RUNTIME)/s3-venv
 $(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
-	@$(PYTHON) -m venv --clear $(S3_VENV)
-	@$(S3_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
-	@touch $@
+	$(hashed_venv)
 
 test-s3: models $(S3_VENV)/.stamp ## the trainer's shards on an S3 server (moto)
 	$(CARGO) build --locked --workspace --tests
