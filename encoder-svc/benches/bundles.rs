@@ -47,7 +47,7 @@ impl Contender {
         let environment = encoder_svc::runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
         let bundle = Bundle::open(folder).unwrap_or_else(|error| panic!("{error}"));
         let tokenizer = TextTokenizer::load(&bundle).unwrap();
-        let session = EncoderSession::load(&environment, &bundle).unwrap();
+        let session = EncoderSession::load(&environment, &bundle, 1).unwrap();
         Self { bundle, tokenizer, session, spent: Duration::ZERO }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
-use service_kit::{GrpcServer, Shutdown};
+use service_kit::{GrpcServer, Metrics, Shutdown};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Starts an encoder and gives a channel to it. It ends with the runtime, or on `shutdown`.
 pub async fn channel(settings: EncoderSvcSettings, shutdown: Shutdown) -> Result<Channel, StartError> {
     let config = EncoderSvcConfig::try_from(settings)?;
-    let encoder = Arc::new(Encoder::start(config.encoder.clone()).await?);
+    let encoder = Arc::new(Encoder::start(config.encoder.clone(), Metrics::default()).await?);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
         .with_service(EncoderServer::new(encoder, &config).into_grpc());
     server.health().await.set_serving(true).await;

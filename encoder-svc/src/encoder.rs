@@ -4,61 +4,65 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use service_kit::{ApiError, Deadline};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use service_kit::{ApiError, Deadline, Metrics};
+use tokio::sync::oneshot;
 
 use crate::StartError;
-use crate::bundle::{Bundle, Manifest};
+use crate::admission::{Admission, Place};
+use crate::bundle::{Bundle, Manifest, ReferenceText};
+use crate::cache::EmbeddingCache;
+use crate::cost::CostModel;
 use crate::queue::{Class, Encoded, Entry, Queue};
 use crate::self_check::self_check;
 use crate::session::EncoderSession;
-use crate::session_pool::SessionPool;
+use crate::session_pool::{SessionPool, Sessions, encode};
 use crate::settings::EncoderConfig;
 use crate::tokenizer::TextTokenizer;
-
-/// A caller that was turned away may try again after this: about what a handful of texts take.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// A running encoder.
 pub struct Encoder {
     manifest: Manifest,
     fingerprint: String,
     queue: Arc<Queue>,
-    online_places: Arc<Semaphore>,
-    bulk_places: Arc<Semaphore>,
-    capacity: usize,
+    admission: Arc<Admission>,
+    cache: Option<EmbeddingCache>,
+    cache_bulk: bool,
     pool: SessionPool,
 }
 
 impl Encoder {
     /// Verifies the bundle, loads it into each session, and checks that it gives its reference vectors.
-    pub async fn start(config: EncoderConfig) -> Result<Self, StartError> {
-        let joined = tokio::task::spawn_blocking(move || Self::start_blocking(&config)).await;
+    pub async fn start(config: EncoderConfig, metrics: Metrics) -> Result<Self, StartError> {
+        let joined = tokio::task::spawn_blocking(move || Self::start_blocking(&config, &metrics)).await;
         joined.map_err(|error| StartError::System(std::io::Error::other(error)))?
     }
 
-    fn start_blocking(config: &EncoderConfig) -> Result<Self, StartError> {
+    fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Self, StartError> {
         let begin = Instant::now();
         let environment = crate::runtime::load(config.runtime_library.as_deref())?;
         let bundle = Bundle::open(&config.bundle)?;
         let tokenizer = TextTokenizer::load(&bundle)?;
         let session_error = |source| StartError::Session { path: bundle.model_path(), source };
-        let mut sessions = (0..config.sessions)
-            .map(|_| EncoderSession::load(&environment, &bundle))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(session_error)?;
+        let load = |threads| EncoderSession::load(&environment, &bundle, threads).map_err(session_error);
+        let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<Vec<_>, _>>()?;
+        let wide = (config.lone_text_threads > 1).then(|| load(config.lone_text_threads)).transpose()?;
+        let mut sessions = Sessions { narrow, wide };
         let texts = bundle.reference_texts()?;
-        if let Some(session) = sessions.first_mut() {
-            let self_check = |agreement| self_check(&texts, agreement, &tokenizer, session);
-            bundle
-                .manifest
-                .reference
-                .agreement()
-                .and_then(self_check)
+        let agreement = bundle.manifest.reference.agreement();
+        let mut took = Duration::ZERO;
+        // Each kind of session: what one thread gives is what many give.
+        for session in sessions.narrow.first_mut().into_iter().chain(&mut sessions.wide) {
+            agreement
+                .clone()
+                .and_then(|agreement| self_check(&texts, agreement, &tokenizer, session))
+                .and_then(|()| timed(&texts, &tokenizer, session))
+                .map(|time| took = took.max(time))
                 .map_err(|reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason })?;
         }
+        let costs = CostModel::new(bundle.manifest.max_tokens, longest(&texts), took);
+        let admission = Arc::new(Admission::new(costs, config.sessions, config.longest_queues, metrics));
         let queue = Arc::new(Queue::default());
-        let pool = SessionPool::start(sessions, &tokenizer, &queue)?;
+        let pool = SessionPool::start(sessions, &tokenizer, &queue, &admission)?;
         tracing::info!(
             encoder = bundle.manifest.id,
             version = bundle.manifest.version,
@@ -71,9 +75,9 @@ impl Encoder {
             manifest: bundle.manifest,
             fingerprint: bundle.fingerprint,
             queue,
-            online_places: Arc::new(Semaphore::new(config.queue_capacity)),
-            bulk_places: Arc::new(Semaphore::new(config.queue_capacity)),
-            capacity: config.queue_capacity,
+            admission,
+            cache: (config.cache_bytes > 0).then(|| EmbeddingCache::new(config.cache_bytes, metrics)),
+            cache_bulk: config.cache_bulk,
             pool,
         })
     }
@@ -96,64 +100,116 @@ impl Encoder {
         self.pool.len()
     }
 
-    fn places(&self, class: Class) -> &Arc<Semaphore> {
-        match class {
-            Class::Online => &self.online_places,
-            Class::Bulk => &self.bulk_places,
-        }
+    fn cache(&self, class: Class) -> Option<&EmbeddingCache> {
+        self.cache.as_ref().filter(|_| class == Class::Online || self.cache_bulk)
     }
 
-    /// Encodes all texts, in order, or none: where the queue has no room for all of them, nothing is run.
+    /// Encodes all texts, in order, or none: where there is no time for all of them, nothing is run.
     pub async fn encode_batch(
         &self,
         texts: Vec<String>,
         class: Class,
         deadline: Deadline,
     ) -> Result<Vec<Encoded>, ApiError> {
-        let full = || ApiError::Overloaded {
-            message: format!("no room for {} texts in a queue of {}", texts.len(), self.capacity),
-            retry_after: RETRY_AFTER,
-        };
-        let count = u32::try_from(texts.len()).map_err(|_| full())?;
-        let mut places = self.places(class).clone().try_acquire_many_owned(count).map_err(|_| full())?;
-        let (entries, replies): (Vec<_>, Vec<_>) = texts
-            .into_iter()
-            .map(|text| {
-                let place = places.split(1).expect("as many places as texts were acquired");
-                entry(text, deadline, place)
-            })
-            .unzip();
-        self.queue.push(class, entries);
-        try_join_all(replies.into_iter().map(answer)).await
+        let mut known = Vec::with_capacity(texts.len());
+        for text in &texts {
+            known.push(match self.cache(class) {
+                Some(cache) => cache.get(text).await,
+                None => None,
+            });
+        }
+        let unknown: Vec<_> = texts
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|(text, _)| text.as_str())
+            .collect();
+        let mut places = self.admission.admit(&unknown, class, deadline)?.into_iter();
+        try_join_all(texts.into_iter().zip(known).map(|(text, known)| {
+            let place = if known.is_none() { places.next() } else { None };
+            async move {
+                match (known, place) {
+                    (Some(encoded), _) => Ok(encoded),
+                    (None, Some(place)) => self.run(text, class, deadline, place).await,
+                    (None, None) => Err(stopping()),
+                }
+            }
+        }))
+        .await
     }
 
-    /// Encodes one text, and waits for a place in the queue as long as the deadline allows.
+    /// Encodes one text, and waits for room in the queue as long as the deadline allows.
     pub async fn encode_waiting(
         &self,
         text: String,
         class: Class,
         deadline: Deadline,
     ) -> Result<Encoded, ApiError> {
-        let place = deadline.bound(self.places(class).clone().acquire_owned()).await?;
-        let place = place.map_err(|_| stopping())?;
-        let (entry, reply) = entry(text, deadline, place);
-        self.queue.push(class, [entry]);
-        deadline.bound(answer(reply)).await?
+        if let Some(cache) = self.cache(class)
+            && let Some(encoded) = cache.get(&text).await
+        {
+            return Ok(encoded);
+        }
+        let place = self.admission.admit_waiting(&text, class, deadline).await?;
+        deadline.bound(self.run(text, class, deadline, place)).await?
+    }
+
+    /// The vector of an admitted text: from the queue, or from whoever is running the same text already.
+    async fn run(
+        &self,
+        text: String,
+        class: Class,
+        deadline: Deadline,
+        place: Place,
+    ) -> Result<Encoded, ApiError> {
+        let Some(cache) = self.cache(class) else { return self.enqueue(text, class, deadline, place).await };
+        let mut place = Some(place);
+        loop {
+            let run = async {
+                // The place is there once: whoever ran, and failed, returns.
+                let place = place.take().ok_or_else(stopping)?;
+                self.enqueue(text.clone(), class, deadline, place).await
+            };
+            match cache.get_or_run(&text, run).await {
+                // The other caller had less time than this one has.
+                Err(ApiError::DeadlineExceeded) if place.is_some() && !deadline.has_passed() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn enqueue(
+        &self,
+        text: String,
+        class: Class,
+        deadline: Deadline,
+        place: Place,
+    ) -> Result<Encoded, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(class, [Entry { text, deadline, reply }]);
+        // An entry is dropped unanswered only when the pool ends.
+        let outcome = answer.await.unwrap_or_else(|_| Err(stopping()));
+        // The caller holds the place: one who leaves gives it back at once, not when a worker comes to the entry.
+        drop(place);
+        outcome
     }
 }
 
-type Reply = oneshot::Receiver<Result<Encoded, ApiError>>;
-
-fn entry(text: String, deadline: Deadline, place: OwnedSemaphorePermit) -> (Entry, Reply) {
-    let (reply, receiver) = oneshot::channel();
-    (Entry { text, deadline, reply, place }, receiver)
+fn longest(texts: &[ReferenceText]) -> &str {
+    texts.iter().map(|text| text.text.as_str()).max_by_key(|text| text.len()).unwrap_or("a")
 }
 
-async fn answer(reply: Reply) -> Result<Encoded, ApiError> {
-    // An entry is dropped unanswered only when the pool ends.
-    reply.await.unwrap_or_else(|_| Err(stopping()))
+/// How long the longest reference text takes, once everything is warm.
+fn timed(
+    texts: &[ReferenceText],
+    tokenizer: &TextTokenizer,
+    session: &mut EncoderSession,
+) -> Result<Duration, String> {
+    let begin = Instant::now();
+    encode(session, tokenizer, longest(texts))?;
+    Ok(begin.elapsed())
 }
 
-fn stopping() -> ApiError {
+pub(crate) fn stopping() -> ApiError {
     ApiError::Unavailable { reason: "SHUTTING_DOWN", message: "the encoder is shutting down".to_owned() }
 }

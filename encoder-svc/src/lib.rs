@@ -1,10 +1,13 @@
 //! Text to vector over gRPC, on ONNX Runtime.
 //!
-//! A text flows one way: [`service`] checks a request, [`queue`] holds its texts in two classes, a worker of the
-//! [`session_pool`] takes the next one, [`tokenizer`] makes token ids of it, [`session`] runs the graph, and the
-//! vector goes back to the caller. [`bundle`] says which encoder all of this is. [`run`] is the whole service.
+//! A text flows one way: [`service`] checks a request, [`cache`] may know its texts, [`admission`] lets in what can be
+//! done in time, [`queue`] holds it in two classes, a worker of the [`session_pool`] takes the next text, [`tokenizer`]
+//! makes token ids of it, [`session`] runs the graph, and the vector goes back to the caller. [`bundle`] says which encoder all of this is. [`run`] is the whole service.
 
+pub mod admission;
 pub mod bundle;
+pub mod cache;
+pub mod cost;
 pub mod embedded;
 pub mod encoder;
 mod error;
@@ -31,7 +34,8 @@ pub async fn run(
     listeners: Listeners,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let encoder = Arc::new(Encoder::start(config.encoder.clone()).await?);
+    let metrics = Metrics::default();
+    let encoder = Arc::new(Encoder::start(config.encoder.clone(), metrics.clone()).await?);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
         .with_keys(config.keys.clone())
         .with_service(service::EncoderServer::new(encoder, &config).into_grpc());
@@ -40,7 +44,7 @@ pub async fn run(
     if let Ok(address) = listeners.grpc.local_addr() {
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let operations = operations_routes(health.readiness(), Metrics::default());
+    let operations = operations_routes(health.readiness(), metrics);
     server.serve(operations, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use service_kit::{ApiError, Deadline};
 
 /// Of this many texts in a row one is bulk, where bulk waits: online is served first, and bulk never stands still.
-const BULK_SHARE: u32 = 8;
+pub const BULK_SHARE: u32 = 8;
 
 /// Which texts go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,18 +41,16 @@ pub struct Encoded {
 }
 
 /// A text on its way.
-pub struct Entry<P = tokio::sync::OwnedSemaphorePermit> {
+pub struct Entry {
     /// What to encode.
     pub text: String,
     /// When nobody waits any more.
     pub deadline: Deadline,
     /// Where the vector goes; closed when the caller left.
     pub reply: oneshot::Sender<Result<Encoded, ApiError>>,
-    /// Its place in the bounded queue, given back when the entry is dropped.
-    pub place: P,
 }
 
-impl<P> Entry<P> {
+impl Entry {
     /// Whether a vector is of no use to anybody any more.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
@@ -79,8 +77,17 @@ impl<T> Lanes<T> {
     }
 }
 
-/// The queue between async callers and worker threads. Bounds are kept by whoever pushes (see
-/// [`Encoder`](crate::Encoder)): an entry carries its place with it.
+/// An entry that a worker is given.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Next<T> {
+    /// What to run.
+    pub entry: T,
+    /// Whether nothing else waits or runs, so that all cores are free for it.
+    pub alone: bool,
+}
+
+/// The queue between async callers and worker threads. Bounds are kept by whoever pushes and waits (see
+/// [`admission`](crate::admission)).
 pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
     pushed: Condvar,
@@ -88,13 +95,24 @@ pub struct Queue<T = Entry> {
 
 struct State<T> {
     lanes: Lanes<T>,
+    /// Workers that are at an entry.
+    busy: usize,
     open: bool,
+}
+
+impl<T> State<T> {
+    fn next(&mut self) -> Option<Next<T>> {
+        let entry = self.lanes.pop()?;
+        let alone = self.busy == 0 && self.lanes.online.is_empty() && self.lanes.bulk.is_empty();
+        self.busy += 1;
+        Some(Next { entry, alone })
+    }
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         let lanes = Lanes { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
-        Self { state: Mutex::new(State { lanes, open: true }), pushed: Condvar::new() }
+        Self { state: Mutex::new(State { lanes, busy: 0, open: true }), pushed: Condvar::new() }
     }
 }
 
@@ -121,18 +139,30 @@ impl<T> Queue<T> {
         if added == 1 { self.pushed.notify_one() } else { self.pushed.notify_all() }
     }
 
-    /// The next entry; blocks the thread until there is one. `None` once the queue is closed.
-    pub fn pop(&self) -> Option<T> {
+    /// The next entry; blocks the thread until there is one. `None` once the queue is closed. A worker says
+    /// [`done`](Self::done) after each.
+    pub fn pop(&self) -> Option<Next<T>> {
         let mut state = self.lock();
         loop {
             if !state.open {
                 return None;
             }
-            if let Some(entry) = state.lanes.pop() {
-                return Some(entry);
+            if let Some(next) = state.next() {
+                return Some(next);
             }
             state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The next entry, if one waits.
+    pub fn try_pop(&self) -> Option<Next<T>> {
+        self.lock().next()
+    }
+
+    /// A worker has done with the entry it was given.
+    pub fn done(&self) {
+        let mut state = self.lock();
+        state.busy = state.busy.saturating_sub(1);
     }
 
     /// Ends every worker; entries still waiting are dropped, which their callers see.
@@ -157,7 +187,7 @@ mod tests {
         let queue = Queue::default();
         queue.push(Class::Bulk, (0..100).map(|i| (Class::Bulk, i)));
         queue.push(Class::Online, (0..100).map(|i| (Class::Online, i)));
-        let first: Vec<_> = (0..16).filter_map(|_| queue.pop()).collect();
+        let first: Vec<_> = (0..16).filter_map(|_| queue.pop()).map(|next| next.entry).collect();
         assert_eq!(first[0], (Class::Online, 0));
         assert_eq!(first.iter().filter(|(class, _)| *class == Class::Bulk).count(), 2);
     }
@@ -170,9 +200,21 @@ mod tests {
             move || queue.pop()
         });
         queue.close();
-        assert_eq!(worker.join().unwrap(), None);
+        assert!(worker.join().unwrap().is_none());
         queue.push(Class::Online, [1]);
-        assert_eq!(queue.pop(), None);
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn an_entry_is_alone_only_while_nothing_waits_or_runs() {
+        let queue = Queue::default();
+        queue.push(Class::Online, [1, 2]);
+        assert!(!queue.pop().unwrap().alone, "another waits");
+        assert!(!queue.pop().unwrap().alone, "another runs");
+        queue.done();
+        queue.done();
+        queue.push(Class::Bulk, [3]);
+        assert_eq!(queue.pop(), Some(Next { entry: 3, alone: true }));
     }
 
     proptest! {
@@ -182,7 +224,7 @@ mod tests {
             for (index, online) in classes.iter().enumerate() {
                 queue.push(if *online { Class::Online } else { Class::Bulk }, [(*online, index)]);
             }
-            let popped: Vec<_> = (0..classes.len()).filter_map(|_| queue.pop()).collect();
+            let popped: Vec<_> = (0..classes.len()).filter_map(|_| queue.try_pop()).map(|next| next.entry).collect();
             prop_assert_eq!(popped.len(), classes.len());
             for class in [true, false] {
                 let order: Vec<_> = popped.iter().filter(|(c, _)| *c == class).collect();

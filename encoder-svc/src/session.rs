@@ -7,7 +7,7 @@ use ort::value::TensorRef;
 
 use crate::bundle::{Bundle, Manifest};
 
-/// Runs a bundle's graph on one thread, one text at a time.
+/// Runs a bundle's graph, one text at a time. A vector does not depend on the number of threads.
 pub struct EncoderSession {
     session: Session,
     manifest: Manifest,
@@ -35,10 +35,10 @@ pub enum RunError {
 }
 
 impl EncoderSession {
-    /// Loads the graph.
-    pub fn load(environment: &Environment, bundle: &Bundle) -> Result<Self, ort::Error> {
+    /// Loads the graph, to be run on `threads` threads.
+    pub fn load(environment: &Environment, bundle: &Bundle, threads: usize) -> Result<Self, ort::Error> {
         let session = Session::builder(environment)?
-            .with_intra_threads(1)?
+            .with_intra_threads(threads)?
             .with_inter_threads(1)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .commit_from_file(bundle.model_path())?;

@@ -11,6 +11,7 @@ use service_kit::{
 };
 
 use crate::StartError;
+use crate::admission::LongestQueues;
 
 /// Prefix of the environment's variables: `ENCODER_SVC_LISTEN`, `ENCODER_SVC_ENCODER__BUNDLE`.
 pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
@@ -47,8 +48,16 @@ pub struct EncoderSettings {
     pub runtime_library: Option<PathBuf>,
     /// Sessions of one thread each; 0 stands for one a core.
     pub sessions: usize,
-    /// Texts of one class that may wait or run at the same time.
-    pub queue_capacity: usize,
+    /// Threads that run a text while nothing else waits or runs; 0 stands for all cores, 1 for none but its own.
+    pub lone_text_threads: usize,
+    /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
+    pub max_queue_ms: usize,
+    /// The same for bulk texts.
+    pub max_bulk_queue_ms: usize,
+    /// Mebibytes of vectors that are kept; 0 keeps none.
+    pub cache_mib: usize,
+    /// Whether bulk texts are kept and looked up, too.
+    pub cache_bulk: bool,
 }
 
 /// What a request may ask for.
@@ -84,7 +93,11 @@ impl Default for EncoderSettings {
             bundle: ".runtime/bundles/minilm-512".into(),
             runtime_library: None,
             sessions: 0,
-            queue_capacity: 4096,
+            lone_text_threads: 0,
+            max_queue_ms: 2_000,
+            max_bulk_queue_ms: 30_000,
+            cache_mib: 32,
+            cache_bulk: false,
         }
     }
 }
@@ -126,13 +139,19 @@ pub struct EncoderConfig {
     /// At least 1.
     pub sessions: usize,
     /// At least 1.
-    pub queue_capacity: usize,
+    pub lone_text_threads: usize,
+    /// What is let in.
+    pub longest_queues: LongestQueues,
+    /// 0 for no cache.
+    pub cache_bytes: u64,
+    /// Whether bulk texts are kept and looked up, too.
+    pub cache_bulk: bool,
 }
 
 /// Checked [`LimitSettings`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// 1 to the queue's capacity.
+    /// At least 1.
     pub max_batch_size: usize,
     /// At least 1.
     pub max_text_bytes: usize,
@@ -161,13 +180,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
             limits: Limits {
-                // A batch that the queue can never hold would be refused for ever.
-                max_batch_size: in_range(
-                    "limits.max_batch_size",
-                    limits.max_batch_size,
-                    1,
-                    encoder.queue_capacity,
-                )?,
+                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
                 max_text_bytes: in_range("limits.max_text_bytes", limits.max_text_bytes, 1, 1 << 24)?,
                 stream_in_flight: in_range("limits.stream_in_flight", limits.stream_in_flight, 1, 1 << 16)?,
             },
@@ -182,12 +195,22 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
 
     fn try_from(settings: EncoderSettings) -> Result<Self, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let sessions = if settings.sessions == 0 { cores } else { settings.sessions };
+        let or_cores = |setting| if setting == 0 { cores } else { setting };
+        let sessions = or_cores(settings.sessions);
+        let lone_text_threads = or_cores(settings.lone_text_threads);
+        let milliseconds =
+            |name, value| in_range(name, value, 1, 600_000).map(|ms| Duration::from_millis(ms as u64));
         Ok(Self {
             bundle: settings.bundle,
             runtime_library: settings.runtime_library,
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
-            queue_capacity: in_range("encoder.queue_capacity", settings.queue_capacity, 1, 1 << 20)?,
+            lone_text_threads: in_range("encoder.lone_text_threads", lone_text_threads, 1, 1024)?,
+            longest_queues: LongestQueues {
+                online: milliseconds("encoder.max_queue_ms", settings.max_queue_ms)?,
+                bulk: milliseconds("encoder.max_bulk_queue_ms", settings.max_bulk_queue_ms)?,
+            },
+            cache_bytes: in_range("encoder.cache_mib", settings.cache_mib, 0, 1 << 20)? as u64 * (1 << 20),
+            cache_bulk: settings.cache_bulk,
         })
     }
 }
@@ -203,10 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_larger_than_the_queue_is_refused() {
+    fn a_queue_without_time_is_refused() {
         let mut settings = EncoderSvcSettings::default();
-        settings.limits.max_batch_size = settings.encoder.queue_capacity + 1;
+        settings.encoder.max_queue_ms = 0;
         let message = EncoderSvcConfig::try_from(settings).unwrap_err().to_string();
-        assert!(message.contains("limits.max_batch_size") && message.contains("4097"), "{message}");
+        assert!(message.contains("encoder.max_queue_ms") && message.contains("600000"), "{message}");
     }
 }

@@ -22,7 +22,7 @@ fn start(runtime: &Runtime, bundle: &str, sessions: usize) -> Arc<Encoder> {
     settings.encoder.bundle = fixture(bundle);
     settings.encoder.sessions = sessions;
     let config = EncoderSvcConfig::try_from(settings).unwrap();
-    Arc::new(runtime.block_on(Encoder::start(config.encoder)).unwrap())
+    Arc::new(runtime.block_on(Encoder::start(config.encoder, service_kit::Metrics::default())).unwrap())
 }
 
 /// Texts of one to forty words, some outside of the vocabulary, some not even letters.

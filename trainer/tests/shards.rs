@@ -34,7 +34,7 @@ impl Replica {
         settings.encoder.bundle = root.join("encoder-svc/tests/fixtures/tiny-512");
         settings.encoder.runtime_library = Some(library);
         settings.encoder.sessions = 1;
-        settings.encoder.queue_capacity = 24;
+        settings.encoder.max_bulk_queue_ms = 1;
         settings.limits.max_batch_size = 8;
         let config = EncoderSvcConfig::try_from(settings).unwrap();
         let listener = TcpListener::bind(config.listen).await.unwrap();

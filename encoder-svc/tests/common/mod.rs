@@ -28,6 +28,8 @@ pub fn settings() -> EncoderSvcSettings {
     settings.encoder.bundle = fixture("tiny-512");
     settings.encoder.runtime_library = Some(runtime_library());
     settings.encoder.sessions = 2;
+    // Tests ask for the same text again and again, and mean it.
+    settings.encoder.cache_mib = 0;
     settings
 }
 

@@ -1,0 +1,86 @@
+//! What a text is going to cost, before it has been tokenized.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Bytes of text that make a token, about; beyond `max_tokens` of them a text is cut.
+const BYTES_PER_TOKEN: usize = 5;
+/// What every text costs, however short, in bytes.
+const FIXED: usize = 40;
+/// Tokenizing a byte costs this part of running it.
+const TOKENIZE: usize = 32;
+/// How much a single text moves the estimate.
+const WEIGHT: f32 = 1.0 / 32.0;
+
+/// Microseconds of one session that a text takes, learned from those that ran.
+#[derive(Debug)]
+pub struct CostModel {
+    max_bytes: usize,
+    /// Microseconds a unit, the bits of an f32.
+    per_unit: AtomicU32,
+}
+
+impl CostModel {
+    /// For an encoder of so many tokens on which `text` took `took`.
+    #[must_use]
+    pub fn new(max_tokens: usize, text: &str, took: Duration) -> Self {
+        let model = Self { max_bytes: max_tokens * BYTES_PER_TOKEN, per_unit: AtomicU32::new(0) };
+        let per_unit = took.as_secs_f32() * 1e6 / model.units(text.len());
+        model.per_unit.store(per_unit.max(1e-3).to_bits(), Ordering::Relaxed);
+        model
+    }
+
+    fn units(&self, bytes: usize) -> f32 {
+        (FIXED + bytes.min(self.max_bytes) + bytes / TOKENIZE) as f32
+    }
+
+    fn per_unit(&self) -> f32 {
+        f32::from_bits(self.per_unit.load(Ordering::Relaxed))
+    }
+
+    /// What `text` is thought to take, at least 1.
+    #[must_use]
+    pub fn of(&self, text: &str) -> u64 {
+        ((self.units(text.len()) * self.per_unit()) as u64).max(1)
+    }
+
+    /// What the longest text that is not cut is thought to take.
+    #[must_use]
+    pub fn dearest(&self) -> u64 {
+        (self.units(self.max_bytes) * self.per_unit()) as u64
+    }
+
+    /// A text ran for so long on one session.
+    pub fn learn(&self, text: &str, took: Duration) {
+        let before = self.per_unit();
+        // A pause of the machine is no property of the texts.
+        let seen = (took.as_secs_f32() * 1e6 / self.units(text.len())).clamp(before / 8.0, before * 8.0);
+        // Two workers at once may lose one of two samples, which is no loss.
+        self.per_unit.store((before + (seen - before) * WEIGHT).max(1e-3).to_bits(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_learns_what_texts_take() {
+        let model = CostModel::new(256, &"a".repeat(360), Duration::from_millis(4));
+        assert_eq!(model.of(&"a".repeat(360)) / 100, 40);
+        for _ in 0..200 {
+            model.learn(&"a".repeat(360), Duration::from_millis(8));
+        }
+        assert!((7900..8100).contains(&model.of(&"a".repeat(360))), "{}", model.of(&"a".repeat(360)));
+        // One pause moves it by a quarter at most.
+        model.learn("a", Duration::from_secs(1000));
+        assert!(model.of(&"a".repeat(360)) < 10_000);
+    }
+
+    #[test]
+    fn a_text_that_is_cut_costs_what_is_left_of_it() {
+        let model = CostModel::new(256, "storm", Duration::from_millis(1));
+        let (whole, cut) = (model.of(&"a".repeat(1280)), model.of(&"a".repeat(12_800)));
+        assert!(cut > whole && cut < 2 * whole, "{whole} {cut}");
+    }
+}

@@ -1,0 +1,270 @@
+//! What the scheduler promises, on a paused clock: real queue and gate, and workers for whom a text costs simulated time.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use encoder_svc::admission::{Admission, LongestQueues, Place};
+use encoder_svc::cost::CostModel;
+use encoder_svc::queue::{Class, Encoded, Entry, Queue};
+use proptest::prelude::*;
+use service_kit::{ApiError, Deadline, Metrics};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+const SESSIONS: usize = 2;
+/// What the text of [`text`] takes.
+const RUN: Duration = Duration::from_millis(10);
+
+fn text() -> String {
+    "a".repeat(360)
+}
+
+fn milliseconds(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Queue, gate and as many simulated workers as there are sessions.
+#[derive(Clone)]
+struct Scheduler {
+    queue: Arc<Queue>,
+    admission: Arc<Admission>,
+    ran: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Scheduler {
+    fn start(longest: LongestQueues) -> Self {
+        let costs = CostModel::new(256, &text(), RUN);
+        let admission = Arc::new(Admission::new(costs, SESSIONS, longest, &Metrics::default()));
+        let scheduler = Self { queue: Arc::default(), admission, ran: Arc::default() };
+        for _ in 0..SESSIONS {
+            tokio::spawn(scheduler.clone().work());
+        }
+        scheduler
+    }
+
+    async fn work(self) {
+        loop {
+            let Some(next) = self.queue.try_pop() else {
+                sleep(Duration::from_micros(100)).await;
+                continue;
+            };
+            if !next.entry.is_abandoned() {
+                let result = if next.entry.deadline.has_passed() {
+                    Err(ApiError::DeadlineExceeded)
+                } else {
+                    self.ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    sleep(RUN).await;
+                    Ok(Encoded { vector: Vec::new(), token_count: next.entry.text.len(), truncated: false })
+                };
+                let _ = next.entry.reply.send(result);
+            }
+            self.queue.done();
+        }
+    }
+
+    async fn run(&self, place: Place, class: Class, deadline: Deadline) -> Result<Encoded, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(class, [Entry { text: text(), deadline, reply }]);
+        let outcome = answer.await.unwrap();
+        drop(place);
+        outcome
+    }
+
+    /// One unary call of one text, and how long it took.
+    async fn call(&self, class: Class, deadline: Deadline) -> (Result<Encoded, ApiError>, Duration) {
+        let begin = Instant::now();
+        let outcome = match self.admission.admit(&[&text()], class, deadline) {
+            Ok(mut places) => self.run(places.pop().unwrap(), class, deadline).await,
+            Err(error) => Err(error),
+        };
+        (outcome, begin.elapsed())
+    }
+}
+
+fn longest(online: u64, bulk: u64) -> LongestQueues {
+    LongestQueues { online: milliseconds(online), bulk: milliseconds(bulk) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_twice_the_capacity_what_is_admitted_is_answered_in_time_and_the_rest_refused_at_once() {
+    let scheduler = Scheduler::start(longest(60_000, 60_000));
+    let capacity = SESSIONS as f64 / RUN.as_secs_f64();
+    let seconds = 20;
+    let mut calls = Vec::new();
+    for _ in 0..(2.0 * capacity) as usize * seconds {
+        let scheduler = scheduler.clone();
+        calls.push(tokio::spawn(async move {
+            scheduler.call(Class::Online, Deadline::after(milliseconds(500))).await
+        }));
+        sleep(RUN / (2 * SESSIONS as u32)).await;
+    }
+    let (mut good, mut refused) = (0_usize, 0_usize);
+    for call in calls {
+        match call.await.unwrap() {
+            (Ok(_), took) => {
+                assert!(took <= milliseconds(500), "{took:?}");
+                good += 1;
+            }
+            (Err(ApiError::Overloaded { retry_after, .. }), took) => {
+                assert!(took < milliseconds(1) && retry_after < Duration::from_secs(1));
+                refused += 1;
+            }
+            (Err(error), _) => panic!("{error:?}"),
+        }
+    }
+    let ratio = good as f64 / seconds as f64 / capacity;
+    assert!(ratio > 0.95 && refused > good / 2, "goodput {ratio} of the capacity, {refused} refused");
+    // And nothing is left of it.
+    assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_does_not_starve_online_nor_online_bulk() {
+    let scheduler = Scheduler::start(longest(2_000, 60_000));
+    let bulk = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move {
+            let text = text();
+            let places =
+                scheduler.admission.admit(&vec![text.as_str(); 400], Class::Bulk, Deadline::NONE).unwrap();
+            let runs = places.into_iter().map(|place| scheduler.run(place, Class::Bulk, Deadline::NONE));
+            futures_util::future::join_all(runs).await
+        }
+    });
+    sleep(milliseconds(5)).await;
+    // Alone among bulk, an online text waits for one run at most, and is run.
+    for _ in 0..20 {
+        let (outcome, took) = scheduler.call(Class::Online, Deadline::NONE).await;
+        assert!(outcome.is_ok() && took <= 2 * RUN + milliseconds(1), "{took:?}");
+    }
+    // Online traffic beyond the capacity leaves bulk its eighth.
+    let begin = Instant::now();
+    let flood = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move {
+            loop {
+                let scheduler = scheduler.clone();
+                tokio::spawn(async move { scheduler.call(Class::Online, Deadline::NONE).await });
+                sleep(RUN / 4).await;
+            }
+        }
+    });
+    assert!(bulk.await.unwrap().iter().all(Result::is_ok));
+    let least = RUN * 400 / (SESSIONS as u32) * 8;
+    assert!(begin.elapsed() < least + milliseconds(500), "{:?}", begin.elapsed());
+    flood.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_not_run() {
+    let scheduler = Scheduler::start(longest(60_000, 60_000));
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let scheduler = scheduler.clone();
+            tokio::spawn(async move { scheduler.call(Class::Online, Deadline::NONE).await })
+        })
+        .collect();
+    sleep(RUN * 5 / 2).await;
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    let (outcome, took) = scheduler.call(Class::Online, Deadline::after(milliseconds(5_000))).await;
+    assert!(outcome.is_ok() && took <= 2 * RUN, "{took:?}");
+    // Three rounds of two were begun when their callers left.
+    assert_eq!(scheduler.ran.load(std::sync::atomic::Ordering::Relaxed), 3 * SESSIONS + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_for_room_in_turn_and_no_longer_than_its_deadline() {
+    let scheduler = Scheduler::start(longest(50, 50));
+    let text = text();
+    // Room for ten texts of 10 ms on two sessions.
+    let full = scheduler.admission.admit(&[text.as_str(); 10], Class::Bulk, Deadline::NONE).unwrap();
+    assert!(matches!(
+        scheduler.admission.admit(&[&text], Class::Bulk, Deadline::NONE),
+        Err(ApiError::Overloaded { .. })
+    ));
+    let late = scheduler.admission.admit_waiting(&text, Class::Bulk, Deadline::after(milliseconds(30))).await;
+    assert_eq!(late.err(), Some(ApiError::DeadlineExceeded));
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let waiting: Vec<_> = (0..10)
+        .map(|index| {
+            let (scheduler, order, text) = (scheduler.clone(), order.clone(), text.clone());
+            tokio::spawn(async move {
+                let place =
+                    scheduler.admission.admit_waiting(&text, Class::Bulk, Deadline::NONE).await.unwrap();
+                order.lock().unwrap().push(index);
+                scheduler.run(place, Class::Bulk, Deadline::NONE).await
+            })
+        })
+        .collect();
+    sleep(milliseconds(100)).await;
+    assert!(order.lock().unwrap().is_empty(), "there was no room");
+    drop(full);
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert!(order.lock().unwrap().is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_encoder_takes_a_batch_that_is_larger_than_its_queue() {
+    let scheduler = Scheduler::start(longest(50, 50));
+    let text = text();
+    let places = scheduler.admission.admit(&[text.as_str(); 100], Class::Online, Deadline::NONE).unwrap();
+    assert_eq!(places.len(), 100);
+    drop(places);
+    assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
+    assert!(scheduler.admission.admit(&[&text], Class::Online, Deadline::NONE).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Calls of any size, class and patience, some of whom leave: each that stays is answered once, in order, and in time
+    /// or not at all; and in the end every place is free.
+    #[test]
+    fn each_call_is_answered_once_or_refused(
+        calls in prop::collection::vec((1_usize..40, any::<bool>(), 5_u64..800, 0_u64..40, prop::bool::weighted(0.2)), 1..60)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let scheduler = Scheduler::start(longest(400, 2_000));
+            let mut running = Vec::new();
+            for (size, online, patience, pause, leaves) in calls {
+                let scheduler = scheduler.clone();
+                let class = if online { Class::Online } else { Class::Bulk };
+                let deadline = Deadline::after(milliseconds(patience));
+                let call = tokio::spawn(async move {
+                    let begin = Instant::now();
+                    let text = text();
+                    let admitted = scheduler.admission.admit(&vec![text.as_str(); size], class, deadline);
+                    let Ok(places) = admitted else { return (None, begin.elapsed()) };
+                    let runs = places.into_iter().map(|place| scheduler.run(place, class, deadline));
+                    (Some(futures_util::future::join_all(runs).await), begin.elapsed())
+                });
+                if leaves {
+                    sleep(milliseconds(1)).await;
+                    call.abort();
+                } else {
+                    running.push((call, size, patience));
+                }
+                sleep(milliseconds(pause)).await;
+            }
+            for (call, size, patience) in running {
+                match call.await.unwrap() {
+                    (None, took) => assert_eq!(took, Duration::ZERO, "a refusal waits for nothing"),
+                    (Some(answers), took) => {
+                        assert_eq!(answers.len(), size);
+                        let whole = answers.iter().all(Result::is_ok);
+                        assert!(!whole || took <= milliseconds(patience) + RUN, "{took:?} of {patience}");
+                    }
+                }
+            }
+            // Entries that were left behind are dropped as the workers come to them.
+            sleep(milliseconds(100)).await;
+            for class in [Class::Online, Class::Bulk] {
+                assert_eq!(scheduler.admission.wait(class), Duration::ZERO);
+            }
+        });
+    }
+}
