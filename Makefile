@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 up models default-model bench bench-trainer lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 up models default-model bench bench-encoder bench-trainer lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -54,11 +54,15 @@ test-api: models $(API_VENV)/.stamp ## hold the REST API against its own descrip
 	$(CARGO) build --locked --workspace --tests
 	@deploy/test_api.sh target/debug $(API_VENV)/bin/schemathesis
 
-bench: bench-trainer ## speed as ratios: each encoder bundle to the fp32 one, the classifier over the encoder, and bench-trainer
+bench: bench-trainer bench-encoder ## speed as ratios: the encoder to ONNX Runtime alone, its bundles, the classifier over it, and bench-trainer
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
 	$(CARGO) bench --locked -p encoder-svc --bench bundles -- \
 	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
 	$(CARGO) bench --locked -p classifier-svc --bench overhead
+
+bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes)
+	$(CARGO) build --release --locked -p encoder-svc -p load-generator
+	target/release/load-generator
 
 # An environment of its own: moto brings half of AWS.
 S3_VENV := $(RUNTIME)/s3-venv

@@ -11,6 +11,10 @@ use service_kit::{
     HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, run_command, shutdown_on_signals,
 };
 
+/// Thousands of connections come and go: their memory is to be given back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Turns texts into vectors over gRPC.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]

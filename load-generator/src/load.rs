@@ -1,0 +1,171 @@
+//! Load: closed loops, where each caller waits for its answer, and an open one, where calls come as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use hdrhistogram::Histogram;
+use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, Priority};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+/// A client of the encoder.
+pub type Client = EncoderServiceClient<Channel>;
+
+/// Latencies in microseconds, up to ten minutes.
+///
+/// # Panics
+/// Never: the bounds are valid.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A quantile in milliseconds.
+#[must_use]
+pub fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64 / 1e3
+}
+
+fn one(text: String, priority: Priority) -> EncodeRequest {
+    EncodeRequest { texts: vec![text], priority: priority.into() }
+}
+
+/// Texts a second of one stream.
+///
+/// # Panics
+/// If a text is not answered with a vector.
+pub async fn stream(client: &Client, texts: &[String]) -> f64 {
+    let mut client = client.clone();
+    let count = texts.len();
+    let requests: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| EncodeStreamRequest {
+            id: index.to_string(),
+            text: text.clone(),
+            priority: Priority::Bulk.into(),
+        })
+        .collect();
+    let begin = Instant::now();
+    let answers =
+        client.encode_stream(futures_util::stream::iter(requests)).await.expect("a stream").into_inner();
+    let vectors = answers
+        .filter(|answer| {
+            let vector = matches!(
+                answer.as_ref().expect("an answer").result,
+                Some(proto::encoder::v1::encode_stream_response::Result::Embedding(_))
+            );
+            std::future::ready(vector)
+        })
+        .count()
+        .await;
+    assert_eq!(vectors, count, "every text is answered with a vector");
+    count as f64 / begin.elapsed().as_secs_f64()
+}
+
+/// Texts a second of so many callers, each with one text at a time.
+///
+/// # Panics
+/// If a call fails.
+pub async fn closed_loop(
+    client: &Client,
+    texts: &Arc<Vec<String>>,
+    callers: usize,
+    priority: Priority,
+) -> f64 {
+    let next = Arc::new(AtomicUsize::new(0));
+    let begin = Instant::now();
+    let mut running = JoinSet::new();
+    for _ in 0..callers {
+        let (mut client, texts, next) = (client.clone(), texts.clone(), next.clone());
+        running.spawn(async move {
+            while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                client.encode(one(text.clone(), priority)).await.expect("an answer");
+            }
+        });
+    }
+    running.join_all().await;
+    texts.len() as f64 / begin.elapsed().as_secs_f64()
+}
+
+/// Latencies of one caller's online texts, one at a time.
+///
+/// # Panics
+/// If a call fails.
+pub async fn one_caller(client: &Client, texts: &[String]) -> Histogram<u64> {
+    let (mut client, mut latencies) = (client.clone(), histogram());
+    for text in texts {
+        let begin = Instant::now();
+        client.encode(one(text.clone(), Priority::Online)).await.expect("an answer");
+        latencies.saturating_record(micros(begin.elapsed()));
+    }
+    latencies
+}
+
+/// What became of the calls of an open loop.
+pub struct Outcomes {
+    /// Answered inside the deadline.
+    pub answered: Histogram<u64>,
+    /// Refused.
+    pub refused: Histogram<u64>,
+    /// Admitted, and too late.
+    pub late: usize,
+    /// Failed otherwise.
+    pub failed: usize,
+    /// What it took in all.
+    pub took: Duration,
+}
+
+/// Online texts at `rate` a second for so long, each with that deadline, whether or not the ones before are answered.
+pub async fn open_loop(
+    client: &Client,
+    texts: &[String],
+    rate: f64,
+    duration: Duration,
+    deadline: Duration,
+) -> Outcomes {
+    let begin = Instant::now();
+    let mut running = JoinSet::new();
+    let mut outcomes =
+        Outcomes { answered: histogram(), refused: histogram(), late: 0, failed: 0, took: Duration::ZERO };
+    let calls = (rate * duration.as_secs_f64()) as usize;
+    for call in 0..calls {
+        let due = begin + Duration::from_secs_f64(call as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        let (mut client, text) = (client.clone(), texts[call % texts.len()].clone());
+        running.spawn(async move {
+            let mut request = Request::new(one(text, Priority::Online));
+            request.set_timeout(deadline);
+            let begin = Instant::now();
+            let code = client.encode(request).await.err().map_or(Code::Ok, |status| status.code());
+            (code, begin.elapsed())
+        });
+        while let Some(done) = running.try_join_next() {
+            outcomes.count(&done);
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        outcomes.count(&done);
+    }
+    outcomes.took = begin.elapsed();
+    outcomes
+}
+
+impl Outcomes {
+    fn count(&mut self, done: &Result<(Code, Duration), tokio::task::JoinError>) {
+        match done {
+            Ok((Code::Ok, took)) => self.answered.saturating_record(micros(*took)),
+            Ok((Code::Unavailable, took)) => self.refused.saturating_record(micros(*took)),
+            Ok((Code::DeadlineExceeded | Code::Cancelled, _)) => self.late += 1,
+            _ => self.failed += 1,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `load-generator`: the encoder's figures of `make bench`, as a table and as `bench-results/encoder.json`.
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use comfy_table::{Table, presets};
+use load_generator::load::{self, Client, quantile};
+use load_generator::raw::Raw;
+use load_generator::server::Server;
+use proto::encoder::v1::Priority;
+use serde_json::{Map, Value};
+use service_kit::Target;
+
+const BATCH_SIZES: [usize; 4] = [2, 4, 8, 16];
+const CALLERS: usize = 32;
+/// Of an overloading call.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Load on a real encoder-svc and on ONNX Runtime alone, in turns, as ratios.
+#[derive(Parser)]
+struct Arguments {
+    /// The encoder-svc to start.
+    #[arg(long, default_value = "target/release/encoder-svc")]
+    encoder_svc: PathBuf,
+    /// The bundle that both sides run.
+    #[arg(long, default_value = ".runtime/bundles/minilm-512")]
+    bundle: PathBuf,
+    /// A movies_metadata.csv, whose overviews are encoded; without it, texts are made up.
+    #[arg(long, default_value = "../shared/data/movies_metadata.csv")]
+    data: PathBuf,
+    /// How many texts.
+    #[arg(long, default_value_t = 2000)]
+    texts: usize,
+    /// Turns of raw loop, stream and unary callers; the median of each counts.
+    #[arg(long, default_value_t = 3)]
+    turns: usize,
+    /// Seconds of twice the capacity.
+    #[arg(long, default_value_t = 60)]
+    overload_seconds: u64,
+    /// Where the figures go.
+    #[arg(long, default_value = "bench-results/encoder.json")]
+    output: PathBuf,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Figures in the order in which they were measured.
+#[derive(Default)]
+struct Figures {
+    values: Map<String, Value>,
+    table: Vec<[String; 2]>,
+}
+
+impl Figures {
+    fn add(&mut self, name: &str, value: f64, what: &str) {
+        println!("{value:>10.3}  {what}");
+        self.table.push([what.to_owned(), format!("{value:.3}")]);
+        self.values.insert(name.to_owned(), value.into());
+    }
+}
+
+// One thread: the load takes as little as it can of the cores that it shares with the encoder.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    let (texts, source) = load_generator::texts::texts(&arguments.data, arguments.texts);
+    let texts = Arc::new(texts);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{} texts of {source}, {cores} cores", texts.len());
+    let raw = Raw::open(&arguments.bundle, cores);
+    let mut figures = Figures::default();
+
+    let server = Server::start(&arguments.encoder_svc, &arguments.bundle).await;
+    let client = Client::new(Target::parse(&server.url)?.channel(None, None));
+    load::one_caller(&client, &texts[..texts.len().min(50)]).await;
+    figures.add("ready_seconds", server.ready.as_secs_f64(), "seconds from start to ready");
+
+    let (narrow, wide) = raw.lone(&texts[..texts.len().min(400)]);
+    let online = load::one_caller(&client, &texts[..texts.len().min(400)]).await;
+    let best = narrow.min(wide).as_secs_f64() * 1e3;
+    figures.add(
+        "raw_one_thread_p50_ms",
+        narrow.as_secs_f64() * 1e3,
+        "ms, raw run of one text, one thread, p50",
+    );
+    figures.add("raw_all_cores_p50_ms", wide.as_secs_f64() * 1e3, "ms, raw run of one text, all cores, p50");
+    figures.add("online_p50_ms", quantile(&online, 0.5), "ms, one online text, nothing else running, p50");
+    figures.add("online_p50_over_raw_ms", quantile(&online, 0.5) - best, "ms, that over the best raw run");
+
+    let (mut alone, mut stream, mut unary) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..arguments.turns {
+        alone.push(raw.each_alone(&texts));
+        stream.push(load::stream(&client, &texts).await);
+        unary.push(load::closed_loop(&client, &texts, CALLERS, Priority::Bulk).await);
+    }
+    let ratios = |ours: &[f64]| median(ours.iter().zip(&alone).map(|(ours, raw)| ours / raw).collect());
+    figures.add("raw_texts_per_second", median(alone.clone()), "texts/s, raw loop, each text alone");
+    figures.add("bulk_stream_ratio", ratios(&stream), "of that, through one stream");
+    figures.add("bulk_unary_ratio", ratios(&unary), "of that, through 32 unary callers");
+    let sizes = BATCH_SIZES.map(|size| (raw.batched(&texts, size), size));
+    let (best_batched, size) =
+        sizes.into_iter().fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
+    figures.add(
+        "raw_best_batched_texts_per_second",
+        best_batched,
+        &format!("texts/s, best raw batches, of {size}"),
+    );
+    figures.add(
+        "bulk_over_best_batched_ratio",
+        median(stream.clone()) / best_batched,
+        "of that, through one stream",
+    );
+    figures.add("rss_mib", server.memory_mib("VmRSS"), "MiB resident after that");
+
+    let bulk = tokio::spawn({
+        let (client, texts) = (client.clone(), texts.clone());
+        async move {
+            loop {
+                load::stream(&client, &texts).await;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let under_bulk = load::one_caller(&client, &texts[..texts.len().min(1000)]).await;
+    bulk.abort();
+    let runs = quantile(&under_bulk, 0.99) / (narrow.as_secs_f64() * 1e3);
+    figures.add(
+        "online_p99_under_bulk_ms",
+        quantile(&under_bulk, 0.99),
+        "ms, one online text while bulk saturates, p99",
+    );
+    figures.add("online_p99_under_bulk_runs", runs, "median runs of one text, that is");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let capacity = median(unary);
+    let seconds = Duration::from_secs(arguments.overload_seconds);
+    let before = server.memory_mib("VmRSS");
+    let outcomes = load::open_loop(&client, &texts, 2.0 * capacity, seconds, DEADLINE).await;
+    let end = Instant::now();
+    let mut recovery = f64::NAN;
+    while end.elapsed() < Duration::from_secs(10) {
+        let latencies = load::one_caller(&client, &texts[..5]).await;
+        if quantile(&latencies, 0.5) < 2.0 * quantile(&online, 0.5) {
+            recovery = end.elapsed().as_secs_f64();
+            break;
+        }
+    }
+    let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
+    figures.add(
+        "overload_goodput_ratio",
+        goodput,
+        "of the capacity is answered in time at twice the capacity",
+    );
+    figures.add("overload_refused_p50_ms", quantile(&outcomes.refused, 0.5), "ms to a refusal, p50");
+    figures.add("overload_refused_p99_ms", quantile(&outcomes.refused, 0.99), "ms to a refusal, p99");
+    figures.add("overload_answered_p99_ms", quantile(&outcomes.answered, 0.99), "ms to an answer, p99");
+    figures.add("overload_refused", outcomes.refused.len() as f64, "calls refused");
+    figures.add("overload_late", outcomes.late as f64, "calls admitted and late");
+    figures.add("overload_failed", outcomes.failed as f64, "calls failed otherwise");
+    figures.add("overload_memory_growth_mib", server.memory_mib("VmRSS") - before, "MiB grown");
+    figures.add("overload_recovery_seconds", recovery, "seconds until a lone text is as fast as before");
+    figures.add("peak_memory_mib", server.memory_mib("VmHWM"), "MiB at most");
+
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).add_rows(&figures.table);
+    println!("{table}");
+    if let Some(folder) = arguments.output.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&arguments.output, format!("{:#}\n", Value::Object(figures.values)))?;
+    println!("wrote {}", arguments.output.display());
+    Ok(())
+}
