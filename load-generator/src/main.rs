@@ -65,6 +65,44 @@ impl Figures {
     }
 }
 
+/// Twice the capacity (texts a second) for so long, and how it is after that.
+async fn overload(
+    figures: &mut Figures,
+    server: &Server,
+    client: &Client,
+    texts: &[String],
+    capacity: f64,
+    usual_ms: f64,
+    seconds: u64,
+) {
+    let duration = Duration::from_secs(seconds);
+    let before = server.memory_mib("VmRSS");
+    let outcomes = load::open_loop(client, texts, 2.0 * capacity, duration, DEADLINE).await;
+    let end = Instant::now();
+    let mut recovery = f64::NAN;
+    while end.elapsed() < Duration::from_secs(10) {
+        let latencies = load::one_caller(client, &texts[..5]).await;
+        if quantile(&latencies, 0.5) < 2.0 * usual_ms {
+            recovery = end.elapsed().as_secs_f64();
+            break;
+        }
+    }
+    let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
+    figures.add(
+        "overload_goodput_ratio",
+        goodput,
+        "of the capacity is answered in time at twice the capacity",
+    );
+    figures.add("overload_refused_p50_ms", quantile(&outcomes.refused, 0.5), "ms to a refusal, p50");
+    figures.add("overload_refused_p99_ms", quantile(&outcomes.refused, 0.99), "ms to a refusal, p99");
+    figures.add("overload_answered_p99_ms", quantile(&outcomes.answered, 0.99), "ms to an answer, p99");
+    figures.add("overload_refused", outcomes.refused.len() as f64, "calls refused");
+    figures.add("overload_late", outcomes.late as f64, "calls admitted and late");
+    figures.add("overload_failed", outcomes.failed as f64, "calls failed otherwise");
+    figures.add("overload_memory_growth_mib", server.memory_mib("VmRSS") - before, "MiB grown");
+    figures.add("overload_recovery_seconds", recovery, "seconds until a lone text is as fast as before");
+}
+
 // One thread: the load takes as little as it can of the cores that it shares with the encoder.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -138,33 +176,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     figures.add("online_p99_under_bulk_runs", runs, "median runs of one text, that is");
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    let capacity = median(unary);
-    let seconds = Duration::from_secs(arguments.overload_seconds);
-    let before = server.memory_mib("VmRSS");
-    let outcomes = load::open_loop(&client, &texts, 2.0 * capacity, seconds, DEADLINE).await;
-    let end = Instant::now();
-    let mut recovery = f64::NAN;
-    while end.elapsed() < Duration::from_secs(10) {
-        let latencies = load::one_caller(&client, &texts[..5]).await;
-        if quantile(&latencies, 0.5) < 2.0 * quantile(&online, 0.5) {
-            recovery = end.elapsed().as_secs_f64();
-            break;
-        }
-    }
-    let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
-    figures.add(
-        "overload_goodput_ratio",
-        goodput,
-        "of the capacity is answered in time at twice the capacity",
-    );
-    figures.add("overload_refused_p50_ms", quantile(&outcomes.refused, 0.5), "ms to a refusal, p50");
-    figures.add("overload_refused_p99_ms", quantile(&outcomes.refused, 0.99), "ms to a refusal, p99");
-    figures.add("overload_answered_p99_ms", quantile(&outcomes.answered, 0.99), "ms to an answer, p99");
-    figures.add("overload_refused", outcomes.refused.len() as f64, "calls refused");
-    figures.add("overload_late", outcomes.late as f64, "calls admitted and late");
-    figures.add("overload_failed", outcomes.failed as f64, "calls failed otherwise");
-    figures.add("overload_memory_growth_mib", server.memory_mib("VmRSS") - before, "MiB grown");
-    figures.add("overload_recovery_seconds", recovery, "seconds until a lone text is as fast as before");
+    let usual = quantile(&online, 0.5);
+    overload(&mut figures, &server, &client, &texts, median(unary), usual, arguments.overload_seconds).await;
     figures.add("peak_memory_mib", server.memory_mib("VmHWM"), "MiB at most");
 
     let mut table = Table::new();
