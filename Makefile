@@ -56,7 +56,7 @@ test-api: models $(API_VENV)/.stamp ## hold the REST API against its own descrip
 
 bench: bench-trainer bench-encoder ## speed as ratios: the encoder to ONNX Runtime alone, its bundles, the classifier over it, and bench-trainer
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
-	$(CARGO) bench --locked -p encoder-svc --bench bundles -- \
+	$(CARGO) bench --locked -p load-generator --bench bundles -- \
 	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
 	$(CARGO) bench --locked -p classifier-svc --bench overhead
 

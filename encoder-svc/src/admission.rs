@@ -81,6 +81,19 @@ impl Lane {
     fn permits(&self, cost: u64) -> u32 {
         u32::try_from(cost).unwrap_or(u32::MAX).clamp(1, self.capacity)
     }
+
+    /// Turns away what would take longer than it may, and says when it would have fitted.
+    fn refuse(&self, expected: Duration, allowed: Duration) -> ApiError {
+        self.refused.inc();
+        ApiError::Overloaded {
+            message: format!(
+                "the queue is full: expected to take {} ms, allowed {} ms",
+                expected.as_millis(),
+                allowed.as_millis()
+            ),
+            retry_after: expected.saturating_sub(allowed).max(SHORTEST_RETRY),
+        }
+    }
 }
 
 /// A text's part of the room, held by whoever waits for its vector; given back when dropped.
@@ -159,10 +172,7 @@ impl Admission {
         let idle = self.online.admitted() + self.bulk.admitted() < 1.0;
         let expected = self.expected(class, cost);
         match deadline.remaining() {
-            Some(left) if !idle && expected > left => {
-                self.lane(class).refused.inc();
-                Err(overloaded(expected, left, expected.saturating_sub(left)))
-            }
+            Some(left) if !idle && expected > left => Err(self.lane(class).refuse(expected, left)),
             _ => Ok(()),
         }
     }
@@ -185,12 +195,11 @@ impl Admission {
         let total = costs.iter().sum();
         self.in_time(class, total, deadline)?;
         let lane = self.lane(class);
-        let room = lane.room.clone().try_acquire_many_owned(lane.permits(total)).map_err(|_| {
-            let expected = self.expected(class, total);
-            lane.refused.inc();
-            overloaded(expected, lane.longest, expected.saturating_sub(lane.longest))
-        })?;
-        let mut room = room;
+        let mut room = lane
+            .room
+            .clone()
+            .try_acquire_many_owned(lane.permits(total))
+            .map_err(|_| lane.refuse(self.expected(class, total), lane.longest))?;
         Ok(costs
             .into_iter()
             .map(|cost| {
@@ -213,16 +222,5 @@ impl Admission {
         let room = deadline.bound(room).await?.map_err(|_| stopping())?;
         self.in_time(class, cost, deadline)?;
         Ok(self.place(class, cost, Some(room)))
-    }
-}
-
-fn overloaded(expected: Duration, allowed: Duration, retry_after: Duration) -> ApiError {
-    ApiError::Overloaded {
-        message: format!(
-            "the queue is full: expected to take {} ms, allowed {} ms",
-            expected.as_millis(),
-            allowed.as_millis()
-        ),
-        retry_after: retry_after.max(SHORTEST_RETRY),
     }
 }

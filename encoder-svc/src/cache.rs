@@ -14,7 +14,6 @@ const ENTRY_BYTES: usize = 160;
 
 /// Bounded in bytes; what is asked for least goes first (`TinyLFU`). Keys are whole texts: no two texts share a vector
 /// because their hashes do.
-#[derive(Clone)]
 pub struct EmbeddingCache {
     cache: Cache<String, Arc<Encoded>>,
     hits: Counter,

@@ -48,17 +48,16 @@ impl Encoder {
         let wide = (config.lone_text_threads > 1).then(|| load(config.lone_text_threads)).transpose()?;
         let mut sessions = Sessions { narrow, wide };
         let texts = bundle.reference_texts()?;
-        let agreement = bundle.manifest.reference.agreement();
-        let mut took = Duration::ZERO;
+        let failed = |reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason };
+        let agreement = bundle.manifest.reference.agreement().map_err(failed)?;
         // Each kind of session: what one thread gives is what many give.
         for session in sessions.narrow.first_mut().into_iter().chain(&mut sessions.wide) {
-            agreement
-                .clone()
-                .and_then(|agreement| self_check(&texts, agreement, &tokenizer, session))
-                .and_then(|()| timed(&texts, &tokenizer, session))
-                .map(|time| took = took.max(time))
-                .map_err(|reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason })?;
+            self_check(&texts, agreement, &tokenizer, session).map_err(failed)?;
         }
+        let took = match sessions.narrow.first_mut() {
+            Some(session) => timed(&texts, &tokenizer, session).map_err(failed)?,
+            None => Duration::ZERO,
+        };
         let costs = CostModel::new(bundle.manifest.max_tokens, longest(&texts), took);
         let admission = Arc::new(Admission::new(costs, config.sessions, config.longest_queues, metrics));
         let queue = Arc::new(Queue::default());

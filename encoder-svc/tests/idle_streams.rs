@@ -127,22 +127,23 @@ fn ten_thousand_idle_streams_and_half_of_them_gone_leave_nothing_behind() {
     // The first connection is among those counted before.
     assert!(server.descriptors() + 1 >= descriptors + CONNECTIONS);
     assert_eq!(server.admitted(), 0);
+    let fresh = tokio::runtime::Runtime::new().unwrap();
+    let pause = || fresh.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
     std::mem::forget(left);
     leaving.shutdown_background();
     let begin = Instant::now();
     while server.descriptors() > descriptors + CONNECTIONS / 2 + 2 {
         assert!(begin.elapsed() < Duration::from_secs(20), "{} descriptors", server.descriptors());
-        std::thread::sleep(Duration::from_millis(50));
+        pause();
     }
     drop(stayed);
     drop(staying);
     while server.descriptors() > descriptors {
         assert!(begin.elapsed() < Duration::from_secs(40), "{} descriptors", server.descriptors());
-        std::thread::sleep(Duration::from_millis(50));
+        pause();
     }
     assert_eq!(server.admitted(), 0);
     // What ten thousand streams took is given back; the allocator does it when it is next asked for something.
-    let fresh = tokio::runtime::Runtime::new().unwrap();
     let mut grown = usize::MAX;
     while grown > 40 << 10 && begin.elapsed() < Duration::from_secs(60) {
         fresh.block_on(async {

@@ -65,7 +65,7 @@ fn main() {
     // cargo runs benches in their package's folder; paths are meant from the repository's root.
     std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
     let arguments = Arguments::parse();
-    let (texts, source) = texts(&arguments.data, arguments.texts);
+    let (texts, source) = load_generator::texts::texts(&arguments.data, arguments.texts);
     let mut contenders: Vec<_> = arguments.bundles.iter().map(|folder| Contender::load(folder)).collect();
     for contender in &mut contenders {
         contender.encode(&texts[..texts.len().min(20)]);
@@ -106,24 +106,4 @@ fn report(contenders: &[Contender], texts: usize, source: &str) {
     std::fs::create_dir_all("bench-results").unwrap();
     std::fs::write(RESULTS, format!("{results:#}\n")).unwrap();
     println!("wrote {RESULTS}");
-}
-
-fn texts(data: &Path, count: usize) -> (Vec<String>, String) {
-    if !data.is_file() {
-        println!("no data at {}: texts are made up, of 20 to 100 words", data.display());
-        let words =
-            ["a", "pilot", "hunts", "the", "smuggler", "who", "burned", "her", "harbour", "and", "home"];
-        let text = |i: usize| {
-            let length = 20 + i * 37 % 81;
-            (0..length).map(|j| words[(i * 7 + j * j) % words.len()]).collect::<Vec<_>>().join(" ")
-        };
-        return ((0..count).map(text).collect(), "made-up text".to_owned());
-    }
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(data).unwrap();
-    let column = reader.headers().unwrap().iter().position(|name| name == "overview").unwrap();
-    let texts = reader
-        .records()
-        .filter_map(|record| record.ok()?.get(column).map(str::to_owned))
-        .filter(|text| !text.trim().is_empty());
-    (texts.take(count).collect(), data.display().to_string())
 }
