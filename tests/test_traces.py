@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 from collections.abc import Iterator
@@ -75,15 +76,18 @@ class _WithTraceparent(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
 
 def test_a_batch_job_and_the_encoder_share_traces(collector: Receiver, tmp_path: Path) -> None:
     films = tmp_path / "films.csv"
-    rows = [f"[{{'id': 18, 'name': 'Drama'}}],{number},A town waits for rain number {number}.,Rain" for number in range(1, 9)]
-    films.write_text("\n".join(["genres,id,overview,title", *rows]) + "\n")
+    with films.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["genres", "id", "overview", "title"])
+        for number in range(1, 9):
+            rows.writerow(["[{'id': 18, 'name': 'Drama'}]", number, f"A town waits for rain number {number}.", "Rain"])
     encoder = f"127.0.0.1:{free_port()}"
     process = start("encoder-svc", "serve", "--listen", encoder, "--http-listen", "")
     try:
         wait_until_serving(encoder, process)
         command = [BINARIES / "trainer", "encode", "--input", films, "--output", tmp_path / "vectors.parquet"]
         subprocess.run([*command, "--encoder", f"http://{encoder}"], check=True, cwd=ROOT, timeout=120)
-        spans = collector.wait_for(lambda spans: any(s.name == "run" for s in spans))
+        spans = collector.wait_for(lambda spans: {"run", "encode"} <= {span.name for span in spans})
     finally:
         stop(process)
     run = next(span for span in spans if span.name == "run")

@@ -59,6 +59,7 @@ async fn main() {
     tokio::spawn(classifier_svc::run(
         ClassifierSvcConfig::try_from(settings).unwrap(),
         None,
+        service_kit::Metrics::default(),
         listeners,
         shutdown,
     ));

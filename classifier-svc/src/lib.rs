@@ -29,15 +29,15 @@ pub use crate::settings::{ClassifierSvcConfig, ClassifierSvcSettings};
 
 /// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
 ///
-/// `embedded` is an encoder in this process, in place of those that `config` names. An encoder that does not answer yet
+/// `embedded` is an encoder in this process, in place of those that `config` names; `metrics` may hold its figures already. An encoder that does not answer yet
 /// is waited for: the service listens, and reports that it is not ready.
 pub async fn run(
     config: ClassifierSvcConfig,
     embedded: Option<Channel>,
+    metrics: Metrics,
     listeners: Listeners,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let encoders = match embedded {
         Some(channel) => EncoderPool::fixed(channel, config.encoder, &metrics),

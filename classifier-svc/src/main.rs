@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use classifier_svc::settings::ENVIRONMENT_PREFIX;
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use service_kit::{
-    HealthcheckArgs, Listeners, Overrides, Shutdown, init_telemetry, load_settings, print_settings,
+    HealthcheckArgs, Listeners, Metrics, Overrides, Shutdown, init_telemetry, load_settings, print_settings,
     run_command, shutdown_on_signals,
 };
 use tonic::transport::Channel;
@@ -121,8 +121,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let http = config.rest.as_ref().map(|rest| rest.listen);
     let listeners = Listeners::bind(config.listen, http).await?;
-    let embedded = if args.embedded { Some(embedded_encoder(None).await?) } else { None };
-    classifier_svc::run(config, embedded, listeners, shutdown).await?;
+    let metrics = Metrics::default();
+    let embedded = if args.embedded { Some(embedded_encoder(None, metrics.clone()).await?) } else { None };
+    classifier_svc::run(config, embedded, metrics, listeners, shutdown).await?;
     Ok(())
 }
 
@@ -130,15 +131,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 ///
 /// It lives as long as the process: calls in flight at shutdown still need it.
 #[cfg(feature = "embedded")]
-async fn embedded_encoder(bundle: Option<String>) -> anyhow::Result<Channel> {
+async fn embedded_encoder(bundle: Option<String>, metrics: Metrics) -> anyhow::Result<Channel> {
     let flags = Overrides::default().with("encoder.bundle", bundle);
     let settings: encoder_svc::EncoderSvcSettings =
         load_settings(encoder_svc::settings::ENVIRONMENT_PREFIX, None, flags)?;
-    Ok(encoder_svc::embedded::channel(settings, Shutdown::new()).await?)
+    Ok(encoder_svc::embedded::channel(settings, metrics, Shutdown::new()).await?)
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn embedded_encoder(_bundle: Option<String>) -> anyhow::Result<Channel> {
+async fn embedded_encoder(_bundle: Option<String>, _metrics: Metrics) -> anyhow::Result<Channel> {
     let _ = Shutdown::new();
     anyhow::bail!(
         "this binary was built without the `embedded` feature; name a running encoder or service instead"

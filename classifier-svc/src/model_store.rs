@@ -77,11 +77,15 @@ impl ModelStore {
     /// Reads the first model; there is none to fall back to.
     pub fn load(path: PathBuf, metrics: &Metrics) -> Result<Self, ModelFileError> {
         let model = GenreModel::load(&path)?;
-        let reloads = metrics.register(
+        let reloads: Family<Outcome, Counter> = metrics.register(
             "model_reloads",
             "Changes of the model file, by whether they were taken",
             Family::default(),
         );
+        // From zero, so that the first one is an increase.
+        for outcome in ["taken", "refused"] {
+            reloads.get_or_create(&Outcome { outcome }).inc_by(0);
+        }
         tracing::info!(
             model = model.version(),
             file = %path.display(),

@@ -118,7 +118,7 @@ impl Admission {
     pub fn new(costs: CostModel, sessions: usize, longest: LongestQueues, metrics: &Metrics) -> Self {
         let sessions = u32::try_from(sessions).unwrap_or(u32::MAX).max(1);
         let texts: Family<ClassLabel, Gauge> =
-            metrics.register("encoder_texts_admitted", "Texts that wait or run", Family::default());
+            metrics.register("encoder_admitted_texts", "Texts that wait or run", Family::default());
         let refused: Family<ClassLabel, Counter> =
             metrics.register("encoder_refusals", "Calls refused for want of time", Family::default());
         let lane = |class, longest| {

@@ -38,7 +38,7 @@ impl EmbeddingCache {
             hits: counter("encoder_cache_hits", "Texts whose vector was there"),
             misses: counter("encoder_cache_misses", "Texts that had to be run"),
             joined: counter(
-                "encoder_cache_joined",
+                "encoder_cache_joins",
                 "Texts that waited for another caller's run of the same text",
             ),
         }

@@ -16,10 +16,16 @@ use crate::{Encoder, EncoderSvcConfig, EncoderSvcSettings, StartError};
 /// What an in-memory connection holds on its way.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Starts an encoder and gives a channel to it. It ends with the runtime, or on `shutdown`.
-pub async fn channel(settings: EncoderSvcSettings, shutdown: Shutdown) -> Result<Channel, StartError> {
+/// Starts an encoder and gives a channel to it. It ends with the runtime, or on `shutdown`; its stages are measured in
+/// `metrics`.
+pub async fn channel(
+    settings: EncoderSvcSettings,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Result<Channel, StartError> {
     let config = EncoderSvcConfig::try_from(settings)?;
-    let encoder = Arc::new(Encoder::start(config.encoder.clone(), Metrics::default()).await?);
+    let encoder = Arc::new(Encoder::start(config.encoder.clone(), metrics).await?);
+    // Calls are those of the process around it.
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, Metrics::default())?
         .with_service(EncoderServer::new(encoder, &config).into_grpc());
     server.health().await.set_serving(true).await;

@@ -71,7 +71,7 @@ impl StageMetrics {
         let run: Latencies<SessionLabel> =
             metrics.register("encoder_run_seconds", "Runs of the graph, by kind of session", latencies());
         let dropped: Family<ReasonLabel, Counter> = metrics.register(
-            "encoder_texts_dropped",
+            "encoder_dropped_texts",
             "Texts that were not run: their caller left, or the deadline passed",
             Family::default(),
         );
@@ -154,7 +154,7 @@ impl Collector for ExpectedWait {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let mut metric = encoder.encode_descriptor(
             "encoder_queue_seconds",
-            "Time that a text which comes now would wait, as expected",
+            "Time that a text which comes now would wait, as expected.",
             None,
             ConstGauge::new(0.0).metric_type(),
         )?;

@@ -61,7 +61,7 @@ impl Server {
         socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
-        let lines = text.lines().filter(|line| line.starts_with("movieclassifier_encoder_texts_admitted{"));
+        let lines = text.lines().filter(|line| line.starts_with("movieclassifier_encoder_admitted_texts{"));
         let values: Vec<u64> =
             lines.map(|line| line.split(' ').next_back().unwrap().parse().unwrap()).collect();
         assert_eq!(values.len(), 2, "{text}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use comfy_table::{Table, presets};
+use load_generator::collector::Collector;
 use load_generator::load::{self, Client, quantile};
 use load_generator::raw::Raw;
 use load_generator::server::Server;
@@ -65,6 +66,25 @@ impl Figures {
     }
 }
 
+/// What sending all traces to a collector beside it costs an encoder, by callers that take turns with the same binary without.
+async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, texts: &Arc<Vec<String>>) {
+    let collector = Collector::start().await.expect("a free port");
+    let server = Server::start(&arguments.encoder_svc, &arguments.bundle, Some(&collector.url)).await;
+    let traced = Client::new(Target::parse(&server.url).expect("our own address").channel(None, None));
+    let mut ratios = Vec::new();
+    for _ in 0..=arguments.turns {
+        let without = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
+        ratios.push(load::closed_loop(&traced, texts, CALLERS, Priority::Bulk).await / without);
+    }
+    // The first turn warms both.
+    figures.add(
+        "traced_unary_ratio",
+        median(ratios.split_off(1)),
+        "of the throughput without, when every call is traced",
+    );
+    figures.add("traced_spans", collector.spans() as f64, "spans came to the collector");
+}
+
 /// Twice the capacity (texts a second) for so long, and how it is after that.
 async fn overload(
     figures: &mut Figures,
@@ -114,7 +134,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let raw = Raw::open(&arguments.bundle, cores);
     let mut figures = Figures::default();
 
-    let server = Server::start(&arguments.encoder_svc, &arguments.bundle).await;
+    let server = Server::start(&arguments.encoder_svc, &arguments.bundle, None).await;
     let client = Client::new(Target::parse(&server.url)?.channel(None, None));
     load::one_caller(&client, &texts[..texts.len().min(50)]).await;
     figures.add("ready_seconds", server.ready.as_secs_f64(), "seconds from start to ready");
@@ -154,6 +174,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         median(stream.clone()) / best_batched,
         "of that, through one stream",
     );
+    traced(&mut figures, &arguments, &client, &texts).await;
     figures.add("rss_mib", server.memory_mib("VmRSS"), "MiB resident after that");
 
     let bulk = tokio::spawn({

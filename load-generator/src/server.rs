@@ -15,11 +15,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the binary on a free port, without a cache: here every text is to be run.
+    /// Starts the binary on a free port, without a cache: here every text is to be run. `traces` is a collector's address.
     ///
     /// # Panics
     /// If it cannot be started, or is not ready within half a minute.
-    pub async fn start(binary: &Path, bundle: &Path) -> Self {
+    pub async fn start(binary: &Path, bundle: &Path, traces: Option<&str>) -> Self {
         let free = || TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = free().unwrap_or_else(|error| panic!("{error}")).to_string();
         let url = format!("http://{address}");
@@ -28,6 +28,8 @@ impl Server {
             .args(["serve", "--listen", &address, "--http-listen", "", "--bundle"])
             .arg(bundle)
             .env("ENCODER_SVC_ENCODER__CACHE_MIB", "0")
+            .env("ENCODER_SVC_TRACE__ENDPOINT", traces.unwrap_or_default())
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

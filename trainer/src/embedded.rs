@@ -1,7 +1,7 @@
 //! An encoder in this process, for `--embedded`.
 
 use encoder_svc::settings::ENVIRONMENT_PREFIX;
-use service_kit::{Overrides, Shutdown, load_settings};
+use service_kit::{Metrics, Overrides, Shutdown, load_settings};
 use tonic::transport::Channel;
 
 /// Why there is no encoder in this process.
@@ -18,5 +18,5 @@ pub enum EmbeddedError {
 /// Starts an encoder in this process, by its own settings, and connects to it. It ends with the process.
 pub async fn channel() -> Result<Channel, EmbeddedError> {
     let settings = load_settings(ENVIRONMENT_PREFIX, None, Overrides::default())?;
-    Ok(encoder_svc::embedded::channel(settings, Shutdown::new()).await?)
+    Ok(encoder_svc::embedded::channel(settings, Metrics::default(), Shutdown::new()).await?)
 }

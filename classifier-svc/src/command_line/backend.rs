@@ -92,7 +92,7 @@ async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     let config = ClassifierSvcConfig::try_from(settings)?;
     let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics)?;
-    let channel = crate::embedded_encoder(args.bundle.clone()).await?;
+    let channel = crate::embedded_encoder(args.bundle.clone(), metrics.clone()).await?;
     let encoders = EncoderPool::fixed(channel, config.encoder, &metrics);
     if let PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) =
         encoders.probe(&models.current().provenance().encoder).await

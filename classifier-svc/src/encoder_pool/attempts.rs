@@ -43,6 +43,9 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// What an attempt may come to.
+const OUTCOMES: [&str; 5] = ["ok", "refused", "failed", "full", "wrong_encoder"];
+
 /// What the calls to encoders come to.
 pub(super) struct CallMetrics {
     attempts: Family<Outcome, Counter>,
@@ -54,17 +57,19 @@ pub(super) struct CallMetrics {
 
 impl CallMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
+        let attempts: Family<Outcome, Counter> =
+            metrics.register("encoder_attempts", "Attempts to encode, by outcome", Family::default());
+        // From zero, so that the first one is an increase.
+        for outcome in OUTCOMES {
+            attempts.get_or_create(&Outcome { outcome }).inc_by(0);
+        }
         Self {
-            attempts: metrics.register(
-                "encoder_attempts",
-                "Attempts to encode, by outcome",
-                Family::default(),
-            ),
+            attempts,
             retries: metrics.register("encoder_retries", "Attempts after a failed one", Counter::default()),
             hedges: metrics.register("encoder_hedges", "Attempts beside a silent one", Counter::default()),
             replicas: metrics.register("encoder_replicas", "Encoder replicas known", Gauge::default()),
             replicas_away: metrics.register(
-                "encoder_replicas_away",
+                "encoder_away_replicas",
                 "Encoder replicas that do not answer",
                 Gauge::default(),
             ),

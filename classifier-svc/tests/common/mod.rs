@@ -117,7 +117,7 @@ pub async fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
     let shutdown = Shutdown::new();
     let token = shutdown.clone();
     let task = tokio::spawn(async move {
-        classifier_svc::run(config, None, listeners, token).await.unwrap();
+        classifier_svc::run(config, None, service_kit::Metrics::default(), listeners, token).await.unwrap();
     });
     Running { address, rest, shutdown, task }
 }

@@ -1,0 +1,75 @@
+"""A Prometheus over the running pair, by the configuration that is shipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conftest import free_port
+from metrics_table import OBSERVABILITY
+
+DEFAULT_TARGETS = {"encoder-svc": "127.0.0.1:9464", "classifier-svc": "127.0.0.1:8081"}
+
+
+class Prometheus:
+    """Its HTTP API."""
+
+    def __init__(self, address: str) -> None:
+        self._url = f"http://{address}/api/v1/"
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The data of an answer; an error is one of the test."""
+        url = f"{self._url}{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                body = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters or path}: {error.read().decode()}") from error
+        assert body["status"] == "success" and not body.get("warnings"), body
+        return body["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series that an expression gives now."""
+        result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+        return result
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.get("status/buildinfo"))
+        except OSError:
+            return False
+
+
+def configuration(targets: dict[str, str]) -> str:
+    """The shipped one with other addresses, in a hurry."""
+    text = (OBSERVABILITY / "prometheus.yml").read_text()
+    for service, default in DEFAULT_TARGETS.items():
+        assert text.count(default) == 1, f"the default target of {service} is {default}"
+        text = text.replace(default, targets[service])
+    assert text.count(": 15s\n") == 2
+    return text.replace(": 15s\n", ": 1s\n").replace("- rules/", f"- {OBSERVABILITY}/rules/")
+
+
+@contextmanager
+def running(targets: dict[str, str], folder: Path) -> Iterator[Prometheus]:
+    """Started with `folder` for all that it writes, and ended."""
+    settings = folder / "prometheus.yml"
+    settings.write_text(configuration(targets))
+    address = f"127.0.0.1:{free_port()}"
+    command = ["prometheus", f"--config.file={settings}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += [f"--web.listen-address={address}", "--log.level=warn"]
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "GOMAXPROCS": "1"})
+    try:
+        yield Prometheus(address)
+        assert process.poll() is None, f"Prometheus ended with {process.returncode}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

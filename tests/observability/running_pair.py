@@ -1,0 +1,122 @@
+"""A pair of services that have been called in every way that their metrics tell apart."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from conftest import ROOT, free_port, start, stop, wait_until_serving
+from exposition import Family, scrape
+from google.protobuf import message_factory
+from reflection import ReflectionClient
+from waiting import wait_for
+
+CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
+ENCODER = "movieclassifier.encoder.v1.EncoderService"
+OVERVIEW = "A retired gunslinger rides into a frontier town. A cattle baron holds every deed there."
+LONG = "In year {} the rider went on through the dust. " + "He told of what he had seen beyond the hills. " * 24
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where their metrics are, by the names of the services."""
+
+    metrics: dict[str, str]
+
+    def scrape(self, service: str) -> dict[str, Family]:
+        return scrape(self.metrics[service])
+
+
+class StreamingClient(ReflectionClient):
+    """Calls streams as well."""
+
+    def stream(self, service: str, method: str, items: list[dict[str, Any]]) -> Iterator[Any]:
+        descriptor = self._pool.FindServiceByName(service).methods_by_name[method]
+        request = message_factory.GetMessageClass(descriptor.input_type)
+        response = message_factory.GetMessageClass(descriptor.output_type)
+        invoke = self._channel.stream_stream(
+            f"/{service}/{method}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        answers: Iterator[Any] = invoke(iter([request(**item) for item in items]), timeout=60)
+        return answers
+
+
+def refused(call: Callable[[], Any]) -> grpc.StatusCode | None:
+    try:
+        call()
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return None
+
+
+def call_classifier(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        client = StreamingClient(channel)
+        film = {"title": "Dust Creek", "overview": OVERVIEW}
+        client.call(CLASSIFIER, "Classify", **film)
+        assert client.call(CLASSIFIER, "Classify", **film, explain=True).explanation.segments
+        client.call(CLASSIFIER, "BatchClassify", movies=[film, {"overview": "A storm."}])
+        answers = list(client.stream(CLASSIFIER, "ClassifyStream", [{"id": str(n), **film} for n in range(3)]))
+        assert len(answers) == 3 and all(answer.classification.model_version for answer in answers)
+        blank = refused(lambda: client.call(CLASSIFIER, "Classify", overview=" "))
+        assert blank is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def overload_encoder(address: str) -> None:
+    """A stream takes all the room in the queue, so that a call beside it is refused."""
+    with grpc.insecure_channel(address) as channel:
+        client = StreamingClient(channel)
+        answers = client.stream(ENCODER, "EncodeStream", [{"id": str(n), "text": LONG.format(n)} for n in range(48)])
+        # Other texts each time: those that are known need no room.
+        codes = (refused(partial(client.call, ENCODER, "Encode", texts=[f"Storm {n}"])) for n in range(200))
+        assert grpc.StatusCode.UNAVAILABLE in codes, "the encoder had room for all"
+        assert len(list(answers)) == 48
+
+
+def call_rest(address: str) -> None:
+    with urllib.request.urlopen(f"http://{address}/v1/model", timeout=10) as answer:
+        assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://{address}/no/such/route", timeout=10)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("pair")
+    model = Path(shutil.copy(ROOT / "models" / "default.safetensors", folder))
+    settings = folder / "encoder.toml"
+    # So short that a few long texts fill it, on any machine.
+    settings.write_text("[encoder]\nmax_queue_ms = 50\nsessions = 1\n")
+    encoder, encoder_http, classifier, rest = (f"127.0.0.1:{free_port()}" for _ in range(4))
+    listeners = ("--listen", encoder, "--http-listen", encoder_http)
+    running = [start("encoder-svc", "serve", *listeners, "--config", str(settings))]
+    try:
+        wait_until_serving(encoder, running[0])
+        listeners = ("--listen", classifier, "--rest-listen", rest)
+        running.append(
+            start("classifier-svc", "serve", *listeners, "--encoder", f"http://{encoder}", "--model", str(model))
+        )
+        wait_until_serving(classifier, running[1])
+        pair = Pair({"encoder-svc": encoder_http, "classifier-svc": rest})
+        call_classifier(classifier)
+        overload_encoder(encoder)
+        call_rest(rest)
+        # A metric by outcome is there once there was one.
+        model.write_bytes(b"no model")
+        reloads = "movieclassifier_model_reloads_total"
+        wait_for(lambda: reloads in pair.scrape("classifier-svc"), "the new model is refused")
+        yield pair
+    finally:
+        for process in reversed(running):
+            stop(process)

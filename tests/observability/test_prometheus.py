@@ -1,0 +1,91 @@
+"""A real Prometheus takes the rules, scrapes both services, and can answer all that the dashboard asks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from metrics_table import OBSERVABILITY, SERVICES, table
+from shipped import queries, rules, variable_queries, without_variables
+from waiting import wait_for
+
+if not (shutil.which("prometheus") and shutil.which("promtool")):
+    pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)", allow_module_level=True)
+
+from prometheus_server import Prometheus, running
+
+if TYPE_CHECKING:
+    from running_pair import Pair
+
+pytest_plugins = ["running_pair"]
+
+# Nothing is in flight when nobody calls, and no request failed.
+EMPTY = {"Calls in flight", "Share of 5xx"}
+
+
+@pytest.fixture(scope="module")
+def prometheus(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One that has scraped both services more than once."""
+    with running(pair.metrics, tmp_path_factory.mktemp("prometheus")) as server:
+        wait_for(server.is_up, "Prometheus answers")
+        scraped = "count by (job) (count_over_time(up[1m]) > 2)"
+        wait_for(lambda: len(server.query(scraped)) == len(SERVICES), "both services are scraped")
+        yield server
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "rules/recording.yaml", "rules/alerts.yaml"),
+        ("test", "rules", "rules/tests.yaml"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_promtool_finds_nothing_wrong(command: tuple[str, ...]) -> None:
+    done = subprocess.run(["promtool", *command], cwd=OBSERVABILITY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_both_services_are_scraped_under_their_names(prometheus: Prometheus, pair: Pair) -> None:
+    up = {(s["metric"]["job"], s["metric"]["instance"]): s["value"][1] for s in prometheus.query("up")}
+    assert up == {(service, pair.metrics[service]): "1" for service in SERVICES}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_metric_of_the_table_is_there(prometheus: Prometheus, service: str) -> None:
+    names = [name for metric in table(service) for name in metric.series()]
+    missing = [name for name in names if not prometheus.query(f'{name}{{job="{service}"}}')]
+    assert not missing
+
+
+def test_types_and_help_are_known_to_prometheus(prometheus: Prometheus) -> None:
+    known = prometheus.get("metadata")
+    for metric in (metric for service in SERVICES for metric in table(service)):
+        # By OpenMetrics a counter is told of without its end.
+        about = known.get(metric.name) or known[metric.name.removesuffix("_total")]
+        assert {entry["type"] for entry in about} == {metric.type} and all(entry["help"] for entry in about)
+
+
+def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
+    def evaluated() -> dict[str, dict[str, str]]:
+        groups = prometheus.get("rules")["groups"]
+        return {rule["name"]: rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"}
+
+    wait_for(lambda: evaluated().keys() == {rule.name for rule in rules()}, "all rules are evaluated")
+    assert {name: rule["lastError"] for name, rule in evaluated().items() if rule["health"] != "ok"} == {}
+
+
+def test_every_panel_is_answered(prometheus: Prometheus) -> None:
+    asked = {f"{query.panel}: {query.expression}": query for query in queries()}
+    empty = {query.panel for query in asked.values() if not prometheus.query(without_variables(query.expression))}
+    assert empty <= EMPTY
+
+
+def test_every_variable_has_values(prometheus: Prometheus) -> None:
+    for expression, label in variable_queries():
+        found = prometheus.get(f"label/{label}/values", **{"match[]": without_variables(expression)})
+        assert found, label
