@@ -135,6 +135,6 @@ pub(crate) fn encode(
     text: &str,
 ) -> Result<Encoded, String> {
     let tokens = tokenizer.tokenize(text)?;
-    let vector = session.run(&tokens.ids).map_err(|error| error.to_string())?;
+    let vector = session.run(&tokens).map_err(|error| error.to_string())?;
     Ok(Encoded { vector, token_count: tokens.ids.len(), truncated: tokens.truncated })
 }
