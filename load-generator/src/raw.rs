@@ -88,7 +88,8 @@ impl Raw {
             }
             Inputs::Ragged(names) => {
                 let ids: Vec<_> = tokens.iter().flat_map(|tokens| &tokens.ids).copied().collect();
-                let buckets: Vec<_> = tokens.iter().flat_map(|tokens| &tokens.hash_buckets).copied().collect();
+                let buckets: Vec<_> =
+                    tokens.iter().flat_map(|tokens| &tokens.hash_buckets).copied().collect();
                 let mut splits = vec![0_i64];
                 splits.extend(tokens.iter().scan(0, |end, tokens| {
                     *end += tokens.ids.len() as i64;

@@ -84,7 +84,8 @@ fn parse_rewrite(rewrite: &str, groups: usize) -> Option<Vec<Part>> {
         match characters.next()? {
             '\\' => text.push('\\'),
             digit => {
-                let group = digit.to_digit(10).map(|group| group as usize).filter(|&group| group <= groups)?;
+                let group =
+                    digit.to_digit(10).map(|group| group as usize).filter(|&group| group <= groups)?;
                 parts.push(Part::Text(std::mem::take(&mut text)));
                 parts.push(Part::Group(group));
             }

@@ -117,4 +117,33 @@ mod tests {
         assert_eq!(apply(r#"{"step": "strip"}"#, "\x0b a \u{a0}\n"), "a \u{a0}");
         assert_eq!(apply(r#"{"step": "join", "before": "<", "after": " >"}"#, "a"), "<a >");
     }
+
+    #[derive(Deserialize)]
+    struct Cases {
+        texts: Vec<String>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        steps: Vec<StepEntry>,
+        split: Split,
+        /// Of each of the texts.
+        tokens: Vec<Vec<String>>,
+    }
+
+    #[test]
+    fn rules_do_to_a_text_what_tensorflows_operations_do() {
+        let file = include_str!("../../tests/fixtures/text_rules.json");
+        let Cases { texts, cases } = serde_json::from_str(file).unwrap();
+        for Case { steps, split, tokens } in cases {
+            let named = format!("{steps:?} {split:?}");
+            let steps: Vec<_> = steps.into_iter().map(|entry| Step::try_from(entry).unwrap()).collect();
+            for (text, expected) in texts.iter().zip(&tokens) {
+                let cleaned = steps.iter().fold(text.clone(), |text, step| step.apply(&text));
+                let found: Vec<_> = split.tokens(&cleaned).collect();
+                assert_eq!(&found, expected, "{named} on {text:?}");
+            }
+        }
+    }
 }
