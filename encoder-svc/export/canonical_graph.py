@@ -34,12 +34,12 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         names[name] = by_content[content]
 
     def add_node(node: onnx.NodeProto) -> None:
-        new = onnx.NodeProto()
-        new.CopyFrom(node)
+        # Empty fields are left unset, whether the converter set them or not.
+        new = onnx.NodeProto(op_type=node.op_type, name=f"n{len(nodes)}")
+        if node.domain:
+            new.domain = node.domain
         for index, output in enumerate(node.output):
             names.setdefault(output, f"t{len(nodes)}_{index}")
-        del new.input[:], new.output[:], new.attribute[:]
-        new.name = f"n{len(nodes)}"
         new.input.extend(names[name] for name in node.input)
         new.output.extend(names[name] for name in node.output)
         new.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -108,7 +109,7 @@ def signature(folder: Path) -> Signature:
     return usual[0]
 
 
-def _is_vector(info: object) -> bool:
+def _is_vector(info: Any) -> bool:
     if info.dtype != tf.float32.as_datatype_enum:
         return False
     sizes = [dimension.size for dimension in info.tensor_shape.dim]
@@ -128,7 +129,8 @@ def freeze(folder: Path, signature: Signature) -> FrozenModel:
             return_initialized_tables=True,
         )
     except (ValueError, OSError, tf.errors.OpError) as error:
-        raise SavedModelError(f"expected a SavedModel that TensorFlow {tf.__version__} loads, found: {error}") from error
+        expected = f"expected a SavedModel that TensorFlow {tf.__version__} loads"
+        raise SavedModelError(f"{expected}, found: {error}") from error
     names = sorted(function.structured_outputs)
     output = outputs[names.index(signature.output)]
     return FrozenModel(graph_def, output, {_text(name): _table(_text(name), *table) for name, table in tables.items()})
@@ -138,7 +140,7 @@ def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _table(name: str, keys: object, values: object) -> Table:
+def _table(name: str, keys: Any, values: Any) -> Table:
     words, ids = keys.reshape(-1).tolist(), values.reshape(-1).tolist()
     if not all(isinstance(word, bytes) for word in words) or not all(isinstance(value, int) for value in ids):
         raise SavedModelError(f"expected a table of words to whole numbers, found another in {name!r}")

@@ -39,7 +39,7 @@ LAYOUT = frozenset(
 )
 COMPARISONS = frozenset({"Equal", "NotEqual"})
 # Of one text in one place: nothing of a text may be moved to another before it is split.
-TEXT_LAYOUT = frozenset({"ExpandDims", "Identity", "Rank", "Reshape", "Shape", "Size", "Snapshot", "Squeeze", "StopGradient"})
+TEXT_LAYOUT = frozenset("ExpandDims Identity Rank Reshape Shape Size Snapshot Squeeze StopGradient".split())
 
 
 class TextGraphError(Exception):

@@ -18,6 +18,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import sys
@@ -39,7 +40,7 @@ from precision import Bound
 from reference_texts import REFERENCE_TEXTS
 from saved_model import SavedModelError, freeze, opened, signature
 from text_graph import HASH_BUCKETS, ROW_SPLITS, TOKEN_IDS, NumericGraph, TextGraphError, TextRules, without_strings
-from use_reference import ReferenceError, tensorflow_vectors
+from use_reference import TensorFlowError, tensorflow_vectors
 from use_texts import KIND, TokenizedText, tokenize, tokenizer_bytes
 
 ENCODER_ID = "use-large-5"
@@ -64,6 +65,8 @@ TEXTS = (
     # Case.
     "THE Lighthouse keeper's RADIO İstanbul ΣΊΣΥΦΟΣ",
 )
+
+LONG = "a storm at sea and a lighthouse keeper who hears the voice of her brother in the rain of a long night"
 
 
 class UseLargeError(Exception):
@@ -100,7 +103,7 @@ def build(saved_model: Path, encoder: Encoder, output: Path) -> UseReport:
     try:
         with opened(saved_model) as folder:
             return _build(folder, encoder, output)
-    except (SavedModelError, TextGraphError, ReferenceError) as error:
+    except (SavedModelError, TextGraphError, TensorFlowError) as error:
         raise UseLargeError(str(error)) from error
 
 
@@ -110,7 +113,10 @@ def _build(folder: Path, encoder: Encoder, output: Path) -> UseReport:
     graph = without_strings(model.graph_def, model.output, model.tables)
     del model
     onnx_bytes = to_onnx(graph, encoder.encoder_id)
-    reference = [_reference(graph.rules, text, encoder.max_tokens) for text in (*REFERENCE_TEXTS, *TEXTS)]
+    # One that is cut, wherever that is.
+    longest = " ".join(itertools.islice(itertools.cycle(LONG.split()), encoder.max_tokens + 10))
+    texts = (*REFERENCE_TEXTS, *TEXTS, longest)
+    reference = [_reference(graph.rules, text, encoder.max_tokens) for text in texts]
     expected = tensorflow_vectors(folder, way_in.name, [read for _, read, _ in reference])
     session = open_session(onnx_bytes)
     found = np.stack([run_session(session, tokens, encoder.max_tokens) for _, _, tokens in reference])
@@ -119,7 +125,7 @@ def _build(folder: Path, encoder: Encoder, output: Path) -> UseReport:
         raise UseLargeError(
             f"expected the converted graph within {BOUND.limit / 2:.1e} of TensorFlow, found {difference:.2e}"
         )
-    texts = [
+    entries = [
         ReferenceText(
             text=text,
             token_count=min(len(tokens.tokens), encoder.max_tokens),
@@ -136,7 +142,7 @@ def _build(folder: Path, encoder: Encoder, output: Path) -> UseReport:
         max_tokens=encoder.max_tokens,
         model=onnx_bytes,
         tokenizer=tokenizer_bytes(graph.rules),
-        reference=texts,
+        reference=entries,
         reference_bound=BOUND,
         tokenizer_kind=KIND,
         inputs={"ids": TOKEN_IDS, "hash_buckets": HASH_BUCKETS, "row_splits": ROW_SPLITS},
@@ -161,7 +167,8 @@ def to_onnx(graph: NumericGraph, name: str) -> bytes:
         )
     except (ValueError, RuntimeError, KeyError) as error:
         raise UseLargeError(f"expected a graph that tf2onnx {tf2onnx.__version__} converts, found: {error}") from error
-    foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")})
+    others = (node for node in model.graph.node if node.domain not in ("", "ai.onnx"))
+    foreign = sorted({f"{node.domain}.{node.op_type}" for node in others})
     if foreign:
         raise UseLargeError(f"expected ONNX's own operations alone, found {', '.join(foreign)}")
     model = canonical(model)
@@ -207,7 +214,9 @@ def run_session(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--saved-model", type=Path, required=True, metavar="PATH", help="its folder, or a tar or zip of it")
+    parser.add_argument(
+        "--saved-model", type=Path, required=True, metavar="PATH", help="its folder, or a tar or zip of it"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; replaced whole")
     parser.add_argument(
         "--max-tokens", type=int, default=1024, metavar="N", help="where the service cuts a text; default: 1024"

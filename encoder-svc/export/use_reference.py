@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 DIMENSION = 512
 
 
-class ReferenceError(Exception):
+class TensorFlowError(Exception):
     """TensorFlow did not give a vector for each text."""
 
 
@@ -38,10 +38,10 @@ def tensorflow_vectors(folder: Path, signature: str, texts: list[str]) -> NDArra
         )
         if result.returncode != 0:
             last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise ReferenceError(f"expected vectors of TensorFlow, found exit code {result.returncode}: {last}")
+            raise TensorFlowError(f"expected vectors of TensorFlow, found exit code {result.returncode}: {last}")
         vectors = np.fromfile(output, dtype="<f4")
     if vectors.size != len(texts) * DIMENSION or not np.isfinite(vectors).all():
-        raise ReferenceError(f"expected {len(texts)} vectors of 512 finite floats, found {vectors.size} floats")
+        raise TensorFlowError(f"expected {len(texts)} vectors of 512 finite floats, found {vectors.size} floats")
     return vectors.reshape(len(texts), DIMENSION)
 
 

@@ -124,8 +124,9 @@ class StandIn(tf.Module):
             ids, _ = tf.sparse.fill_empty_rows(ids, tf.constant(0, tf.int64))
         # Of all texts empty, the widest is 0 wide, but has a filled cell now.
         shape = tf.maximum(ids.dense_shape, [0, 1])
+        padding = tf.constant(-1, tf.int64)
         dense = tf.raw_ops.SparseToDense(
-            sparse_indices=ids.indices, output_shape=shape, sparse_values=ids.values, default_value=tf.constant(-1, tf.int64)
+            sparse_indices=ids.indices, output_shape=shape, sparse_values=ids.values, default_value=padding
         )
         return tf.maximum(dense, 0), tf.cast(dense >= 0, tf.float32)
 
@@ -176,19 +177,25 @@ def save(folder: Path, shape: Shape) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.__call__})
 
 
+def encoder_of(encoder_id: str, shape: Shape) -> Encoder:
+    """What the bundle of such a model says of itself."""
+    words = f"random weights of seed {shape.seed} in the shape of Universal Sentence Encoder large, for tests"
+    return Encoder(encoder_id, "0.1.0", words, "CC0-1.0", MAX_TOKENS)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="where the SavedModel goes")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="convert it too; the last part is the bundle's id")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed is another encoder; default: 1")
     arguments = parser.parse_args()
-    save(arguments.saved_model, Shape(seed=arguments.seed))
+    shape = Shape(seed=arguments.seed)
+    save(arguments.saved_model, shape)
     if arguments.bundle is None:
         return 0
-    words = f"random weights of seed {arguments.seed} in the shape of Universal Sentence Encoder large, for tests"
-    encoder = Encoder(arguments.bundle.name, "0.1.0", words, "CC0-1.0", MAX_TOKENS)
+    encoder = encoder_of(arguments.bundle.name, shape)
     try:
-        print(f"{arguments.bundle.name}: {build(arguments.saved_model, encoder, arguments.bundle.resolve())}")
+        print(f"{encoder.encoder_id}: {build(arguments.saved_model, encoder, arguments.bundle.resolve())}")
     except UseLargeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -52,7 +52,7 @@ def unknown_words(a_text: int) -> Iterator[str]:
 
 def sentences(generator: random.Random, count: int) -> Iterator[str]:
     """Known words in any order and case, with punctuation, numbers and words that are not known."""
-    marks = (".", ",", "...", "!", "?!", " -- ", ": ", "; ", "'s", "\"", " (", ") ", "\n", "\t", ", 1,000.50 ", " 3 . 14 ")
+    marks = (". ", ", ", "...", "!", "?!", " -- ", ": ", "'s ", '"', " (", ") ", "\n", "\t", ", 1,000.50 ", " 3 . 14 ")
     for _ in range(count):
         parts = []
         for _ in range(generator.randint(1, 120)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +41,7 @@ def tokenize(rules: TextRules, text: str) -> TokenizedText:
     return TokenizedText(tokens, ids, tf.strings.to_hash_bucket_fast(tokens, rules.hash_buckets).numpy())
 
 
-def _step(step: dict, texts: tf.Tensor) -> tf.Tensor:
+def _step(step: dict[str, Any], texts: tf.Tensor) -> tf.Tensor:
     match step["step"]:
         case "replace":
             return tf.strings.regex_replace(texts, step["pattern"], step["rewrite"], replace_global=step["all"])
@@ -54,7 +55,7 @@ def _step(step: dict, texts: tf.Tensor) -> tf.Tensor:
             raise ValueError(f"expected a known step, found {other!r}")
 
 
-def _split(split: dict, texts: tf.Tensor) -> tf.Tensor:
+def _split(split: dict[str, Any], texts: tf.Tensor) -> tf.Tensor:
     match split["by"]:
         case "any_of":
             return tf.raw_ops.StringSplit(

@@ -112,7 +112,7 @@ impl ReferenceEntry {
 
 /// Names of the graph's inputs, all int64, in one of the two ways to lay texts of different lengths out.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the inputs ids and mask, or ids, hash_buckets and row_splits")]
 pub enum Inputs {
     /// A row for each text.
     Padded(PaddedInputs),

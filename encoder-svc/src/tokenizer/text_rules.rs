@@ -59,7 +59,8 @@ impl Step {
     pub(super) fn apply(&self, text: &str) -> String {
         match self {
             Self::Replace(replacement) => replacement.apply(text),
-            Self::Lower { unicode: true } => text.to_lowercase(),
+            // TensorFlow hands the text on as a C string: it ends at the first NUL.
+            Self::Lower { unicode: true } => text.split('\0').next().unwrap_or_default().to_lowercase(),
             Self::Lower { unicode: false } => text.to_ascii_lowercase(),
             Self::Strip => text.trim_matches(is_blank).to_owned(),
             Self::Join { before, after } => format!("{before}{text}{after}"),
@@ -72,8 +73,10 @@ impl Split {
     pub(super) fn tokens<'a>(&'a self, text: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
         match self {
             Self::AnyOf { separators, skip_empty } => {
+                // Unlike StringSplitV2, this operation finds no token at all in an empty text.
+                let no_empty = *skip_empty || text.is_empty();
                 let tokens = text.split(|character| separators.contains(character));
-                Box::new(tokens.filter(move |token| !(*skip_empty && token.is_empty())))
+                Box::new(tokens.filter(move |token| !(no_empty && token.is_empty())))
             }
             Self::String { separator } => Box::new(text.split(separator.as_str())),
             Self::Blanks => Box::new(text.split(is_blank).filter(|token| !token.is_empty())),
