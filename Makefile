@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 up models default-model bench bench-encoder bench-trainer lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 test-use-large up models default-model bench bench-encoder bench-trainer lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -72,6 +72,18 @@ $(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
 test-s3: models $(S3_VENV)/.stamp ## the trainer's shards on an S3 server (moto)
 	$(CARGO) build --locked --workspace --tests
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
+
+# An environment of its own: TensorFlow (a download of 300 MB), without which the committed fixtures are what is tested.
+USE_VENV := $(RUNTIME)/use-venv
+$(USE_VENV)/.stamp: $(EXPORT)/requirements-use.txt
+	$(hashed_venv)
+
+test-use-large: models ## convert the stand-in of Universal Sentence Encoder large again, and hold the service against TensorFlow
+	@if $(MAKE) --no-print-directory $(USE_VENV)/.stamp >$(RUNTIME)/use-venv.log 2>&1; then \
+	    deploy/test_use_large.sh $(USE_VENV)/bin/python $(RUNTIME)/use-large '$(DATA)'; \
+	else \
+	    echo "TensorFlow cannot be installed here ($(RUNTIME)/use-venv.log): the conversion was not run again"; \
+	fi
 
 # PyTorch is what it is held against; nothing else here needs it. The environment that trains the adapter has it.
 BENCH_VENV := $(RUNTIME)/bench-venv

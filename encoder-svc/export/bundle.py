@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class ReferenceText:
-    """A text and what it must become: `token_count` counts [CLS] and [SEP], after truncation; `vector` is `[512]`."""
+    """A text and what it must become: `token_count` counts [CLS] and [SEP] where there are such, after truncation; `vector` is `[512]`."""
 
     text: str
     token_count: int
@@ -57,6 +57,9 @@ class BundleContents:
     tokenizer: bytes
     reference: list[ReferenceText]
     reference_bound: Bound
+    tokenizer_kind: str = "wordpiece"
+    inputs: dict[str, str] = field(default_factory=lambda: {"ids": "input_ids", "mask": "attention_mask"})
+    """What the service gives the graph -> the graph's name for it."""
 
 
 def write_bundle(folder: Path, contents: BundleContents) -> str:
@@ -127,9 +130,9 @@ def _manifest_bytes(contents: BundleContents, files: dict[str, bytes]) -> bytes:
         "dimension": DIMENSION,
         "max_tokens": contents.max_tokens,
         "model": MODEL,
-        "tokenizer": {"kind": "wordpiece", "file": TOKENIZER},
+        "tokenizer": {"kind": contents.tokenizer_kind, "file": TOKENIZER},
         "reference": {"file": REFERENCE, contents.reference_bound.key: contents.reference_bound.limit},
-        "inputs": {"ids": "input_ids", "mask": "attention_mask"},
+        "inputs": contents.inputs,
         "output": "embedding",
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }

@@ -72,6 +72,8 @@ pub struct TokenizerEntry {
 pub enum TokenizerKind {
     /// BERT's WordPiece, as a Hugging Face `tokenizer.json`.
     WordPiece,
+    /// Rules, words and hash buckets, read out of a TensorFlow graph.
+    Vocabulary,
 }
 
 /// The texts of the self-check.
@@ -108,14 +110,36 @@ impl ReferenceEntry {
     }
 }
 
-/// Names of the graph's inputs; both are int64 of shape `[batch, tokens]`.
+/// Names of the graph's inputs, all int64, in one of the two ways to lay texts of different lengths out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected the inputs ids and mask, or ids, hash_buckets and row_splits")]
+pub enum Inputs {
+    /// A row for each text.
+    Padded(PaddedInputs),
+    /// One text's tokens after the other's.
+    Ragged(RaggedInputs),
+}
+
+/// Both are of shape `[batch, tokens]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inputs {
+pub struct PaddedInputs {
     /// Token ids.
     pub ids: String,
     /// 1 for a token, 0 for padding.
     pub mask: String,
+}
+
+/// The tokens of all texts, and where each text's begin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RaggedInputs {
+    /// Token ids, `[tokens]`.
+    pub ids: String,
+    /// Hash buckets, `[tokens]`.
+    pub hash_buckets: String,
+    /// First tokens of the texts, and the number of all tokens: `[batch + 1]`.
+    pub row_splits: String,
 }
 
 /// A text of `reference.json` and what it must become.

@@ -20,7 +20,7 @@ pub(crate) fn self_check(
                 "reference text {index}: expected {expected:?} as (tokens, truncated), found {found:?}"
             ));
         }
-        let vector = session.run(&tokens.ids).map_err(|error| error.to_string())?;
+        let vector = session.run(&tokens).map_err(|error| error.to_string())?;
         if vector.len() != reference.vector.len() {
             let (expected, found) = (reference.vector.len(), vector.len());
             return Err(format!("reference text {index}: expected {expected} floats, found {found}"));

@@ -5,8 +5,9 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use crate::bundle::{Bundle, Manifest};
+use crate::bundle::{Bundle, Inputs, Manifest};
 use crate::shared_weights::SharedWeights;
+use crate::tokenizer::Tokens;
 
 /// Threads of a session of many wait so long for each other before they sleep, in microseconds. ONNX Runtime's own choice, a
 /// millisecond, takes cores from other texts; with none a lone text takes 0.6 ms longer.
@@ -34,6 +35,14 @@ pub enum RunError {
         /// What the graph gave.
         found: usize,
     },
+    /// The graph takes hash buckets, which the bundle's tokenizer does not give.
+    #[error("expected a hash bucket of each of {tokens} tokens, found {found}")]
+    HashBuckets {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Hash buckets that came with them.
+        found: usize,
+    },
     /// A vector of which no use can be made.
     #[error("expected a vector of finite floats, found NaN or infinity")]
     NotFinite,
@@ -57,13 +66,30 @@ impl EncoderSession {
         Ok(Self { session, ones: vec![1; manifest.max_tokens], manifest })
     }
 
-    /// The vector of a text's token ids, which must be 1 to `max_tokens`.
-    pub fn run(&mut self, ids: &[i64]) -> Result<Vec<f32>, RunError> {
-        let shape = [1, ids.len()];
-        let inputs = ort::inputs![
-            self.manifest.inputs.ids.as_str() => TensorRef::from_array_view((shape, ids))?,
-            self.manifest.inputs.mask.as_str() => TensorRef::from_array_view((shape, &self.ones[..ids.len()]))?,
-        ];
+    /// The vector of a text's tokens, at most `max_tokens` of them.
+    pub fn run(&mut self, tokens: &Tokens) -> Result<Vec<f32>, RunError> {
+        let ids = tokens.ids.as_slice();
+        let row_splits = [0, ids.len() as i64];
+        let inputs = match &self.manifest.inputs {
+            Inputs::Padded(names) => {
+                let shape = [1, ids.len()];
+                ort::inputs![
+                    names.ids.as_str() => TensorRef::from_array_view((shape, ids))?,
+                    names.mask.as_str() => TensorRef::from_array_view((shape, &self.ones[..ids.len()]))?,
+                ]
+            }
+            Inputs::Ragged(names) => {
+                let buckets = tokens.hash_buckets.as_slice();
+                if buckets.len() != ids.len() {
+                    return Err(RunError::HashBuckets { tokens: ids.len(), found: buckets.len() });
+                }
+                ort::inputs![
+                    names.ids.as_str() => TensorRef::from_array_view(([ids.len()], ids))?,
+                    names.hash_buckets.as_str() => TensorRef::from_array_view(([ids.len()], buckets))?,
+                    names.row_splits.as_str() => TensorRef::from_array_view(([2], row_splits.as_slice()))?,
+                ]
+            }
+        };
         let outputs = self.session.run(inputs)?;
         let (_, values) = outputs[self.manifest.output.as_str()].try_extract_tensor::<f32>()?;
         if values.len() != self.manifest.dimension {

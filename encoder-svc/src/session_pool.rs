@@ -176,7 +176,7 @@ fn nice(_niceness: i32) -> std::io::Result<()> {
 
 /// The vector of a text's tokens.
 fn run(session: &mut EncoderSession, tokens: &Tokens) -> Result<Encoded, String> {
-    let vector = session.run(&tokens.ids).map_err(|error| error.to_string())?;
+    let vector = session.run(tokens).map_err(|error| error.to_string())?;
     Ok(Encoded { vector, token_count: tokens.ids.len(), truncated: tokens.truncated })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use encoder_svc::bundle::Bundle;
+use encoder_svc::bundle::{Bundle, Inputs};
 use encoder_svc::session::EncoderSession;
 use encoder_svc::shared_weights::SharedWeights;
 use encoder_svc::tokenizer::TextTokenizer;
@@ -45,7 +45,7 @@ impl Raw {
         let sessions = (0..self.cores).map(|_| self.session(1)).collect();
         Self::over_cores(texts.len(), sessions, |session: &mut EncoderSession, index| {
             let tokens = self.tokenizer.tokenize(&texts[index])?;
-            session.run(&tokens.ids).map(std::hint::black_box).map_err(|error| error.to_string())?;
+            session.run(&tokens).map(std::hint::black_box).map_err(|error| error.to_string())?;
             Ok(())
         })
     }
@@ -73,20 +73,38 @@ impl Raw {
 
     fn run_batch(&self, session: &mut Session, texts: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
         let tokens = texts.iter().map(|text| self.tokenizer.tokenize(text)).collect::<Result<Vec<_>, _>>()?;
-        let longest = tokens.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
-        let mut ids = vec![0_i64; texts.len() * longest];
-        let mut mask = vec![0_i64; texts.len() * longest];
-        for (row, tokens) in tokens.iter().enumerate() {
-            let at = row * longest;
-            ids[at..at + tokens.ids.len()].copy_from_slice(&tokens.ids);
-            mask[at..at + tokens.ids.len()].fill(1);
-        }
-        let shape = [texts.len(), longest];
-        let names = &self.bundle.manifest.inputs;
-        let outputs = session.run(ort::inputs![
-            names.ids.as_str() => TensorRef::from_array_view((shape, ids.as_slice()))?,
-            names.mask.as_str() => TensorRef::from_array_view((shape, mask.as_slice()))?,
-        ])?;
+        let outputs = match &self.bundle.manifest.inputs {
+            Inputs::Padded(names) => {
+                let longest = tokens.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
+                let mut ids = vec![0_i64; texts.len() * longest];
+                let mut mask = vec![0_i64; texts.len() * longest];
+                for (row, tokens) in tokens.iter().enumerate() {
+                    let at = row * longest;
+                    ids[at..at + tokens.ids.len()].copy_from_slice(&tokens.ids);
+                    mask[at..at + tokens.ids.len()].fill(1);
+                }
+                let shape = [texts.len(), longest];
+                session.run(ort::inputs![
+                    names.ids.as_str() => TensorRef::from_array_view((shape, ids.as_slice()))?,
+                    names.mask.as_str() => TensorRef::from_array_view((shape, mask.as_slice()))?,
+                ])?
+            }
+            Inputs::Ragged(names) => {
+                let ids: Vec<_> = tokens.iter().flat_map(|tokens| &tokens.ids).copied().collect();
+                let buckets: Vec<_> =
+                    tokens.iter().flat_map(|tokens| &tokens.hash_buckets).copied().collect();
+                let mut splits = vec![0_i64];
+                splits.extend(tokens.iter().scan(0, |end, tokens| {
+                    *end += tokens.ids.len() as i64;
+                    Some(*end)
+                }));
+                session.run(ort::inputs![
+                    names.ids.as_str() => TensorRef::from_array_view(([ids.len()], ids.as_slice()))?,
+                    names.hash_buckets.as_str() => TensorRef::from_array_view(([ids.len()], buckets.as_slice()))?,
+                    names.row_splits.as_str() => TensorRef::from_array_view(([splits.len()], splits.as_slice()))?,
+                ])?
+            }
+        };
         let (_, values) = outputs[self.bundle.manifest.output.as_str()].try_extract_tensor::<f32>()?;
         std::hint::black_box(values.to_vec());
         Ok(())
@@ -125,7 +143,7 @@ impl Raw {
             for (session, times) in [&mut narrow, &mut wide] {
                 let begin = Instant::now();
                 let tokens = self.tokenizer.tokenize(text).unwrap_or_else(|error| panic!("{error}"));
-                std::hint::black_box(session.run(&tokens.ids).unwrap_or_else(|error| panic!("{error}")));
+                std::hint::black_box(session.run(&tokens).unwrap_or_else(|error| panic!("{error}")));
                 times.push(begin.elapsed());
             }
         }

@@ -62,12 +62,14 @@ def hashes_by_project(folder: Path) -> dict[str, set[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the pinned closure, for example requirements.in")
-    source: Path = parser.parse_args().source
+    parser.add_argument("--machine", action="append", choices=MACHINES, help="this processor only; default: each")
+    arguments = parser.parse_args()
+    source: Path = arguments.source
     pins = pinned_lines(source)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for python_version in PYTHON_VERSIONS:
-            for machine in MACHINES:
+            for machine in arguments.machine or MACHINES:
                 download(pins, python_version, machine, folder)
         hashes = hashes_by_project(folder)
     lines = [

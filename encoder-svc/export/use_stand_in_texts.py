@@ -1,0 +1,116 @@
+"""Texts with TensorFlow's vectors of them, by which the service's tests hold a converted bundle (tests/tensorflow.rs).
+
+Words of every length that the hash tells apart, sentences, and random Unicode; real overviews where they are given,
+which stay on this machine. Writes `texts.json` and `vectors.safetensors`.
+
+examples:
+  python use_stand_in_texts.py --saved-model stand-in --output texts
+  python use_stand_in_texts.py --saved-model stand-in --output texts --random 1000 --overviews movies_metadata.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.numpy import save_file
+
+from saved_model import signature
+from use_reference import tensorflow_vectors
+from use_words import WORDS
+
+SEED = 20_180_329
+LONGEST_WORD = 512
+# Where code points are drawn from; the whole of Unicode last.
+RANGES = (
+    (0x20, 0x7E),
+    (0x00, 0x1F),
+    (0x80, 0x24F),
+    (0x300, 0x36F),
+    (0x370, 0x52F),
+    (0x590, 0x6FF),
+    (0x2000, 0x206F),
+    (0x3000, 0x30FF),
+    (0x4E00, 0x9FFF),
+    (0x1F300, 0x1FAFF),
+    (0x00, 0x10FFFF),
+)
+SURROGATES = range(0xD800, 0xE000)
+
+
+def unknown_words(a_text: int) -> Iterator[str]:
+    """Words of 1 to 512 bytes, so many in a text; their longer ones are in no vocabulary."""
+    words = ["".join(chr(97 + (i * 7 + length) % 26) for i in range(length)) for length in range(1, LONGEST_WORD + 1)]
+    for at in range(0, LONGEST_WORD, a_text):
+        yield " ".join(words[at : at + a_text])
+
+
+def sentences(generator: random.Random, count: int) -> Iterator[str]:
+    """Known words in any order and case, with punctuation, numbers and words that are not known."""
+    marks = (". ", ", ", "...", "!", "?!", " -- ", ": ", "'s ", '"', " (", ") ", "\n", "\t", ", 1,000.50 ", " 3 . 14 ")
+    for _ in range(count):
+        parts = []
+        for _ in range(generator.randint(1, 120)):
+            word = generator.choice(WORDS)
+            if generator.random() < 0.2:
+                word = generator.choice((word.upper(), word.title(), word[::-1], word + "zq"))
+            parts.append(word + (generator.choice(marks) if generator.random() < 0.2 else " "))
+        yield "".join(parts)
+
+
+def random_unicode(generator: random.Random, count: int) -> Iterator[str]:
+    """Characters of one or several scripts, control characters and unassigned ones too, with words among them."""
+    for _ in range(count):
+        ranges = generator.sample(RANGES, generator.randint(1, 3))
+        parts = []
+        for _ in range(generator.randint(1, 200)):
+            code = generator.randint(*generator.choice(ranges))
+            if code in SURROGATES:
+                continue
+            parts.append(chr(code) if generator.random() < 0.9 else f" {generator.choice(WORDS)} ")
+        # The service takes no text that is blank; a letter makes every text one that it takes.
+        yield "".join(parts) + "x"
+
+
+def long_texts(generator: random.Random) -> Iterator[str]:
+    for count in (200, 350, 500):
+        yield " ".join(generator.choice(WORDS) for _ in range(count))
+
+
+def overviews(path: Path, count: int) -> Iterator[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = (row["overview"] for row in csv.DictReader(file))
+        yield from itertools.islice((text for text in rows if (text or "").strip()), count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--words-a-text", type=int, default=4, metavar="N", help="of the 512 unknown words; default: 4")
+    parser.add_argument("--sentences", type=int, default=48, metavar="N", help="default: 48")
+    parser.add_argument("--random", type=int, default=64, metavar="N", help="texts of random Unicode; default: 64")
+    parser.add_argument("--overviews", type=Path, metavar="CSV", help="1,000 overviews of a movies_metadata.csv, too")
+    arguments = parser.parse_args()
+    generator = random.Random(SEED)
+    texts = [
+        *unknown_words(arguments.words_a_text),
+        *sentences(generator, arguments.sentences),
+        *random_unicode(generator, arguments.random),
+        *long_texts(generator),
+        *(overviews(arguments.overviews, 1_000) if arguments.overviews else ()),
+    ]
+    vectors = tensorflow_vectors(arguments.saved_model, signature(arguments.saved_model).name, texts)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "texts.json").write_text(json.dumps(texts, indent=0) + "\n", encoding="ascii")
+    save_file({"vectors": vectors}, arguments.output / "vectors.safetensors")
+    print(f"{len(texts)} texts with TensorFlow's vectors in {arguments.output.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Films to vectors to a model to genres, on every kind of bundle that there is a small one of, with the real binaries.
+
+Which bundles there are is read off the fixtures: nothing here or in the services knows one of them by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import BINARIES, ROOT, free_port, start, stop, wait_until_serving
+from reflection import ReflectionClient
+
+FIXTURES = ROOT / "encoder-svc" / "tests" / "fixtures"
+SERVICE = "movieclassifier.classifier.v1.ClassifierService"
+FILMS = 300
+KINDS = (
+    ("Drama", 18, "A retired judge hides a stolen painting in the house of her dying sister."),
+    ("Horror", 27, "A ghost hunts two children through a lighthouse, night after night!"),
+    ("War", 10752, "In 1943 a captain's ship fights a storm & 1,000 soldiers... to save one."),
+)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bundle, and what was made with it."""
+
+    bundle: Path
+    vectors: Path
+    model: Path
+
+
+def manifest(bundle: Path) -> dict:
+    return json.loads((bundle / "encoder.json").read_text(encoding="utf-8"))
+
+
+def one_of_each_kind() -> list[Path]:
+    """A bundle for each kind of tokenizer that the fixtures have."""
+    kinds: dict[str, Path] = {}
+    for path in sorted(FIXTURES.glob("*/encoder.json")):
+        kinds.setdefault(manifest(path.parent)["tokenizer"]["kind"], path.parent)
+    return list(kinds.values())
+
+
+BUNDLES = one_of_each_kind()
+
+
+def write_films(path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "title", "overview", "genres"])
+        for number in range(1, FILMS + 1):
+            genre, code, overview = KINDS[number % len(KINDS)]
+            genres = str([{"id": code, "name": genre}])
+            rows.writerow([number, f"Film {number}", f"{overview} Part {number}.", genres])
+
+
+def run(folder: Path, bundle: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ENCODER_SVC_", "CLASSIFIER_SVC_"))}
+    environment["ENCODER_SVC_ENCODER__BUNDLE"] = str(bundle)
+    environment["ENCODER_SVC_ENCODER__RUNTIME_LIBRARY"] = str(ROOT / ".runtime" / "lib" / "libonnxruntime.so")
+    program = BINARIES / command[0]
+    return subprocess.run(
+        [program, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def succeed(folder: Path, bundle: Path, *command: str) -> str:
+    done = run(folder, bundle, *command)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Fitted]:
+    """Each bundle with vectors and a model of its own, by the trainer's commands."""
+    made = {}
+    for bundle in BUNDLES:
+        folder = tmp_path_factory.mktemp(bundle.name)
+        write_films(folder / "films.csv")
+        succeed(folder, bundle, "trainer", "encode", "--input", "films.csv", "--output", "v.parquet", "--embedded")
+        succeed(folder, bundle, "trainer", "fit", "--vectors", "v.parquet", "--output", "m.safetensors")
+        made[bundle] = Fitted(bundle, folder / "v.parquet", folder / "m.safetensors")
+    return made
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda bundle: bundle.name)
+def encoder(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str]]:
+    """A bundle and the address of an encoder on it."""
+    address = f"127.0.0.1:{free_port()}"
+    process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", str(request.param))
+    try:
+        wait_until_serving(address, process)
+        yield request.param, address
+    finally:
+        stop(process)
+
+
+def test_there_is_a_bundle_of_each_kind_of_tokenizer() -> None:
+    assert len(BUNDLES) >= 2, [bundle.name for bundle in BUNDLES]
+
+
+def test_films_become_vectors_a_model_figures_and_genres(
+    encoder: tuple[Path, str], fitted: dict[Path, Fitted], tmp_path: Path
+) -> None:
+    bundle, address = encoder
+    made = fitted[bundle]
+    # The vectors of the process and those of the service are of one encoder, so there is nothing left to do.
+    again = ("trainer", "encode", "--input", str(made.vectors.parent / "films.csv"), "--output", str(made.vectors))
+    assert succeed(tmp_path, bundle, *again, "--encoder", f"http://{address}").startswith("nothing to do")
+    evaluate = ("trainer", "evaluate", "--vectors", str(made.vectors), "--model", str(made.model), "--split", "test")
+    figures = json.loads(succeed(tmp_path, bundle, *evaluate, "--json"))
+    assert figures["micro_f1"] > 0.9, figures
+
+    classifier = f"127.0.0.1:{free_port()}"
+    listeners = ("--listen", classifier, "--rest-listen", "")
+    process = start(
+        "classifier-svc", "serve", *listeners, "--model", str(made.model), "--encoder", f"http://{address}"
+    )
+    try:
+        wait_until_serving(classifier, process)
+        client = ReflectionClient(grpc.insecure_channel(classifier))
+        model = client.call(SERVICE, "GetModel")
+        assert model.encoder_fingerprint == hashlib.sha256((bundle / "encoder.json").read_bytes()).hexdigest()
+        for genre, _, overview in KINDS:
+            answer = client.call(SERVICE, "Classify", title="Film 7", overview=f"{overview} Part 7.")
+            assert answer.genres[0].label == genre, answer
+    finally:
+        stop(process)
+
+
+def test_a_model_of_one_bundle_is_refused_by_a_service_on_another(
+    encoder: tuple[Path, str], fitted: dict[Path, Fitted], tmp_path: Path
+) -> None:
+    bundle, address = encoder
+    others = [made for other, made in fitted.items() if other != bundle]
+    assert others
+    for made in others:
+        serve = ("classifier-svc", "serve", "--listen", f"127.0.0.1:{free_port()}", "--rest-listen", "")
+        refused = run(tmp_path, bundle, *serve, "--model", str(made.model), "--encoder", f"http://{address}")
+        assert refused.returncode == 1, refused.stderr
+        expected = f"the model expects encoder {manifest(made.bundle)['id']}"
+        assert expected in refused.stderr and f"found {manifest(bundle)['id']}" in refused.stderr, refused.stderr
+
+
+def test_vectors_of_one_bundle_are_not_gone_on_with_by_another(fitted: dict[Path, Fitted], tmp_path: Path) -> None:
+    for bundle, made in fitted.items():
+        for other in (other for other in fitted if other != bundle):
+            films, output = made.vectors.parent / "films.csv", str(made.vectors)
+            command = ("trainer", "encode", "--input", str(films), "--output", output, "--embedded")
+            refused = run(tmp_path, other, *command)
+            assert refused.returncode == 1 and "encoder" in refused.stderr, (refused.stdout, refused.stderr)
