@@ -19,7 +19,8 @@ from engine import engine as start_engine
 from load import CLASSIFIER, Load
 from reflection import ReflectionClient
 
-pytestmark = pytest.mark.skipif("DOCKER_TESTS" not in os.environ, reason="run `make test-docker`")
+if "DOCKER_TESTS" not in os.environ:
+    pytest.skip("run `make test-docker`", allow_module_level=True)
 
 TARGETS = ("encoder", "encoder-nobundle", "classifier", "allinone", "trainer", "models")
 PREFIX, TAG, PROJECT = "movieclassifier-test", "test", "movieclassifier-test"
@@ -187,7 +188,7 @@ def test_a_bundle_may_be_mounted(engine: Engine, images: None, tmp_path: Path) -
 
 
 def test_compose_waits_for_health(stack: Stack) -> None:
-    # `up` has come back: the classifier was not started before both encoders were healthy, nor Prometheus before it was.
+    # Since `up` has come back: the classifier is started after both encoders are healthy, Prometheus after it is.
     assert stack.healthy("encoder") == 2
     assert stack.healthy("classifier") == 1
     assert all(container["State"]["Running"] for container in stack.containers("prometheus"))
@@ -202,10 +203,13 @@ def test_a_film_is_classified_through_the_published_ports(stack: Stack) -> None:
 
 def test_only_the_classifier_is_met_from_outside(stack: Stack) -> None:
     published = {
-        service: {port for c in stack.containers(service) for port, host in c["NetworkSettings"]["Ports"].items() if host}
+        (service, port)
         for service in ("encoder", "classifier", "prometheus")
+        for container in stack.containers(service)
+        for port, host in container["NetworkSettings"]["Ports"].items()
+        if host
     }
-    assert published == {"encoder": set(), "classifier": {"50052/tcp", "8081/tcp"}, "prometheus": set()}
+    assert published == {("classifier", "50052/tcp"), ("classifier", "8081/tcp")}
     network = json.loads(stack.engine.docker("network", "inspect", f"{PROJECT}_private"))[0]
     assert network["Internal"] is True
 

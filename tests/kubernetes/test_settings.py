@@ -16,18 +16,22 @@ import yaml  # noqa: E402
 from manifests import ALL, ROOT, Manifest, of_kind, pod, settings_file  # noqa: E402
 
 BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug"))
+NO_PORTS = {"encoder": ["--http-listen", ""], "classifier": ["--rest-listen", ""]}
 # What ends a start whose settings are in order.
-ENCODER = ("encoder-svc", ["--listen", "127.0.0.1:0", "--http-listen", "", "--runtime-library", "/none"], "library /none")
-CLASSIFIER = ("classifier-svc", ["--listen", "127.0.0.1:0", "--rest-listen", "", "--model", "/none"], "model file /none")
+MISSING = {
+    "encoder": (["--runtime-library", "/none"], "library /none"),
+    "classifier": (["--model", "/none"], "model file /none"),
+}
 
 
 def refusal(service: str, file: Path | None, variables: dict[str, str]) -> str:
     """What `service` says of the settings; empty where it takes them."""
-    binary, flags, otherwise = ENCODER if service == "encoder" else CLASSIFIER
-    path = BINARIES / binary
+    flags, otherwise = MISSING[service]
+    path = BINARIES / f"{service}-svc"
     if not path.is_file():
         pytest.skip(f"{path} is not built")
-    command = [path, "serve", *flags, *(["--config", file] if file else [])]
+    command = [path, "serve", "--listen", "127.0.0.1:0", *NO_PORTS[service], *flags]
+    command += ["--config", file] if file else []
     ours = ("ENCODER_SVC_", "CLASSIFIER_SVC_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
