@@ -80,6 +80,10 @@ def images(engine: Engine, bases: dict[str, str]) -> Iterator[None]:
     yield
     if engine.host is None:
         engine.docker("rmi", "--force", *map(image, TARGETS))
+    else:
+        # Of an engine of our own, layers of the last builds are kept for the next.
+        engine.docker("image", "prune", "--force")
+        engine.docker("builder", "prune", "--force", "--keep-storage", "8GB")
 
 
 class Stack:
