@@ -241,10 +241,14 @@ def test_prometheus_finds_every_replica(stack: Stack) -> None:
     wait_for(lambda: up() == ["classifier", "encoder", "encoder"])
 
 
-def test_the_trainer_encodes_through_the_encoders(stack: Stack) -> None:
+def test_two_trainers_encode_a_part_each_through_the_encoders(stack: Stack) -> None:
     (stack.films / "films.csv").write_text(FILMS, encoding="utf-8")
-    encode = ("encode", "--input", "/films/films.csv", "--genres-format", "pipe", "--output", "/films/vectors.parquet")
-    stack.compose("run", "--rm", "trainer", *encode, "--encoder", "http://encoder:50051")
+    encode = ("encode", "--input", "/films/films.csv", "--genres-format", "pipe", "--output", "/films/vectors")
+    for index in range(2):
+        # As Kubernetes tells a pod of an Indexed Job.
+        part = ("-e", f"JOB_COMPLETION_INDEX={index}", "-e", "JOB_COMPLETIONS=2")
+        stack.compose("run", "--rm", *part, "trainer", *encode, "--encoder", "http://encoder:50051")
+    stack.compose("run", "--rm", "trainer", "merge", "--shards", "/films/vectors", "--output", "/films/vectors.parquet")
     assert (stack.films / "vectors.parquet").read_bytes().startswith(b"PAR1")
 
 
