@@ -241,7 +241,7 @@ def test_prometheus_finds_every_replica(stack: Stack) -> None:
     wait_for(lambda: up() == ["classifier", "encoder", "encoder"])
 
 
-def test_two_trainers_encode_a_part_each_through_the_encoders(stack: Stack) -> None:
+def test_two_trainers_encode_a_part_each_and_a_third_merges_them(stack: Stack) -> None:
     (stack.films / "films.csv").write_text(FILMS, encoding="utf-8")
     encode = ("encode", "--input", "/films/films.csv", "--genres-format", "pipe", "--output", "/films/vectors")
     for index in range(2):

@@ -111,7 +111,8 @@ def test_probes_ask_by_grpc_and_only_readiness_asks_a_classifier_for_its_encoder
 def test_termination_leaves_time_for_removal_and_drain(name: str) -> None:
     for workload in of_kind(name, "Deployment"):
         settings = tomllib.loads(settings_file(name, workload))
-        needed = REMOVAL_SECONDS + settings["drain_seconds"] + MARGIN_SECONDS
+        removal = settings.get("endpoint_removal_seconds", REMOVAL_SECONDS)
+        needed = removal + settings["drain_seconds"] + MARGIN_SECONDS
         assert pod(workload)["terminationGracePeriodSeconds"] >= needed
         # No request that is allowed is cut short by the drain.
         assert settings.get("rest", {}).get("timeout_seconds", 0) <= settings["drain_seconds"]
