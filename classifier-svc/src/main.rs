@@ -17,6 +17,10 @@ use tonic::transport::Channel;
 
 use crate::command_line::ClassifyArgs;
 
+/// Gives memory back: thousands of connections come and go, and an embedded encoder loads a graph.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Tells the genres of films from their titles and overviews, over gRPC or on the command line.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]

@@ -17,6 +17,7 @@ use crate::self_check::self_check;
 use crate::session::EncoderSession;
 use crate::session_pool::{SessionPool, Sessions, encode};
 use crate::settings::EncoderConfig;
+use crate::shared_weights::SharedWeights;
 use crate::tokenizer::TextTokenizer;
 
 /// A running encoder.
@@ -43,15 +44,18 @@ impl Encoder {
         let bundle = Bundle::open(&config.bundle)?;
         let tokenizer = TextTokenizer::load(&bundle)?;
         let session_error = |source| StartError::Session { path: bundle.model_path(), source };
-        let load = |threads| EncoderSession::load(&environment, &bundle, threads).map_err(session_error);
+        let weights = SharedWeights::read(&bundle.model_path())
+            .map_err(|source| StartError::Weights { path: bundle.model_path(), source })?;
+        let load =
+            |threads| EncoderSession::load(&environment, &bundle, &weights, threads).map_err(session_error);
         let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<Vec<_>, _>>()?;
-        let wide = (config.lone_text_threads > 1).then(|| load(config.lone_text_threads)).transpose()?;
+        let wide = load(config.lone_text_threads)?;
         let mut sessions = Sessions { narrow, wide };
         let texts = bundle.reference_texts()?;
         let failed = |reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason };
         let agreement = bundle.manifest.reference.agreement().map_err(failed)?;
         // Each kind of session: what one thread gives is what many give.
-        for session in sessions.narrow.first_mut().into_iter().chain(&mut sessions.wide) {
+        for session in sessions.narrow.first_mut().into_iter().chain([&mut sessions.wide]) {
             self_check(&texts, agreement, &tokenizer, session).map_err(failed)?;
         }
         let took = match sessions.narrow.first_mut() {

@@ -25,6 +25,14 @@ pub enum StartError {
         /// What the runtime said.
         source: ort::Error,
     },
+    /// The graph's weights cannot be read.
+    #[error("{path}: {source}")]
+    Weights {
+        /// The graph.
+        path: PathBuf,
+        /// Why.
+        source: crate::shared_weights::WeightsError,
+    },
     /// The reference texts do not give the reference vectors.
     #[error("{path}: self-check failed: {reason}")]
     SelfCheck {

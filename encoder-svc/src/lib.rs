@@ -18,6 +18,7 @@ pub mod service;
 pub mod session;
 pub mod session_pool;
 pub mod settings;
+pub mod shared_weights;
 pub mod tokenizer;
 
 use std::sync::Arc;

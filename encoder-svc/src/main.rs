@@ -11,9 +11,10 @@ use service_kit::{
     HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, run_command, shutdown_on_signals,
 };
 
-/// Thousands of connections come and go: their memory is to be given back.
+/// Gives memory back: thousands of connections come and go, and loading a graph takes several times its size. ONNX Runtime
+/// allocates here as well.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Turns texts into vectors over gRPC.
 #[derive(Parser)]

@@ -66,53 +66,92 @@ struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    fn pop(&mut self) -> Option<T> {
+    fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
+        let lane = match class {
+            Class::Online => &mut self.online,
+            Class::Bulk => &mut self.bulk,
+        };
+        lane.pop_front().map(|entry| (entry, class))
+    }
+
+    fn pop(&mut self) -> Option<(T, Class)> {
         let bulk_is_due = self.online_in_a_row + 1 >= BULK_SHARE && !self.bulk.is_empty();
-        if !bulk_is_due && let Some(entry) = self.online.pop_front() {
+        if !bulk_is_due && let Some(taken) = self.pop_front(Class::Online) {
             self.online_in_a_row = self.online_in_a_row.saturating_add(1);
-            return Some(entry);
+            return Some(taken);
         }
         self.online_in_a_row = 0;
-        self.bulk.pop_front().or_else(|| self.online.pop_front())
+        self.pop_front(Class::Bulk)
     }
 }
 
-/// An entry that a worker is given.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Next<T> {
-    /// What to run.
-    pub entry: T,
-    /// Whether nothing else waits or runs, so that all cores are free for it.
-    pub alone: bool,
+/// Who takes entries out of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worker {
+    /// One of as many as there are cores: takes whatever is next.
+    Core,
+    /// The one that has all cores, and goes before the others: takes an online text that is alone among online texts, or
+    /// a bulk text that is alone altogether.
+    Lone,
 }
 
 /// The queue between async callers and worker threads. Bounds are kept by whoever pushes and waits (see
 /// [`admission`](crate::admission)).
 pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
-    pushed: Condvar,
+    /// Wakes workers of a core.
+    core: Condvar,
+    /// Wakes the worker of lone texts.
+    lone: Condvar,
 }
 
 struct State<T> {
     lanes: Lanes<T>,
-    /// Workers that are at an entry.
-    busy: usize,
+    /// Entries that workers are at, by class.
+    online_running: usize,
+    bulk_running: usize,
+    /// Whether the worker of lone texts waits for one.
+    lone_waits: bool,
     open: bool,
 }
 
 impl<T> State<T> {
-    fn next(&mut self) -> Option<Next<T>> {
-        let entry = self.lanes.pop()?;
-        let alone = self.busy == 0 && self.lanes.online.is_empty() && self.lanes.bulk.is_empty();
-        self.busy += 1;
-        Some(Next { entry, alone })
+    fn running(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Online => &mut self.online_running,
+            Class::Bulk => &mut self.bulk_running,
+        }
+    }
+
+    /// The class of an entry that is alone, so that all cores are free for it.
+    fn alone(&self) -> Option<Class> {
+        match (self.lanes.online.len(), self.lanes.bulk.len()) {
+            (1, _) if self.online_running == 0 => Some(Class::Online),
+            (0, 1) if self.online_running + self.bulk_running == 0 => Some(Class::Bulk),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, worker: Worker) -> Option<(T, Class)> {
+        let taken = match (worker, self.alone()) {
+            // It has been woken for it; what else waits can only be of the other class.
+            (Worker::Core, Some(Class::Online)) if self.lone_waits => self.lanes.pop_front(Class::Bulk),
+            (Worker::Core, Some(Class::Bulk)) if self.lone_waits => None,
+            (Worker::Core, _) => self.lanes.pop(),
+            (Worker::Lone, alone) => alone.and_then(|class| self.lanes.pop_front(class)),
+        };
+        if let Some((_, class)) = &taken {
+            *self.running(*class) += 1;
+        }
+        taken
     }
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         let lanes = Lanes { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
-        Self { state: Mutex::new(State { lanes, busy: 0, open: true }), pushed: Condvar::new() }
+        let state = State { lanes, online_running: 0, bulk_running: 0, lone_waits: false, open: true };
+        Self { state: Mutex::new(state), core: Condvar::new(), lone: Condvar::new() }
     }
 }
 
@@ -135,34 +174,64 @@ impl<T> Queue<T> {
         let before = lane.len();
         lane.extend(entries);
         let added = lane.len() - before;
+        let waiting = state.lanes.online.len() + state.lanes.bulk.len();
+        let lone = state.lone_waits && state.alone().is_some();
+        let lone_waits = state.lone_waits;
         drop(state);
-        if added == 1 { self.pushed.notify_one() } else { self.pushed.notify_all() }
+        if lone {
+            self.lone.notify_one();
+            if waiting == 1 {
+                return;
+            }
+        }
+        if added == 1 {
+            self.core.notify_one();
+            // What was left to the worker of lone texts is alone no longer.
+            if lone_waits && waiting > 1 {
+                self.core.notify_one();
+            }
+        } else {
+            self.core.notify_all();
+        }
     }
 
-    /// The next entry; blocks the thread until there is one. `None` once the queue is closed. A worker says
-    /// [`done`](Self::done) after each.
-    pub fn pop(&self) -> Option<Next<T>> {
+    /// The next entry for such a worker; blocks the thread until there is one. `None` once the queue is closed. The
+    /// worker says [`done`](Self::done) after each.
+    pub fn pop(&self, worker: Worker) -> Option<(T, Class)> {
         let mut state = self.lock();
         loop {
             if !state.open {
                 return None;
             }
-            if let Some(next) = state.next() {
-                return Some(next);
+            if let Some(taken) = state.take(worker) {
+                return Some(taken);
             }
-            state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let wake = match worker {
+                Worker::Core => &self.core,
+                Worker::Lone => &self.lone,
+            };
+            state.lone_waits |= worker == Worker::Lone;
+            state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if worker == Worker::Lone {
+                state.lone_waits = false;
+            }
         }
     }
 
-    /// The next entry, if one waits.
-    pub fn try_pop(&self) -> Option<Next<T>> {
-        self.lock().next()
+    /// The next entry for such a worker, if there is one.
+    pub fn try_pop(&self, worker: Worker) -> Option<(T, Class)> {
+        self.lock().take(worker)
     }
 
-    /// A worker has done with the entry it was given.
-    pub fn done(&self) {
+    /// A worker has done with an entry of that class.
+    pub fn done(&self, class: Class) {
         let mut state = self.lock();
-        state.busy = state.busy.saturating_sub(1);
+        let running = state.running(class);
+        *running = running.saturating_sub(1);
+        if state.lone_waits && state.alone().is_some() {
+            drop(state);
+            self.lone.notify_one();
+        }
     }
 
     /// Ends every worker; entries still waiting are dropped, which their callers see.
@@ -172,7 +241,8 @@ impl<T> Queue<T> {
         state.lanes.online.clear();
         state.lanes.bulk.clear();
         drop(state);
-        self.pushed.notify_all();
+        self.core.notify_all();
+        self.lone.notify_all();
     }
 }
 
@@ -185,36 +255,83 @@ mod tests {
     #[test]
     fn online_goes_first_and_bulk_never_stands_still() {
         let queue = Queue::default();
-        queue.push(Class::Bulk, (0..100).map(|i| (Class::Bulk, i)));
-        queue.push(Class::Online, (0..100).map(|i| (Class::Online, i)));
-        let first: Vec<_> = (0..16).filter_map(|_| queue.pop()).map(|next| next.entry).collect();
-        assert_eq!(first[0], (Class::Online, 0));
-        assert_eq!(first.iter().filter(|(class, _)| *class == Class::Bulk).count(), 2);
+        queue.push(Class::Bulk, 0..100);
+        queue.push(Class::Online, 0..100);
+        let first: Vec<_> = (0..16).filter_map(|_| queue.pop(Worker::Core)).collect();
+        assert_eq!(first[0], (0, Class::Online));
+        assert_eq!(first.iter().filter(|(_, class)| *class == Class::Bulk).count(), 2);
     }
 
     #[test]
     fn a_closed_queue_ends_its_workers() {
         let queue = std::sync::Arc::new(Queue::<u8>::default());
-        let worker = std::thread::spawn({
+        let workers = [Worker::Core, Worker::Lone].map(|worker| {
             let queue = queue.clone();
-            move || queue.pop()
+            std::thread::spawn(move || queue.pop(worker))
         });
         queue.close();
-        assert!(worker.join().unwrap().is_none());
+        for worker in workers {
+            assert!(worker.join().unwrap().is_none());
+        }
         queue.push(Class::Online, [1]);
-        assert!(queue.pop().is_none());
+        assert!(queue.pop(Worker::Core).is_none());
     }
 
     #[test]
-    fn an_entry_is_alone_only_while_nothing_waits_or_runs() {
+    fn an_online_text_is_alone_while_no_other_one_waits_or_runs_whatever_bulk_does() {
         let queue = Queue::default();
-        queue.push(Class::Online, [1, 2]);
-        assert!(!queue.pop().unwrap().alone, "another waits");
-        assert!(!queue.pop().unwrap().alone, "another runs");
-        queue.done();
-        queue.done();
-        queue.push(Class::Bulk, [3]);
-        assert_eq!(queue.pop(), Some(Next { entry: 3, alone: true }));
+        queue.push(Class::Bulk, [1, 2, 3]);
+        assert_eq!(queue.try_pop(Worker::Core), Some((1, Class::Bulk)));
+        assert_eq!(queue.try_pop(Worker::Lone), None, "bulk is not alone");
+        queue.push(Class::Online, [10]);
+        assert_eq!(queue.try_pop(Worker::Lone), Some((10, Class::Online)));
+        queue.push(Class::Online, [11]);
+        assert_eq!(queue.try_pop(Worker::Lone), None, "another runs");
+        assert_eq!(queue.try_pop(Worker::Core), Some((11, Class::Online)));
+        queue.done(Class::Online);
+        queue.done(Class::Online);
+        queue.push(Class::Online, [12, 13]);
+        assert_eq!(queue.try_pop(Worker::Lone), None, "two came at once");
+    }
+
+    #[test]
+    fn a_bulk_text_is_alone_while_nothing_else_waits_or_runs() {
+        let queue = Queue::default();
+        queue.push(Class::Bulk, [1]);
+        assert_eq!(queue.try_pop(Worker::Lone), Some((1, Class::Bulk)));
+        queue.push(Class::Bulk, [2]);
+        assert_eq!(queue.try_pop(Worker::Lone), None);
+        assert_eq!(queue.try_pop(Worker::Core), Some((2, Class::Bulk)));
+    }
+
+    /// Workers that wait for each other's entries would stand still, and this test with them.
+    #[test]
+    fn nothing_is_left_lying_while_workers_wait() {
+        let queue = std::sync::Arc::new(Queue::<usize>::default());
+        let (sender, taken) = std::sync::mpsc::channel();
+        for worker in [Worker::Core, Worker::Core, Worker::Lone] {
+            let (queue, sender) = (queue.clone(), sender.clone());
+            std::thread::spawn(move || {
+                while let Some((entry, class)) = queue.pop(worker) {
+                    sender.send(entry).unwrap();
+                    queue.done(class);
+                }
+            });
+        }
+        for round in 0..20_000 {
+            // One to three entries of changing classes, and now and then some that come while workers are at others.
+            let count = round % 3 + 1;
+            for index in 0..count {
+                let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
+                queue.push(class, [index]);
+            }
+            let mut seen: Vec<_> = (0..count)
+                .map(|_| taken.recv_timeout(std::time::Duration::from_secs(20)).expect("an entry lies there"))
+                .collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+        }
+        queue.close();
     }
 
     proptest! {
@@ -224,7 +341,8 @@ mod tests {
             for (index, online) in classes.iter().enumerate() {
                 queue.push(if *online { Class::Online } else { Class::Bulk }, [(*online, index)]);
             }
-            let popped: Vec<_> = (0..classes.len()).filter_map(|_| queue.try_pop()).map(|next| next.entry).collect();
+            let popped: Vec<_> =
+                (0..classes.len()).filter_map(|_| queue.try_pop(Worker::Core)).map(|(entry, _)| entry).collect();
             prop_assert_eq!(popped.len(), classes.len());
             for class in [true, false] {
                 let order: Vec<_> = popped.iter().filter(|(c, _)| *c == class).collect();

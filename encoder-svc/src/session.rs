@@ -6,6 +6,11 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use crate::bundle::{Bundle, Manifest};
+use crate::shared_weights::SharedWeights;
+
+/// Threads of a session of many wait so long for each other before they sleep, in microseconds. ONNX Runtime's own choice, a
+/// millisecond, takes cores from other texts; with none a lone text takes 0.6 ms longer.
+const SPIN_MICROSECONDS: &str = "50";
 
 /// Runs a bundle's graph, one text at a time. A vector does not depend on the number of threads.
 pub struct EncoderSession {
@@ -35,13 +40,19 @@ pub enum RunError {
 }
 
 impl EncoderSession {
-    /// Loads the graph, to be run on `threads` threads.
-    pub fn load(environment: &Environment, bundle: &Bundle, threads: usize) -> Result<Self, ort::Error> {
-        let session = Session::builder(environment)?
+    /// Loads the graph, to be run on `threads` threads; `weights` are those of the same bundle.
+    pub fn load(
+        environment: &Environment,
+        bundle: &Bundle,
+        weights: &SharedWeights,
+        threads: usize,
+    ) -> Result<Self, ort::Error> {
+        let builder = Session::builder(environment)?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .commit_from_file(bundle.model_path())?;
+            .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?
+            .with_optimization_level(GraphOptimizationLevel::All)?;
+        let session = weights.share_with(builder)?.commit_from_file(bundle.model_path())?;
         let manifest = bundle.manifest.clone();
         Ok(Self { session, ones: vec![1; manifest.max_tokens], manifest })
     }

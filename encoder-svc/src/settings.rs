@@ -48,7 +48,7 @@ pub struct EncoderSettings {
     pub runtime_library: Option<PathBuf>,
     /// Sessions of one thread each; 0 stands for one a core.
     pub sessions: usize,
-    /// Threads that run a text while nothing else waits or runs; 0 stands for all cores, 1 for none but its own.
+    /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
     pub lone_text_threads: usize,
     /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
     pub max_queue_ms: usize,

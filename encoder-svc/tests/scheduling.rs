@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use encoder_svc::admission::{Admission, LongestQueues, Place};
 use encoder_svc::cost::CostModel;
-use encoder_svc::queue::{Class, Encoded, Entry, Queue};
+use encoder_svc::queue::{Class, Encoded, Entry, Queue, Worker};
 use proptest::prelude::*;
 use service_kit::{ApiError, Deadline, Metrics};
 use tokio::sync::oneshot;
@@ -45,21 +45,21 @@ impl Scheduler {
 
     async fn work(self) {
         loop {
-            let Some(next) = self.queue.try_pop() else {
+            let Some((entry, class)) = self.queue.try_pop(Worker::Core) else {
                 sleep(Duration::from_micros(100)).await;
                 continue;
             };
-            if !next.entry.is_abandoned() {
-                let result = if next.entry.deadline.has_passed() {
+            if !entry.is_abandoned() {
+                let result = if entry.deadline.has_passed() {
                     Err(ApiError::DeadlineExceeded)
                 } else {
                     self.ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     sleep(RUN).await;
-                    Ok(Encoded { vector: Vec::new(), token_count: next.entry.text.len(), truncated: false })
+                    Ok(Encoded { vector: Vec::new(), token_count: entry.text.len(), truncated: false })
                 };
-                let _ = next.entry.reply.send(result);
+                let _ = entry.reply.send(result);
             }
-            self.queue.done();
+            self.queue.done(class);
         }
     }
 

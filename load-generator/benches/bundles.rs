@@ -12,6 +12,7 @@ use clap::Parser;
 use comfy_table::{Table, presets};
 use encoder_svc::bundle::Bundle;
 use encoder_svc::session::EncoderSession;
+use encoder_svc::shared_weights::SharedWeights;
 use encoder_svc::tokenizer::TextTokenizer;
 use serde_json::json;
 
@@ -47,7 +48,8 @@ impl Contender {
         let environment = encoder_svc::runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
         let bundle = Bundle::open(folder).unwrap_or_else(|error| panic!("{error}"));
         let tokenizer = TextTokenizer::load(&bundle).unwrap();
-        let session = EncoderSession::load(&environment, &bundle, 1).unwrap();
+        let weights = SharedWeights::read(&bundle.model_path()).unwrap();
+        let session = EncoderSession::load(&environment, &bundle, &weights, 1).unwrap();
         Self { bundle, tokenizer, session, spent: Duration::ZERO }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use encoder_svc::bundle::Bundle;
 use encoder_svc::session::EncoderSession;
+use encoder_svc::shared_weights::SharedWeights;
 use encoder_svc::tokenizer::TextTokenizer;
 use ort::environment::Environment;
 use ort::session::Session;
@@ -15,6 +16,7 @@ use ort::value::TensorRef;
 pub struct Raw {
     environment: Environment,
     bundle: Bundle,
+    weights: SharedWeights,
     tokenizer: TextTokenizer,
     cores: usize,
 }
@@ -28,12 +30,13 @@ impl Raw {
     pub fn open(folder: &Path, cores: usize) -> Self {
         let environment = encoder_svc::runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
         let bundle = Bundle::open(folder).unwrap_or_else(|error| panic!("{error}"));
+        let weights = SharedWeights::read(&bundle.model_path()).unwrap_or_else(|error| panic!("{error}"));
         let tokenizer = TextTokenizer::load(&bundle).unwrap_or_else(|error| panic!("{error}"));
-        Self { environment, bundle, tokenizer, cores }
+        Self { environment, bundle, weights, tokenizer, cores }
     }
 
     fn session(&self, threads: usize) -> EncoderSession {
-        EncoderSession::load(&self.environment, &self.bundle, threads)
+        EncoderSession::load(&self.environment, &self.bundle, &self.weights, threads)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
