@@ -84,7 +84,7 @@ test-deploy: $(K8S_VENV)/.stamp ## the manifests for Kubernetes: schemas, policy
 
 test-docker: ## build the images and run them and the Compose file, where a Docker engine is or can be started (15 minutes)
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt
-	DOCKER_TESTS=1 $(VENV) -m pytest -q -rs -p no:cacheprovider tests/docker
+	DOCKER_TESTS=1 $(VENV) -m pytest -q -s -p no:cacheprovider tests/docker
 
 # PyTorch is what it is held against; nothing else here needs it. The environment that trains the adapter has it.
 BENCH_VENV := $(RUNTIME)/bench-venv

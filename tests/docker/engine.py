@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -88,15 +89,21 @@ def compose_client(docker: str) -> tuple[str, ...] | None:
     return None
 
 
+def skip(reason: str) -> NoReturn:
+    """Says so once for all tests; pytest's own summary would for each."""
+    print(f"skipped: {reason}")
+    pytest.skip(reason)
+
+
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """Skips, in one line, where there can be none."""
     client = client_with_buildkit()
     if client is None:
-        pytest.skip("no docker client with BuildKit on PATH: install docker.io")
+        skip("no docker client with BuildKit on PATH: install docker.io")
     compose = compose_client(client)
     if compose is None:
-        pytest.skip("no Compose on PATH: install docker-compose")
+        skip("no Compose on PATH: install docker-compose")
     environment = {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"}
     if works(client, "version"):
         yield Engine(client, compose, None, environment)
@@ -109,7 +116,7 @@ def engine() -> Iterator[Engine]:
 def own_engine(client: str) -> Iterator[str]:
     """The address of a dockerd that ends with the block."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("no Docker engine answers, and only root with dockerd on PATH can start one")
+        skip("no Docker engine answers, and only root with dockerd on PATH can start one")
     DATA.mkdir(parents=True, exist_ok=True)
     bridge = Path("/sys/class/net/docker0")
     had_bridge = bridge.exists()
@@ -124,7 +131,7 @@ def own_engine(client: str) -> Iterator[str]:
             while not works(client, "version", host=host):
                 if daemon.poll() is not None or time.monotonic() > end:
                     lines = log.read_text(errors="replace").splitlines() or ["it said nothing"]
-                    pytest.skip(f"no Docker engine can be started: {lines[-1]}")
+                    skip(f"no Docker engine can be started: {lines[-1]}")
                 time.sleep(0.2)
             yield host
         finally:

@@ -135,21 +135,10 @@ def stack(
         stack.compose("down", "--volumes", "--remove-orphans")
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure, whether the test passes or not."""
-
-    def say(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n    {line}", end="")
-
-    return say
-
-
-def test_images_are_small_and_run_as_nobody(engine: Engine, images: None, say: Callable[[str], None]) -> None:
+def test_images_are_small_and_run_as_nobody(engine: Engine, images: None) -> None:
     for target in TARGETS:
         (found,) = json.loads(engine.docker("image", "inspect", image(target)))
-        say(f"image {target}: {found['Size'] / 1e6:.1f} MB")
+        print(f"\nimage {target}: {found['Size'] / 1e6:.1f} MB", end="")
         assert found["Size"] < 150e6
         assert found["Config"]["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
         if target != "models":
@@ -158,7 +147,7 @@ def test_images_are_small_and_run_as_nobody(engine: Engine, images: None, say: C
         engine.docker("run", "--rm", "--entrypoint", "sh", image("encoder"))
 
 
-def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None, say: Callable[[str], None]) -> None:
+def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None) -> None:
     port = free_port()
     begin = time.monotonic()
     container = engine.docker("run", "-d", *HARDENED, "-p", f"127.0.0.1:{port}:8081", image("allinone"))
@@ -170,7 +159,7 @@ def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None, s
             except (urllib.error.URLError, ConnectionError):
                 assert time.monotonic() < begin + 60, engine.docker("logs", container)
                 time.sleep(0.01)
-        say(f"docker run to first answer: {time.monotonic() - begin:.2f} s")
+        print(f"\ndocker run to first answer: {time.monotonic() - begin:.2f} s")
         assert genres == ["Documentary"]
         wait_for(lambda: engine.docker("inspect", "-f", "{{.State.Health.Status}}", container) == "healthy")
         engine.docker("stop", container)
@@ -252,7 +241,7 @@ def test_two_trainers_encode_a_part_each_and_a_third_merges_them(stack: Stack) -
     assert (stack.films / "vectors.parquet").read_bytes().startswith(b"PAR1")
 
 
-def test_no_call_fails_when_an_encoder_is_killed(stack: Stack, say: Callable[[str], None]) -> None:
+def test_no_call_fails_when_an_encoder_is_killed(stack: Stack) -> None:
     with Load(stack.grpc) as load:
         time.sleep(2)
         killed = stack.containers("encoder")[0]["Id"]
@@ -262,7 +251,7 @@ def test_no_call_fails_when_an_encoder_is_killed(stack: Stack, say: Callable[[st
         stack.engine.docker("start", killed)
         wait_for(lambda: stack.healthy("encoder") == 2)
         time.sleep(3)
-    say(f"an encoder killed and started again: {len(load.seconds)} calls, {len(load.failures)} failed")
+    print(f"\nan encoder killed and started again: {len(load.seconds)} calls, {len(load.failures)} failed")
     assert load.failures == []
     assert len(load.seconds) > 100, f"{len(load.seconds)} calls are no load"
 
