@@ -17,7 +17,7 @@ pub mod segments;
 pub mod service;
 pub mod settings;
 
-use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, operations_routes};
+use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, TraceLayer, http_metrics, operations_routes};
 use tonic::transport::Channel;
 
 pub use crate::classification::Classification;
@@ -47,12 +47,12 @@ pub async fn run(
 
     let classifier = Classifier::new(models.clone(), encoders.clone());
     let classification = Classification::new(classifier, config.limits);
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics.clone())?
         .with_keys(config.keys.clone())
         .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;
-    let operations = operations_routes(health.readiness(), metrics);
+    let operations = operations_routes(health.readiness(), metrics.clone());
     tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
     tokio::spawn(models.clone().follow(encoders.clone(), config.model_poll, shutdown.clone()));
     tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown.clone()));
@@ -64,7 +64,8 @@ pub async fn run(
     }
     let routes = match &config.rest {
         Some(rest) => {
-            rest::with_security_headers(rest::routes(classification, rest, config.keys).merge(operations))
+            let routes = rest::routes(classification, rest, config.keys).layer(TraceLayer).merge(operations);
+            rest::with_security_headers(http_metrics(routes, &metrics))
         }
         None => operations,
     };

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use classifier_svc::settings::ENVIRONMENT_PREFIX;
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use service_kit::{
-    HealthcheckArgs, Listeners, Overrides, Shutdown, init_telemetry, load_settings, run_command,
-    shutdown_on_signals,
+    HealthcheckArgs, Listeners, Overrides, Shutdown, init_telemetry, load_settings, print_settings,
+    run_command, shutdown_on_signals,
 };
 use tonic::transport::Channel;
 
@@ -66,6 +66,9 @@ struct ServeArgs {
     /// Start an encoder inside this process instead of calling one (its settings: ENCODER_SVC_… variables).
     #[arg(long)]
     embedded: bool,
+    /// Print the settings that hold, from wherever they come, as a settings file; secrets are not shown.
+    #[arg(long)]
+    print_config: bool,
     /// Logs as text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -101,10 +104,21 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .with("model", args.model)
         .with("encoder.url", args.encoder)
         .with("log.format", args.log_format);
-    let settings: ClassifierSvcSettings = load_settings(ENVIRONMENT_PREFIX, args.config.as_deref(), flags)?;
+    let file = args.config.clone();
+    let read =
+        move || load_settings::<ClassifierSvcSettings>(ENVIRONMENT_PREFIX, file.as_deref(), flags.clone());
+    let settings = read()?;
+    if args.print_config {
+        print!("{}", print_settings(&settings));
+        return Ok(());
+    }
     let config = ClassifierSvcConfig::try_from(settings)?;
-    init_telemetry(&config.log);
+    let telemetry = init_telemetry("classifier-svc", &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
+    if let Some(file) = args.config {
+        let filter = move || read().map(|settings| settings.log.filter);
+        tokio::spawn(telemetry.clone().follow_filter(file, filter, shutdown.clone()));
+    }
     let http = config.rest.as_ref().map(|rest| rest.listen);
     let listeners = Listeners::bind(config.listen, http).await?;
     let embedded = if args.embedded { Some(embedded_encoder(None).await?) } else { None };
@@ -118,7 +132,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 #[cfg(feature = "embedded")]
 async fn embedded_encoder(bundle: Option<String>) -> anyhow::Result<Channel> {
     let flags = Overrides::default().with("encoder.bundle", bundle);
-    let settings = load_settings(encoder_svc::settings::ENVIRONMENT_PREFIX, None, flags)?;
+    let settings: encoder_svc::EncoderSvcSettings =
+        load_settings(encoder_svc::settings::ENVIRONMENT_PREFIX, None, flags)?;
     Ok(encoder_svc::embedded::channel(settings, Shutdown::new()).await?)
 }
 

@@ -13,6 +13,7 @@ use genre_model::{GenreModel, ModelFileError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use service_kit::{ApiError, FileWatch, Metrics, Shutdown};
 
 use crate::encoder_pool::{EncoderPool, PoolHealth};
@@ -26,6 +27,21 @@ pub struct ModelStore {
     current: Arc<ArcSwap<GenreModel>>,
     path: PathBuf,
     reloads: Family<Outcome, Counter>,
+    info: Family<ModelLabels, Gauge>,
+}
+
+/// Which model answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    version: String,
+    encoder_fingerprint: String,
+}
+
+impl ModelLabels {
+    fn of(model: &GenreModel) -> Self {
+        let encoder_fingerprint = model.provenance().encoder.fingerprint.to_string();
+        Self { version: model.version().to_owned(), encoder_fingerprint }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,7 +89,10 @@ impl ModelStore {
             thresholds = model.thresholds().rule(),
             "model loaded"
         );
-        Ok(Self { current: Arc::new(ArcSwap::from_pointee(model)), path, reloads })
+        let info: Family<ModelLabels, Gauge> =
+            metrics.register("model_info", "The model that answers; always 1", Family::default());
+        info.get_or_create_owned(&ModelLabels::of(&model)).set(1);
+        Ok(Self { current: Arc::new(ArcSwap::from_pointee(model)), path, reloads, info })
     }
 
     /// The model to begin a call with.
@@ -106,6 +125,8 @@ impl ModelStore {
             return Err(Refusal::Encoder { path: self.path.clone(), error });
         }
         tracing::info!(model = model.version(), replaces = current.version(), "model replaced");
+        self.info.clear();
+        self.info.get_or_create_owned(&ModelLabels::of(&model)).set(1);
         self.current.store(Arc::new(model));
         Ok(true)
     }

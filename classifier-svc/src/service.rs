@@ -11,6 +11,7 @@ use proto::classifier::v1::{
 };
 use service_kit::Deadline;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span};
 
 use crate::classification::Classification;
 use crate::classifier::Wanted;
@@ -95,12 +96,14 @@ impl ClassifierService for ClassifierServer {
         let deadline = Deadline::of(&request);
         let server = self.clone();
         let in_flight = self.0.limits().stream_in_flight;
+        // The stream's span, of which its films are parts.
+        let span = Span::current();
         // Bounded as in the encoder: what is not answered yet holds back what is not read yet.
         let answers = request
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
-                async move { Ok(server.classify_item(item?, deadline).await) }
+                async move { Ok(server.classify_item(item?, deadline).await) }.instrument(span.clone())
             })
             .buffer_unordered(in_flight);
         Ok(Response::new(Box::pin(answers)))

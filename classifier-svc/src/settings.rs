@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, InvalidSetting, Secret, ServerTls,
-    ServerTlsSettings, Target, TelemetrySettings, in_range, listen_address, optional_listen_address, seconds,
+    ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, Drain, InvalidSetting, Secret, ServerTls,
+    ServerTlsSettings, Target, TelemetrySettings, TraceSettings, in_range, listen_address,
+    optional_listen_address, seconds,
 };
 
 use crate::StartError;
@@ -27,7 +28,9 @@ const BYTES_IN_JSON: usize = 12;
 pub struct ClassifierSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
-    /// Seconds that calls in flight get at shutdown.
+    /// Seconds between NOT_SERVING and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    pub endpoint_removal_seconds: f64,
+    /// Seconds that calls in flight get after that.
     pub drain_seconds: f64,
     /// The HTTP listener: REST, the web page, `/livez`, `/readyz` and `/metrics`.
     pub rest: RestSettings,
@@ -45,6 +48,8 @@ pub struct ClassifierSvcSettings {
     pub limits: LimitSettings,
     /// Logs.
     pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
 }
 
 /// Where vectors come from.
@@ -103,6 +108,7 @@ impl Default for ClassifierSvcSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:50052".to_owned(),
+            endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
             rest: RestSettings::default(),
             tls: ServerTlsSettings::default(),
@@ -112,6 +118,7 @@ impl Default for ClassifierSvcSettings {
             encoder: EncoderClientSettings::default(),
             limits: LimitSettings::default(),
             log: TelemetrySettings::default(),
+            trace: TraceSettings::default(),
         }
     }
 }
@@ -142,8 +149,8 @@ impl Default for LimitSettings {
 pub struct ClassifierSvcConfig {
     /// Address of the gRPC listener.
     pub listen: SocketAddr,
-    /// What calls in flight get at shutdown.
-    pub drain: Duration,
+    /// What happens at shutdown.
+    pub drain: Drain,
     /// The HTTP listener, where there is one.
     pub rest: Option<RestConfig>,
     /// TLS of both listeners, where it is on.
@@ -160,6 +167,8 @@ pub struct ClassifierSvcConfig {
     pub limits: Limits,
     /// Logs.
     pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
 }
 
 /// Checked [`RestSettings`].
@@ -221,7 +230,10 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
         };
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
-            drain: seconds("drain_seconds", settings.drain_seconds)?,
+            drain: Drain {
+                removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
+                finish: seconds("drain_seconds", settings.drain_seconds)?,
+            },
             rest,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
@@ -240,6 +252,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                 stream_in_flight: in_range("limits.stream_in_flight", limits.stream_in_flight, 1, 1 << 16)?,
             },
             log: settings.log,
+            trace: settings.trace,
         })
     }
 }
@@ -308,6 +321,33 @@ fn origins(origins: &[String]) -> Result<Vec<http::HeaderValue>, InvalidSetting>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_example_file_documents_every_key_with_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/classifier-svc.toml");
+        let read = |text: &str| -> serde_json::Value { toml::from_str(text).unwrap() };
+        let text = std::fs::read_to_string(path).unwrap();
+        let loaded: ClassifierSvcSettings =
+            service_kit::load_settings("NO_SUCH_PREFIX", Some(path.as_ref()), Default::default()).unwrap();
+        assert_eq!(loaded, ClassifierSvcSettings::default());
+        // What has no default is there as a comment.
+        let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines = text.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));
+        let documented = service_kit::keys(&read(&lines.collect::<Vec<_>>().join("\n")));
+        let known = service_kit::keys(&serde_json::to_value(ClassifierSvcSettings::default()).unwrap());
+        let sorted = |mut keys: Vec<String>| {
+            keys.sort();
+            keys
+        };
+        assert_eq!(sorted(documented), sorted(known));
+    }
+
+    #[test]
+    fn printed_settings_are_a_file_that_gives_them_again() {
+        let settings = ClassifierSvcSettings::default();
+        let again: ClassifierSvcSettings = toml::from_str(&service_kit::print_settings(&settings)).unwrap();
+        assert_eq!(again, settings);
+    }
 
     #[test]
     fn the_defaults_are_a_valid_configuration() {

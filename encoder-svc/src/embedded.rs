@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub async fn channel(settings: EncoderSvcSettings, shutdown: Shutdown) -> Result<Channel, StartError> {
     let config = EncoderSvcConfig::try_from(settings)?;
     let encoder = Arc::new(Encoder::start(config.encoder.clone(), Metrics::default()).await?);
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, Metrics::default())?
         .with_service(EncoderServer::new(encoder, &config).into_grpc());
     server.health().await.set_serving(true).await;
 

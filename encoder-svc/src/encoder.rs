@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use service_kit::{ApiError, Deadline, Metrics};
-use tokio::sync::oneshot;
 
 use crate::StartError;
 use crate::admission::{Admission, Place};
@@ -18,6 +17,7 @@ use crate::session::EncoderSession;
 use crate::session_pool::{SessionPool, Sessions, encode};
 use crate::settings::EncoderConfig;
 use crate::shared_weights::SharedWeights;
+use crate::stage_metrics::{ExpectedWait, StageMetrics, register_encoder};
 use crate::tokenizer::TextTokenizer;
 
 /// A running encoder.
@@ -28,6 +28,7 @@ pub struct Encoder {
     admission: Arc<Admission>,
     cache: Option<EmbeddingCache>,
     cache_bulk: bool,
+    stages: StageMetrics,
     pool: SessionPool,
 }
 
@@ -65,7 +66,10 @@ impl Encoder {
         let costs = CostModel::new(bundle.manifest.max_tokens, longest(&texts), took);
         let admission = Arc::new(Admission::new(costs, config.sessions, config.longest_queues, metrics));
         let queue = Arc::new(Queue::default());
-        let pool = SessionPool::start(sessions, &tokenizer, &queue, &admission)?;
+        metrics.register_collector(ExpectedWait(admission.clone()));
+        let stages = StageMetrics::new(metrics);
+        let pool = SessionPool::start(sessions, &tokenizer, &queue, &admission, &stages)?;
+        register_encoder(metrics, &bundle.manifest, &bundle.fingerprint, pool.len());
         tracing::info!(
             encoder = bundle.manifest.id,
             version = bundle.manifest.version,
@@ -81,6 +85,7 @@ impl Encoder {
             admission,
             cache: (config.cache_bytes > 0).then(|| EmbeddingCache::new(config.cache_bytes, metrics)),
             cache_bulk: config.cache_bulk,
+            stages,
             pool,
         })
     }
@@ -114,6 +119,7 @@ impl Encoder {
         class: Class,
         deadline: Deadline,
     ) -> Result<Vec<Encoded>, ApiError> {
+        self.stages.batch(texts.len());
         let mut known = Vec::with_capacity(texts.len());
         for text in &texts {
             known.push(match self.cache(class) {
@@ -188,8 +194,8 @@ impl Encoder {
         deadline: Deadline,
         place: Place,
     ) -> Result<Encoded, ApiError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.push(class, [Entry { text, deadline, reply }]);
+        let (entry, answer) = Entry::new(text, deadline);
+        self.queue.push(class, [entry]);
         // An entry is dropped unanswered only when the pool ends.
         let outcome = answer.await.unwrap_or_else(|_| Err(stopping()));
         // The caller holds the place: one who leaves gives it back at once, not when a worker comes to the entry.

@@ -19,6 +19,7 @@ pub mod session;
 pub mod session_pool;
 pub mod settings;
 pub mod shared_weights;
+pub mod stage_metrics;
 pub mod tokenizer;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let metrics = Metrics::default();
     let encoder = Arc::new(Encoder::start(config.encoder.clone(), metrics.clone()).await?);
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain)?
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics.clone())?
         .with_keys(config.keys.clone())
         .with_service(service::EncoderServer::new(encoder, &config).into_grpc());
     let health = server.health().await;

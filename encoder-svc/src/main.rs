@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use encoder_svc::settings::ENVIRONMENT_PREFIX;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{
-    HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, run_command, shutdown_on_signals,
+    HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, print_settings, run_command,
+    shutdown_on_signals,
 };
 
 /// Gives memory back: thousands of connections come and go, and loading a graph takes several times its size. ONNX Runtime
@@ -58,6 +59,9 @@ struct ServeArgs {
     /// Sessions of one thread each; 0 for one a core [default: 0].
     #[arg(long, value_name = "N")]
     sessions: Option<u64>,
+    /// Print the settings that hold, from wherever they come, as a settings file; secrets are not shown.
+    #[arg(long)]
+    print_config: bool,
     /// Logs as text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -90,10 +94,21 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .with("encoder.runtime_library", args.runtime_library)
         .with("encoder.sessions", args.sessions)
         .with("log.format", args.log_format);
-    let settings: EncoderSvcSettings = load_settings(ENVIRONMENT_PREFIX, args.config.as_deref(), flags)?;
+    let file = args.config.clone();
+    let read =
+        move || load_settings::<EncoderSvcSettings>(ENVIRONMENT_PREFIX, file.as_deref(), flags.clone());
+    let settings = read()?;
+    if args.print_config {
+        print!("{}", print_settings(&settings));
+        return Ok(());
+    }
     let config = EncoderSvcConfig::try_from(settings)?;
-    init_telemetry(&config.log);
+    let telemetry = init_telemetry("encoder-svc", &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
+    if let Some(file) = args.config {
+        let filter = move || read().map(|settings| settings.log.filter);
+        tokio::spawn(telemetry.clone().follow_filter(file, filter, shutdown.clone()));
+    }
     let listeners = Listeners::bind(config.listen, config.http_listen).await?;
     encoder_svc::run(config, listeners, shutdown).await?;
     Ok(())

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use proto::encoder::v1::Priority;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use service_kit::{ApiError, Deadline};
 
@@ -48,9 +50,20 @@ pub struct Entry {
     pub deadline: Deadline,
     /// Where the vector goes; closed when the caller left.
     pub reply: oneshot::Sender<Result<Encoded, ApiError>>,
+    /// When it came.
+    pub since: Instant,
+    /// The caller's span, of which the stages are parts.
+    pub span: Span,
 }
 
 impl Entry {
+    /// A text that comes now, and where its vector will arrive.
+    #[must_use]
+    pub fn new(text: String, deadline: Deadline) -> (Self, oneshot::Receiver<Result<Encoded, ApiError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { text, deadline, reply, since: Instant::now(), span: Span::current() }, answer)
+    }
+
     /// Whether a vector is of no use to anybody any more.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {

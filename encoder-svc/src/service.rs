@@ -12,6 +12,7 @@ use proto::encoder::v1::{
 };
 use service_kit::{ApiError, Deadline, check_text};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span};
 
 use crate::encoder::Encoder;
 use crate::queue::{Class, Encoded};
@@ -126,13 +127,15 @@ impl EncoderService for EncoderServer {
     ) -> Result<Response<Self::EncodeStreamStream>, Status> {
         let deadline = Deadline::of(&request);
         let server = self.clone();
+        // The stream's span, of which its texts are parts.
+        let span = Span::current();
         // Nothing is read while `stream_in_flight` texts are on their way or their answers are not taken: HTTP/2
         // flow control then holds the client back.
         let answers = request
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
-                async move { Ok(server.encode_item(item?, deadline).await) }
+                async move { Ok(server.encode_item(item?, deadline).await) }.instrument(span.clone())
             })
             .buffer_unordered(self.limits.stream_in_flight);
         Ok(Response::new(Box::pin(answers)))

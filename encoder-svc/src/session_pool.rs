@@ -14,9 +14,10 @@ use std::time::Instant;
 use service_kit::ApiError;
 
 use crate::admission::Admission;
-use crate::queue::{Encoded, Entry, Queue, Worker};
+use crate::queue::{Class, Encoded, Entry, Queue, Worker};
 use crate::session::EncoderSession;
-use crate::tokenizer::TextTokenizer;
+use crate::stage_metrics::StageMetrics;
+use crate::tokenizer::{TextTokenizer, Tokens};
 
 /// Of the workers of one core: where both want the same core, they get 6 % of it and the worker of lone texts the rest. It
 /// ranks them below the threads that serve calls as well, so that refusals do not wait for texts. Measured on two cores with
@@ -46,6 +47,7 @@ impl SessionPool {
         tokenizer: &TextTokenizer,
         queue: &Arc<Queue>,
         admission: &Arc<Admission>,
+        stages: &StageMetrics,
     ) -> std::io::Result<Self> {
         let cores = sessions.narrow.len();
         let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(cores + 1), cores };
@@ -55,8 +57,13 @@ impl SessionPool {
                 Worker::Core => format!("session-{index}"),
                 Worker::Lone => "session-lone".to_owned(),
             };
-            let mut worker =
-                SessionWorker { kind, session, tokenizer: tokenizer.clone(), admission: admission.clone() };
+            let mut worker = SessionWorker {
+                kind,
+                session,
+                tokenizer: tokenizer.clone(),
+                admission: admission.clone(),
+                stages: stages.clone(),
+            };
             let queue = queue.clone();
             pool.workers.push(std::thread::Builder::new().name(name).spawn(move || worker.work(&queue))?);
         }
@@ -91,6 +98,7 @@ struct SessionWorker {
     session: EncoderSession,
     tokenizer: TextTokenizer,
     admission: Arc<Admission>,
+    stages: StageMetrics,
 }
 
 impl SessionWorker {
@@ -101,16 +109,27 @@ impl SessionWorker {
             tracing::warn!(%error, "workers keep their priority: online texts have to wait for bulk texts");
         }
         while let Some((entry, class)) = queue.pop(self.kind) {
-            self.answer(entry);
+            self.answer(entry, class);
             queue.done(class);
         }
     }
 
-    fn answer(&mut self, entry: Entry) {
+    fn answer(&mut self, entry: Entry, class: Class) {
         if entry.is_abandoned() {
+            self.stages.caller_left();
             return;
         }
+        let waited = entry.since.elapsed();
+        self.stages.waited(class, waited);
+        let stage = tracing::debug_span!(
+            parent: &entry.span,
+            "session",
+            waited_ms = waited.as_secs_f64() * 1e3,
+            tokens = tracing::field::Empty
+        );
+        let _stage = stage.enter();
         let result = if entry.deadline.has_passed() {
+            self.stages.too_late();
             Err(ApiError::DeadlineExceeded)
         } else {
             // A defect met by one text must not take the session from all others.
@@ -127,10 +146,16 @@ impl SessionWorker {
 
     fn encode(&mut self, text: &str) -> Result<Encoded, String> {
         let begin = Instant::now();
-        let encoded = encode(&mut self.session, &self.tokenizer, text)?;
+        let tokens = tracing::debug_span!("tokenize").in_scope(|| self.tokenizer.tokenize(text))?;
+        let tokenized = begin.elapsed();
+        self.stages.tokenized(tokens.ids.len(), tokenized);
+        let encoded = tracing::debug_span!("run").in_scope(|| run(&mut self.session, &tokens))?;
+        let took = begin.elapsed();
+        self.stages.ran(self.kind, took - tokenized);
         if self.kind == Worker::Core {
-            self.admission.costs().learn(text, begin.elapsed());
+            self.admission.costs().learn(text, took);
         }
+        tracing::Span::current().record("tokens", encoded.token_count);
         Ok(encoded)
     }
 }
@@ -149,13 +174,17 @@ fn nice(_niceness: i32) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The vector of a text's tokens.
+fn run(session: &mut EncoderSession, tokens: &Tokens) -> Result<Encoded, String> {
+    let vector = session.run(&tokens.ids).map_err(|error| error.to_string())?;
+    Ok(Encoded { vector, token_count: tokens.ids.len(), truncated: tokens.truncated })
+}
+
 /// The vector of one text.
 pub(crate) fn encode(
     session: &mut EncoderSession,
     tokenizer: &TextTokenizer,
     text: &str,
 ) -> Result<Encoded, String> {
-    let tokens = tokenizer.tokenize(text)?;
-    let vector = session.run(&tokens.ids).map_err(|error| error.to_string())?;
-    Ok(Encoded { vector, token_count: tokens.ids.len(), truncated: tokens.truncated })
+    run(session, &tokenizer.tokenize(text)?)
 }

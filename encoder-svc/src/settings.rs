@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, HttpSettings, ServerTls, ServerTlsSettings, TelemetrySettings, in_range,
-    listen_address, optional_listen_address, seconds,
+    ApiKeys, AuthSettings, Drain, HttpSettings, ServerTls, ServerTlsSettings, TelemetrySettings,
+    TraceSettings, in_range, listen_address, optional_listen_address, seconds,
 };
 
 use crate::StartError;
@@ -22,7 +22,9 @@ pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
 pub struct EncoderSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
-    /// Seconds that calls in flight get at shutdown.
+    /// Seconds between NOT_SERVING and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    pub endpoint_removal_seconds: f64,
+    /// Seconds that calls in flight get after that.
     pub drain_seconds: f64,
     /// `/livez`, `/readyz` and `/metrics`.
     pub http: HttpSettings,
@@ -36,6 +38,8 @@ pub struct EncoderSvcSettings {
     pub limits: LimitSettings,
     /// Logs.
     pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
 }
 
 /// What is encoded with.
@@ -76,6 +80,7 @@ impl Default for EncoderSvcSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:50051".to_owned(),
+            endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
             http: HttpSettings::default(),
             tls: ServerTlsSettings::default(),
@@ -83,6 +88,7 @@ impl Default for EncoderSvcSettings {
             encoder: EncoderSettings::default(),
             limits: LimitSettings::default(),
             log: TelemetrySettings::default(),
+            trace: TraceSettings::default(),
         }
     }
 }
@@ -113,8 +119,8 @@ impl Default for LimitSettings {
 pub struct EncoderSvcConfig {
     /// Address of the gRPC listener.
     pub listen: SocketAddr,
-    /// What calls in flight get at shutdown.
-    pub drain: Duration,
+    /// What happens at shutdown.
+    pub drain: Drain,
     /// Address of the HTTP listener, where there is one.
     pub http_listen: Option<SocketAddr>,
     /// TLS of both listeners, where it is on.
@@ -127,6 +133,8 @@ pub struct EncoderSvcConfig {
     pub limits: Limits,
     /// Logs.
     pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
 }
 
 /// Checked [`EncoderSettings`].
@@ -175,7 +183,10 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
         let limits = settings.limits;
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
-            drain: seconds("drain_seconds", settings.drain_seconds)?,
+            drain: Drain {
+                removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
+                finish: seconds("drain_seconds", settings.drain_seconds)?,
+            },
             http_listen: optional_listen_address("http.listen", &settings.http.listen)?,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
@@ -186,6 +197,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
             },
             encoder,
             log: settings.log,
+            trace: settings.trace,
         })
     }
 }
@@ -218,6 +230,33 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_example_file_documents_every_key_with_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/encoder-svc.toml");
+        let read = |text: &str| -> serde_json::Value { toml::from_str(text).unwrap() };
+        let text = std::fs::read_to_string(path).unwrap();
+        let loaded: EncoderSvcSettings =
+            service_kit::load_settings("NO_SUCH_PREFIX", Some(path.as_ref()), Default::default()).unwrap();
+        assert_eq!(loaded, EncoderSvcSettings::default());
+        // What has no default is there as a comment.
+        let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines = text.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));
+        let documented = service_kit::keys(&read(&lines.collect::<Vec<_>>().join("\n")));
+        let known = service_kit::keys(&serde_json::to_value(EncoderSvcSettings::default()).unwrap());
+        let sorted = |mut keys: Vec<String>| {
+            keys.sort();
+            keys
+        };
+        assert_eq!(sorted(documented), sorted(known));
+    }
+
+    #[test]
+    fn printed_settings_are_a_file_that_gives_them_again() {
+        let settings = EncoderSvcSettings::default();
+        let again: EncoderSvcSettings = toml::from_str(&service_kit::print_settings(&settings)).unwrap();
+        assert_eq!(again, settings);
+    }
 
     #[test]
     fn the_defaults_are_a_valid_configuration() {

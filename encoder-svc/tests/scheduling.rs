@@ -9,7 +9,6 @@ use encoder_svc::cost::CostModel;
 use encoder_svc::queue::{Class, Encoded, Entry, Queue, Worker};
 use proptest::prelude::*;
 use service_kit::{ApiError, Deadline, Metrics};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 const SESSIONS: usize = 2;
@@ -64,8 +63,8 @@ impl Scheduler {
     }
 
     async fn run(&self, place: Place, class: Class, deadline: Deadline) -> Result<Encoded, ApiError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.push(class, [Entry { text: text(), deadline, reply }]);
+        let (entry, answer) = Entry::new(text(), deadline);
+        self.queue.push(class, [entry]);
         let outcome = answer.await.unwrap();
         drop(place);
         outcome

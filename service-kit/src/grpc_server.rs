@@ -17,9 +17,10 @@ use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::message_limit::map_oversized;
+use crate::rpc_metrics::RpcMetricsLayer;
 use crate::{
-    ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Listeners, Readiness, ServerTls, Shutdown,
-    serve_http,
+    ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Listeners, Metrics, Readiness, ServerTls,
+    Shutdown, TraceLayer, serve_http,
 };
 
 /// A connection whose peer is silent for this long is asked whether it lives.
@@ -46,7 +47,19 @@ pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
     keys: Option<ApiKeys>,
-    drain: Duration,
+    drain: Drain,
+    metrics: Metrics,
+    descriptors: &'static [u8],
+}
+
+/// What happens between the wish to stop and the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Drain {
+    /// Health says no, and calls are still taken: so long it takes until everybody who balances over this replica has
+    /// heard of it.
+    pub removal: Duration,
+    /// Nothing new is taken any more; calls in flight get so long.
+    pub finish: Duration,
 }
 
 /// What `grpc.health.v1` answers: one status for the whole server (the empty name) and for each of its services.
@@ -81,8 +94,8 @@ fn is_health(path: &str) -> bool {
 
 impl GrpcServer {
     /// A server without handlers; `descriptors` is the encoded `FileDescriptorSet` that reflection answers from, and
-    /// `drain` how long calls in flight may take once shutdown is asked for.
-    pub fn new(descriptors: &'static [u8], drain: Duration) -> Result<Self, ServeError> {
+    /// `drain` what happens once shutdown is asked for.
+    pub fn new(descriptors: &'static [u8], drain: Drain, metrics: Metrics) -> Result<Self, ServeError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -95,7 +108,7 @@ impl GrpcServer {
         // Python's grpcio-reflection and older grpcurl still ask by this name.
         routes.add_service(reflection().build_v1alpha()?);
         let health = Health { reporter, names: vec![""], readiness: Readiness::default() };
-        Ok(Self { routes, health, keys: None, drain })
+        Ok(Self { routes, health, keys: None, drain, metrics, descriptors })
     }
 
     /// Only calls with one of these keys are let in; `None` lets in everybody.
@@ -136,24 +149,54 @@ impl GrpcServer {
         tls: Option<ServerTls>,
         shutdown: Shutdown,
     ) -> Result<(), ServeError> {
+        let shutdown = self.after_removal(shutdown);
         // Once for both listeners: they share their certificates.
         if let Some(tls) = &tls {
             tls.watch(shutdown.clone());
         }
-        let drain = self.drain;
+        let drain = self.drain.finish;
         let grpc = Incoming::new(listeners.grpc, tls.clone(), shutdown.clone())?;
         let http = async {
             let Some(listener) = listeners.http else { return Ok(()) };
             let incoming = Incoming::new(listener, tls, shutdown.clone())?;
             serve_http(http, incoming, drain, shutdown.clone()).await
         };
-        let (grpc, http) = tokio::join!(self.serve_incoming(grpc, shutdown.clone()), http);
+        let (grpc, http) = tokio::join!(self.serve_until(grpc, shutdown.clone()), http);
         grpc?;
         Ok(http?)
     }
 
-    /// Serves any kind of connection until shutdown; then nothing new is accepted, and calls in flight get `drain`.
+    /// Cancelled when nothing new is to be taken any more: some time after `shutdown`, during which health says no.
+    fn after_removal(&self, shutdown: Shutdown) -> Shutdown {
+        let (health, removal, closing) = (self.health.clone(), self.drain.removal, Shutdown::new());
+        let token = closing.clone();
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            health.set_serving(false).await;
+            if !removal.is_zero() {
+                tracing::info!(
+                    seconds = removal.as_secs_f64(),
+                    "not serving: calls are taken until balancers know"
+                );
+                tokio::time::sleep(removal).await;
+            }
+            token.cancel();
+        });
+        closing
+    }
+
+    /// Serves any kind of connection until shutdown, and as long after it as [`Drain`] says.
     pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown) -> Result<(), ServeError>
+    where
+        I: Stream<Item = std::io::Result<C>>,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let closing = self.after_removal(shutdown);
+        self.serve_until(incoming, closing).await
+    }
+
+    /// Serves until `closing`; then nothing new is accepted, and calls in flight are finished.
+    async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
     where
         I: Stream<Item = std::io::Result<C>>,
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -161,17 +204,22 @@ impl GrpcServer {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            // From the outside in: the caller's deadline bounds all that follows; who has no key goes no further;
-            // refusals that tonic itself makes get the codes of our contract; then the handler.
+            // From the outside in: a call is part of a trace; it is measured, however it ends; the caller's deadline bounds
+            // all that follows; who has no key goes no further; refusals that tonic itself makes get the codes of our
+            // contract; then the handler.
+            .layer(TraceLayer)
+            .layer(RpcMetricsLayer::new(
+                &self.metrics,
+                &[self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET],
+            ))
             .layer(DeadlineLayer)
             .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
             .layer(MapResponseLayer::new(map_oversized))
             .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
-        let (health, drain) = (self.health, self.drain);
+            .serve_with_incoming_shutdown(incoming, closing.cancelled());
+        let drain = self.drain.finish;
         let drained = async {
-            shutdown.cancelled().await;
-            health.set_serving(false).await;
+            closing.cancelled().await;
             tokio::time::sleep(drain).await;
         };
         tokio::select! {

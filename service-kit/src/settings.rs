@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat, Value};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
 /// Settings that are given, and cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,13 +18,21 @@ pub enum SettingsError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// An unknown key, or a value of another type. The message names the place it came from.
+    /// A key that no setting has, most often a slip of the pen.
+    #[error("settings: unknown key {key}{}", nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
+    UnknownKey {
+        /// Such as `limits.max_batch`.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A value of another type. The message names the place it came from.
     #[error("settings: {0}")]
     Invalid(#[from] config::ConfigError),
 }
 
 /// What flags say: keys such as `log.format` with their values. Flags that were not given are left out.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Overrides(Vec<(&'static str, Value)>);
 
 impl Overrides {
@@ -34,9 +44,9 @@ impl Overrides {
     }
 }
 
-/// Reads settings. `T` gives the defaults (`#[serde(default)]`) and refuses unknown keys
-/// (`#[serde(deny_unknown_fields)]`). A variable `PREFIX_A__B` sets the key `a.b`.
-pub fn load_settings<T: DeserializeOwned>(
+/// Reads settings. `T` gives the defaults (`#[serde(default)]`), and with them the known keys. A variable `PREFIX_A__B` sets
+/// the key `a.b`.
+pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
     prefix: &str,
     file: Option<&Path>,
     flags: Overrides,
@@ -52,16 +62,70 @@ pub fn load_settings<T: DeserializeOwned>(
     for (key, value) in flags.0 {
         builder = builder.set_override(key, value)?;
     }
-    Ok(builder.build()?.try_deserialize()?)
+    let settings = builder.build()?;
+    let given: Json = settings.clone().try_deserialize()?;
+    let known = serde_json::to_value(T::default()).unwrap_or_default();
+    if let Some(key) = unknown_key(&given, &known, "") {
+        let nearest = nearest(&key, &keys(&known));
+        return Err(SettingsError::UnknownKey { key, nearest });
+    }
+    Ok(settings.try_deserialize()?)
+}
+
+/// Settings as the TOML file that would give them; secrets are not shown.
+#[must_use]
+pub fn print_settings<T: Serialize>(settings: &T) -> String {
+    // Structures of named fields always have such a form.
+    toml::to_string(settings).unwrap_or_else(|error| format!("# {error}\n"))
+}
+
+/// All keys of settings, as dotted paths. What holds no further keys is a key, whatever it holds.
+#[must_use]
+pub fn keys(settings: &Json) -> Vec<String> {
+    fn walk(value: &Json, path: &str, found: &mut Vec<String>) {
+        match value {
+            Json::Object(fields) if !fields.is_empty() => {
+                for (key, value) in fields {
+                    walk(value, &join(path, key), found);
+                }
+            }
+            _ => found.push(path.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    walk(settings, "", &mut found);
+    found
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The first key that was given and is not known.
+fn unknown_key(given: &Json, known: &Json, path: &str) -> Option<String> {
+    let (Json::Object(given), Json::Object(known)) = (given, known) else { return None };
+    given.iter().find_map(|(key, value)| match known.get(key) {
+        Some(known) => unknown_key(value, known, &join(path, key)),
+        None => Some(join(path, key)),
+    })
+}
+
+fn nearest(key: &str, known: &[String]) -> Option<String> {
+    let likeness = |known: &String| strsim::jaro_winkler(key, known);
+    known
+        .iter()
+        .filter(|known| likeness(known) > 0.7)
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .cloned()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
-    #[derive(Debug, PartialEq, Deserialize)]
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
     #[serde(default, deny_unknown_fields)]
     struct Sample {
         listen: String,
@@ -89,10 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_an_error_that_names_it() {
+    fn an_unknown_key_is_an_error_that_names_it_and_the_one_that_was_meant() {
         let file = file("sesions = 7");
         let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
-        assert!(error.unwrap_err().to_string().contains("sesions"));
+        let message = error.unwrap_err().to_string();
+        assert_eq!(message, "settings: unknown key sesions; did you mean sessions?");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 """The services take the settings that manifests, Compose and images give them: unknown or bad ones end them at once.
 
-Each is started with a bundle or model that does not exist, so that settings in order end it by that, and others before.
+Each is started with a runtime library or model that does not exist, so that settings in order end it by that, and others
+before. (`--print-config` would show unknown keys, but not values that cannot be.)
 """
 
 from __future__ import annotations
@@ -68,3 +69,7 @@ def test_the_images_settings_are_taken(service: str) -> None:
 
 def test_an_unknown_setting_is_refused() -> None:
     assert "sesions" in refusal("encoder", None, {"ENCODER_SVC_ENCODER__SESIONS": "2"})
+
+
+def test_a_value_that_cannot_be_is_refused() -> None:
+    assert "drain_seconds" in refusal("classifier", None, {"CLASSIFIER_SVC_DRAIN_SECONDS": "-1"})

@@ -7,8 +7,10 @@ use std::time::Duration;
 use genre_model::{EncoderIdentity, Fingerprint};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest, GetEncoderResponse, Priority};
+use service_kit::propagate_trace;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use tracing::Instrument as _;
 
 use crate::replicas::Replicas;
 use crate::retry::{LastSuccess, RetryPolicy, delay, is_transient};
@@ -167,8 +169,11 @@ impl EncoderClient {
         }
         let request = EncodeRequest { texts, priority: Priority::Bulk.into() };
         let call = |mut client: EncoderServiceClient<Channel>| {
-            let request = request.clone();
-            async move { client.encode(request).await }
+            let mut request = tonic::Request::new(request.clone());
+            let span =
+                tracing::debug_span!("encode", otel.kind = "client", texts = request.get_ref().texts.len());
+            span.in_scope(|| propagate_trace(request.metadata_mut().as_mut()));
+            async move { client.encode(request).await }.instrument(span)
         };
         let answer = with_retries(&self.policy, &self.last_success, &self.replicas, call).await?;
         self.check(answer, request.texts.len())

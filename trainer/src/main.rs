@@ -3,26 +3,29 @@
 mod args;
 mod commands;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use service_kit::{Telemetry, TelemetrySettings, TraceSettings, init_telemetry};
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    match commands::run(cli.command) {
+    let outcome = start().and_then(|_running| commands::run(cli.command));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", service_kit::in_words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs by `RUST_LOG`, traces by `OTEL_EXPORTER_OTLP_ENDPOINT`, which are sent from a runtime of their own, dropped last.
+fn start() -> anyhow::Result<(Telemetry, tokio::runtime::Runtime)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let entered = runtime.enter();
+    let log = TelemetrySettings { filter: "info".to_owned(), ..TelemetrySettings::default() };
+    let telemetry = init_telemetry("trainer", &log, &TraceSettings::default())?;
+    drop(entered);
+    Ok((telemetry, runtime))
 }

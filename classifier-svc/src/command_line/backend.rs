@@ -7,7 +7,9 @@ use classifier_svc::{Classification, Classifier, EncoderPool, ModelStore, servic
 use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
 use proto::classifier::v1::classifier_service_server::ClassifierService as _;
 use proto::classifier::v1::{ClassifyRequest, ClassifyResponse};
-use service_kit::{Metrics, Overrides, Target, TelemetrySettings, init_telemetry, load_settings};
+use service_kit::{
+    Metrics, Overrides, Target, TelemetrySettings, TraceSettings, init_telemetry, load_settings,
+};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -82,7 +84,8 @@ impl Backend {
 
 async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     // Only what a person should know; RUST_LOG shows more.
-    init_telemetry(&TelemetrySettings { filter: "warn".to_owned(), ..TelemetrySettings::default() });
+    let log = TelemetrySettings { filter: "warn".to_owned(), ..TelemetrySettings::default() };
+    init_telemetry("classifier-svc", &log, &TraceSettings::default())?;
     let model_flag = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());
     let settings: ClassifierSvcSettings =
         load_settings(ENVIRONMENT_PREFIX, None, Overrides::default().with("model", model_flag))?;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest, GetEncoderResponse};
-use service_kit::Secret;
+use service_kit::{Secret, propagate_trace};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tracing::Instrument as _;
 
 use super::outlier::Outlier;
 
@@ -82,13 +83,24 @@ impl Replica {
         request: EncodeRequest,
         timeout: Duration,
     ) -> Result<EncodeResponse, Status> {
-        let mut client = self.client.clone();
-        Ok(client.encode(self.request(request, timeout)).await?.into_inner())
+        let span = tracing::debug_span!(
+            "encode",
+            otel.kind = "client",
+            replica = self.name,
+            texts = request.texts.len()
+        );
+        async {
+            let mut client = self.client.clone();
+            Ok(client.encode(self.request(request, timeout)).await?.into_inner())
+        }
+        .instrument(span)
+        .await
     }
 
     fn request<T>(&self, message: T, timeout: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(timeout);
+        propagate_trace(request.metadata_mut().as_mut());
         if let Some(value) = &self.authorization {
             request.metadata_mut().insert("authorization", value.clone());
         }

@@ -1,0 +1,150 @@
+"""Each replica of both services is restarted in turn behind HAProxy, under load: no call fails."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import free_port, start, wait_until_serving
+from reflection import ReflectionClient
+
+CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
+CALLERS = 4
+CHECK_MS = 200
+REMOVAL_SECONDS = 1.0
+"""Longer than HAProxy takes to see that a replica is not ready: two checks and their answers."""
+
+pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+
+
+@dataclass
+class Replica:
+    """One process of a service, which may be replaced by another on the same ports."""
+
+    binary: str
+    arguments: tuple[str, ...]
+    grpc_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        http = "--http-listen" if self.binary == "encoder-svc" else "--rest-listen"
+        listeners = ("--listen", f"127.0.0.1:{self.grpc_port}", http, f"127.0.0.1:{self.http_port}")
+        self.process = start(self.binary, "serve", *listeners, *self.arguments)
+        wait_until_serving(f"127.0.0.1:{self.grpc_port}", self.process)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=30) == 0, "a service must end with 0 on SIGTERM"
+            self.process = None
+
+
+def balancer(folder: Path, frontends: dict[int, list[Replica]]) -> list[str]:
+    lines = ["global", "  maxconn 1000", "defaults", "  mode http", "  option redispatch", "  retries 2"]
+    lines += ["  timeout connect 2s", "  timeout client 60s", "  timeout server 60s"]
+    for port, replicas in frontends.items():
+        lines += [f"listen service{port}", f"  bind 127.0.0.1:{port} proto h2", "  balance roundrobin"]
+        lines += ["  option httpchk GET /readyz"]
+        for replica in replicas:
+            check = f"check port {replica.http_port} check-proto h1 inter {CHECK_MS}ms rise 1 fall 2"
+            lines.append(f"  server r{replica.grpc_port} 127.0.0.1:{replica.grpc_port} proto h2 {check}")
+    configuration = folder / "haproxy.cfg"
+    configuration.write_text("\n".join(lines) + "\n")
+    return ["haproxy", "-db", "-f", str(configuration)]
+
+
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@dataclass
+class Load:
+    """Callers that each make one call after the other."""
+
+    port: int
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def call(self, caller: int) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=options) as channel:
+            client, number = ReflectionClient(channel), 0
+            while not self.over.is_set():
+                number += 1
+                overview = f"Caller {caller} tells story number {number} of a haunted ship."
+                try:
+                    client.call(CLASSIFIER, "Classify", title="", overview=overview, timeout=20)
+                    self.answered += 1
+                except grpc.RpcError as error:
+                    self.failures.append(f"{error.code()}: {error.details()}")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        callers = [threading.Thread(target=self.call, args=(index,)) for index in range(CALLERS)]
+        for caller in callers:
+            caller.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            for caller in callers:
+                caller.join(timeout=30)
+
+
+def test_no_call_fails_while_every_replica_is_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier_port, encoder_port = free_port(), free_port()
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"endpoint_removal_seconds = {REMOVAL_SECONDS}\n")
+    common = ("--config", str(settings))
+    encoders = [Replica("encoder-svc", (*common, "--sessions", "1")) for _ in range(2)]
+    encoder_url = f"http://127.0.0.1:{encoder_port}"
+    classifiers = [Replica("classifier-svc", (*common, "--encoder", encoder_url)) for _ in range(2)]
+    proxy: subprocess.Popen[bytes] | None = None
+    try:
+        for replica in encoders:
+            replica.start()
+        frontends = {encoder_port: encoders, classifier_port: classifiers}
+        proxy = subprocess.Popen(balancer(tmp_path, frontends))
+        wait_for_port(encoder_port)
+        for replica in classifiers:
+            replica.start()
+        # HAProxy has seen all of them by then.
+        time.sleep(5 * CHECK_MS / 1e3)
+        load = Load(classifier_port)
+        with load.running():
+            time.sleep(0.5)
+            for replica in (*encoders, *classifiers):
+                replica.stop()
+                replica.start()
+                time.sleep(3 * CHECK_MS / 1e3)
+        assert load.failures == []
+        assert load.answered > 100
+        print(f"{load.answered} calls answered, none failed")
+    finally:
+        for replica in (*classifiers, *encoders):
+            if replica.process is not None:
+                replica.process.kill()
+                replica.process.wait()
+        if proxy is not None:
+            proxy.terminate()
+            proxy.wait(timeout=10)
