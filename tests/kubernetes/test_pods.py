@@ -1,0 +1,179 @@
+"""What every pod keeps to, whatever an overlay changes."""
+
+from __future__ import annotations
+
+import tomllib
+from fractions import Fraction
+
+import pytest
+
+pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+from manifests import ALL, Manifest, named, of_kind, pod, rendered, settings_file, workloads  # noqa: E402
+
+SERVICES = [name for name in ALL if name.startswith("overlays/")]
+# What a service has left after its drain to end.
+MARGIN_SECONDS = 5
+
+of_all = pytest.mark.parametrize("name", ALL)
+of_services = pytest.mark.parametrize("name", SERVICES)
+
+
+def cores(quantity: str) -> Fraction:
+    return Fraction(quantity.removesuffix("m")) / (1000 if quantity.endswith("m") else 1)
+
+
+def containers(name: str) -> list[Manifest]:
+    return [container for workload in workloads(name) for container in pod(workload)["containers"]]
+
+
+@of_all
+def test_pods_are_what_the_restricted_standard_asks_for(name: str) -> None:
+    for workload in workloads(name):
+        spec = pod(workload)
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] > 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "initContainers"}
+        assert not any("hostPath" in volume for volume in spec["volumes"])
+    for container in containers(name):
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    for namespace in of_kind(name, "Namespace"):
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@of_all
+def test_pods_hold_no_token_and_no_variables_of_other_services(name: str) -> None:
+    for workload in workloads(name):
+        spec = pod(workload)
+        account = named(name, "ServiceAccount", spec["serviceAccountName"])
+        assert spec["automountServiceAccountToken"] is False
+        assert account["automountServiceAccountToken"] is False
+        # CLASSIFIER_SVC_PORT of a Service called classifier-svc would be an unknown setting.
+        assert spec["enableServiceLinks"] is False
+
+
+@of_all
+def test_images_are_pinned_by_tag(name: str) -> None:
+    for container in containers(name):
+        assert ":" in container["image"].rsplit("/", 1)[-1], container["image"]
+
+
+@of_all
+def test_containers_have_requests_and_limits(name: str) -> None:
+    for container in containers(name):
+        for amounts in (container["resources"]["requests"], container["resources"]["limits"]):
+            assert amounts.keys() >= {"cpu", "memory"}
+
+
+@of_all
+def test_an_encoder_has_as_many_sessions_as_cores(name: str) -> None:
+    for workload in workloads(name):
+        if workload["metadata"]["name"] != "encoder":
+            continue
+        (container,) = pod(workload)["containers"]
+        assert cores(container["resources"]["limits"]["cpu"]).denominator == 1
+        variables = {variable["name"]: variable for variable in container["env"]}
+        for key in ("SESSIONS", "LONE_TEXT_THREADS"):
+            reference = variables[f"ENCODER_SVC_ENCODER__{key}"]["valueFrom"]["resourceFieldRef"]
+            assert reference["resource"] == "limits.cpu"
+        assert "sessions" not in tomllib.loads(settings_file(name, workload)).get("encoder", {})
+
+
+@of_all
+def test_a_worker_knows_how_many_there_are(name: str) -> None:
+    for job in of_kind(name, "Job"):
+        if job["spec"].get("completionMode") == "Indexed":
+            (container,) = pod(job)["containers"]
+            variables = {variable["name"]: variable["value"] for variable in container["env"]}
+            assert variables["JOB_COMPLETIONS"] == str(job["spec"]["completions"])
+
+
+@of_services
+def test_probes_ask_by_grpc_and_only_readiness_asks_a_classifier_for_its_encoder(name: str) -> None:
+    probes = {
+        workload["metadata"]["name"]: {
+            kind: container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")
+        }
+        for workload in of_kind(name, "Deployment")
+        for container in pod(workload)["containers"]
+    }
+    assert all(probe["grpc"] == {"port": 50051} for probe in probes["encoder"].values())
+    assert probes["classifier"]["readiness"]["grpc"] == {"port": 50052}
+    for kind in ("startup", "liveness"):
+        assert probes["classifier"][kind]["httpGet"] == {"path": "/livez", "port": "http"}
+
+
+@of_services
+def test_termination_leaves_time_for_removal_and_drain(name: str) -> None:
+    for workload in of_kind(name, "Deployment"):
+        settings = tomllib.loads(settings_file(name, workload))
+        assert settings["endpoint_removal_seconds"] >= 5
+        needed = settings["endpoint_removal_seconds"] + settings["drain_seconds"] + MARGIN_SECONDS
+        assert pod(workload)["terminationGracePeriodSeconds"] >= needed
+        # No request that is allowed is cut short by the drain.
+        assert settings.get("rest", {}).get("timeout_seconds", 0) <= settings["drain_seconds"]
+
+
+@of_services
+def test_ports_are_the_same_in_settings_containers_and_services(name: str) -> None:
+    for workload in of_kind(name, "Deployment"):
+        app = workload["metadata"]["name"]
+        settings = tomllib.loads(settings_file(name, workload))
+        listened = {settings["listen"], settings.get("http", settings.get("rest"))["listen"]}
+        (container,) = pod(workload)["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert listened == {f"0.0.0.0:{port}" for port in ports.values()}
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert int(annotations["prometheus.io/port"]) in ports.values()
+        services = [s for s in of_kind(name, "Service") if s["spec"]["selector"] == {"app.kubernetes.io/name": app}]
+        assert services
+        for service in services:
+            for port in service["spec"]["ports"]:
+                assert ports[port["targetPort"]] == port["port"]
+
+
+@of_services
+def test_classifiers_balance_over_every_encoder_pod(name: str) -> None:
+    settings = tomllib.loads(settings_file(name, named(name, "Deployment", "classifier")))
+    assert settings["encoder"]["url"] == "http://encoder:50051"
+    assert named(name, "Service", "encoder")["spec"]["clusterIP"] == "None"
+
+
+@of_services
+def test_a_rollout_takes_no_pod_away_before_the_next_can_be_found(name: str) -> None:
+    for workload in of_kind(name, "Deployment"):
+        assert workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+        if "production" in name:
+            assert workload["spec"]["minReadySeconds"] >= 30
+            keys = {constraint["topologyKey"] for constraint in pod(workload)["topologySpreadConstraints"]}
+            assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
+@of_services
+def test_selectors_find_their_pods(name: str) -> None:
+    pods = [workload["spec"]["template"]["metadata"]["labels"] for workload in of_kind(name, "Deployment")]
+    for manifest in of_kind(name, "Service", "PodDisruptionBudget"):
+        selector = manifest["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector)
+        assert any(wanted.items() <= labels.items() for labels in pods), manifest["metadata"]["name"]
+    deployments = {workload["metadata"]["name"] for workload in of_kind(name, "Deployment")}
+    for autoscaler in of_kind(name, "HorizontalPodAutoscaler"):
+        assert autoscaler["spec"]["scaleTargetRef"]["name"] in deployments
+
+
+@pytest.mark.parametrize("name", ["overlays/production"])
+def test_production_scales_encoders_by_cpu_and_by_waiting(name: str) -> None:
+    metrics = named(name, "HorizontalPodAutoscaler", "encoder")["spec"]["metrics"]
+    assert [metric["type"] for metric in metrics] == ["Resource", "Pods"]
+    assert metrics[1]["pods"]["metric"] == {
+        "name": "movieclassifier_encoder_queue_seconds",
+        "selector": {"matchLabels": {"class": "online"}},
+    }
+    assert {m["metadata"]["name"] for m in rendered(name) if m["kind"] == "PodDisruptionBudget"} == {
+        "classifier",
+        "encoder",
+    }
