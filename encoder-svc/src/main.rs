@@ -98,11 +98,12 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let read =
         move || load_settings::<EncoderSvcSettings>(ENVIRONMENT_PREFIX, file.as_deref(), flags.clone());
     let settings = read()?;
+    let printed = print_settings(&settings);
+    let config = EncoderSvcConfig::try_from(settings)?;
     if args.print_config {
-        print!("{}", print_settings(&settings));
+        print!("{printed}");
         return Ok(());
     }
-    let config = EncoderSvcConfig::try_from(settings)?;
     let telemetry = init_telemetry("encoder-svc", &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
     if let Some(file) = args.config {

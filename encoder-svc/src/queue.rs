@@ -188,10 +188,10 @@ impl<T> Queue<T> {
         lane.extend(entries);
         let added = lane.len() - before;
         let waiting = state.lanes.online.len() + state.lanes.bulk.len();
-        let lone = state.lone_waits && state.alone().is_some();
         let lone_waits = state.lone_waits;
+        let is_alone = state.alone().is_some();
         drop(state);
-        if lone {
+        if lone_waits && is_alone {
             self.lone.notify_one();
             if waiting == 1 {
                 return;

@@ -69,7 +69,7 @@ impl EncoderSession {
     /// The vector of a text's tokens, at most `max_tokens` of them.
     pub fn run(&mut self, tokens: &Tokens) -> Result<Vec<f32>, RunError> {
         let ids = tokens.ids.as_slice();
-        let row_splits = [0, ids.len() as i64];
+        let row_splits = [0, i64::try_from(ids.len()).unwrap_or(i64::MAX)];
         let inputs = match &self.manifest.inputs {
             Inputs::Padded(names) => {
                 let shape = [1, ids.len()];

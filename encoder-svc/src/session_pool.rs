@@ -151,7 +151,7 @@ impl SessionWorker {
         self.stages.tokenized(tokens.ids.len(), tokenized);
         let encoded = tracing::debug_span!("run").in_scope(|| run(&mut self.session, &tokens))?;
         let took = begin.elapsed();
-        self.stages.ran(self.kind, took - tokenized);
+        self.stages.ran(self.kind, took.saturating_sub(tokenized));
         if self.kind == Worker::Core {
             self.admission.costs().learn(text, took);
         }

@@ -22,7 +22,7 @@ pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
 pub struct EncoderSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
-    /// Seconds between NOT_SERVING and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
     pub endpoint_removal_seconds: f64,
     /// Seconds that calls in flight get after that.
     pub drain_seconds: f64,
@@ -236,8 +236,12 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/encoder-svc.toml");
         let read = |text: &str| -> serde_json::Value { toml::from_str(text).unwrap() };
         let text = std::fs::read_to_string(path).unwrap();
-        let loaded: EncoderSvcSettings =
-            service_kit::load_settings("NO_SUCH_PREFIX", Some(path.as_ref()), Default::default()).unwrap();
+        let loaded: EncoderSvcSettings = service_kit::load_settings(
+            "NO_SUCH_PREFIX",
+            Some(path.as_ref()),
+            service_kit::Overrides::default(),
+        )
+        .unwrap();
         assert_eq!(loaded, EncoderSvcSettings::default());
         // What has no default is there as a comment.
         let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));

@@ -31,7 +31,7 @@ async fn the_same_text_asked_a_hundred_times_at_once_runs_once() {
     assert!(answers.iter().all(|answer| *answer.as_ref().unwrap() == first));
     // Who came too late to join found it there.
     assert_eq!(counted(&metrics, "misses"), 1);
-    assert_eq!(counted(&metrics, "joined") + counted(&metrics, "hits"), 99);
+    assert_eq!(counted(&metrics, "joins") + counted(&metrics, "hits"), 99);
     let before = counted(&metrics, "hits");
     assert_eq!(call().await.unwrap(), first);
     assert_eq!(counted(&metrics, "hits"), before + 1);

@@ -5,6 +5,7 @@
 //! itself. So a pattern is read by RE2's grammar (<https://github.com/google/re2/wiki/Syntax>) and each of its parts
 //! written in a way that the crate can take in one sense only.
 
+use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -123,35 +124,46 @@ enum Escape {
     Quoted(String),
 }
 
+/// What both write alike, whether it is syntax or stands for itself.
+fn is_syntax(character: char) -> bool {
+    match character {
+        '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' | '{'
+        // After an opening brace that is part of a repetition, these are, too.
+        | '}' | ','
+        // In a group's head these are names and flags, elsewhere letters.
+        | '_' | ':' | '<' | '>' | '-' | '=' | '!' | '#' | ' ' => true,
+        other => other.is_ascii_alphanumeric(),
+    }
+}
+
 impl Translator<'_> {
     fn run(&mut self) -> Result<(), String> {
         while let Some(character) = self.rest.next() {
             match character {
                 '\\' => match self.escape()? {
                     Escape::Character(character) => self.literal(character),
-                    Escape::Class(inside, false) => self.out.push_str(&format!("[{inside}]")),
-                    Escape::Class(inside, true) => self.out.push_str(&format!("[^{inside}]")),
+                    Escape::Class(inside, false) => self.write(format_args!("[{inside}]")),
+                    Escape::Class(inside, true) => self.write(format_args!("[^{inside}]")),
                     Escape::Property(property) => self.out.push_str(&property),
                     Escape::Assertion(assertion) => self.out.push_str(assertion),
                     Escape::Quoted(text) => text.chars().for_each(|character| self.literal(character)),
                 },
                 '[' => self.class()?,
                 '{' if !self.is_repetition() => self.literal('{'),
-                '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' | '{' => self.out.push(character),
-                // After an opening brace that is part of a repetition, these are, too.
-                '}' | ',' | '0'..='9' => self.out.push(character),
-                // In a group's head these are names and flags, elsewhere letters; both are written alike.
-                'a'..='z' | 'A'..='Z' | '_' | ':' | '<' | '>' | '-' | '=' | '!' | '#' | ' ' => {
-                    self.out.push(character);
-                }
+                other if is_syntax(other) => self.out.push(other),
                 other => self.literal(other),
             }
         }
         Ok(())
     }
 
+    fn write(&mut self, pattern: std::fmt::Arguments<'_>) {
+        // Writing into a string does not fail.
+        let _ = self.out.write_fmt(pattern);
+    }
+
     fn literal(&mut self, character: char) {
-        self.out.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+        self.write(format_args!("\\x{{{:x}}}", u32::from(character)));
     }
 
     /// Whether `{` begins `{2}`, `{2,}` or `{2,3}`.
@@ -245,7 +257,7 @@ impl Translator<'_> {
                 '\\' => match self.escape()? {
                     Escape::Character(character) => self.range(character)?,
                     Escape::Class(inside, false) => self.out.push_str(inside),
-                    Escape::Class(inside, true) => self.out.push_str(&format!("[^{inside}]")),
+                    Escape::Class(inside, true) => self.write(format_args!("[^{inside}]")),
                     Escape::Property(property) => self.out.push_str(&property),
                     Escape::Assertion(assertion) => return Err(format!("{assertion} in a class")),
                     Escape::Quoted(_) => return Err("\\Q in a class".to_owned()),
@@ -264,7 +276,7 @@ impl Translator<'_> {
         if name.len() < 3 || !name.ends_with(':') {
             return Err(format!("[{name}]"));
         }
-        self.out.push_str(&format!("[{name}]"));
+        self.write(format_args!("[{name}]"));
         Ok(())
     }
 
