@@ -115,7 +115,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         # A metric by outcome is there once there was one.
         model.write_bytes(b"no model")
         reloads = "movieclassifier_model_reloads_total"
-        wait_for(lambda: reloads in pair.scrape("classifier-svc"), "the new model is refused")
+        refusals = {"outcome": "refused"}
+        wait_for(
+            lambda: pair.scrape("classifier-svc")[reloads].total("", refusals) > 0, "the new model is refused"
+        )
         yield pair
     finally:
         for process in reversed(running):
