@@ -58,7 +58,7 @@ impl EncoderSession {
     /// The vector of a text's tokens, at most `max_tokens` of them.
     pub fn run(&mut self, tokens: &Tokens) -> Result<Vec<f32>, RunError> {
         let ids = tokens.ids.as_slice();
-        let row_splits = [0, ids.len() as i64];
+        let row_splits = [0, ids.len().cast_signed() as i64];
         let inputs = match &self.manifest.inputs {
             Inputs::Padded(names) => {
                 let shape = [1, ids.len()];

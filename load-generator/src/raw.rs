@@ -38,6 +38,7 @@ impl Raw {
     }
 
     /// Texts a second, each alone, one session of one thread a core. Tokenization included.
+    #[must_use]
     pub fn each_alone(&self, texts: &[String]) -> f64 {
         let sessions = (0..self.cores).map(|_| self.session(1)).collect();
         Self::over_cores(texts.len(), sessions, |session: &mut EncoderSession, index| {
@@ -92,7 +93,7 @@ impl Raw {
                     tokens.iter().flat_map(|tokens| &tokens.hash_buckets).copied().collect();
                 let mut splits = vec![0_i64];
                 splits.extend(tokens.iter().scan(0, |end, tokens| {
-                    *end += tokens.ids.len() as i64;
+                    *end += tokens.ids.len().cast_signed() as i64;
                     Some(*end)
                 }));
                 session.run(ort::inputs![

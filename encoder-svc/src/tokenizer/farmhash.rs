@@ -5,6 +5,8 @@
 //! value for every length over 64 that is a multiple of 64: its loop runs until fewer than 64 bytes are left, and so
 //! mixes the last block in twice, where the original's stops before it.
 
+#![allow(clippy::many_single_char_names, reason = "the names of the algorithm's definition")]
+
 use std::mem::swap;
 
 const K0: u64 = 0xc3a5_c85c_97cb_3127;

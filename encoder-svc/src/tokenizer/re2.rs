@@ -129,21 +129,19 @@ impl Translator<'_> {
             match character {
                 '\\' => match self.escape()? {
                     Escape::Character(character) => self.literal(character),
-                    Escape::Class(inside, false) => self.out.push_str(&format!("[{inside}]")),
-                    Escape::Class(inside, true) => self.out.push_str(&format!("[^{inside}]")),
+                    Escape::Class(inside, false) => self.out.extend(["[", inside, "]"]),
+                    Escape::Class(inside, true) => self.out.extend(["[^", inside, "]"]),
                     Escape::Property(property) => self.out.push_str(&property),
                     Escape::Assertion(assertion) => self.out.push_str(assertion),
                     Escape::Quoted(text) => text.chars().for_each(|character| self.literal(character)),
                 },
                 '[' => self.class()?,
                 '{' if !self.is_repetition() => self.literal('{'),
-                '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' | '{' => self.out.push(character),
-                // After an opening brace that is part of a repetition, these are, too.
-                '}' | ',' | '0'..='9' => self.out.push(character),
-                // In a group's head these are names and flags, elsewhere letters; both are written alike.
-                'a'..='z' | 'A'..='Z' | '_' | ':' | '<' | '>' | '-' | '=' | '!' | '#' | ' ' => {
-                    self.out.push(character);
-                }
+                // Operators and repetitions; and what in a group's head is a name or a flag and elsewhere stands for
+                // itself, all of it written alike in both.
+                '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' | '{' | '}' | ',' | ':' | '<' | '>'
+                | '-' | ' ' | '_' => self.out.push(character),
+                _ if character.is_ascii_alphanumeric() => self.out.push(character),
                 other => self.literal(other),
             }
         }
@@ -151,7 +149,7 @@ impl Translator<'_> {
     }
 
     fn literal(&mut self, character: char) {
-        self.out.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+        self.out.extend(character.escape_unicode());
     }
 
     /// Whether `{` begins `{2}`, `{2,}` or `{2,3}`.
@@ -245,7 +243,7 @@ impl Translator<'_> {
                 '\\' => match self.escape()? {
                     Escape::Character(character) => self.range(character)?,
                     Escape::Class(inside, false) => self.out.push_str(inside),
-                    Escape::Class(inside, true) => self.out.push_str(&format!("[^{inside}]")),
+                    Escape::Class(inside, true) => self.out.extend(["[^", inside, "]"]),
                     Escape::Property(property) => self.out.push_str(&property),
                     Escape::Assertion(assertion) => return Err(format!("{assertion} in a class")),
                     Escape::Quoted(_) => return Err("\\Q in a class".to_owned()),
@@ -264,7 +262,7 @@ impl Translator<'_> {
         if name.len() < 3 || !name.ends_with(':') {
             return Err(format!("[{name}]"));
         }
-        self.out.push_str(&format!("[{name}]"));
+        self.out.extend(["[", name.as_str(), "]"]);
         Ok(())
     }
 

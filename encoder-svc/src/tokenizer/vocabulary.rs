@@ -62,7 +62,7 @@ impl VocabularyTokenizer {
         for word in words.by_ref().take(rules.max_tokens) {
             tokens.ids.push(rules.vocabulary.get(word).copied().unwrap_or(rules.default_id));
             let bucket = hash_bucket(word.as_bytes(), rules.hash_buckets.get());
-            tokens.hash_buckets.push(bucket as i64);
+            tokens.hash_buckets.push(bucket.cast_signed());
         }
         tokens.truncated = words.next().is_some();
         tokens
