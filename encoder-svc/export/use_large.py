@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from bundle import BundleContents, ReferenceText, write_bundle
 from canonical_graph import canonical
+from heavy_constants import put_back, set_aside
 from precision import Bound
 from reference_texts import REFERENCE_TEXTS
 from saved_model import SavedModelError, freeze, opened, signature
@@ -156,11 +157,12 @@ def to_onnx(graph: NumericGraph, name: str) -> bytes:
     for library in ("tf2onnx", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
     inputs = (TOKEN_IDS, HASH_BUCKETS, ROW_SPLITS)
+    light = set_aside(graph.graph_def)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
-            graph.graph_def,
+            light.graph_def,
             name=name,
-            input_names=[f"{tensor}:0" for tensor in inputs],
+            input_names=[*(f"{tensor}:0" for tensor in inputs), *light.constants],
             output_names=[graph.output],
             opset=OPSET,
             tensors_to_rename={f"{tensor}:0": tensor for tensor in inputs} | {graph.output: EMBEDDING},
@@ -171,6 +173,7 @@ def to_onnx(graph: NumericGraph, name: str) -> bytes:
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in others})
     if foreign:
         raise UseLargeError(f"expected ONNX's own operations alone, found {', '.join(foreign)}")
+    put_back(model, light.constants)
     model = canonical(model)
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)

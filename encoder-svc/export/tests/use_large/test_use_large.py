@@ -25,6 +25,8 @@ sys.path.insert(0, str(EXPORT))
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 import bundle  # noqa: E402
+import heavy_constants  # noqa: E402
+import onnx  # noqa: E402
 from saved_model import SavedModelError, opened, signature  # noqa: E402
 from text_graph import Table, TextGraphError, without_strings  # noqa: E402
 from use_large import Encoder, UseLargeError, build  # noqa: E402
@@ -72,6 +74,16 @@ def test_other_ways_to_write_the_graph_give_tensorflows_vectors(shape: Shape, tm
     assert report.largest_difference < 5e-6 and report.hash_buckets == shape.buckets
     steps = json.loads((tmp_path / "bundle" / bundle.TOKENIZER).read_text())["steps"]
     assert any(step["step"] == "lower" for step in steps) == shape.lower
+
+
+def test_weights_that_are_set_aside_while_it_converts_come_back(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heavy_constants, "LEAST_BYTES", 2_000)
+    report = build(stand_in, ENCODER, tmp_path / "bundle")
+    assert report.largest_difference < 5e-6
+    graph = onnx.load(str(tmp_path / "bundle" / bundle.MODEL)).graph
+    assert len(graph.input) == 3
 
 
 @pytest.mark.parametrize("kind", ["gztar", "zip"])
