@@ -66,7 +66,8 @@ impl Figures {
     }
 }
 
-/// What sending all traces to a collector beside it costs an encoder, by callers that take turns with the same binary without.
+/// What traces to a collector beside it cost an encoder, sampled as by default, by callers that take turns with the same binary
+/// without.
 async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, texts: &Arc<Vec<String>>) {
     let collector = Collector::start().await.expect("a free port");
     let server = Server::start(&arguments.encoder_svc, &arguments.bundle, Some(&collector.url)).await;
@@ -80,7 +81,7 @@ async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, t
     figures.add(
         "traced_unary_ratio",
         median(ratios.split_off(1)),
-        "of the throughput without, when every call is traced",
+        "of the throughput without traces, when they are sampled as by default",
     );
     figures.add("traced_spans", collector.spans() as f64, "spans came to the collector");
 }

@@ -25,7 +25,9 @@ fn start() -> anyhow::Result<(Telemetry, tokio::runtime::Runtime)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let entered = runtime.enter();
     let log = TelemetrySettings { filter: "info".to_owned(), ..TelemetrySettings::default() };
-    let telemetry = init_telemetry("trainer", &log, &TraceSettings::default())?;
+    // A batch of texts is one trace, so that there are few of them.
+    let trace = TraceSettings { sample_ratio: 1.0, ..TraceSettings::default() };
+    let telemetry = init_telemetry("trainer", &log, &trace)?;
     drop(entered);
     Ok((telemetry, runtime))
 }
