@@ -6,20 +6,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import pytest
 from conftest import free_port, start, wait_until_serving
-from reflection import ReflectionClient
+from load import Load
 
-CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
-CALLERS = 4
 CHECK_MS = 200
 REMOVAL_SECONDS = 1.0
 """Longer than HAProxy takes to see that a replica is not ready: two checks and their answers."""
@@ -74,41 +68,6 @@ def wait_for_port(port: int) -> None:
     raise AssertionError(f"nothing listens on port {port}")
 
 
-@dataclass
-class Load:
-    """Callers that each make one call after the other."""
-
-    port: int
-    answered: int = 0
-    failures: list[str] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def call(self, caller: int) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=options) as channel:
-            client, number = ReflectionClient(channel), 0
-            while not self.over.is_set():
-                number += 1
-                overview = f"Caller {caller} tells story number {number} of a haunted ship."
-                try:
-                    client.call(CLASSIFIER, "Classify", title="", overview=overview, timeout=20)
-                    self.answered += 1
-                except grpc.RpcError as error:
-                    self.failures.append(f"{error.code()}: {error.details()}")
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        callers = [threading.Thread(target=self.call, args=(index,)) for index in range(CALLERS)]
-        for caller in callers:
-            caller.start()
-        try:
-            yield
-        finally:
-            self.over.set()
-            for caller in callers:
-                caller.join(timeout=30)
-
-
 def test_no_call_fails_while_every_replica_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,16 +89,15 @@ def test_no_call_fails_while_every_replica_is_restarted(
             replica.start()
         # HAProxy has seen all of them by then.
         time.sleep(5 * CHECK_MS / 1e3)
-        load = Load(classifier_port)
-        with load.running():
+        with Load(f"127.0.0.1:{classifier_port}") as load:
             time.sleep(0.5)
             for replica in (*encoders, *classifiers):
                 replica.stop()
                 replica.start()
                 time.sleep(3 * CHECK_MS / 1e3)
         assert load.failures == []
-        assert load.answered > 100
-        print(f"{load.answered} calls answered, none failed")
+        assert len(load.seconds) > 100
+        print(f"{len(load.seconds)} calls answered, none failed")
     finally:
         for replica in (*classifiers, *encoders):
             if replica.process is not None:
