@@ -43,7 +43,7 @@ pub use problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use rpc_metrics::latency_histogram;
 pub use secret::Secret;
 pub use setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
-pub use settings::{Overrides, SettingsError, keys, load_settings, print_settings};
+pub use settings::{Overrides, SettingsError, documented_keys, keys, load_settings, print_settings};
 pub use shutdown::{Shutdown, shutdown_on_signals};
 pub use telemetry::{LogFormat, Telemetry, TelemetryError, TelemetrySettings, TraceSettings, init_telemetry};
 pub use text_limits::{check_text, check_text_length, is_blank};

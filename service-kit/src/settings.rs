@@ -79,6 +79,15 @@ pub fn print_settings<T: Serialize>(settings: &T) -> String {
     toml::to_string(settings).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
+/// Keys that a commented settings file gives, or shows behind `# ` where they have no default; sorted.
+pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
+    let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let lines = file.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));
+    let mut keys = keys(&toml::from_str(&lines.collect::<Vec<_>>().join("\n"))?);
+    keys.sort();
+    Ok(keys)
+}
+
 /// All keys of settings, as dotted paths. What holds no further keys is a key, whatever it holds.
 #[must_use]
 pub fn keys(settings: &Json) -> Vec<String> {
