@@ -74,6 +74,9 @@ def test_ten_thousand_open_connections_hold_back_nobody_and_give_their_memory_ba
     print(f"{count} connections to {listener}: {each / 1024:.1f} KiB each")
     assert each < 64 << 10
     wait_for(lambda: service.descriptors() <= open_before + 20)
+    begin = time.monotonic()
+    wait_for(lambda: service.resident() - before < 32 * MIB)
+    print(f"{(service.resident() - before) / MIB:+.0f} MiB after {time.monotonic() - begin:.1f} s")
 
 
 @pytest.mark.xfail(strict=True, reason="the backlog of a listener has room for 128")

@@ -40,6 +40,7 @@ def test_streams_that_are_opened_and_reset_at_once_end_the_connection(pair: Pair
             )
             if not connection.send(*opened):
                 break
+        print(f"{first // 2} streams were sent until the end was noticed")
         pair.assert_others_are_served()
         answer = connection.answer(1)
         assert answer.closed and answer.goaway in (ENHANCE_YOUR_CALM, None), answer
@@ -58,6 +59,7 @@ def test_headers_that_go_on_for_ever_end_the_connection(pair: Pair, listener: st
                 break
         else:
             pytest.fail("16 MB of headers were taken")
+        print(f"{number} frames of 8 kB were sent until the end was noticed")
         pair.assert_others_are_served()
     assert pair.classifier.resident() - before < 16 * MIB
 
