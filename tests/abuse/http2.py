@@ -1,0 +1,156 @@
+"""HTTP/2 as no library would speak it: frames written by hand, so that any of them can be wrong, missing or endless.
+
+Only answers are decoded by one (hpack), since servers compress them (https://www.rfc-editor.org/rfc/rfc9113).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import hpack
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+CANCEL = 8
+
+
+def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+
+
+HELLO = PREFACE + frame(SETTINGS)
+
+
+def fields(headers: Iterable[tuple[str, str]]) -> bytes:
+    """A block of literals without Huffman's code or the table: as long as it looks."""
+
+    def text(value: str) -> bytes:
+        raw = value.encode()
+        if len(raw) < 127:
+            return bytes([len(raw)]) + raw
+        rest, length = len(raw) - 127, bytearray([127])
+        while rest >= 128:
+            length.append(rest % 128 | 128)
+            rest //= 128
+        return bytes(length) + bytes([rest]) + raw
+
+    return b"".join(b"\x00" + text(name) + text(value) for name, value in headers)
+
+
+def call_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """What a gRPC call begins with."""
+    named = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "abuse")]
+    return [*named, ("te", "trailers"), ("content-type", "application/grpc"), *more]
+
+
+def message(payload: bytes, *, compressed: bool = False, announced: int | None = None) -> bytes:
+    """A gRPC message behind the prefix that says how long it is, or how long it is not."""
+    return struct.pack("!?I", compressed, len(payload) if announced is None else announced) + payload
+
+
+@dataclass
+class Answer:
+    """What came back until the stream or the connection ended, or nothing came any more."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    data: bytes = b""
+    ended: bool = False
+    reset: int | None = None
+    goaway: int | None = None
+    """The code of a GOAWAY."""
+    closed: bool = False
+
+    @property
+    def status(self) -> int | None:
+        """The gRPC status."""
+        found = self.headers.get("grpc-status")
+        return None if found is None else int(found)
+
+
+class Connection:
+    """One connection, which says hello unless it is told not to."""
+
+    def __init__(self, address: str, *, hello: bool = True) -> None:
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=5)
+        self.decoder = hpack.Decoder()
+        self._buffer = b""
+        if hello:
+            self.send(HELLO)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, *frames: bytes) -> bool:
+        """Whether the peer still took it."""
+        try:
+            self.socket.sendall(b"".join(frames))
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def read_frame(self, end: float) -> tuple[int, int, int, bytes] | None:
+        """Kind, flags, stream and payload. Raises ConnectionError once the peer closed, TimeoutError after `end`."""
+
+        def read(count: int) -> bytes:
+            while len(self._buffer) < count:
+                self.socket.settimeout(max(end - time.monotonic(), 0.001))
+                chunk = self.socket.recv(1 << 16)
+                if not chunk:
+                    raise ConnectionResetError("closed by the peer")
+                self._buffer += chunk
+            taken, self._buffer = self._buffer[:count], self._buffer[count:]
+            return taken
+
+        head = read(9)
+        payload = read(int.from_bytes(head[:3], "big"))
+        return head[3], head[4], int.from_bytes(head[5:], "big"), payload
+
+    def answer(self, stream: int, seconds: float = 5) -> Answer:
+        """What is said of one stream within that time."""
+        answer, end = Answer(), time.monotonic() + seconds
+        while not answer.ended and answer.reset is None:
+            try:
+                kind, flags, on, payload = self.read_frame(end)
+            except TimeoutError:
+                return answer
+            except ConnectionError:
+                answer.closed = True
+                return answer
+            if kind == GOAWAY:
+                answer.goaway = int.from_bytes(payload[4:8], "big")
+            elif kind == HEADERS:
+                # Every block is decoded, whosever it is: the table is the connection's.
+                decoded = self.decoder.decode(payload)
+                if on == stream:
+                    answer.headers.update(decoded)
+            elif kind == PING and not flags & ACK:
+                self.send(frame(PING, payload, ACK))
+            if on == stream and kind == RST_STREAM:
+                answer.reset = int.from_bytes(payload, "big")
+            if on == stream and kind == DATA:
+                answer.data += payload
+            if on == stream and kind in (HEADERS, DATA):
+                answer.ended = bool(flags & END_STREAM)
+        return answer
+
+    def is_closed(self, seconds: float) -> bool:
+        """Whether the peer closes it within that time; what it still says is thrown away."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.socket.settimeout(max(end - time.monotonic(), 0.001))
+                if not self.socket.recv(1 << 16):
+                    return True
+            except (TimeoutError, BlockingIOError):
+                return False
+            except ConnectionError:
+                return True

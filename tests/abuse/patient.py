@@ -1,0 +1,46 @@
+"""Clients that are slow on purpose or silent, one of each kind for as long as the tests of this folder take."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from http2 import CONTINUATION, HEADERS, HELLO, PREFACE, Connection, call_headers, fields, frame
+
+CLASSIFY = "/movieclassifier.classifier.v1.ClassifierService/Classify"
+HEAD = b"POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+# What each kind of client says at once, on which listener; whether it goes on with a byte of a header now and then.
+SILENT = {
+    "says nothing to gRPC": ("grpc", b"", False),
+    "says nothing to HTTP": ("http", b"", False),
+    "stops in gRPC's preface": ("grpc", PREFACE[:7], False),
+    "stops in HTTP's preface": ("http", PREFACE[:7], False),
+    "says hello to gRPC and no more": ("grpc", HELLO, False),
+    "says hello to HTTP/2 on REST and no more": ("http", HELLO, False),
+    "stops in a header of HTTP/1": ("http", HEAD, False),
+    "drips a header of HTTP/1": ("http", HEAD + b"x-slow: ", True),
+    "stops in the headers of a call": ("grpc", HELLO + frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1), False),
+    "drips the headers of a call": (
+        "grpc",
+        HELLO + frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1) + frame(CONTINUATION, bytes(16_000), 0, 1)[:9],
+        True,
+    ),
+}
+
+
+class Patient:
+    """Waits to be let go."""
+
+    def __init__(self, grpc: str, http: str) -> None:
+        self.began = time.monotonic()
+        self.clients = {}
+        for name, (listener, said, _) in SILENT.items():
+            self.clients[name] = Connection(grpc if listener == "grpc" else http, hello=False)
+            self.clients[name].send(said)
+        threading.Thread(target=self._drip, daemon=True).start()
+
+    def _drip(self) -> None:
+        dripping = {name for name, (_, _, drips) in SILENT.items() if drips}
+        while dripping:
+            dripping = {name for name in dripping if self.clients[name].send(b"a")}
+            time.sleep(1)

@@ -1,0 +1,67 @@
+"""An encoder that is killed while films stream through the classifier."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import grpc
+from abused import CLASSIFIER, Pair, kill, start_pair
+from conftest import BINARIES, ROOT, wait_until_serving
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+FILMS = 300
+DOCUMENTED = {("UNAVAILABLE", "ENCODER_UNREACHABLE"), ("UNAVAILABLE", "QUEUE_FULL")}
+
+
+def test_each_film_of_a_stream_is_answered_once_or_fails_with_a_documented_status(tmp_path: Path) -> None:
+    pair = start_pair(tmp_path)
+    try:
+        answers = stream_over_a_kill(pair)
+    finally:
+        for service in pair.both():
+            kill(service)
+            assert service.lines("panicked") == 0, service.tail()
+    ids = Counter(answer.id for answer in answers)
+    assert ids == Counter(str(number) for number in range(FILMS)), "each film once"
+    names = {code.value[0]: code.name for code in grpc.StatusCode}
+    failed = Counter((names[a.error.code], a.error.reason) for a in answers if a.WhichOneof("result") == "error")
+    answered = FILMS - failed.total()
+    print(f"{answered} answered, failed: {dict(failed)}")
+    assert failed.keys() <= DOCUMENTED, failed
+    assert answered > 0 and failed, "the kill fell into no stream"
+
+
+def stream_over_a_kill(pair: Pair) -> list[object]:
+    with grpc.insecure_channel(pair.classifier.grpc) as channel:
+        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        descriptor = pool.FindServiceByName(CLASSIFIER).methods_by_name["ClassifyStream"]
+        request = message_factory.GetMessageClass(descriptor.input_type)
+        response = message_factory.GetMessageClass(descriptor.output_type)
+        method = f"/{CLASSIFIER}/ClassifyStream"
+        call = channel.stream_stream(method, request.SerializeToString, response.FromString)
+        # Long enough that many are in flight at the kill.
+        films = (request(id=str(n), overview=f"Film {n} " + "searches the flooded mine. " * 20) for n in range(FILMS))
+        answers = []
+        for answer in call(films, timeout=40):
+            answers.append(answer)
+            if len(answers) == 20:
+                kill(pair.encoder)
+        # The classifier is well, and mended by an encoder at the same place.
+        assert pair.get(pair.classifier, "/livez") == 200
+        with pair.encoder.log.open("ab") as sink:
+            config = pair.encoder.log.with_suffix(".toml")
+            command = [BINARIES / "encoder-svc", "serve", "--config", config]
+            pair.encoder.process = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
+        wait_until_serving(pair.encoder.grpc, pair.encoder.process)
+        end = time.monotonic() + 8
+        while True:
+            try:
+                pair.classify()
+                return answers
+            except grpc.RpcError:
+                assert time.monotonic() < end
+                time.sleep(0.1)

@@ -1,0 +1,58 @@
+"""Clients that are slow on purpose, or that are silent: each holds a connection, and nobody else may notice."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from abused import MIB, REST_TIMEOUT_SECONDS, Pair, pair  # noqa: F401
+from http2 import END_HEADERS, HEADERS, Connection, call_headers, fields, frame
+from patient import CLASSIFY, HEAD, SILENT
+
+EACH = 100
+
+
+@pytest.mark.parametrize("kind", SILENT)
+def test_hundreds_of_slow_clients_hold_back_nobody(pair: Pair, kind: str) -> None:  # noqa: F811
+    listener, said, drips = SILENT[kind]
+    before = pair.classifier.resident()
+    address = pair.classifier.grpc if listener == "grpc" else pair.classifier.http
+    clients = [Connection(address, hello=False) for _ in range(EACH)]
+    try:
+        for client in clients:
+            client.send(said)
+        for _ in range(2):
+            for client in clients:
+                if drips:
+                    client.send(b"a")
+            pair.assert_others_are_served()
+        assert not any(client.is_closed(0.001) for client in clients), "they were to hold their connections"
+        assert pair.classifier.resident() - before < 16 * MIB
+    finally:
+        for client in clients:
+            client.socket.close()
+
+
+@pytest.mark.xfail(strict=True, reason="the time counts from when the body is there")
+def test_a_body_that_does_not_come_is_given_up_when_its_time_is_over(pair: Pair) -> None:  # noqa: F811
+    """README: rest.timeout_seconds is what a request may take."""
+    host, port = pair.classifier.http.rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(HEAD + b"content-length: 100\r\n\r\n{")
+        client.settimeout(REST_TIMEOUT_SECONDS + 2)
+        try:
+            said = client.recv(4096)
+        except TimeoutError:
+            pytest.fail(f"no answer after {REST_TIMEOUT_SECONDS + 2} s")
+    assert b" 408 " in said or b" 504 " in said or said == b"", said
+
+
+def test_the_callers_deadline_ends_a_call_whose_message_does_not_come(pair: Pair) -> None:  # noqa: F811
+    with Connection(pair.classifier.grpc) as connection:
+        headers = fields(call_headers(CLASSIFY, ("grpc-timeout", "500m")))
+        connection.send(frame(HEADERS, headers, END_HEADERS, 1))
+        begin = time.monotonic()
+        answer = connection.answer(1)
+        assert answer.status == 4, answer
+        assert time.monotonic() - begin < 2
