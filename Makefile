@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 test-deploy test-use-large test-docker up models default-model \
+.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse test-deploy test-use-large test-docker up models default-model \
     bench bench-encoder bench-trainer lint clean
 
 help: ## this list
@@ -37,7 +37,13 @@ test-python:
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --locked --workspace --tests
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
-	$(VENV) -m pytest -q tests
+	$(VENV) -m pytest -q tests --ignore tests/abuse
+
+test-abuse: ## attacks and mishaps on the real binaries: floods, slow clients, 10,000 connections (1 minute)
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \
+	    --with-requirements tests/requirements.txt
+	$(CARGO) build --locked --workspace --tests
+	$(VENV) -m pytest -q tests/abuse
 
 # A virtual environment of exactly what the first prerequisite pins; the target is the stamp inside it.
 define hashed_venv
