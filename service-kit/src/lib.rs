@@ -3,6 +3,7 @@
 
 mod api_error;
 mod auth;
+mod blocking;
 mod command_line;
 mod connect;
 mod deadline;
@@ -15,6 +16,7 @@ mod incoming;
 mod listener;
 mod message_limit;
 mod metrics;
+mod network;
 mod problem;
 mod rpc_metrics;
 mod secret;
@@ -28,6 +30,7 @@ mod trace_context;
 
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
+pub use blocking::blocking;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
 pub use connect::{InvalidTarget, Target};
 pub use deadline::{Deadline, DeadlineLayer};
@@ -39,6 +42,7 @@ pub use http_server::{HttpSettings, Readiness, operations_routes, serve_http};
 pub use incoming::{Connection, Incoming};
 pub use listener::{ListenError, Listeners, listen};
 pub use metrics::Metrics;
+pub use network::{Io, Network};
 pub use problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use rpc_metrics::latency_histogram;
 pub use secret::Secret;
