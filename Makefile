@@ -9,7 +9,7 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse test-deploy test-use-large test-docker up models default-model \
+.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large test-docker up models default-model \
     bench bench-encoder bench-trainer lint clean
 
 help: ## this list
@@ -44,6 +44,16 @@ test-abuse: ## attacks and mishaps on the real binaries: floods, slow clients, 1
 	    --with-requirements tests/requirements.txt
 	$(CARGO) build --locked --workspace --tests
 	$(VENV) -m pytest -q tests/abuse
+
+# Each seed is a process of its own; two of them take a core each.
+SEEDS ?= 50
+FIRST ?= 1
+simulate: ## the services over a simulated network, broken in SEEDS=50 ways (nightly: 1000), or once as SEED=7 tells, in full
+	$(CARGO) build --release --locked -p simulation
+	@target/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
+
+simulate-mutants: ## defects in the sources, one at a time, that the simulation must notice (15 minutes)
+	$(PYTHON) simulation/mutants/run.py
 
 # A virtual environment of exactly what the first prerequisite pins; the target is the stamp inside it.
 define hashed_venv
