@@ -124,8 +124,11 @@ fn world_is_sound_for(world: &World, caller: &str) -> bool {
     let of_both = |a: &str, b: &str| [a, b].contains(&caller) && [a, b].contains(&"classifier");
     let before_calm = world.plan.faults.iter().filter(|(at, _)| *at < world.plan.calm);
     !before_calm.map(|(_, fault)| fault).any(|fault| match fault {
-        Fault::Partition(a, b) | Fault::OneWay(a, b) | Fault::Hold(a, b) => of_both(a, b),
-        Fault::Latency(a, b, _) | Fault::Loss(a, b, _) => of_both(a, b),
+        Fault::Partition(a, b)
+        | Fault::OneWay(a, b)
+        | Fault::Hold(a, b)
+        | Fault::Latency(a, b, _)
+        | Fault::Loss(a, b, _) => of_both(a, b),
         Fault::Crash(host) | Fault::Stop(host) | Fault::Jump(host, _) => host == "classifier",
         _ => false,
     })
@@ -155,9 +158,7 @@ impl Call {
             deadline: rng
                 .random_bool(0.85)
                 .then(|| Duration::from_millis([50, 200, 1000, 4000][rng.random_range(0..4)])),
-            leaves_after: rng
-                .random_bool(0.08)
-                .then(|| Duration::from_millis(rng.random_range(1..300))),
+            leaves_after: rng.random_bool(0.08).then(|| Duration::from_millis(rng.random_range(1..300))),
         }
     }
 
@@ -210,7 +211,8 @@ impl Caller {
     /// stands between them.
     async fn expects_punctuality(&self, call: &Call) {
         let Some(deadline) = call.deadline else { return };
-        let Ok(direct) = Direct::connect(&self.world.network, "classifier", classifier_host::PORT).await else {
+        let Ok(direct) = Direct::connect(&self.world.network, "classifier", classifier_host::PORT).await
+        else {
             // It may not have begun to listen.
             return;
         };
@@ -257,7 +259,7 @@ impl Caller {
 
     fn check(&self, call: &Call, movie: &Movie, mut answer: ClassifyResponse) {
         if self.world.plan.sabotage == Some(Sabotage::OtherModel) {
-            answer.model_version = truth::model(1, 500).version().to_owned();
+            truth::model(1, 500).version().clone_into(&mut answer.model_version);
         }
         if let Some(fault) = self.world.models().fault_in(movie, call.scores, &answer) {
             self.violation(&format!("{:?} {} of {:?}: {fault}", call.kind, call.number, movie.title));
@@ -267,12 +269,15 @@ impl Caller {
 
     async fn classify(&self, call: &Call) -> Outcome {
         let movie = &call.movies[0];
-        let request = within(call.deadline, ClassifyRequest {
-            title: movie.title.clone(),
-            overview: movie.overview.clone(),
-            include_scores: call.scores,
-            explain: call.kind == Kind::Explain,
-        });
+        let request = within(
+            call.deadline,
+            ClassifyRequest {
+                title: movie.title.clone(),
+                overview: movie.overview.clone(),
+                include_scores: call.scores,
+                explain: call.kind == Kind::Explain,
+            },
+        );
         let answer = self.client().classify(request).await;
         let mut answer = answer.map_err(|status| self.failed("a call", &status))?.into_inner();
         if call.kind == Kind::Explain && answer.explanation.take().is_none_or(|why| why.segments.is_empty()) {
@@ -389,7 +394,9 @@ impl Caller {
                 let found = model.into_inner().model_version;
                 self.violation(&format!("the last model is {expected}, and {found} answers"));
             }
-            Err(status) => self.violation(&format!("GetModel still fails after the faults: {}", status.code())),
+            Err(status) => {
+                self.violation(&format!("GetModel still fails after the faults: {}", status.code()));
+            }
         }
     }
 }

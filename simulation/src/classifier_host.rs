@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use classifier_svc::encoder_pool::PoolConfig;
-use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, Service, StartError};
+use classifier_svc::{
+    ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, Service, StartError,
+};
 use service_kit::{FileWatch, Metrics};
 
 use crate::encoder_host;

@@ -14,19 +14,18 @@ use crate::network::SimulatedNetwork;
 
 /// One HTTP/2 connection.
 #[derive(Clone)]
-pub struct Direct {
+pub(crate) struct Direct {
     sender: SendRequest<Body>,
     authority: String,
 }
 
 impl Direct {
     /// Connects to a host's port.
-    pub async fn connect(network: &SimulatedNetwork, host: &str, port: u16) -> io::Result<Self> {
+    pub(crate) async fn connect(network: &SimulatedNetwork, host: &str, port: u16) -> io::Result<Self> {
         let addresses = network.resolve(host, port).await?;
         let address = *addresses.first().ok_or(io::ErrorKind::NotFound)?;
         let stream = TokioIo::new(network.connect(address).await?);
-        let (sender, connection) =
-            handshake(TokioExecutor::new(), stream).await.map_err(io::Error::other)?;
+        let (sender, connection) = handshake(TokioExecutor::new(), stream).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
         Ok(Self { sender, authority: format!("{host}:{port}") })
     }

@@ -51,7 +51,7 @@ impl Model for SimulatedModel {
         let cost = truth::cost(text) * self.state().slow.load(Ordering::Relaxed) / all_cores;
         tokio::time::sleep(cost).await;
         let sabotage = self.world.plan.sabotage;
-        if sabotage == Some(Sabotage::KeepText) && text.len() % 5 == 0 {
+        if sabotage == Some(Sabotage::KeepText) && text.len().is_multiple_of(5) {
             std::future::pending::<()>().await;
         }
         let (token_count, truncated) = truth::tokens(text);
@@ -83,8 +83,7 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
         dimension: truth::DIMENSION,
         max_tokens: truth::MAX_TOKENS,
     };
-    let model =
-        SimulatedModel { world: world.clone(), index, fingerprint: description.fingerprint.clone() };
+    let model = SimulatedModel { world: world.clone(), index, fingerprint: description.fingerprint.clone() };
     let known = (KNOWN, truth::cost(KNOWN));
     // A bundle is loaded and checked.
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         let status = std::process::Command::new(program)
             .args(["--seed", &seed.to_string(), "--follow", "--log", &args.log])
             .status();
-        return if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if status.is_ok_and(|status| status.success()) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if args.jobs == 0 { cores } else { args.jobs };

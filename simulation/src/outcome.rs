@@ -40,6 +40,9 @@ impl Failure {
         let Some(info) = status.get_details_error_info() else {
             return Err(format!("{:?} without a reason: {}", status.code(), status.message()));
         };
+        if info.reason == "QUEUE_FULL" && status.get_details_retry_info().is_none() {
+            return Err("QUEUE_FULL without a time to come back".to_owned());
+        }
         Self::told(status.code(), &info.reason).ok_or_else(|| format!("{:?} {}", status.code(), info.reason))
     }
 
@@ -49,7 +52,10 @@ impl Failure {
     }
 
     fn told(code: Code, reason: &str) -> Option<Self> {
-        DOCUMENTED.iter().find(|known| **known == (code, reason)).map(|(code, reason)| Self::Told(*code, reason))
+        DOCUMENTED
+            .iter()
+            .find(|known| **known == (code, reason))
+            .map(|(code, reason)| Self::Told(*code, reason))
     }
 
     /// For counts.

@@ -148,10 +148,14 @@ impl Plan {
 impl Draft {
     /// A time from the first calls on, and one that is later, both before the end of the faults.
     fn span(&mut self) -> (Duration, Duration) {
+        let (begin, length) = self.begin_and_length();
+        (begin, begin + length)
+    }
+
+    fn begin_and_length(&mut self) -> (Duration, Duration) {
         let begin = self.rng.random_range(500..8_500);
-        let length = self.rng.random_range(50..4_000);
-        let end = (begin + length).min(CALM.as_millis() as u64 - 100);
-        (Duration::from_millis(begin), Duration::from_millis(end))
+        let length = self.rng.random_range(50..4_000).min(CALM.as_millis() as u64 - 100 - begin);
+        (Duration::from_millis(begin), Duration::from_millis(length))
     }
 
     fn push(&mut self, at: Duration, fault: Fault) {
@@ -269,26 +273,26 @@ impl Draft {
 
     /// All encoders get another bundle, one after the other, and the classifier the model for it, before or after.
     fn upgrade(&mut self) {
-        let (begin, end) = self.span();
+        let (begin, length) = self.begin_and_length();
         self.generation += 1;
         self.model += 1;
-        let step = (end - begin) / self.plan.encoders as u32;
+        let step = length / self.plan.encoders as u32;
         for index in 0..self.plan.encoders {
             let at = begin + step * index as u32;
             self.push(at, Fault::Crash(encoder(index)));
             self.push(at, Fault::Generation(index, self.generation));
             self.push(at, Fault::Start(encoder(index)));
         }
-        let at = begin + (end - begin).mul_f64(self.rng.random_range(0.0..1.0));
+        let at = begin + length.mul_f64(self.rng.random_range(0.0..1.0));
         self.push(at, Fault::Model(self.generation, self.model));
     }
 
     /// Several models for the same encoders, and now and then a file that is no model.
     fn reloads(&mut self) {
-        let (begin, end) = self.span();
+        let (begin, length) = self.begin_and_length();
         let count = self.rng.random_range(1..=5_u32);
         for step in 0..count {
-            let at = begin + (end - begin) / count * step;
+            let at = begin + length / count * step;
             if self.rng.random_bool(0.3) {
                 self.push(at, Fault::BrokenModel);
             } else {

@@ -197,7 +197,11 @@ impl Reader {
             self.violation(&format!("text {id} of a stream was answered {times} times"));
         }
         if end.is_ok() && seen.len() != call.texts.len() {
-            self.violation(&format!("a stream of {} ended well with {} answers", call.texts.len(), seen.len()));
+            self.violation(&format!(
+                "a stream of {} ended well with {} answers",
+                call.texts.len(),
+                seen.len()
+            ));
         }
         end
     }

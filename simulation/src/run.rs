@@ -17,8 +17,8 @@ use crate::{callers, classifier_host, encoder_host, reader, trainer_host};
 /// Once everything is done: what was begun by callers who left may still come to its end.
 const QUIET: Duration = Duration::from_secs(6);
 /// Tasks that a process may have for each of its connections, and beside them.
-const TASKS_OF_A_CONNECTION: usize = 8;
-const TASKS_OF_A_PROCESS: usize = 40;
+const TASKS_OF_A_CONNECTION: usize = 4;
+const TASKS_OF_A_PROCESS: usize = 16;
 /// Connections that may wait for a host, and messages on one connection.
 const CAPACITY: usize = 4096;
 /// When runs begin by the wall clock, to which nothing pays heed.
@@ -88,6 +88,7 @@ fn add_hosts(sim: &mut Sim<'_>, world: &Arc<World>) {
 }
 
 /// No process ends by an error of its own.
+#[expect(clippy::unnecessary_wraps, reason = "what turmoil wants of a host")]
 fn reported(world: &World, outcome: anyhow::Result<()>) -> turmoil::Result {
     if let Err(error) = outcome {
         world.violation(&format!("a process ended: {error:#}"));

@@ -111,6 +111,7 @@ impl Summary {
 }
 
 /// The program that runs one seed, as it lies beside this one.
+#[must_use]
 pub fn sibling(program: &Path) -> PathBuf {
     program.with_file_name("simulate-one")
 }

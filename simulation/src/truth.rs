@@ -68,9 +68,8 @@ pub fn model(generation: u32, number_of_model: u64) -> GenreModel {
         weight: Array2::from_shape_fn((outputs, inputs), |place| weight(layer, place)),
         bias: Array1::from_shape_fn(outputs, |row| weight(layer + 1, (row, 0))),
     };
-    let mlp =
-        Mlp::new(dense(0, HIDDEN, DIMENSION), Activation::Relu, dense(2, GENRES.len(), HIDDEN))
-            .expect("the layers fit and are finite");
+    let mlp = Mlp::new(dense(0, HIDDEN, DIMENSION), Activation::Relu, dense(2, GENRES.len(), HIDDEN))
+        .expect("the layers fit and are finite");
     let thresholds = (0..GENRES.len()).map(|label| 0.5 + 0.3 * weight(4, (label, 0))).collect();
     let provenance = Provenance {
         encoder: EncoderIdentity {
@@ -85,7 +84,8 @@ pub fn model(generation: u32, number_of_model: u64) -> GenreModel {
         metrics: BTreeMap::new(),
     };
     let thresholds = Thresholds::new("simulated", 0.5, thresholds).expect("between 0.2 and 0.8");
-    GenreModel::new(GENRES.map(|genre| genre.name.to_owned()).to_vec(), mlp, thresholds, provenance).expect("20 of each")
+    GenreModel::new(GENRES.map(|genre| genre.name.to_owned()).to_vec(), mlp, thresholds, provenance)
+        .expect("20 of each")
 }
 
 /// Every model that the classifier may have been given, by version.

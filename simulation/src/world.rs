@@ -66,7 +66,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Life {
     /// A process begins: what will tell it to stop. Its clock can be put ahead from now on.
-    pub fn begin(world: &Arc<World>, of: impl Fn(&World) -> &Self + Send + 'static, metrics: &Metrics) -> Shutdown {
+    pub fn begin(
+        world: &Arc<World>,
+        of: impl Fn(&World) -> &Self + Send + 'static,
+        metrics: &Metrics,
+    ) -> Shutdown {
         let shutdown = Shutdown::new();
         let life = of(world);
         *lock(&life.shutdown) = shutdown.clone();
