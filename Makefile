@@ -10,7 +10,7 @@ TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest ru
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-rust test-python test-api test-s3 test-abuse test-deploy test-use-large test-docker up models default-model \
-    bench bench-encoder bench-trainer lint clean
+    bench bench-encoder bench-trainer soak lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -44,6 +44,12 @@ test-abuse: ## attacks and mishaps on the real binaries: floods, slow clients, 1
 	    --with-requirements tests/requirements.txt
 	$(CARGO) build --locked --workspace --tests
 	$(VENV) -m pytest -q tests/abuse
+
+soak: models ## both services for 20 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \
+	    --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer
+	$(VENV) tests/soak/soak.py
 
 # A virtual environment of exactly what the first prerequisite pins; the target is the stamp inside it.
 define hashed_venv

@@ -17,7 +17,9 @@ pub mod segments;
 pub mod service;
 pub mod settings;
 
-use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, TraceLayer, http_metrics, operations_routes};
+use service_kit::{
+    GrpcServer, Listeners, Metrics, Shutdown, TraceLayer, catch_panics, http_metrics, operations_routes,
+};
 use tonic::transport::Channel;
 
 pub use crate::classification::Classification;
@@ -65,7 +67,7 @@ pub async fn run(
     let routes = match &config.rest {
         Some(rest) => {
             let routes = rest::routes(classification, rest, config.keys).layer(TraceLayer).merge(operations);
-            rest::with_security_headers(http_metrics(routes, &metrics))
+            rest::with_security_headers(http_metrics(catch_panics(routes), &metrics))
         }
         None => operations,
     };

@@ -16,6 +16,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::caught_panic::grpc_panics;
 use crate::malformed_message::map_malformed;
 use crate::rpc_metrics::RpcMetricsLayer;
 use crate::{
@@ -203,7 +204,7 @@ impl GrpcServer {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             // From the outside in: a call is part of a trace; it is measured, however it ends; the caller's deadline bounds
             // all that follows; who has no key goes no further; refusals that tonic itself makes get the codes of our
-            // contract; then the handler.
+            // contract; a handler that panics answers; then the handler.
             .layer(TraceLayer)
             .layer(RpcMetricsLayer::new(
                 &self.metrics,
@@ -212,6 +213,8 @@ impl GrpcServer {
             .layer(DeadlineLayer)
             .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
             .layer(MapResponseLayer::new(map_malformed))
+            .layer(MapResponseLayer::new(|response: http::Response<_>| response.map(Body::new)))
+            .layer(grpc_panics())
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
         let drain = self.drain.finish;

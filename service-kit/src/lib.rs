@@ -3,6 +3,7 @@
 
 mod api_error;
 mod auth;
+mod caught_panic;
 mod command_line;
 mod connect;
 mod deadline;
@@ -29,6 +30,7 @@ mod trace_context;
 
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
+pub use caught_panic::catch_panics;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
 pub use connect::{InvalidTarget, Target};
 pub use deadline::{Deadline, DeadlineLayer};
