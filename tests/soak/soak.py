@@ -305,6 +305,8 @@ async def soak(options: argparse.Namespace) -> int:
             ]
 
             def on_progress(seconds: float) -> None:
+                if not sys.stderr.isatty():
+                    return
                 failed = sum(minute.failures.total() for minute in caller.minutes)
                 sys.stderr.write(f"\r{seconds / 60:5.1f} of {options.minutes:g} minutes, {failed} failed, {classifier.samples[-1][1]:.1f} MiB ")
 
