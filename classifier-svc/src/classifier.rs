@@ -5,7 +5,7 @@ use std::sync::Arc;
 use genre_model::GenreModel;
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, Deadline};
+use service_kit::{ApiError, Deadline, blocking};
 
 use crate::encoder_pool::EncoderPool;
 use crate::explanation::Occlusions;
@@ -98,7 +98,7 @@ async fn probabilities(model: &Arc<GenreModel>, vectors: Array2<f32>) -> Result<
         return Ok(run(model, &vectors));
     }
     let model = model.clone();
-    tokio::task::spawn_blocking(move || run(&model, &vectors))
+    blocking(move || run(&model, &vectors))
         .await
         .map_err(|error| ApiError::Internal { message: format!("the model failed: {error}") })
 }

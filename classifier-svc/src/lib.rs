@@ -18,7 +18,8 @@ pub mod service;
 pub mod settings;
 
 use service_kit::{
-    GrpcServer, Listeners, Metrics, Shutdown, TraceLayer, catch_panics, http_metrics, operations_routes,
+    FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
+    operations_routes,
 };
 use tonic::transport::Channel;
 
@@ -42,22 +43,13 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let encoders = match embedded {
-        Some(channel) => EncoderPool::fixed(channel, config.encoder, &metrics),
-        None => EncoderPool::discover(config.encoder, &metrics, shutdown.clone()).await,
+        Some(channel) => EncoderPool::fixed(channel, config.encoder.clone(), &metrics),
+        None => EncoderPool::discover(config.encoder.clone(), &metrics, shutdown.clone()).await,
     };
-    let ready = readiness::first_look(&models, &encoders, &config.model).await?;
-
-    let classifier = Classifier::new(models.clone(), encoders.clone());
-    let classification = Classification::new(classifier, config.limits);
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics.clone())?
-        .with_keys(config.keys.clone())
-        .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
-    let health = server.health().await;
-    health.set_serving(ready).await;
-    let operations = operations_routes(health.readiness(), metrics.clone());
-    tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
-    tokio::spawn(models.clone().follow(encoders.clone(), config.model_poll, shutdown.clone()));
-    tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown.clone()));
+    let changes = FileWatch::new(vec![config.model.clone()], config.model_poll);
+    let Service { server, classification, readiness } =
+        start(&config, models, encoders, changes, metrics.clone(), shutdown.clone()).await?;
+    let operations = operations_routes(readiness, metrics.clone());
 
     if let Ok(grpc) = listeners.grpc.local_addr() {
         let http = listeners.http.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -74,4 +66,39 @@ pub async fn run(
     server.serve(routes, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What answers calls.
+pub struct Service {
+    /// The gRPC server, for whatever it is met on.
+    pub server: GrpcServer,
+    /// The same for other ways in.
+    pub classification: Classification,
+    /// Whether an encoder that the model was fitted on answers.
+    pub readiness: Readiness,
+}
+
+/// Looks for the encoder that `models` was fitted on, and keeps the model, the encoders and what is known of them fresh until
+/// shutdown; `changes` are those of the model's file.
+pub async fn start(
+    config: &ClassifierSvcConfig,
+    models: ModelStore,
+    encoders: EncoderPool,
+    changes: FileWatch,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Result<Service, StartError> {
+    let ready = readiness::first_look(&models, &encoders, &config.model).await?;
+    let classification =
+        Classification::new(Classifier::new(models.clone(), encoders.clone()), config.limits);
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
+        .with_keys(config.keys.clone())
+        .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
+    let health = server.health().await;
+    health.set_serving(ready).await;
+    let readiness = health.readiness();
+    tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
+    tokio::spawn(models.clone().follow(encoders.clone(), changes, shutdown.clone()));
+    tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown));
+    Ok(Service { server, classification, readiness })
 }

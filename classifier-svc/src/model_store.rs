@@ -14,7 +14,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use service_kit::{ApiError, FileWatch, Metrics, Shutdown};
+use service_kit::{ApiError, FileWatch, Metrics, Shutdown, blocking};
 
 use crate::encoder_pool::{EncoderPool, PoolHealth};
 
@@ -109,7 +109,7 @@ impl ModelStore {
     async fn reload(&self, encoders: &EncoderPool) -> Result<bool, Refusal> {
         let path = self.path.clone();
         // Some megabytes are read and hashed: not on a thread that answers calls.
-        let read = tokio::task::spawn_blocking(move || GenreModel::load(&path)).await;
+        let read = blocking(move || GenreModel::load(&path)).await;
         let model = read.map_err(|error| ModelFileError::Invalid {
             path: self.path.clone(),
             reason: format!("reading it failed: {error}"),
@@ -135,9 +135,8 @@ impl ModelStore {
         Ok(true)
     }
 
-    /// Follows the file until shutdown; what is refused is counted and logged, and the old model goes on.
-    pub async fn follow(self, encoders: EncoderPool, poll: Duration, shutdown: Shutdown) {
-        let mut watch = FileWatch::new(vec![self.path.clone()], poll);
+    /// Follows the file by its `changes` until shutdown; what is refused is counted and logged, and the old model goes on.
+    pub async fn follow(self, encoders: EncoderPool, mut changes: FileWatch, shutdown: Shutdown) {
         let follow = async {
             let mut waiting = false;
             // The first look is at once: the file may have changed between its first reading and the watch.
@@ -159,7 +158,7 @@ impl ModelStore {
                     }
                 }
                 tokio::select! {
-                    () = watch.changed() => {}
+                    () = changes.changed() => {}
                     () = tokio::time::sleep(WAIT_FOR_ENCODER), if waiting => {}
                 }
             }

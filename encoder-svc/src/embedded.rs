@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
-use service_kit::{GrpcServer, Metrics, Shutdown};
+use service_kit::{Metrics, Shutdown};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::service::EncoderServer;
 use crate::{Encoder, EncoderSvcConfig, EncoderSvcSettings, StartError};
 
 /// What an in-memory connection holds on its way.
@@ -26,8 +25,7 @@ pub async fn channel(
     let config = EncoderSvcConfig::try_from(settings)?;
     let encoder = Arc::new(Encoder::start(config.encoder.clone(), metrics).await?);
     // Calls are those of the process around it.
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, Metrics::default())?
-        .with_service(EncoderServer::new(encoder, &config).into_grpc());
+    let server = crate::server(encoder, &config, Metrics::default())?;
     server.health().await.set_serving(true).await;
 
     let (connections, incoming) = mpsc::unbounded_channel::<DuplexStream>();

@@ -8,7 +8,7 @@ use service_kit::{ApiError, Deadline, Metrics};
 
 use crate::StartError;
 use crate::admission::{Admission, Place};
-use crate::bundle::{Bundle, Manifest, ReferenceText};
+use crate::bundle::{Bundle, ReferenceText};
 use crate::cache::EmbeddingCache;
 use crate::cost::CostModel;
 use crate::queue::{Class, Encoded, Entry, Queue};
@@ -18,18 +18,39 @@ use crate::session_pool::{SessionPool, Sessions, encode};
 use crate::settings::EncoderConfig;
 use crate::shared_weights::SharedWeights;
 use crate::stage_metrics::{ExpectedWait, StageMetrics, register_encoder};
+use crate::task_pool::{Model, TaskPool};
 use crate::tokenizer::TextTokenizer;
+
+/// Which encoder it is, and what its vectors are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its name, such as `minilm-512`.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// The bundle's fingerprint, 64 hexadecimal digits.
+    pub fingerprint: String,
+    /// Floats in a vector.
+    pub dimension: usize,
+    /// Tokens of a text at most, special tokens included.
+    pub max_tokens: usize,
+}
+
+/// Whoever takes texts out of the queue.
+enum Workers {
+    Threads(SessionPool),
+    Tasks(TaskPool),
+}
 
 /// A running encoder.
 pub struct Encoder {
-    manifest: Manifest,
-    fingerprint: String,
+    description: Description,
     queue: Arc<Queue>,
     admission: Arc<Admission>,
     cache: Option<EmbeddingCache>,
     cache_bulk: bool,
     stages: StageMetrics,
-    pool: SessionPool,
+    workers: Workers,
 }
 
 impl Encoder {
@@ -64,48 +85,95 @@ impl Encoder {
             None => Duration::ZERO,
         };
         let costs = CostModel::new(bundle.manifest.max_tokens, longest(&texts), took);
+        let description = Description {
+            id: bundle.manifest.id,
+            version: bundle.manifest.version,
+            fingerprint: bundle.fingerprint,
+            dimension: bundle.manifest.dimension,
+            max_tokens: bundle.manifest.max_tokens,
+        };
+        let encoder = Self::assemble(description, costs, config, metrics, |queue, admission, stages| {
+            SessionPool::start(sessions, &tokenizer, queue, admission, stages).map(Workers::Threads)
+        })?;
+        tracing::info!(
+            encoder = encoder.description.id,
+            version = encoder.description.version,
+            fingerprint = encoder.description.fingerprint,
+            sessions = encoder.sessions(),
+            milliseconds = begin.elapsed().as_millis() as u64,
+            "encoder ready"
+        );
+        Ok(encoder)
+    }
+
+    /// An encoder whose texts are run by `model`, `config.sessions` of them at a time, by tasks of this runtime; `text` is
+    /// known to take one of them so long.
+    #[must_use]
+    pub fn of_model(
+        description: Description,
+        model: impl Model,
+        (text, took): (&str, Duration),
+        config: &EncoderConfig,
+        metrics: &Metrics,
+    ) -> Self {
+        let costs = CostModel::new(description.max_tokens, text, took);
+        let assembled = Self::assemble(description, costs, config, metrics, |queue, admission, stages| {
+            let pool = TaskPool::start(model, config.sessions, queue, admission, stages);
+            Ok::<_, std::convert::Infallible>(Workers::Tasks(pool))
+        });
+        let Ok(encoder) = assembled;
+        encoder
+    }
+
+    fn assemble<E>(
+        description: Description,
+        costs: CostModel,
+        config: &EncoderConfig,
+        metrics: &Metrics,
+        start: impl FnOnce(&Arc<Queue>, &Arc<Admission>, &StageMetrics) -> Result<Workers, E>,
+    ) -> Result<Self, E> {
         let admission = Arc::new(Admission::new(costs, config.sessions, config.longest_queues, metrics));
         let queue = Arc::new(Queue::default());
         metrics.register_collector(ExpectedWait(admission.clone()));
         let stages = StageMetrics::new(metrics);
-        let pool = SessionPool::start(sessions, &tokenizer, &queue, &admission, &stages)?;
-        register_encoder(metrics, &bundle.manifest, &bundle.fingerprint, pool.len());
-        tracing::info!(
-            encoder = bundle.manifest.id,
-            version = bundle.manifest.version,
-            fingerprint = bundle.fingerprint,
-            sessions = pool.len(),
-            milliseconds = begin.elapsed().as_millis() as u64,
-            "encoder ready"
-        );
+        let workers = start(&queue, &admission, &stages)?;
+        register_encoder(metrics, &description, config.sessions);
         Ok(Self {
-            manifest: bundle.manifest,
-            fingerprint: bundle.fingerprint,
+            description,
             queue,
             admission,
             cache: (config.cache_bytes > 0).then(|| EmbeddingCache::new(config.cache_bytes, metrics)),
             cache_bulk: config.cache_bulk,
             stages,
-            pool,
+            workers,
         })
     }
 
-    /// What the bundle says of itself.
+    /// Which encoder it is.
     #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    pub fn description(&self) -> &Description {
+        &self.description
     }
 
     /// The bundle's fingerprint, 64 hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+        &self.description.fingerprint
     }
 
     /// Sessions, and so texts that run at the same time.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.pool.len()
+        match &self.workers {
+            Workers::Threads(pool) => pool.len(),
+            Workers::Tasks(pool) => pool.len(),
+        }
+    }
+
+    /// Texts that wait for a session.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     fn cache(&self, class: Class) -> Option<&EmbeddingCache> {

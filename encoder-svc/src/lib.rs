@@ -20,15 +20,26 @@ pub mod session_pool;
 pub mod settings;
 pub mod shared_weights;
 pub mod stage_metrics;
+pub mod task_pool;
 pub mod tokenizer;
 
 use std::sync::Arc;
 
-use service_kit::{GrpcServer, Listeners, Metrics, Shutdown, operations_routes};
+use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, operations_routes};
 
 pub use crate::encoder::Encoder;
 pub use crate::error::StartError;
 pub use crate::settings::{EncoderSettings, EncoderSvcConfig, EncoderSvcSettings};
+
+/// The gRPC server of `encoder`, for whatever it is met on.
+pub fn server(
+    encoder: Arc<Encoder>,
+    config: &EncoderSvcConfig,
+    metrics: Metrics,
+) -> Result<GrpcServer, ServeError> {
+    let service = service::EncoderServer::new(encoder, config).into_grpc();
+    Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(service))
+}
 
 /// Loads the bundle, then serves on `listeners` until shutdown.
 pub async fn run(
@@ -38,9 +49,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let metrics = Metrics::default();
     let encoder = Arc::new(Encoder::start(config.encoder.clone(), metrics.clone()).await?);
-    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics.clone())?
-        .with_keys(config.keys.clone())
-        .with_service(service::EncoderServer::new(encoder, &config).into_grpc());
+    let server = server(encoder, &config, metrics.clone())?.with_keys(config.keys.clone());
     let health = server.health().await;
     health.set_serving(true).await;
     if let Ok(address) = listeners.grpc.local_addr() {

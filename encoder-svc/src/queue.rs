@@ -1,11 +1,11 @@
-//! Where texts wait for a free session: two classes, bounded, served so that neither starves.
+//! Where texts wait for a free session: two classes, bounded, served so that neither starves. Workers are threads or tasks.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use proto::encoder::v1::Priority;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::Span;
 
 use service_kit::{ApiError, Deadline};
@@ -108,14 +108,33 @@ pub enum Worker {
     Lone,
 }
 
-/// The queue between async callers and worker threads. Bounds are kept by whoever pushes and waits (see
+/// What workers of a kind wait for: threads at the one, tasks at the other.
+#[derive(Default)]
+struct Bell {
+    threads: Condvar,
+    tasks: Notify,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.threads.notify_one();
+        self.tasks.notify_one();
+    }
+
+    fn ring_for_all(&self) {
+        self.threads.notify_all();
+        self.tasks.notify_waiters();
+    }
+}
+
+/// The queue between async callers and workers. Bounds are kept by whoever pushes and waits (see
 /// [`admission`](crate::admission)).
 pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
     /// Wakes workers of a core.
-    core: Condvar,
+    core: Bell,
     /// Wakes the worker of lone texts.
-    lone: Condvar,
+    lone: Bell,
 }
 
 struct State<T> {
@@ -164,7 +183,7 @@ impl<T> Default for Queue<T> {
     fn default() -> Self {
         let lanes = Lanes { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
         let state = State { lanes, online_running: 0, bulk_running: 0, lone_waits: false, open: true };
-        Self { state: Mutex::new(state), core: Condvar::new(), lone: Condvar::new() }
+        Self { state: Mutex::new(state), core: Bell::default(), lone: Bell::default() }
     }
 }
 
@@ -192,19 +211,19 @@ impl<T> Queue<T> {
         let is_alone = state.alone().is_some();
         drop(state);
         if lone_waits && is_alone {
-            self.lone.notify_one();
+            self.lone.ring();
             if waiting == 1 {
                 return;
             }
         }
         if added == 1 {
-            self.core.notify_one();
+            self.core.ring();
             // What was left to the worker of lone texts is alone no longer.
             if lone_waits && waiting > 1 {
-                self.core.notify_one();
+                self.core.ring();
             }
         } else {
-            self.core.notify_all();
+            self.core.ring_for_all();
         }
     }
 
@@ -219,16 +238,54 @@ impl<T> Queue<T> {
             if let Some(taken) = state.take(worker) {
                 return Some(taken);
             }
-            let wake = match worker {
-                Worker::Core => &self.core,
-                Worker::Lone => &self.lone,
-            };
             state.lone_waits |= worker == Worker::Lone;
-            state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.bell(worker).threads.wait(state).unwrap_or_else(PoisonError::into_inner);
             if worker == Worker::Lone {
                 state.lone_waits = false;
             }
         }
+    }
+
+    /// The same for a worker that is a task, which waits without blocking its thread.
+    pub async fn next(&self, worker: Worker) -> Option<(T, Class)> {
+        loop {
+            // From before the look, so that nothing that comes after it is missed.
+            let rung = self.bell(worker).tasks.notified();
+            {
+                let mut state = self.lock();
+                if !state.open {
+                    return None;
+                }
+                if let Some(taken) = state.take(worker) {
+                    return Some(taken);
+                }
+                state.lone_waits |= worker == Worker::Lone;
+            }
+            rung.await;
+            if worker == Worker::Lone {
+                self.lock().lone_waits = false;
+            }
+        }
+    }
+
+    fn bell(&self, worker: Worker) -> &Bell {
+        match worker {
+            Worker::Core => &self.core,
+            Worker::Lone => &self.lone,
+        }
+    }
+
+    /// Entries that no worker has come to.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let state = self.lock();
+        state.lanes.online.len() + state.lanes.bulk.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The next entry for such a worker, if there is one.
@@ -243,7 +300,7 @@ impl<T> Queue<T> {
         *running = running.saturating_sub(1);
         if state.lone_waits && state.alone().is_some() {
             drop(state);
-            self.lone.notify_one();
+            self.lone.ring();
         }
     }
 
@@ -254,8 +311,8 @@ impl<T> Queue<T> {
         state.lanes.online.clear();
         state.lanes.bulk.clear();
         drop(state);
-        self.core.notify_all();
-        self.lone.notify_all();
+        self.core.ring_for_all();
+        self.lone.ring_for_all();
     }
 }
 
@@ -345,6 +402,46 @@ mod tests {
             assert_eq!(seen, (0..count).collect::<Vec<_>>());
         }
         queue.close();
+    }
+
+    /// The same for workers that are tasks, on one thread and on several.
+    async fn tasks_leave_nothing_lying() {
+        let queue = std::sync::Arc::new(Queue::<usize>::default());
+        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        for worker in [Worker::Core, Worker::Core, Worker::Lone] {
+            let (queue, sender) = (queue.clone(), sender.clone());
+            tokio::spawn(async move {
+                while let Some((entry, class)) = queue.next(worker).await {
+                    sender.send(entry).unwrap();
+                    tokio::task::yield_now().await;
+                    queue.done(class);
+                }
+            });
+        }
+        for round in 0..2_000 {
+            let count = round % 3 + 1;
+            for index in 0..count {
+                let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
+                queue.push(class, [index]);
+            }
+            for _ in 0..count {
+                let next = tokio::time::timeout(std::time::Duration::from_secs(20), taken.recv()).await;
+                assert!(next.is_ok_and(|entry| entry.is_some()), "an entry lies there in round {round}");
+            }
+        }
+        assert!(queue.is_empty());
+        queue.close();
+        assert!(queue.next(Worker::Core).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_lying_while_tasks_of_one_thread_wait() {
+        tasks_leave_nothing_lying().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_left_lying_while_tasks_of_several_threads_wait() {
+        tasks_leave_nothing_lying().await;
     }
 
     proptest! {

@@ -95,13 +95,13 @@ impl EncoderService for EncoderServer {
         &self,
         _request: Request<GetEncoderRequest>,
     ) -> Result<Response<GetEncoderResponse>, Status> {
-        let manifest = self.encoder.manifest();
+        let encoder = self.encoder.description();
         Ok(Response::new(GetEncoderResponse {
-            id: manifest.id.clone(),
-            version: manifest.version.clone(),
-            fingerprint: self.encoder.fingerprint().to_owned(),
-            dimension: manifest.dimension as u32,
-            max_tokens: manifest.max_tokens as u32,
+            id: encoder.id.clone(),
+            version: encoder.version.clone(),
+            fingerprint: encoder.fingerprint.clone(),
+            dimension: encoder.dimension as u32,
+            max_tokens: encoder.max_tokens as u32,
             max_batch_size: self.limits.max_batch_size as u32,
             max_text_bytes: self.limits.max_text_bytes as u32,
         }))

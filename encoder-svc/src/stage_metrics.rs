@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use service_kit::{Metrics, latency_histogram};
 
 use crate::admission::Admission;
-use crate::bundle::Manifest;
+use crate::encoder::Description;
 use crate::queue::{Class, Worker};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,11 +126,11 @@ impl StageMetrics {
 }
 
 /// Which encoder this is, and how many texts it runs at a time.
-pub(crate) fn register_encoder(metrics: &Metrics, manifest: &Manifest, fingerprint: &str, sessions: usize) {
+pub(crate) fn register_encoder(metrics: &Metrics, encoder: &Description, sessions: usize) {
     let labels = EncoderLabels {
-        id: manifest.id.clone(),
-        version: manifest.version.clone(),
-        fingerprint: fingerprint.to_owned(),
+        id: encoder.id.clone(),
+        version: encoder.version.clone(),
+        fingerprint: encoder.fingerprint.clone(),
     };
     let info: Family<EncoderLabels, Gauge> =
         metrics.register("encoder_info", "The bundle that is served; always 1", Family::default());

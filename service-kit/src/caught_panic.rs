@@ -17,12 +17,13 @@ fn internal() -> ApiError {
     ApiError::Internal { message: "the call met a defect of the service".to_owned() }
 }
 
-/// For gRPC.
-pub(crate) fn grpc_panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> http::Response<Body>> {
-    CatchPanicLayer::custom(|_| Status::from(internal()).into_http())
+/// The answer over gRPC, for the layer that catches.
+#[allow(clippy::needless_pass_by_value, reason = "as the layer wants it")]
+pub(crate) fn grpc_answer(_: Box<dyn Any + Send>) -> http::Response<Body> {
+    Status::from(internal()).into_http()
 }
 
-/// For HTTP.
+/// Routes whose panics are answered.
 pub fn catch_panics(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(|_| internal().to_http()))
 }

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::ClientTls;
+use crate::network::{Io, Network, Tcp};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,10 +17,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// And given up when it has not answered after this.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Anything that bytes go over.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// An IPv6 address stands in brackets in a URL, and without them elsewhere.
 pub(crate) fn bare_host(host: &str) -> &str {
@@ -34,6 +30,7 @@ pub struct Target {
     host: String,
     port: u16,
     encrypted: bool,
+    network: Arc<dyn Network>,
 }
 
 /// What is no address of a service.
@@ -56,7 +53,13 @@ impl Target {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong());
         }
-        Ok(Self { uri, host, port, encrypted })
+        Ok(Self { uri, host, port, encrypted, network: Arc::new(Tcp) })
+    }
+
+    /// The same host on another network than the system's.
+    #[must_use]
+    pub fn over(self, network: Arc<dyn Network>) -> Self {
+        Self { network, ..self }
     }
 
     /// Whether it is an `https://` address.
@@ -67,8 +70,7 @@ impl Target {
 
     /// All addresses that the host's name stands for now.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut addresses: Vec<_> =
-            tokio::net::lookup_host((bare_host(&self.host), self.port)).await?.collect();
+        let mut addresses = self.network.resolve(bare_host(&self.host), self.port).await?;
         addresses.sort_unstable();
         addresses.dedup();
         Ok(addresses)
@@ -91,17 +93,27 @@ impl Target {
     }
 
     async fn connect(self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> io::Result<Box<dyn Io>> {
-        let stream = if let Some(address) = address {
-            TcpStream::connect(address).await?
-        } else {
-            TcpStream::connect((bare_host(&self.host), self.port)).await?
+        let stream = match address {
+            Some(address) => self.network.connect(address).await?,
+            None => self.connect_any().await?,
         };
-        stream.set_nodelay(true)?;
         match tls {
             Some(tls) if self.encrypted => Ok(Box::new(tls.connect(&self.host, stream).await?)),
             None if self.encrypted => Err(io::Error::other("https without TLS settings")),
-            _ => Ok(Box::new(stream)),
+            _ => Ok(stream),
         }
+    }
+
+    /// To the first address of the name, in the system's order, that takes connections.
+    async fn connect_any(&self) -> io::Result<Box<dyn Io>> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in self.network.resolve(bare_host(&self.host), self.port).await? {
+            match self.network.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 }
 
@@ -114,6 +126,8 @@ impl std::fmt::Display for Target {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
     use super::*;
 
     #[test]
@@ -123,6 +137,33 @@ mod tests {
         }
         assert_eq!(Target::parse("https://encoder").unwrap().to_string(), "https://encoder:443");
         assert_eq!(Target::parse(" http://[::1]:9 ").unwrap().to_string(), "http://[::1]:9");
+    }
+
+    /// Takes connections and never says a word.
+    #[derive(Debug)]
+    struct Silent(std::sync::Mutex<Vec<tokio::io::DuplexStream>>);
+
+    impl Network for Silent {
+        fn resolve<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))]) })
+        }
+
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            self.0.lock().unwrap().push(far);
+            Box::pin(async move { Ok(Box::new(near) as Box<dyn Io>) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_falls_silent_is_given_up() {
+        let network = std::sync::Arc::new(Silent(std::sync::Mutex::default()));
+        let channel = Target::parse("http://silent:1").unwrap().over(network.clone()).channel(None, None);
+        let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
+        let begin = tokio::time::Instant::now();
+        client.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err();
+        assert!(begin.elapsed() <= KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT * 2, "{:?}", begin.elapsed());
+        assert_eq!(network.0.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -62,8 +62,14 @@ impl FileWatch {
                 tracing::debug!(folder = %folder.display(), %error, "no file events here: polling only");
             }
         }
+        Self { events, _watcher: watcher, ..Self::polling(paths, poll) }
+    }
+
+    /// The same without the system's events: a change is noticed at the next look.
+    #[must_use]
+    pub fn polling(paths: Vec<PathBuf>, poll: Duration) -> Self {
         let seen = paths.iter().map(|path| stamp(path)).collect();
-        Self { paths, seen, poll, events, _watcher: watcher }
+        Self { paths, seen, poll, events: std::sync::Arc::default(), _watcher: None }
     }
 
     /// Returns when a file is another than when this was last called (or than at the beginning).

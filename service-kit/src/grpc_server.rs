@@ -15,8 +15,9 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::caught_panic::grpc_panics;
+use crate::caught_panic;
 use crate::malformed_message::map_malformed;
 use crate::rpc_metrics::RpcMetricsLayer;
 use crate::{
@@ -214,7 +215,7 @@ impl GrpcServer {
             .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
             .layer(MapResponseLayer::new(map_malformed))
             .layer(MapResponseLayer::new(|response: http::Response<_>| response.map(Body::new)))
-            .layer(grpc_panics())
+            .layer(CatchPanicLayer::custom(caught_panic::grpc_answer))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
         let drain = self.drain.finish;

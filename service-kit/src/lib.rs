@@ -3,6 +3,7 @@
 
 mod api_error;
 mod auth;
+mod blocking;
 mod caught_panic;
 mod command_line;
 mod connect;
@@ -17,6 +18,7 @@ mod incoming;
 mod listener;
 mod malformed_message;
 mod metrics;
+mod network;
 mod problem;
 mod rpc_metrics;
 mod secret;
@@ -30,6 +32,7 @@ mod trace_context;
 
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
+pub use blocking::blocking;
 pub use caught_panic::catch_panics;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
 pub use connect::{InvalidTarget, Target};
@@ -44,6 +47,7 @@ pub use incoming::{Connection, Incoming};
 pub use listener::{ListenError, Listeners, listen};
 pub use malformed_message::malformed_item;
 pub use metrics::Metrics;
+pub use network::{Io, Network};
 pub use problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use rpc_metrics::latency_histogram;
 pub use secret::Secret;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use genre_model::{EncoderIdentity, Fingerprint};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest, GetEncoderResponse, Priority};
-use service_kit::propagate_trace;
-use tonic::transport::{Channel, Endpoint};
+use service_kit::{InvalidTarget, Target, propagate_trace};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 use tracing::Instrument as _;
 
@@ -22,13 +22,8 @@ const MAX_DIMENSION: u32 = 1 << 16;
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// The address is no URL.
-    #[error("encoder {url:?}: expected a URL such as http://127.0.0.1:50051")]
-    Url {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        source: tonic::transport::Error,
-    },
+    #[error("encoder: {0}")]
+    Url(#[from] InvalidTarget),
     /// No call has succeeded for a long time.
     #[error("encoder: no answer for {} s: {}: {}", .waited.as_secs(), .status.code(), .status.message())]
     Unavailable {
@@ -86,9 +81,7 @@ pub struct EncoderClient {
 
 /// A channel to `url`; it connects with the first call.
 pub fn channel(url: &str) -> Result<Channel, EncoderError> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|source| EncoderError::Url { url: url.to_owned(), source })?;
-    Ok(endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true).connect_lazy())
+    Ok(Target::parse(url)?.channel(None, None))
 }
 
 impl EncoderClient {

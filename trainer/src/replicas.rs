@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 #[derive(Debug)]

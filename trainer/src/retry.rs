@@ -1,9 +1,11 @@
 //! When a failed call is worth another try, and when to make it.
 
 use std::error::Error as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -49,9 +51,15 @@ pub(crate) fn is_transient(status: &Status) -> bool {
 /// callers do not come back at once; never earlier than the server asks for in its `RetryInfo`.
 pub(crate) fn delay(policy: &RetryPolicy, status: &Status, tries: u32) -> Duration {
     let doubled = policy.first_delay.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    let backoff = doubled.min(policy.longest_delay).mul_f64(0.5 + 0.5 * rand::random::<f64>());
+    let backoff = doubled.min(policy.longest_delay).mul_f64(0.5 + 0.5 * chance());
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
     backoff.max(asked.min(policy.patience))
+}
+
+/// Anything from 0 to 1, from the keys of the standard library's hash maps, as tower does it: chance enough to spread callers,
+/// and the one source of it that the simulation can repeat.
+fn chance() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }
 
 /// The last time that any call succeeded, shared by all calls of a job.

@@ -294,5 +294,5 @@ async fn an_address_where_nobody_answers_is_an_error_soon() {
     drop(listener);
     let error = EncoderClient::connect(channel(&url).unwrap(), impatient()).await.unwrap_err();
     assert!(matches!(error, EncoderError::Unavailable { .. }), "{error}");
-    assert!(matches!(channel("not a url"), Err(EncoderError::Url { .. })));
+    assert!(matches!(channel("not a url"), Err(EncoderError::Url(_))));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -41,7 +41,10 @@ impl ClientTls {
     }
 
     /// The handshake on a new connection to `host`.
-    pub async fn connect(&self, host: &str, connection: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    pub async fn connect<S>(&self, host: &str, connection: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(bare_host(name).to_owned())
             .map_err(|_| std::io::Error::other(TlsError::ServerName(name.to_owned())))?;

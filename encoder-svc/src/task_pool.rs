@@ -1,0 +1,104 @@
+//! Workers that are tasks of the runtime in the place of threads: for a model whose texts take the runtime's time and not
+//! this processor's, as in the simulation. What is before and after a run is the same.
+
+use std::sync::Arc;
+
+use service_kit::ApiError;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::queue::{Class, Encoded, Entry, Queue, Worker};
+use crate::stage_metrics::StageMetrics;
+
+/// What makes a vector of a text.
+pub trait Model: Send + Sync + 'static {
+    /// The text's vector, after the time that it takes such a worker.
+    fn run(&self, text: &str, worker: Worker) -> impl Future<Output = Result<Encoded, String>> + Send;
+}
+
+/// The workers; dropping it ends them, each after the text it is at.
+pub(crate) struct TaskPool {
+    queue: Arc<Queue>,
+    cores: usize,
+}
+
+impl TaskPool {
+    /// Starts as many workers as there are cores, and the one of lone texts.
+    pub(crate) fn start(
+        model: impl Model,
+        cores: usize,
+        queue: &Arc<Queue>,
+        admission: &Arc<Admission>,
+        stages: &StageMetrics,
+    ) -> Self {
+        let model = Arc::new(model);
+        for kind in std::iter::repeat_n(Worker::Core, cores).chain([Worker::Lone]) {
+            let worker = TaskWorker {
+                kind,
+                model: model.clone(),
+                admission: admission.clone(),
+                stages: stages.clone(),
+            };
+            let queue = queue.clone();
+            tokio::spawn(async move { worker.work(&queue).await });
+        }
+        Self { queue: queue.clone(), cores }
+    }
+
+    /// Texts that run at the same time.
+    pub(crate) fn len(&self) -> usize {
+        self.cores
+    }
+}
+
+impl Drop for TaskPool {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+struct TaskWorker<M> {
+    kind: Worker,
+    model: Arc<M>,
+    admission: Arc<Admission>,
+    stages: StageMetrics,
+}
+
+impl<M: Model> TaskWorker<M> {
+    async fn work(&self, queue: &Queue) {
+        while let Some((entry, class)) = queue.next(self.kind).await {
+            self.answer(entry, class).await;
+            queue.done(class);
+        }
+    }
+
+    async fn answer(&self, entry: Entry, class: Class) {
+        if entry.is_abandoned() {
+            self.stages.caller_left();
+            return;
+        }
+        self.stages.waited(class, entry.since.elapsed());
+        let result = if entry.deadline.has_passed() {
+            self.stages.too_late();
+            Err(ApiError::DeadlineExceeded)
+        } else {
+            self.encode(&entry.text).await.map_err(|reason| {
+                tracing::error!(reason, bytes = entry.text.len(), "encoding a text failed");
+                ApiError::Internal { message: "encoding the text failed".to_owned() }
+            })
+        };
+        // The caller may have left meanwhile.
+        let _ = entry.reply.send(result);
+    }
+
+    async fn encode(&self, text: &str) -> Result<Encoded, String> {
+        let begin = Instant::now();
+        let encoded = self.model.run(text, self.kind).await?;
+        let took = begin.elapsed();
+        self.stages.ran(self.kind, took);
+        if self.kind == Worker::Core {
+            self.admission.costs().learn(text.len(), took);
+        }
+        Ok(encoded)
+    }
+}
