@@ -9,8 +9,8 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large test-docker up models default-model \
-    bench bench-encoder bench-trainer lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large \
+    test-docker up models default-model bench bench-encoder bench-trainer soak lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -54,6 +54,12 @@ simulate: ## the services over a simulated network, broken in SEEDS=50 ways (nig
 
 simulate-mutants: ## defects in the sources, one at a time, that the simulation must notice (15 minutes)
 	$(PYTHON) simulation/mutants/run.py
+
+soak: models ## both services for 20 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \
+	    --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer
+	$(VENV) tests/soak/soak.py
 
 # A virtual environment of exactly what the first prerequisite pins; the target is the stamp inside it.
 define hashed_venv

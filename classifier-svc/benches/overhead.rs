@@ -44,7 +44,7 @@ async fn main() {
     settings.encoder.bundle = root().join(&settings.encoder.bundle);
     settings.encoder.runtime_library = Some(root().join(".runtime/lib/libonnxruntime.so"));
     let config = EncoderSvcConfig::try_from(settings).unwrap();
-    let listeners = Listeners::bind(any, None).await.unwrap();
+    let listeners = Listeners::bind(any, None).unwrap();
     let encoder_url = format!("http://{}", listeners.grpc.local_addr().unwrap());
     tokio::spawn(encoder_svc::run(config, listeners, shutdown.clone()));
 
@@ -53,7 +53,7 @@ async fn main() {
     settings.encoder.url.clone_from(&encoder_url);
     let model = GenreModel::load(&settings.model).unwrap();
     let template = model.provenance().input_template.clone();
-    let listeners = Listeners::bind(any, None).await.unwrap();
+    let listeners = Listeners::bind(any, None).unwrap();
     let classifier_url = format!("http://{}", listeners.grpc.local_addr().unwrap());
     service_kit::healthcheck(&encoder_url, Duration::from_secs(60), None).await.unwrap();
     tokio::spawn(classifier_svc::run(

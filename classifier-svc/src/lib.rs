@@ -18,7 +18,7 @@ pub mod service;
 pub mod settings;
 
 use service_kit::{
-    FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, http_metrics,
+    FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
     operations_routes,
 };
 use tonic::transport::Channel;
@@ -59,7 +59,7 @@ pub async fn run(
     let routes = match &config.rest {
         Some(rest) => {
             let routes = rest::routes(classification, rest, config.keys).layer(TraceLayer).merge(operations);
-            rest::with_security_headers(http_metrics(routes, &metrics))
+            rest::with_security_headers(http_metrics(catch_panics(routes), &metrics))
         }
         None => operations,
     };

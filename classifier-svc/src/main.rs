@@ -121,7 +121,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tokio::spawn(telemetry.clone().follow_filter(file, filter, shutdown.clone()));
     }
     let http = config.rest.as_ref().map(|rest| rest.listen);
-    let listeners = Listeners::bind(config.listen, http).await?;
+    let listeners = Listeners::bind(config.listen, http)?;
     let metrics = Metrics::default();
     let embedded = if args.embedded { Some(embedded_encoder(None, metrics.clone()).await?) } else { None };
     classifier_svc::run(config, embedded, metrics, listeners, shutdown).await?;

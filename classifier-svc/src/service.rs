@@ -9,7 +9,7 @@ use proto::classifier::v1::{
     BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest,
     ClassifyStreamResponse, GetModelRequest, GetModelResponse, Movie, MovieError,
 };
-use service_kit::Deadline;
+use service_kit::{Deadline, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -103,7 +103,8 @@ impl ClassifierService for ClassifierServer {
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
-                async move { Ok(server.classify_item(item?, deadline).await) }.instrument(span.clone())
+                async move { Ok(server.classify_item(item.map_err(malformed_item)?, deadline).await) }
+                    .instrument(span.clone())
             })
             .buffer_unordered(in_flight);
         Ok(Response::new(Box::pin(answers)))

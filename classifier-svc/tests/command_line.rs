@@ -36,7 +36,7 @@ fn text(bytes: &[u8]) -> String {
 async fn a_film_is_classified_the_same_by_a_service_and_embedded() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let film = ["classify", "--json", "--title", "Harbour", "--overview", "a storm over the sea"];
     let served =
         run_blocking([arguments(&film), arguments(&["--address", &classifier.url()])].concat()).await;
@@ -54,7 +54,7 @@ async fn a_film_is_classified_the_same_by_a_service_and_embedded() {
 async fn the_default_output_is_a_table() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let call = ["classify", "--all", "--overview", "a horse", "--address", &classifier.url()];
     let output = run_blocking(arguments(&call)).await;
     let table = text(&output.stdout);
@@ -67,7 +67,7 @@ async fn the_default_output_is_a_table() {
 async fn many_films_are_answered_in_order_and_the_failed_ones_are_named() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let input = folder.path().join("films.csv");
     let mut films = String::from("id,title,overview\n");
     for id in 0..100 {
@@ -116,7 +116,7 @@ fn without_a_service_the_message_says_how_to_get_one() {
 async fn a_blank_overview_is_refused_with_its_name() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let output =
         run_blocking(arguments(&["classify", "--overview", " ", "--address", &classifier.url()])).await;
     assert_eq!(output.status.code(), Some(1));

@@ -34,7 +34,7 @@ fn reason(status: &Status) -> String {
 async fn genres_are_those_over_their_threshold_most_probable_first() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let answer = classifier.client().classify(film("a storm over the sea")).await.unwrap().into_inner();
     assert_eq!(answer.scores.len(), 20);
     let expected = answer.scores.iter().filter(|score| score.probability > score.threshold).count();
@@ -49,7 +49,7 @@ async fn genres_are_those_over_their_threshold_most_probable_first() {
 async fn a_batch_gives_what_each_film_gives_alone() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let overviews = ["rain", "a horse", "a war of three kings", "rain"];
     let movies = overviews.map(|o| Movie { title: "Harbour".to_owned(), overview: o.to_owned() }).to_vec();
     let request = BatchClassifyRequest { movies, include_scores: true };
@@ -65,7 +65,7 @@ async fn a_batch_gives_what_each_film_gives_alone() {
 async fn a_stream_answers_every_film_once_and_outlives_a_bad_one() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let requests: Vec<_> = (0..200)
         .map(|i| ClassifyStreamRequest {
             id: i.to_string(),
@@ -90,7 +90,7 @@ async fn a_stream_answers_every_film_once_and_outlives_a_bad_one() {
 async fn an_explanation_says_what_each_part_adds() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let whole = film("a storm over the sea. A horse.");
     let request = ClassifyRequest { explain: true, ..whole.clone() };
     let explained = classifier.client().classify(request).await.unwrap().into_inner();
@@ -133,7 +133,7 @@ async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it(
     let listener = tokio::net::TcpListener::bind(any_port()).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let classifier = start_classifier(&model, &format!("http://{address}")).await;
+    let classifier = start_classifier(&model, &format!("http://{address}"));
 
     let mut health = HealthClient::new(classifier.channel());
     let mut status =
@@ -162,7 +162,7 @@ async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let address = encoder.address;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     classifier.client().classify(film("rain")).await.unwrap();
     encoder.stop().await;
     let _other = start_encoder("tiny-other-512", address).await;
@@ -180,7 +180,7 @@ async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
 async fn a_deadline_is_passed_on_to_the_encoder() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
-    let classifier = start_classifier(&model, &encoder.url()).await;
+    let classifier = start_classifier(&model, &encoder.url());
     let movies = vec![Movie { title: String::new(), overview: "storm over the sea ".repeat(60) }; 256];
     let mut request = tonic::Request::new(BatchClassifyRequest { movies, include_scores: false });
     request.set_timeout(Duration::from_millis(30));

@@ -62,7 +62,7 @@ async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
     let path = folder.path().join("model.safetensors");
     let good = [model_with_threshold("tiny-512", 0.3), model_with_threshold("tiny-512", 0.6)];
     good[0].save(&path).unwrap();
-    let classifier = Arc::new(start_classifier_with(classifier_settings(&path, &encoder.url())).await);
+    let classifier = Arc::new(start_classifier_with(classifier_settings(&path, &encoder.url())));
 
     wait_for_version(&classifier, good[0].version()).await;
 
@@ -140,7 +140,7 @@ async fn a_model_of_another_encoder_is_taken_when_that_encoder_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     model_for("tiny-512").save(&path).unwrap();
-    let classifier = start_classifier_with(classifier_settings(&path, &encoder.url())).await;
+    let classifier = start_classifier_with(classifier_settings(&path, &encoder.url()));
     wait_for_version(&classifier, model_for("tiny-512").version()).await;
     let other = model_for("tiny-other-512");
     replace(&path, &other.to_bytes());

@@ -101,7 +101,7 @@ async fn every_connection_can_be_mutual_tls() {
     let mut settings = classifier_settings(&model, &url);
     settings.encoder.tls = services.client(Some(&clients));
     settings.tls = services.server(Some(clients.ca()));
-    let port = start_classifier_with(settings).await.address.port();
+    let port = start_classifier_with(settings).address.port();
 
     call_until_ready(port, &services.client(Some(&clients))).await;
     // Without a certificate, with one of another authority, and to a service that is not trusted.
@@ -119,7 +119,7 @@ async fn replaced_certificates_are_shown_to_new_connections() {
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.tls = old.server(None);
     let in_use = settings.tls.clone();
-    let port = start_classifier_with(settings).await.address.port();
+    let port = start_classifier_with(settings).address.port();
     call_until_ready(port, &old.client(None)).await;
 
     // First something that is no certificate: the old one stays.
@@ -146,7 +146,7 @@ async fn a_silent_handshake_holds_back_nobody() {
     let (_folder, model) = model_file("tiny-512");
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.tls = authority.server(None);
-    let address = start_classifier_with(settings).await.address;
+    let address = start_classifier_with(settings).address;
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
@@ -172,12 +172,12 @@ async fn the_classifier_shows_its_key_to_the_encoder() {
     std::fs::write(&file, "right\n").unwrap();
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.encoder.api_key_file = Some(file);
-    let right = start_classifier_with(settings).await;
+    let right = start_classifier_with(settings);
     right.client().classify(film()).await.unwrap();
 
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.encoder.api_key = Some("wrong".to_owned().into());
-    let wrong = start_classifier_with(settings).await;
+    let wrong = start_classifier_with(settings);
     let failure = wrong.client().classify(film()).await.unwrap_err();
     // Whose key is wrong is the operator's affair: the caller is not told to authenticate.
     assert_eq!(failure.code(), Code::Internal, "{failure:?}");

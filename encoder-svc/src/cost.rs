@@ -50,11 +50,11 @@ impl CostModel {
         (self.units(self.max_bytes) * self.per_unit()) as u64
     }
 
-    /// A text ran for so long on one session.
-    pub fn learn(&self, text: &str, took: Duration) {
+    /// A text of so many bytes took one session so long.
+    pub fn learn(&self, bytes: usize, took: Duration) {
         let before = self.per_unit();
         // A pause of the machine is no property of the texts.
-        let seen = (took.as_secs_f32() * 1e6 / self.units(text.len())).clamp(before / 8.0, before * 8.0);
+        let seen = (took.as_secs_f32() * 1e6 / self.units(bytes)).clamp(before / 8.0, before * 8.0);
         // Two workers at once may lose one of two samples, which is no loss.
         self.per_unit.store((before + (seen - before) * WEIGHT).max(1e-3).to_bits(), Ordering::Relaxed);
     }
@@ -69,11 +69,11 @@ mod tests {
         let model = CostModel::new(256, &"a".repeat(360), Duration::from_millis(4));
         assert_eq!(model.of(&"a".repeat(360)) / 100, 40);
         for _ in 0..200 {
-            model.learn(&"a".repeat(360), Duration::from_millis(8));
+            model.learn(360, Duration::from_millis(8));
         }
         assert!((7900..8100).contains(&model.of(&"a".repeat(360))), "{}", model.of(&"a".repeat(360)));
         // One pause moves it by a quarter at most.
-        model.learn("a", Duration::from_secs(1000));
+        model.learn(1, Duration::from_secs(1000));
         assert!(model.of(&"a".repeat(360)) < 10_000);
     }
 

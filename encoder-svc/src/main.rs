@@ -110,7 +110,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         let filter = move || read().map(|settings| settings.log.filter);
         tokio::spawn(telemetry.clone().follow_filter(file, filter, shutdown.clone()));
     }
-    let listeners = Listeners::bind(config.listen, config.http_listen).await?;
+    let listeners = Listeners::bind(config.listen, config.http_listen)?;
     encoder_svc::run(config, listeners, shutdown).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
     GetEncoderResponse, TextError,
 };
-use service_kit::{ApiError, Deadline, check_text};
+use service_kit::{ApiError, Deadline, check_text, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -135,7 +135,8 @@ impl EncoderService for EncoderServer {
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
-                async move { Ok(server.encode_item(item?, deadline).await) }.instrument(span.clone())
+                async move { Ok(server.encode_item(item.map_err(malformed_item)?, deadline).await) }
+                    .instrument(span.clone())
             })
             .buffer_unordered(self.limits.stream_in_flight);
         Ok(Response::new(Box::pin(answers)))

@@ -108,16 +108,35 @@ impl SessionWorker {
         {
             tracing::warn!(%error, "workers keep their priority: online texts have to wait for bulk texts");
         }
-        while let Some((entry, class)) = queue.pop(self.kind) {
-            self.answer(entry, class);
+        let mut free = Instant::now();
+        loop {
+            // While there is always a next text, the time between two counts as the text's own: at an answer the threads that
+            // serve calls take the core from a worker, and what that takes is a part of what texts take.
+            let (entry, class) = match queue.try_pop(self.kind) {
+                Some(next) => next,
+                None => match queue.pop(self.kind) {
+                    Some(next) => {
+                        free = Instant::now();
+                        next
+                    }
+                    None => return,
+                },
+            };
+            let text_bytes = entry.text.len();
+            let ran = self.answer(entry, class);
             queue.done(class);
+            let begin = std::mem::replace(&mut free, Instant::now());
+            if ran && self.kind == Worker::Core {
+                self.admission.costs().learn(text_bytes, free.duration_since(begin));
+            }
         }
     }
 
-    fn answer(&mut self, entry: Entry, class: Class) {
+    /// Whether the text was run.
+    fn answer(&mut self, entry: Entry, class: Class) -> bool {
         if entry.is_abandoned() {
             self.stages.caller_left();
-            return;
+            return false;
         }
         let waited = entry.since.elapsed();
         self.stages.waited(class, waited);
@@ -128,10 +147,8 @@ impl SessionWorker {
             tokens = tracing::field::Empty
         );
         let _stage = stage.enter();
-        let result = if entry.deadline.has_passed() {
-            self.stages.too_late();
-            Err(ApiError::DeadlineExceeded)
-        } else {
+        let in_time = !entry.deadline.has_passed();
+        let result = if in_time {
             // A defect met by one text must not take the session from all others.
             catch_unwind(AssertUnwindSafe(|| self.encode(&entry.text)))
                 .unwrap_or_else(|_| Err("panicked".to_owned()))
@@ -139,9 +156,13 @@ impl SessionWorker {
                     tracing::error!(reason, bytes = entry.text.len(), "encoding a text failed");
                     ApiError::Internal { message: "encoding the text failed".to_owned() }
                 })
+        } else {
+            self.stages.too_late();
+            Err(ApiError::DeadlineExceeded)
         };
         // The caller may have left meanwhile.
         let _ = entry.reply.send(result);
+        in_time
     }
 
     fn encode(&mut self, text: &str) -> Result<Encoded, String> {
@@ -150,11 +171,7 @@ impl SessionWorker {
         let tokenized = begin.elapsed();
         self.stages.tokenized(tokens.ids.len(), tokenized);
         let encoded = tracing::debug_span!("run").in_scope(|| run(&mut self.session, &tokens))?;
-        let took = begin.elapsed();
-        self.stages.ran(self.kind, took.saturating_sub(tokenized));
-        if self.kind == Worker::Core {
-            self.admission.costs().learn(text, took);
-        }
+        self.stages.ran(self.kind, begin.elapsed().saturating_sub(tokenized));
         tracing::Span::current().record("tokens", encoded.token_count);
         Ok(encoded)
     }

@@ -97,7 +97,7 @@ impl<M: Model> TaskWorker<M> {
         let took = begin.elapsed();
         self.stages.ran(self.kind, took);
         if self.kind == Worker::Core {
-            self.admission.costs().learn(text, took);
+            self.admission.costs().learn(text.len(), took);
         }
         Ok(encoded)
     }

@@ -17,6 +17,8 @@ use service_kit::Target;
 
 const BATCH_SIZES: [usize; 4] = [2, 4, 8, 16];
 const CALLERS: usize = 32;
+/// Of a turn.
+const SLICES: usize = 4;
 /// Of an overloading call.
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,40 @@ impl Figures {
         self.table.push([what.to_owned(), format!("{value:.3}")]);
         self.values.insert(name.to_owned(), value.into());
     }
+}
+
+/// Texts a second, turn by turn.
+#[derive(Default)]
+struct Rates {
+    alone: Vec<f64>,
+    stream: Vec<f64>,
+    unary: Vec<f64>,
+}
+
+/// Raw loop, stream and unary callers, slice after slice of the texts, each turn in another order: the speed of a machine
+/// drifts by percents within seconds.
+async fn bulk_rates(raw: &Raw, client: &Client, texts: &[String], turns: usize) -> Rates {
+    let slices: Vec<_> =
+        texts.chunks(texts.len().div_ceil(SLICES)).map(|slice| Arc::new(slice.to_vec())).collect();
+    let mut rates = Rates::default();
+    for turn in 0..turns {
+        let mut seconds = [0.0; 3];
+        for slice in &slices {
+            for kind in (0..3).map(|kind| (kind + turn) % 3) {
+                let rate = match kind {
+                    0 => raw.each_alone(slice),
+                    1 => load::stream(client, slice).await,
+                    _ => load::closed_loop(client, slice, CALLERS, Priority::Bulk).await,
+                };
+                seconds[kind] += slice.len() as f64 / rate;
+            }
+        }
+        let [alone, stream, unary] = seconds.map(|seconds| texts.len() as f64 / seconds);
+        rates.alone.push(alone);
+        rates.stream.push(stream);
+        rates.unary.push(unary);
+    }
+    rates
 }
 
 /// What traces to a collector beside it cost an encoder, sampled as by default, by callers that take turns with the same binary
@@ -152,12 +188,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     figures.add("online_p50_ms", quantile(&online, 0.5), "ms, one online text, nothing else running, p50");
     figures.add("online_p50_over_raw_ms", quantile(&online, 0.5) - best, "ms, that over the best raw run");
 
-    let (mut alone, mut stream, mut unary) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..arguments.turns {
-        alone.push(raw.each_alone(&texts));
-        stream.push(load::stream(&client, &texts).await);
-        unary.push(load::closed_loop(&client, &texts, CALLERS, Priority::Bulk).await);
-    }
+    let Rates { alone, stream, unary } = bulk_rates(&raw, &client, &texts, arguments.turns).await;
     let ratios = |ours: &[f64]| median(ours.iter().zip(&alone).map(|(ours, raw)| ours / raw).collect());
     figures.add("raw_texts_per_second", median(alone.clone()), "texts/s, raw loop, each text alone");
     figures.add("bulk_stream_ratio", ratios(&stream), "of that, through one stream");

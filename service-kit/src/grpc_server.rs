@@ -15,8 +15,10 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::message_limit::map_oversized;
+use crate::caught_panic;
+use crate::malformed_message::map_malformed;
 use crate::rpc_metrics::RpcMetricsLayer;
 use crate::{
     ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Listeners, Metrics, Readiness, ServerTls,
@@ -24,9 +26,9 @@ use crate::{
 };
 
 /// A connection whose peer is silent for this long is asked whether it lives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// And is closed when it has not answered after this.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a server could not be made or stopped early.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +39,6 @@ pub enum ServeError {
     /// The listener or a connection failed for good.
     #[error("gRPC server: {0}")]
     Transport(#[from] tonic::transport::Error),
-    /// A listener failed, or HTTP on it.
-    #[error("listener: {0}")]
-    Listener(#[from] std::io::Error),
 }
 
 /// Handlers with health and reflection beside them.
@@ -155,15 +154,15 @@ impl GrpcServer {
             tls.watch(shutdown.clone());
         }
         let drain = self.drain.finish;
-        let grpc = Incoming::new(listeners.grpc, tls.clone(), shutdown.clone())?;
+        let grpc = Incoming::new(listeners.grpc, tls.clone(), shutdown.clone());
         let http = async {
-            let Some(listener) = listeners.http else { return Ok(()) };
-            let incoming = Incoming::new(listener, tls, shutdown.clone())?;
-            serve_http(http, incoming, drain, shutdown.clone()).await
+            if let Some(listener) = listeners.http {
+                let incoming = Incoming::new(listener, tls, shutdown.clone());
+                serve_http(http, incoming, drain, shutdown.clone()).await;
+            }
         };
-        let (grpc, http) = tokio::join!(self.serve_until(grpc, shutdown.clone()), http);
-        grpc?;
-        Ok(http?)
+        let (grpc, ()) = tokio::join!(self.serve_until(grpc, shutdown.clone()), http);
+        grpc
     }
 
     /// Cancelled when nothing new is to be taken any more: some time after `shutdown`, during which health says no.
@@ -206,7 +205,7 @@ impl GrpcServer {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             // From the outside in: a call is part of a trace; it is measured, however it ends; the caller's deadline bounds
             // all that follows; who has no key goes no further; refusals that tonic itself makes get the codes of our
-            // contract; then the handler.
+            // contract; a handler that panics answers; then the handler.
             .layer(TraceLayer)
             .layer(RpcMetricsLayer::new(
                 &self.metrics,
@@ -214,7 +213,9 @@ impl GrpcServer {
             ))
             .layer(DeadlineLayer)
             .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
-            .layer(MapResponseLayer::new(map_oversized))
+            .layer(MapResponseLayer::new(map_malformed))
+            .layer(MapResponseLayer::new(|response: http::Response<_>| response.map(Body::new)))
+            .layer(CatchPanicLayer::custom(caught_panic::grpc_answer))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
         let drain = self.drain.finish;

@@ -7,12 +7,21 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use futures_util::StreamExt as _;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 
+use crate::grpc_server::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::metrics::METRICS_CONTENT_TYPE;
 use crate::{Incoming, Metrics, Shutdown};
+
+/// How long the headers of a request of HTTP/1 may take, and how long a connection may wait for its next request.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The HTTP listener of a service that has one for orchestrators and metrics only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,25 +75,34 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
 }
 
 /// Serves `routes` until shutdown; then nothing new is accepted, and requests in flight get `drain`.
-pub async fn serve_http(
-    routes: Router,
-    incoming: Incoming,
-    drain: Duration,
-    shutdown: Shutdown,
-) -> std::io::Result<()> {
-    let token = shutdown.clone();
-    let server = axum::serve(incoming, routes)
-        .with_graceful_shutdown(async move { token.cancelled().await })
-        .into_future();
-    let drained = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        result = server => result,
-        () = drained => {
-            tracing::warn!(seconds = drain.as_secs_f64(), "requests were still in flight after the drain time");
-            Ok(())
-        }
+///
+/// In the place of `axum::serve`, which gives hyper no clock, so that none of its time limits holds.
+pub async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {
+    let http = either_version();
+    let connections = GracefulShutdown::new();
+    while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(incoming.next()).await {
+        let service = TowerToHyperService::new(routes.clone());
+        let exchange = http.serve_connection(TokioIo::new(connection), service).into_owned();
+        let exchange = connections.watch(exchange);
+        tokio::spawn(async move {
+            if let Err(error) = exchange.await {
+                tracing::debug!(error, "an HTTP connection failed");
+            }
+        });
     }
+    drop(incoming);
+    if tokio::time::timeout(drain, connections.shutdown()).await.is_err() {
+        tracing::warn!(seconds = drain.as_secs_f64(), "requests were still in flight after the drain time");
+    }
+}
+
+/// Either version of HTTP, with the times that its clients have.
+fn either_version() -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    http
 }

@@ -14,25 +14,26 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::first_bytes::FirstBytes;
 use crate::{ServerTls, Shutdown};
 
-/// A client that does not finish its handshake in this time is let go.
+/// A client that does not finish its handshake in this time, or then does not say in this time which HTTP it speaks, is
+/// let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes at once; further connections wait in the system's backlog.
 const MAX_HANDSHAKES: usize = 256;
 /// After an error of the system, such as too many open files: what makes it pass takes time.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// The connections of one listener, as a stream for gRPC and as a listener for HTTP.
+/// The connections of one listener, as a stream that ends with shutdown.
 pub struct Incoming {
-    connections: mpsc::Receiver<(Connection, SocketAddr)>,
-    address: SocketAddr,
+    connections: mpsc::Receiver<FirstBytes<Connection>>,
 }
 
 impl Incoming {
     /// Accepts on `listener` until shutdown; a handshake that hangs holds back nobody else.
-    pub fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+    #[must_use]
+    pub fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> Self {
         let (sender, connections) = mpsc::channel(1);
         tokio::spawn(async move {
             tokio::select! {
@@ -40,15 +41,12 @@ impl Incoming {
                 () = shutdown.cancelled() => {}
             }
         });
-        Ok(Self { connections, address })
+        Self { connections }
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Option<ServerTls>,
-    sender: mpsc::Sender<(Connection, SocketAddr)>,
-) {
+async fn accept(listener: TcpListener, tls: Option<ServerTls>, sender: mpsc::Sender<FirstBytes<Connection>>) {
+    let begin = |connection| FirstBytes::within(connection, HANDSHAKE_TIMEOUT);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let (connection, peer) = match listener.accept().await {
@@ -62,7 +60,7 @@ async fn accept(
         // Small answers should not wait for more to send; a failure costs only that.
         let _ = connection.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            if sender.send((Connection::Plain(connection), peer)).await.is_err() {
+            if sender.send(begin(Connection::Plain(connection))).await.is_err() {
                 return;
             }
             continue;
@@ -74,7 +72,7 @@ async fn accept(
                 Ok(Ok(stream)) => {
                     drop(permit);
                     // An error says that the server is gone.
-                    let _ = sender.send((Connection::Tls(Box::new(stream)), peer)).await;
+                    let _ = sender.send(begin(Connection::Tls(Box::new(stream)))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -84,27 +82,10 @@ async fn accept(
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<Connection>;
+    type Item = io::Result<FirstBytes<Connection>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.connections.poll_recv(context).map(|next| next.map(|(connection, _)| Ok(connection)))
-    }
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        match self.connections.recv().await {
-            Some(next) => next,
-            // Accepting ended with shutdown, which ends the server as well.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+        self.connections.poll_recv(context).map(|next| next.map(Ok))
     }
 }
 

@@ -34,7 +34,6 @@ def test_hundreds_of_slow_clients_hold_back_nobody(pair: Pair, kind: str) -> Non
             client.socket.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the time counts from when the body is there")
 def test_a_body_that_does_not_come_is_given_up_when_its_time_is_over(pair: Pair) -> None:  # noqa: F811
     """README: rest.timeout_seconds is what a request may take."""
     host, port = pair.classifier.http.rsplit(":", 1)

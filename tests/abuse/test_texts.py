@@ -106,16 +106,9 @@ NOT_UTF8 = {"a lone byte": b"A storm \xff", "a surrogate": b"A storm \xed\xa0\x8
 
 @pytest.mark.parametrize("method", STRINGS)
 @pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
-@pytest.mark.xfail(strict=True, reason="tonic answers what prost cannot decode with INTERNAL; the mistake is the caller's")
 def test_a_string_that_is_not_utf_8_is_the_callers_mistake(pair: Pair, method: str, raw: bytes) -> None:  # noqa: F811
     answer = call_with(pair, method, raw)
     assert answer == INVALID_ARGUMENT
-
-
-@pytest.mark.parametrize("method", STRINGS)
-@pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
-def test_a_string_that_is_not_utf_8_is_refused(pair: Pair, method: str, raw: bytes) -> None:  # noqa: F811
-    assert call_with(pair, method, raw) not in (None, 0)
 
 
 def call_with(pair: Pair, method: str, raw: bytes) -> int | None:  # noqa: F811

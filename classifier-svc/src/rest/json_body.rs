@@ -1,31 +1,47 @@
 //! A JSON body, or a problem that says what is wrong with it and where.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
-use service_kit::ApiError;
+use service_kit::{ApiError, Deadline};
 
-use super::Problem;
+use super::{Api, Problem};
 
 /// The body as `T`.
-pub(super) struct JsonBody<T>(pub(super) T);
+pub(super) struct JsonBody<T> {
+    pub(super) body: T,
+    /// When the request has taken as long as it may; the time began before its body was read.
+    pub(super) deadline: Deadline,
+}
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let deadline = Deadline::after(api.timeout);
         if !is_json(&request) {
             let found = request.headers().get(CONTENT_TYPE).map_or("none".to_owned(), |v| format!("{v:?}"));
             let message = format!("content-type: expected application/json, found {found}");
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(ApiError::Http { status, reason: "UNSUPPORTED_MEDIA_TYPE", message }.into());
+            return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+        // Said before the body is read, where its length is announced.
+        let (max, announced) =
+            (api.classification.limits().max_json_bytes(), request.body().size_hint().lower());
+        if announced > max as u64 {
+            return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
+        }
+        let bytes = deadline
+            .bound(Bytes::from_request(request, api))
+            .await
+            .map_err(|_| did_not_come(api.timeout))?
+            .map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             // Before any field has been read there is no path.
             let field = if matches!(path.as_str(), "." | "?") { "(body)".to_owned() } else { path };
@@ -33,7 +49,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         })?;
         // Something behind the value is as wrong as something in it.
         json.end().map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
-        Ok(Self(value))
+        Ok(Self { body, deadline })
     }
 }
 
@@ -46,7 +62,20 @@ fn is_json(request: &Request) -> bool {
 fn unreadable(rejection: &BytesRejection) -> Problem {
     let message = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::Http { status: rejection.status(), reason: "MESSAGE_TOO_LARGE", message }.into();
+        return too_large(message);
     }
     ApiError::invalid("(body)", "UNREADABLE_BODY", message).into()
+}
+
+fn too_large(message: String) -> Problem {
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "MESSAGE_TOO_LARGE", message)
+}
+
+fn did_not_come(timeout: Duration) -> Problem {
+    let message = format!("expected the whole body within {} s", timeout.as_secs_f64());
+    refused(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message)
+}
+
+fn refused(status: StatusCode, reason: &'static str, message: String) -> Problem {
+    ApiError::Http { status, reason, message }.into()
 }

@@ -21,7 +21,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use service_kit::{ApiError, ApiKeys, AuthLayer, Deadline};
+use service_kit::{ApiError, ApiKeys, AuthLayer};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -33,13 +33,8 @@ use crate::settings::RestConfig;
 #[derive(Clone)]
 struct Api {
     classification: Classification,
+    /// What a request may take, from its headers to its answer.
     timeout: Duration,
-}
-
-impl Api {
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.timeout)
-    }
 }
 
 /// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.

@@ -17,11 +17,11 @@ use crate::classifier::Wanted;
 )]
 pub(super) async fn classify(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<ClassifyRequest>,
+    JsonBody { body: request, deadline }: JsonBody<ClassifyRequest>,
 ) -> Result<Json<ClassifyResponse>, Problem> {
     let movie = wire::Movie { title: request.title, overview: request.overview };
     let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
-    Ok(Json(api.classification.one(movie, wanted, api.deadline()).await?.into()))
+    Ok(Json(api.classification.one(movie, wanted, deadline).await?.into()))
 }
 
 /// Classify many films, all of them or none.
@@ -35,11 +35,11 @@ pub(super) async fn classify(
 )]
 pub(super) async fn batch_classify(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<BatchClassifyRequest>,
+    JsonBody { body: request, deadline }: JsonBody<BatchClassifyRequest>,
 ) -> Result<Json<BatchClassifyResponse>, Problem> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
     let wanted = Wanted { scores: request.include_scores, explanation: false };
-    let (results, model_version) = api.classification.batch(&movies, wanted, api.deadline()).await?;
+    let (results, model_version) = api.classification.batch(&movies, wanted, deadline).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 

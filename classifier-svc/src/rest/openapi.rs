@@ -61,6 +61,9 @@ pub(super) enum Problems {
     /// An API key is needed: `Authorization: Bearer KEY`.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(#[to_schema] Problem),
+    /// The body did not come in the time that a request may take.
+    #[response(status = 408, content_type = "application/problem+json")]
+    RequestTimeout(#[to_schema] Problem),
     /// The body is larger than any request that is allowed.
     #[response(status = 413, content_type = "application/problem+json")]
     ContentTooLarge(#[to_schema] Problem),

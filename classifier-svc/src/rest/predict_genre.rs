@@ -45,7 +45,7 @@ pub(super) struct PredictGenreAnswer {
 )]
 pub(super) async fn predict_genre(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<PredictGenreRequest>,
+    JsonBody { body: request, deadline }: JsonBody<PredictGenreRequest>,
 ) -> Result<Json<Vec<PredictGenreAnswer>>, Problem> {
     let (titles, overviews) = (request.title, request.overview);
     if titles.len() != overviews.len() {
@@ -55,7 +55,7 @@ pub(super) async fn predict_genre(
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
     let wanted = Wanted { scores: true, explanation: false };
-    let answered = api.classification.batch(&movies, wanted, api.deadline()).await;
+    let answered = api.classification.batch(&movies, wanted, deadline).await;
     let (results, _) = answered.map_err(in_columns)?;
     let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreAnswer {
         title: movie.title,

@@ -104,14 +104,14 @@ pub fn classifier_settings(model: &Path, encoder: &str) -> ClassifierSvcSettings
     settings
 }
 
-pub async fn start_classifier(model: &Path, encoder: &str) -> Running {
-    start_classifier_with(classifier_settings(model, encoder)).await
+pub fn start_classifier(model: &Path, encoder: &str) -> Running {
+    start_classifier_with(classifier_settings(model, encoder))
 }
 
-pub async fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
+pub fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
     let config = ClassifierSvcConfig::try_from(settings).unwrap();
     let http = config.rest.as_ref().map(|rest| rest.listen);
-    let listeners = Listeners::bind(config.listen, http).await.unwrap();
+    let listeners = Listeners::bind(config.listen, http).unwrap();
     let address = listeners.grpc.local_addr().unwrap();
     let rest = listeners.http.as_ref().map(|listener| listener.local_addr().unwrap());
     let shutdown = Shutdown::new();

@@ -1,0 +1,159 @@
+"""A disk that is full and one that cannot be written to, under each command of the trainer that writes.
+
+The disks are file systems in memory of a few hundred kilobytes, which only root can mount.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from abused import Pair, pair  # noqa: F401
+from conftest import BINARIES, ROOT
+
+FILMS = 600
+GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
+FULL, READ_ONLY = "No space left on device", "Read-only file system"
+OURS = "what was there before"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A mounted file system."""
+
+    path: Path
+
+    def mount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+
+    def fill(self) -> None:
+        """Until not a byte more goes on it."""
+        with (self.path / "filler").open("wb", buffering=0) as filler:
+            for block in (4096, 1):
+                try:
+                    while filler.write(bytes(block)):
+                        pass
+                except OSError:
+                    continue
+
+    def names(self) -> list[str]:
+        return sorted(str(file.relative_to(self.path)) for file in self.path.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", path], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@dataclass(frozen=True)
+class Films:
+    """Made-up films and their vectors."""
+
+    csv: Path
+    vectors: Path
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
+    folder = tmp_path_factory.mktemp("films")
+    rows = ["id,title,overview,genres"]
+    for number in range(1, FILMS + 1):
+        name, id_of_genre = GENRES[number % 3]
+        genres = f"[{{'id': {id_of_genre}, 'name': '{name}'}}]"
+        rows.append(f'{number},Film {number},What happens in the flooded mine on day {number % 97}.,"{genres}"')
+    csv = folder / "films.csv"
+    csv.write_text("\n".join(rows) + "\n")
+    return Films(csv, folder / "vectors.parquet")
+
+
+def trainer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [BINARIES / "trainer", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def encode(pair: Pair, films: Films, output: Path) -> subprocess.CompletedProcess[str]:  # noqa: F811
+    return trainer(
+        *("encode", "--input", films.csv, "--encoder", f"http://{pair.encoder.grpc}"),
+        *("--resume-chunk", "64", "--output", output),
+    )
+
+
+@pytest.fixture
+def encoded(pair: Pair, films: Films) -> Films:  # noqa: F811
+    if not films.vectors.exists():
+        assert encode(pair, films, films.vectors).returncode == 0
+    return films
+
+
+def assert_refused(run: subprocess.CompletedProcess[str], disk: Disk, why: str) -> None:
+    assert run.returncode == 1, run.stderr
+    assert why in run.stderr, run.stderr
+    assert str(disk.path) in run.stderr, f"it does not say where: {run.stderr}"
+    assert "panicked" not in run.stderr
+
+
+def test_vectors_that_do_not_fit_are_gone_on_with_once_there_is_room(pair: Pair, encoded: Films, disk: Disk) -> None:  # noqa: F811
+    output = disk.path / "vectors.parquet"
+    assert_refused(encode(pair, encoded, output), disk, FULL)
+    assert not output.exists()
+    parts = [name for name in disk.names() if name.endswith(".parquet")]
+    assert parts, "what was encoded is kept"
+    disk.mount("size=16m")
+    run = encode(pair, encoded, output)
+    assert run.returncode == 0, run.stderr
+    assert output.read_bytes() == encoded.vectors.read_bytes(), "the mishap shows in the result"
+    assert disk.names() == ["vectors.parquet"]
+
+
+def commands(films: Films, folder: Path) -> dict[str, tuple[list[str | Path], str]]:
+    """Each command that writes a file, and the file; `encode` is above."""
+    vectors: list[str | Path] = ["--vectors", films.vectors]
+    return {
+        "prepare": (["prepare", "--input", films.csv, "--output", folder / "movies.parquet"], "movies.parquet"),
+        "fit": (["fit", *vectors, "--epochs", "1", "--output", folder / "m.safetensors"], "m.safetensors"),
+        "search": (["search", *vectors, "--trials", "2", "--epochs", "1", "--output", folder], "model.safetensors"),
+        "report": (["report", *vectors, "--model", folder.parent / "m.safetensors", "--output", folder / "R.md"], "R.md"),
+    }
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+@pytest.mark.parametrize("command", ["prepare", "fit", "search", "report"])
+def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Films, disk: Disk, command: str, fault: str) -> None:
+    arguments, name = commands(encoded, disk.path)[command]
+    if command == "report":
+        model = disk.path.parent / "m.safetensors"
+        assert trainer("fit", "--vectors", encoded.vectors, "--epochs", "1", "--output", model).returncode == 0
+    (disk.path / name).write_text(OURS)
+    if fault == "full":
+        disk.fill()
+    else:
+        disk.mount("ro")
+    before = disk.names()
+    assert_refused(trainer(*arguments), disk, FULL if fault == "full" else READ_ONLY)
+    assert (disk.path / name).read_text() == OURS
+    assert [left for left in disk.names() if left not in before and (disk.path / left).stat().st_size] == []
+
+
+def test_vectors_for_a_folder_that_is_read_only_are_refused_before_any_text_is_encoded(
+    pair: Pair,  # noqa: F811
+    encoded: Films,
+    disk: Disk,
+) -> None:
+    disk.mount("ro")
+    before = pair.encoder.cpu_seconds()
+    assert_refused(encode(pair, encoded, disk.path / "vectors.parquet"), disk, READ_ONLY)
+    assert pair.encoder.cpu_seconds() - before < 0.5

@@ -1,0 +1,352 @@
+"""Both services for twenty minutes at 80 % of what they can do, while models are replaced and an encoder is restarted.
+
+Says whether calls fail, get slower, or leave memory or file descriptors behind. One encoder runs from the beginning to the
+end; the other one is ended and started again, by SIGTERM and by SIGKILL in turns. Run by `make soak`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from conftest import free_port, wait_until_serving  # noqa: E402
+
+CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
+DEADLINE_SECONDS = 5.0
+SAMPLE_SECONDS = 5.0
+MIB = 1 << 20
+GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
+WORDS = (
+    "a keeper of bees finds letters under the floor of her house while the river rises and an old enemy comes to the "
+    "village with a map nobody has seen since the war in which two brothers lost a farm horse and each other"
+).split()
+
+
+@dataclass
+class Service:
+    """A process, perhaps not the first of its name."""
+
+    name: str
+    command: list[str | Path]
+    address: str
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    samples: list[tuple[float, float, int]] = field(default_factory=list)
+    """Seconds, resident MiB, open file descriptors."""
+
+    def start(self) -> None:
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
+
+    def end(self, which: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(which)
+        self.process.wait(timeout=60)
+
+    def sample(self, seconds: float) -> None:
+        assert self.process is not None
+        folder = Path(f"/proc/{self.process.pid}")
+        status = (folder / "status").read_text()
+        resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        self.samples.append((seconds, resident / 1024, len(os.listdir(folder / "fd"))))
+
+
+@dataclass
+class Minute:
+    """What the calls of one minute came to."""
+
+    seconds: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def quantile(self, part: float) -> float:
+        """Milliseconds."""
+        ordered = sorted(self.seconds)
+        return 1e3 * ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
+
+
+class Caller:
+    """Calls `Classify` over one channel and keeps what came of it."""
+
+    def __init__(self, address: str) -> None:
+        # Types by reflection, once; then the channel that waits for nobody.
+        with grpc.insecure_channel(address) as channel:
+            pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+            method = pool.FindServiceByName(CLASSIFIER).methods_by_name["Classify"]
+            self.request = message_factory.GetMessageClass(method.input_type)
+            response = message_factory.GetMessageClass(method.output_type)
+        self.channel = grpc.aio.insecure_channel(address)
+        self.classify = self.channel.unary_unary(
+            f"/{CLASSIFIER}/Classify", request_serializer=self.request.SerializeToString, response_deserializer=response.FromString
+        )
+        self.random = random.Random(0)
+        self.minutes: list[Minute] = []
+        self.versions: Counter[str] = Counter()
+        self.begin = time.monotonic()
+
+    def film(self) -> Any:
+        words = self.random.choices(WORDS, k=self.random.randint(20, 90))
+        return self.request(overview=" ".join(words).capitalize() + ".")
+
+    async def call(self) -> None:
+        begin = time.monotonic()
+        minute = int((begin - self.begin) / 60)
+        while len(self.minutes) <= minute:
+            self.minutes.append(Minute())
+        try:
+            answer = await self.classify(self.film(), timeout=DEADLINE_SECONDS)
+            self.versions[answer.model_version] += 1
+            self.minutes[minute].seconds.append(time.monotonic() - begin)
+        except grpc.aio.AioRpcError as error:
+            self.minutes[minute].failures[f"{error.code().name}: {error.details()}"] += 1
+
+    async def closed(self, callers: int, seconds: float) -> float:
+        """Calls a second of so many callers, each with its next call after the last."""
+        end, done = time.monotonic() + seconds, 0
+
+        async def one() -> None:
+            nonlocal done
+            while time.monotonic() < end:
+                await self.call()
+                done += 1
+
+        await asyncio.gather(*(one() for _ in range(callers)))
+        return done / seconds
+
+    async def open(self, rate: float, seconds: float, on_progress: Callable[[float], None]) -> None:
+        """So many calls a second, whether or not the ones before are answered."""
+        self.minutes, self.versions, self.begin = [], Counter(), time.monotonic()
+        calls: set[asyncio.Task[None]] = set()
+        said = 0.0
+        for number in range(int(rate * seconds)):
+            due = self.begin + number / rate
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            task = asyncio.create_task(self.call())
+            calls.add(task)
+            task.add_done_callback(calls.discard)
+            if due - self.begin - said >= 1:
+                said = due - self.begin
+                on_progress(said)
+        await asyncio.gather(*calls)
+
+
+@contextmanager
+def fleet(binaries: Path, folder: Path) -> Iterator[tuple[Service, Service, Service, Path]]:
+    """The classifier, the encoder that stays and the one that comes and goes, and the model's file."""
+    model = folder / "model.safetensors"
+    shutil.copy(ROOT / "models" / "default.safetensors", model)
+
+    def service(name: str, binary: str, *options: str | Path) -> Service:
+        address = f"127.0.0.1:{free_port()}"
+        command = [binaries / binary, "serve", "--listen", address, *options]
+        return Service(name, command, address, folder / f"{name}.log")
+
+    encoders = [
+        service(name, "encoder-svc", "--http-listen", "", "--sessions", "1") for name in ("encoder", "encoder, restarted")
+    ]
+    urls = ",".join(f"http://{encoder.address}" for encoder in encoders)
+    classifier = service("classifier", "classifier-svc", "--rest-listen", "", "--model", model, "--encoder", urls)
+    everything = [*encoders, classifier]
+    try:
+        for started in everything:
+            started.start()
+            assert started.process is not None
+            wait_until_serving(started.address, started.process)
+        yield classifier, encoders[0], encoders[1], model
+    finally:
+        for started in everything:
+            if started.process is not None and started.process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    started.end(signal.SIGTERM)
+
+
+def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
+    """A model of made-up films, for the same encoder."""
+    rows = ["id,title,overview,genres"]
+    for number in range(1, 301):
+        name, id_of_genre = GENRES[number % 3]
+        rows.append(f"{number},Film {number},What happens in mine {number % 97}.,\"[{{'id': {id_of_genre}, 'name': '{name}'}}]\"")
+    films, vectors, model = (folder / name for name in ("films.csv", "vectors.parquet", "second.safetensors"))
+    films.write_text("\n".join(rows) + "\n")
+    url = f"http://{encoder.address}"
+    for arguments in (
+        ("encode", "--input", films, "--encoder", url, "--output", vectors),
+        ("fit", "--vectors", vectors, "--epochs", "1", "--output", model),
+    ):
+        subprocess.run([binaries / "trainer", *arguments], cwd=ROOT, check=True, capture_output=True)
+    return model
+
+
+@dataclass
+class Mishaps:
+    """What is done to the services meanwhile."""
+
+    reloads: int = 0
+    restarts: int = 0
+
+
+async def disturb(over: asyncio.Event, model: Path, models: list[Path], encoder: Service, done: Mishaps, pause: float) -> None:
+    """A model or an encoder in turns, with a pause between."""
+    next_model, next_signal = itertools.cycle([*models[1:], models[0]]), itertools.cycle([signal.SIGTERM, signal.SIGKILL])
+    for turn in itertools.count():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), pause)
+            return
+        if turn % 2 == 0:
+            draft = model.with_suffix(".draft")
+            shutil.copy(next(next_model), draft)
+            draft.rename(model)
+            done.reloads += 1
+        else:
+            await asyncio.to_thread(encoder.end, next(next_signal))
+            await asyncio.sleep(1)
+            encoder.start()
+            done.restarts += 1
+
+
+async def sample(over: asyncio.Event, services: list[Service], begin: float) -> None:
+    while not over.is_set():
+        for service in services:
+            # One that is being restarted has nothing to show.
+            with suppress(OSError, StopIteration):
+                service.sample(time.monotonic() - begin)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), SAMPLE_SECONDS)
+
+
+def slope_per_hour(samples: list[tuple[float, float, int]], warm_up: float) -> float:
+    """MiB an hour, the median of the slopes of all pairs (Theil and Sen), which single steps do not move."""
+    kept = [(seconds, resident) for seconds, resident, _ in samples if seconds >= warm_up]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) * 3600 for a, b in itertools.combinations(kept, 2) if b[0] > a[0]]
+    return statistics.median(slopes) if slopes else float("nan")
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def report(caller: Caller, services: list[Service], mishaps: Mishaps, rate: float, load: float, warm_up: float) -> str:
+    calls = sum(len(minute.seconds) for minute in caller.minutes)
+    failures = sum((minute.failures for minute in caller.minutes), Counter[str]())
+    whole = [minute for minute in caller.minutes if len(minute.seconds) > 30 * rate]
+    after = whole[int(warm_up / 60) :] or whole
+    half = len(after) // 2
+    medians = [minute.quantile(0.5) for minute in after]
+    drift = statistics.median(medians[half:]) / statistics.median(medians[:half]) if half else float("nan")
+    parts = [
+        f"{calls + failures.total():,} calls at {rate:.0f} a second ({load:.0%} of the capacity) in {len(caller.minutes)} minutes; "
+        f"{mishaps.reloads} models put in place, {mishaps.restarts} restarts of an encoder, by SIGTERM and SIGKILL in turns; "
+        f"answers of {len(caller.versions)} versions of the model. Failed: {failures.total()}. "
+        f"Median latency of the second half to that of the first, after {warm_up / 60:.0f} minutes of warm-up: {drift:.3f}.",
+        table([(f"{count}", what) for what, count in failures.most_common()], ("failed calls", "with")) if failures else "",
+        table(
+            [
+                (str(number + 1), str(len(minute.seconds)), *(f"{minute.quantile(q):.1f}" for q in (0.5, 0.99, 1.0)), str(minute.failures.total()))
+                for number, minute in enumerate(caller.minutes)
+            ],
+            ("minute", "answered", "p50, ms", "p99, ms", "slowest, ms", "failed"),
+        ),
+        table(
+            [
+                (
+                    service.name,
+                    f"{service.samples[0][1]:.1f}",
+                    f"{service.samples[-1][1]:.1f}",
+                    f"{max(resident for _, resident, _ in service.samples):.1f}",
+                    "-" if "restarted" in service.name else f"{slope_per_hour(service.samples, warm_up):+.2f}",
+                    f"{service.samples[0][2]} to {service.samples[-1][2]}, at most {max(count for *_, count in service.samples)}",
+                )
+                for service in services
+            ],
+            ("service", "MiB at first", "at last", "at most", "slope, MiB an hour", "file descriptors"),
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+async def soak(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="soak") as name:
+        folder = Path(name)
+        with fleet(options.binaries, folder) as (classifier, steady, restarted, model):
+            models = [ROOT / "models" / "default.safetensors", second_model(options.binaries, folder, steady)]
+            caller = Caller(classifier.address)
+            await caller.closed(8, 3)
+            capacity = await caller.closed(8, options.capacity_seconds)
+            rate = capacity * options.load
+            print(f"{capacity:.0f} calls a second are what it can do; {rate:.0f} a second for {options.minutes:g} minutes", file=sys.stderr)
+            services, mishaps, over = [classifier, steady, restarted], Mishaps(), asyncio.Event()
+            others = [
+                asyncio.create_task(sample(over, services, time.monotonic())),
+                asyncio.create_task(disturb(over, model, models, restarted, mishaps, options.pause)),
+            ]
+
+            def on_progress(seconds: float) -> None:
+                if not sys.stderr.isatty():
+                    return
+                failed = sum(minute.failures.total() for minute in caller.minutes)
+                sys.stderr.write(f"\r{seconds / 60:5.1f} of {options.minutes:g} minutes, {failed} failed, {classifier.samples[-1][1]:.1f} MiB ")
+
+            await caller.open(rate, options.minutes * 60, on_progress)
+            over.set()
+            await asyncio.gather(*others)
+            await caller.channel.close()
+        panics = sum("panicked" in service.log.read_text(errors="replace") for service in services)
+    text = report(caller, services, mishaps, rate, options.load, options.warm_up * 60)
+    print(f"\n{text}")
+    failures = sum(minute.failures.total() for minute in caller.minutes)
+    figures = {
+        "calls_a_second": rate,
+        "load": options.load,
+        "minutes": [
+            {"p50_ms": m.quantile(0.5), "p99_ms": m.quantile(0.99), "answered": len(m.seconds), "failed": m.failures.total()} for m in caller.minutes
+        ],
+        "failed": failures,
+        "panics": panics,
+        "slope_mib_an_hour": {s.name: slope_per_hour(s.samples, options.warm_up * 60) for s in (classifier, steady)},
+        "samples": {s.name: s.samples for s in services},
+    }
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text(json.dumps(figures) + "\n")
+    if panics:
+        print(f"{panics} services panicked", file=sys.stderr)
+    return 1 if panics or failures else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "release", help="where the services are")
+    parser.add_argument("--minutes", type=float, default=20, help="how long")
+    parser.add_argument("--warm-up", type=float, default=5, help="minutes whose memory and latency do not count")
+    parser.add_argument("--load", type=float, default=0.8, help="part of the capacity, which is measured first")
+    parser.add_argument("--capacity-seconds", type=float, default=15, help="how long it is measured")
+    parser.add_argument("--pause", type=float, default=30, help="seconds between mishaps: a model, a restart, a model, …")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench-results" / "soak.json", help="where the figures go")
+    return asyncio.run(soak(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
