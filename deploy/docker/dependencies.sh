@@ -8,7 +8,7 @@ mkdir -p "$2"
 if [ -d .cargo ]; then cp -r .cargo "$2"; fi
 cp Cargo.lock "$2"
 find . -name Cargo.toml -exec cp --parents {} "$2" \;
-find . \( -path '*/src/lib.rs' -o -path '*/src/main.rs' -o -path '*/build.rs' -o -path '*/benches/*.rs' \) |
+find . \( -path '*/src/lib.rs' -o -path '*/src/main.rs' -o -path '*/src/bin/*.rs' -o -path '*/build.rs' -o -path '*/benches/*.rs' \) |
     while read -r source; do
         mkdir -p "$2/$(dirname "$source")"
         echo 'fn main() {}' >"$2/$source"
