@@ -1,8 +1,9 @@
 //! A JSON body, or a problem that says what is wrong with it and where.
 
+use std::error::Error as _;
 use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
@@ -36,7 +37,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
         }
         let bytes = deadline
-            .bound(Bytes::from_request(request, api))
+            .bound(Bytes::from_request(request.map(|body| Body::new(api.budget.message(body))), api))
             .await
             .map_err(|_| did_not_come(api.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
@@ -60,6 +61,10 @@ fn is_json(request: &Request) -> bool {
 }
 
 fn unreadable(rejection: &BytesRejection) -> Problem {
+    let mut causes = std::iter::successors(rejection.source(), |&error| error.source());
+    if let Some(ours) = causes.find_map(|error| error.downcast_ref::<ApiError>()) {
+        return ours.clone().into();
+    }
     let message = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large(message);
