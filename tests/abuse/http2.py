@@ -115,10 +115,11 @@ class Connection:
         payload = read(int.from_bytes(head[:3], "big"))
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
-    def pour(self, stream: int, total: int, seconds: float = 5) -> int:
-        """Sends DATA of so many bytes as far as flow control and the peer let it; how many those were. The stream is new."""
-        windows = {0: 65_535, stream: 65_535}
-        sent, end = 0, time.monotonic() + seconds
+    def pour(self, stream: int, begun: int, total: int, seconds: float = 5) -> int:
+        """Sends DATA up to so many bytes, as far as flow control and the peer let it; how many those were. The stream is new
+        and has sent `begun` bytes so far."""
+        windows = {0: 65_535 - begun, stream: 65_535 - begun}
+        sent, end = begun, time.monotonic() + seconds
         while sent < total:
             room = min(*windows.values(), 16_384, total - sent)
             if room > 0:
@@ -136,6 +137,8 @@ class Connection:
             elif kind == SETTINGS and not flags & ACK:
                 settings = dict(struct.iter_unpack("!HI", payload))
                 windows[stream] += settings.get(INITIAL_WINDOW_SIZE, 65_535) - 65_535
+                # The larger window holds once the peer knows that we know.
+                self.send(frame(SETTINGS, b"", ACK))
             elif on == stream and kind in (HEADERS, RST_STREAM):
                 return sent
         return sent

@@ -143,7 +143,7 @@ def send_most(clients: contextlib.ExitStack, service: Service, listener: str) ->
         connection = clients.enter_context(Connection(service.grpc))
         begin = message(b"", announced=MOST + 1)
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), END_HEADERS, 1), frame(DATA, begin, 0, 1))
-        return connection.pour(1, MOST)
+        return connection.pour(1, len(begin), MOST)
     host, port = service.http.rsplit(":", 1)
     client = clients.enter_context(socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS))
     head = "POST /v1/movies:batchClassify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
