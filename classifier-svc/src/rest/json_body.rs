@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use service_kit::ApiError;
 
 use super::Problem;
+use super::object::Object;
 
 /// The body as `T`.
 pub(super) struct JsonBody<T>(pub(super) T);
@@ -25,10 +26,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            // Before any field has been read there is no path.
-            let field = if matches!(path.as_str(), "." | "?") { "(body)".to_owned() } else { path };
+            // Before any field has been read there is no path; and JSON has a key without a letter.
+            let field = if matches!(path.as_str(), "." | "?" | "") { "(body)".to_owned() } else { path };
             ApiError::invalid(field, "INVALID_JSON", error.inner().to_string())
         })?;
         // Something behind the value is as wrong as something in it.
