@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use service_kit::{ApiError, Deadline};
 
+use super::object::Object;
 use super::{Api, Problem};
 
 /// The body as `T`.
@@ -42,10 +43,10 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             .map_err(|_| did_not_come(api.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            // Before any field has been read there is no path.
-            let field = if matches!(path.as_str(), "." | "?") { "(body)".to_owned() } else { path };
+            // Before any field has been read there is no path; and JSON has a key without a letter.
+            let field = if matches!(path.as_str(), "." | "?" | "") { "(body)".to_owned() } else { path };
             ApiError::invalid(field, "INVALID_JSON", error.inner().to_string())
         })?;
         // Something behind the value is as wrong as something in it.

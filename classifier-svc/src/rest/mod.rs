@@ -5,6 +5,7 @@
 
 mod json_body;
 mod movies;
+mod object;
 mod openapi;
 mod page;
 mod predict_genre;
