@@ -9,8 +9,8 @@ EXPORT  := encoder-svc/export
 TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse test-deploy test-use-large test-docker up models default-model \
-    bench bench-encoder bench-trainer soak lint clean
+.PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large \
+    test-docker up models default-model bench bench-encoder bench-trainer soak lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -44,6 +44,16 @@ test-abuse: ## attacks and mishaps on the real binaries: floods, slow clients, 1
 	    --with-requirements tests/requirements.txt
 	$(CARGO) build --locked --workspace --tests
 	$(VENV) -m pytest -q tests/abuse
+
+# Each seed is a process of its own; two of them take a core each.
+SEEDS ?= 50
+FIRST ?= 1
+simulate: ## the services over a simulated network, broken in SEEDS=50 ways (nightly: 1000), or once as SEED=7 tells, in full
+	$(CARGO) build --release --locked -p simulation
+	@target/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
+
+simulate-mutants: ## defects in the sources, one at a time, that the simulation must notice (15 minutes)
+	$(PYTHON) simulation/mutants/run.py
 
 soak: models ## both services for 20 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \

@@ -1,0 +1,77 @@
+//! Runs one seed in this process, and writes its report to standard output.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::Parser;
+use rand_of_seed::SeedableRng as _;
+use rand_of_seed::rngs::StdRng;
+use simulation::ledger::{Ledger, Report};
+use simulation::plan::Plan;
+use simulation::sabotage::Sabotage;
+
+/// Run one seed.
+#[derive(Parser)]
+struct Args {
+    /// The seed.
+    #[arg(long)]
+    seed: u64,
+    /// A defect to put in.
+    #[arg(long)]
+    sabotage: Option<Sabotage>,
+    /// Print what happens as it happens.
+    #[arg(long)]
+    follow: bool,
+    /// Print the services' logs at this level, too.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(level) = &args.log {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(level)
+            .without_time()
+            .with_writer(std::io::stderr)
+            .try_init();
+    }
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        before(panic);
+    }));
+    // Its name is the system's chance; everything after it is the seed's.
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("a folder for the run: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(args.seed));
+    let path = folder.path().to_owned();
+    // A thread that has asked the system for nothing yet: hash maps take their keys once a thread.
+    let run = std::thread::spawn(move || simulate(&args, &path)).join();
+    let Ok(report) = run else { return ExitCode::FAILURE };
+    let healthy = report.violations.is_empty();
+    match serde_json::to_string(&report) {
+        Ok(json) => println!("{json}"),
+        Err(error) => eprintln!("{error}"),
+    }
+    if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn simulate(args: &Args, folder: &std::path::Path) -> Report {
+    let clocks = mad_turmoil::time::SimClocksGuard::init();
+    let ledger = Ledger::new(args.seed, args.follow);
+    let mut report = simulation::run::run(Plan::of(args.seed, args.sabotage), folder, ledger);
+    drop(clocks);
+    let panics = PANICS.load(Ordering::Relaxed);
+    if panics > 0 {
+        report.violations.push(format!("{panics} panics"));
+    }
+    report
+}

@@ -1,0 +1,411 @@
+//! Who calls the classifier, and holds every answer against what is right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
+use proto::classifier::v1::classify_stream_response::Result as StreamResult;
+use proto::classifier::v1::{
+    BatchClassifyRequest, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest, Movie,
+};
+use rand_of_seed::rngs::StdRng;
+use rand_of_seed::{RngExt as _, SeedableRng as _};
+use service_kit::Target;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::direct::Direct;
+use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
+use crate::plan::{Fault, LATENCY_MS, RECOVERY};
+use crate::sabotage::Sabotage;
+use crate::world::World;
+use crate::{classifier_host, truth};
+
+/// Calls of each caller once everything must be well again.
+const LAST_CALLS: u64 = 4;
+
+/// One who calls. Clones share the connection.
+#[derive(Clone)]
+pub struct Caller {
+    world: Arc<World>,
+    name: String,
+    channel: Channel,
+}
+
+/// One call to make.
+#[derive(Debug, Clone)]
+struct Call {
+    number: u64,
+    kind: Kind,
+    movies: Vec<Movie>,
+    scores: bool,
+    deadline: Option<Duration>,
+    /// The caller loses interest after this.
+    leaves_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Classify,
+    Explain,
+    Batch,
+    Stream,
+    Blank,
+}
+
+/// What an answer may take on its way, there and back, and what timers are late.
+const ON_ITS_WAY: Duration = Duration::from_millis(2 * LATENCY_MS + 5);
+
+/// What came of a call.
+type Outcome = Result<(), Failure>;
+
+/// Films of a number of calls, each film another one in the whole run.
+pub(crate) fn films(caller: u64, call: u64, count: u64) -> Vec<Movie> {
+    (0..count).map(|place| truth::film((caller * 10_000 + call) * 64 + place)).collect()
+}
+
+/// Makes calls while things break, and some more when they must be well again.
+pub async fn run(world: Arc<World>, index: u64) -> turmoil::Result {
+    let url = format!("http://classifier:{}", classifier_host::PORT);
+    let target = Target::parse(&url)?.over(Arc::new(world.network.clone()));
+    let name = format!("caller-{index}");
+    let caller = Caller { world: world.clone(), name, channel: target.channel(None, None) };
+    let mut rng = StdRng::seed_from_u64(world.plan.seed ^ ((index + 1) << 32));
+    let begin = Instant::now();
+    let mut running = JoinSet::new();
+    for number in 0..u64::from(world.plan.calls) {
+        // Mostly evenly, now and then many at once.
+        if !rng.random_bool(0.2) {
+            let mean = world.plan.calm.as_millis() as u64 / u64::from(world.plan.calls);
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..=mean * 2))).await;
+        }
+        let (caller, call) = (caller.clone(), Call::any(index, number, &mut rng));
+        running.spawn(async move {
+            if world_is_sound_for(&caller.world, &caller.name) && call.kind == Kind::Classify {
+                caller.expects_punctuality(&call).await;
+            }
+            caller.make(call).await
+        });
+    }
+    while running.join_next().await.is_some() {}
+    tokio::time::sleep_until(begin + world.plan.calm + RECOVERY).await;
+    for number in 0..LAST_CALLS {
+        let call = Call::last(index, u64::from(world.plan.calls) + number);
+        let kind = call.kind;
+        let made = insisting(|| caller.make(call.clone())).await;
+        if let Err(failure) = made {
+            let name = failure.name();
+            world.violation(&format!("{}: {kind:?} still fails after the faults: {name}", caller.name));
+        }
+    }
+    caller.asks_for_the_last_model().await;
+    Ok(())
+}
+
+/// Makes a call again where the queue is full: others make their last calls as well.
+pub(crate) async fn insisting<F: Future<Output = Outcome>>(call: impl Fn() -> F) -> Outcome {
+    let mut outcome = call().await;
+    for _ in 0..20 {
+        if !matches!(outcome, Err(Failure::Told(_, "QUEUE_FULL"))) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        outcome = call().await;
+    }
+    outcome
+}
+
+/// Whether nothing is ever done to the classifier's process and to the link between it and this caller.
+fn world_is_sound_for(world: &World, caller: &str) -> bool {
+    let of_both = |a: &str, b: &str| [a, b].contains(&caller) && [a, b].contains(&"classifier");
+    let before_calm = world.plan.faults.iter().filter(|(at, _)| *at < world.plan.calm);
+    !before_calm.map(|(_, fault)| fault).any(|fault| match fault {
+        Fault::Partition(a, b)
+        | Fault::OneWay(a, b)
+        | Fault::Hold(a, b)
+        | Fault::Latency(a, b, _)
+        | Fault::Loss(a, b, _) => of_both(a, b),
+        Fault::Crash(host) | Fault::Stop(host) | Fault::Jump(host, _) => host == "classifier",
+        _ => false,
+    })
+}
+
+impl Call {
+    fn any(caller: u64, number: u64, rng: &mut StdRng) -> Self {
+        let kind = match rng.random_range(0..20) {
+            0 => Kind::Blank,
+            1..=9 => Kind::Classify,
+            10 | 11 => Kind::Explain,
+            12..=15 => Kind::Batch,
+            _ => Kind::Stream,
+        };
+        let count = match kind {
+            Kind::Batch => rng.random_range(2..12),
+            Kind::Stream => rng.random_range(3..30),
+            _ => 1,
+        };
+        // Now and then a film that was asked for before, which an encoder may remember.
+        let asked = if rng.random_bool(0.2) { number.saturating_sub(rng.random_range(0..5)) } else { number };
+        Self {
+            number,
+            kind,
+            movies: films(caller, asked, count),
+            scores: rng.random_bool(0.5),
+            deadline: rng
+                .random_bool(0.85)
+                .then(|| Duration::from_millis([50, 200, 1000, 4000][rng.random_range(0..4)])),
+            leaves_after: rng.random_bool(0.08).then(|| Duration::from_millis(rng.random_range(1..300))),
+        }
+    }
+
+    fn last(caller: u64, number: u64) -> Self {
+        let kind = [Kind::Classify, Kind::Batch, Kind::Stream, Kind::Explain][number as usize % 4];
+        let count = if matches!(kind, Kind::Classify | Kind::Explain) { 1 } else { 4 };
+        let deadline = Some(Duration::from_secs(4));
+        let movies = films(caller, number, count);
+        Self { number, kind, movies, scores: true, deadline, leaves_after: None }
+    }
+}
+
+impl Caller {
+    fn client(&self) -> ClassifierServiceClient<Channel> {
+        ClassifierServiceClient::new(self.channel.clone())
+    }
+
+    async fn make(&self, call: Call) -> Outcome {
+        let begin = Instant::now();
+        let (number, kind) = (call.number, call.kind);
+        let allowed = match (call.deadline, kind) {
+            // The deadline is the caller's own as well.
+            (Some(deadline), kind) if kind != Kind::Stream => deadline + TOLERANCE,
+            // Each film is answered by then; the stream's end may be lost with the connection.
+            (deadline, _) => deadline.unwrap_or_default() + WITHOUT_DEADLINE,
+        };
+        let own_timer = call.deadline.is_some() && kind != Kind::Stream;
+        let patience = call.leaves_after.unwrap_or(allowed);
+        let leaves = call.leaves_after.is_some();
+        let outcome = tokio::time::timeout(patience, self.answer(call)).await;
+        let took = begin.elapsed().as_millis();
+        let outcome = outcome.unwrap_or_else(|_| {
+            // tonic's own begins once there is a connection.
+            if !(own_timer || leaves) {
+                self.violation(&format!("{kind:?} {number} has no answer after {took} ms"));
+            }
+            Err(Failure::OwnTimer)
+        });
+        let name = match &outcome {
+            Ok(()) => "OK".to_owned(),
+            Err(Failure::OwnTimer) if leaves => "LEFT".to_owned(),
+            Err(failure) => failure.name(),
+        };
+        self.world.event(&format!("{} {kind:?} {number}: {name} after {took} ms", self.name));
+        self.world.ledger.count(&format!("call:{kind:?}:{name}"));
+        outcome
+    }
+
+    /// A call by a client that has no timer: it is answered by its deadline all the same, since the service has one, and nothing
+    /// stands between them.
+    async fn expects_punctuality(&self, call: &Call) {
+        let Some(deadline) = call.deadline else { return };
+        let Ok(direct) = Direct::connect(&self.world.network, "classifier", classifier_host::PORT).await
+        else {
+            // It may not have begun to listen.
+            return;
+        };
+        let begin = Instant::now();
+        let movie = call.movies[0].clone();
+        let message = ClassifyRequest { title: movie.title, overview: movie.overview, ..Default::default() };
+        let mut client = ClassifierServiceClient::new(direct);
+        let patience = deadline + ON_ITS_WAY;
+        let answer = tokio::time::timeout(patience, client.classify(within(call.deadline, message))).await;
+        let took = begin.elapsed().as_millis();
+        let name = match answer {
+            Ok(Ok(_)) => "OK".to_owned(),
+            Ok(Err(status)) => self.failed("a punctual call", &status).name(),
+            Err(_) => {
+                let number = call.number;
+                self.violation(&format!("{number}: the classifier says nothing at its deadline ({took} ms)"));
+                "LATE".to_owned()
+            }
+        };
+        self.world.event(&format!("{} punctual {}: {name} after {took} ms", self.name, call.number));
+        self.world.ledger.count(&format!("call:Punctual:{name}"));
+    }
+
+    fn violation(&self, what: &str) {
+        self.world.violation(&format!("{}: {what}", self.name));
+    }
+
+    /// A failure, and a violation where it is none that is documented.
+    fn failed(&self, what: &str, status: &Status) -> Failure {
+        Failure::of(status).unwrap_or_else(|undocumented| {
+            self.violation(&format!("{what} ends with the undocumented {undocumented}"));
+            Failure::Connection
+        })
+    }
+
+    async fn answer(&self, call: Call) -> Outcome {
+        match call.kind {
+            Kind::Classify | Kind::Explain => self.classify(&call).await,
+            Kind::Batch => self.batch(&call).await,
+            Kind::Stream => self.stream(&call).await,
+            Kind::Blank => self.blank(&call).await,
+        }
+    }
+
+    fn check(&self, call: &Call, movie: &Movie, mut answer: ClassifyResponse) {
+        if self.world.plan.sabotage == Some(Sabotage::OtherModel) {
+            truth::model(1, 500).version().clone_into(&mut answer.model_version);
+        }
+        if let Some(fault) = self.world.models().fault_in(movie, call.scores, &answer) {
+            self.violation(&format!("{:?} {} of {:?}: {fault}", call.kind, call.number, movie.title));
+        }
+        self.world.ledger.count("film:answered");
+    }
+
+    async fn classify(&self, call: &Call) -> Outcome {
+        let movie = &call.movies[0];
+        let request = within(
+            call.deadline,
+            ClassifyRequest {
+                title: movie.title.clone(),
+                overview: movie.overview.clone(),
+                include_scores: call.scores,
+                explain: call.kind == Kind::Explain,
+            },
+        );
+        let answer = self.client().classify(request).await;
+        let mut answer = answer.map_err(|status| self.failed("a call", &status))?.into_inner();
+        if call.kind == Kind::Explain && answer.explanation.take().is_none_or(|why| why.segments.is_empty()) {
+            self.violation("an explanation was asked for and none came");
+        }
+        self.check(call, movie, answer);
+        Ok(())
+    }
+
+    async fn batch(&self, call: &Call) -> Outcome {
+        let movies = call.movies.clone();
+        let request = within(call.deadline, BatchClassifyRequest { movies, include_scores: call.scores });
+        let answer = self.client().batch_classify(request).await;
+        let answer = answer.map_err(|status| self.failed("a batch", &status))?.into_inner();
+        if answer.results.len() != call.movies.len() {
+            self.violation(&format!("{} films got {} answers", call.movies.len(), answer.results.len()));
+        }
+        if answer.results.iter().any(|result| result.model_version != answer.model_version) {
+            self.violation("a batch was answered by two models");
+        }
+        for (movie, result) in call.movies.iter().zip(answer.results) {
+            self.check(call, movie, result);
+        }
+        Ok(())
+    }
+
+    async fn blank(&self, call: &Call) -> Outcome {
+        let request = ClassifyRequest { overview: " \n".to_owned(), ..ClassifyRequest::default() };
+        match self.client().classify(within(call.deadline, request)).await {
+            Ok(_) => {
+                self.violation("a blank overview was classified");
+                Ok(())
+            }
+            Err(status) if status.code() == Code::InvalidArgument => Ok(()),
+            Err(status) => Err(self.failed("a blank call", &status)),
+        }
+    }
+
+    async fn stream(&self, call: &Call) -> Outcome {
+        let requests: Vec<_> = call
+            .movies
+            .iter()
+            .enumerate()
+            .map(|(place, movie)| ClassifyStreamRequest {
+                id: place.to_string(),
+                title: movie.title.clone(),
+                overview: movie.overview.clone(),
+                include_scores: call.scores,
+            })
+            .collect();
+        let slowly = futures_util::stream::iter(requests).then(|request| async {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            request
+        });
+        let stream = self.client().classify_stream(within(call.deadline, slowly)).await;
+        let mut answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+        let mut end = Ok(());
+        while let Some(answer) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(status) => {
+                    end = Err(self.failed("a stream", &status));
+                    break;
+                }
+            };
+            *seen.entry(answer.id.clone()).or_default() += 1;
+            let place = answer.id.parse().ok().map(|place: usize| self.sabotaged(place, call));
+            let Some(movie) = place.and_then(|place| call.movies.get(place)) else {
+                self.violation(&format!("an answer to {:?}, which was not asked", answer.id));
+                continue;
+            };
+            match answer.result {
+                Some(StreamResult::Classification(answer)) => self.check(call, movie, answer),
+                Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
+                    Ok(failure) => {
+                        self.world.ledger.count(&format!("film:{}", failure.name()));
+                        end = end.and(Err(failure));
+                    }
+                    Err(undocumented) => self.violation(&format!("a film fails with {undocumented}")),
+                },
+                None => self.violation("an answer without a result"),
+            }
+        }
+        self.once_each(&seen, call.movies.len(), end.is_ok());
+        end
+    }
+
+    /// No answer came twice, and where the stream came to its end, none is missing.
+    fn once_each(&self, seen: &BTreeMap<String, u32>, asked: usize, ended_well: bool) {
+        if let Some((id, times)) = seen.iter().find(|(_, times)| **times > 1) {
+            self.violation(&format!("item {id} of a stream was answered {times} times"));
+        }
+        if ended_well && seen.len() != asked {
+            self.violation(&format!("a stream of {asked} ended well with {} answers", seen.len()));
+        }
+    }
+
+    fn sabotaged(&self, place: usize, call: &Call) -> usize {
+        match self.world.plan.sabotage {
+            Some(Sabotage::SwapAnswers) => (place + 1) % call.movies.len(),
+            _ => place,
+        }
+    }
+
+    /// The model that was written last has been taken by now.
+    async fn asks_for_the_last_model(&self) {
+        let (generation, number) = self.world.plan.last;
+        let expected = truth::model(generation, number).version().to_owned();
+        let request = within(Some(Duration::from_secs(2)), proto::classifier::v1::GetModelRequest {});
+        match self.client().get_model(request).await {
+            Ok(model) if model.get_ref().model_version == expected => {}
+            Ok(model) => {
+                let found = model.into_inner().model_version;
+                self.violation(&format!("the last model is {expected}, and {found} answers"));
+            }
+            Err(status) => {
+                self.violation(&format!("GetModel still fails after the faults: {}", status.code()));
+            }
+        }
+    }
+}
+
+/// A request that is given up after `deadline`, at both ends.
+pub(crate) fn within<T>(deadline: Option<Duration>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline);
+    }
+    request
+}

@@ -1,0 +1,99 @@
+//! The simulated network, as the services' own connectors and servers meet it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::unfold;
+use service_kit::{Io, Network};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::transport::server::Connected;
+use turmoil::net::{TcpListener, TcpStream};
+
+/// Names and connections of turmoil's hosts. Clones share the names.
+#[derive(Debug, Clone, Default)]
+pub struct SimulatedNetwork {
+    /// Names that stand for several hosts; every other name is the host's own.
+    names: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+}
+
+impl SimulatedNetwork {
+    /// From now on `name` stands for these hosts; for none, it cannot be looked up.
+    pub fn set_name(&self, name: &str, hosts: Vec<String>) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), hosts);
+    }
+
+    fn hosts(&self, name: &str) -> Vec<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(name).cloned().unwrap_or_else(|| vec![name.to_owned()])
+    }
+}
+
+impl Network for SimulatedNetwork {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            let hosts = self.hosts(host);
+            if hosts.is_empty() {
+                return Err(io::Error::other("the name server does not answer"));
+            }
+            Ok(hosts.into_iter().map(|host| SocketAddr::new(turmoil::lookup(host), port)).collect())
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        Box::pin(async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Io>) })
+    }
+}
+
+/// The connections that come to this host's port.
+pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    Ok(unfold(listener, |listener| async move {
+        let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
+        Some((accepted, listener))
+    }))
+}
+
+/// A connection that came in.
+pub struct Accepted(TcpStream);
+
+impl Connected for Accepted {
+    type ConnectInfo = Option<SocketAddr>;
+
+    fn connect_info(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,117 @@
+//! Many seeds, each in a process of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use crate::ledger::Report;
+
+/// How seeds are run.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// `simulate-one`.
+    pub program: PathBuf,
+    /// Arguments for every run.
+    pub arguments: Vec<String>,
+    /// Processes at a time.
+    pub jobs: usize,
+}
+
+/// What many runs came to.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// All runs, in order of their seeds.
+    pub reports: Vec<Report>,
+    /// Runs that gave no report, by seed, and why.
+    pub broken: BTreeMap<u64, String>,
+}
+
+impl Runner {
+    /// Runs one seed.
+    pub fn run_one(&self, seed: u64) -> Result<Report, String> {
+        let output = Command::new(&self.program)
+            .arg("--seed")
+            .arg(seed.to_string())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{}: {error}", self.program.display()))?;
+        serde_json::from_slice(&output.stdout).map_err(|_| {
+            let log = String::from_utf8_lossy(&output.stderr);
+            let end: Vec<_> = log.lines().rev().take(12).collect();
+            format!("{}: {}", output.status, end.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        })
+    }
+
+    /// Runs all seeds; `tell` hears of each as it ends.
+    pub fn run(&self, seeds: &[u64], mut tell: impl FnMut(u64, &Result<Report, String>)) -> Summary {
+        let next = AtomicUsize::new(0);
+        let (sender, results) = mpsc::channel();
+        let mut summary = Summary::default();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if sender.send((*seed, self.run_one(*seed))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (seed, result) in results {
+                tell(seed, &result);
+                match result {
+                    Ok(report) => summary.reports.push(report),
+                    Err(reason) => drop(summary.broken.insert(seed, reason)),
+                }
+            }
+        });
+        summary.reports.sort_by_key(|report| report.seed);
+        summary
+    }
+}
+
+impl Summary {
+    /// Seeds whose runs broke a promise or none could be made of.
+    #[must_use]
+    pub fn failed(&self) -> Vec<u64> {
+        let broke = self.reports.iter().filter(|report| !report.violations.is_empty());
+        let mut seeds: Vec<_> = broke.map(|report| report.seed).chain(self.broken.keys().copied()).collect();
+        seeds.sort_unstable();
+        seeds
+    }
+
+    /// Sums of the counts of all runs.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for (name, count) in self.reports.iter().flat_map(|report| &report.counts) {
+            *sums.entry(name.clone()).or_default() += count;
+        }
+        sums
+    }
+
+    /// Everything that went wrong, for a person.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        let mut lines = Vec::new();
+        for report in self.reports.iter().filter(|report| !report.violations.is_empty()) {
+            lines.push(format!("seed {} (make simulate SEED={}):", report.seed, report.seed));
+            lines.extend(report.violations.iter().map(|violation| format!("  {violation}")));
+        }
+        for (seed, reason) in &self.broken {
+            lines.push(format!("seed {seed} (make simulate SEED={seed}) gave no report: {reason}"));
+        }
+        lines.join("\n")
+    }
+}
+
+/// The program that runs one seed, as it lies beside this one.
+#[must_use]
+pub fn sibling(program: &Path) -> PathBuf {
+    program.with_file_name("simulate-one")
+}
