@@ -16,6 +16,8 @@ use crate::{callers, classifier_host, encoder_host, reader, trainer_host};
 
 /// Once everything is done: what was begun by callers who left may still come to its end.
 const QUIET: Duration = Duration::from_secs(6);
+/// And what came over a connection that fell silent in the middle of a request, until the server's keepalive ends it (40 s).
+const DEAD: Duration = Duration::from_secs(42);
 /// Tasks that a process may have for each of its connections, and beside them.
 const TASKS_OF_A_CONNECTION: usize = 4;
 const TASKS_OF_A_PROCESS: usize = 16;
@@ -57,7 +59,7 @@ pub fn run(plan: Plan, folder: &Path, ledger: Ledger) -> Report {
     add_hosts(&mut sim, &world);
     director.play(&mut sim);
     let simulated = sim.elapsed();
-    director.look_around(&mut sim);
+    director.look_around(simulated);
     // Hosts end with it, before the folder that they write to.
     drop(sim);
     world.ledger.report(simulated.as_millis() as u64)
@@ -116,7 +118,7 @@ impl Director {
             };
             if finished && self.world.bulk_is_done.load(Ordering::Relaxed) && faults.peek().is_none() {
                 let since = *quiet_since.get_or_insert(at);
-                if at >= since + QUIET {
+                if at >= since + DEAD || at >= since + QUIET && self.left_over().is_empty() {
                     return;
                 }
             }
@@ -196,25 +198,31 @@ impl Director {
         }
     }
 
-    /// Nothing is left over: no text in a queue, no place that is held, no call that is still counted, no tasks beyond those
-    /// of the connections.
-    fn look_around(&self, sim: &mut Sim<'_>) {
-        let at = sim.elapsed();
+    /// Texts in a queue, places that are held, calls that are still counted.
+    fn left_over(&self) -> Vec<String> {
+        let mut found = Vec::new();
         for (index, encoder) in self.world.encoders.iter().enumerate() {
             if encoder.waiting() > 0 {
-                self.violation(at, &format!("encoder {index} still holds {} texts", encoder.waiting()));
+                found.push(format!("encoder {index} still holds {} texts", encoder.waiting()));
             }
         }
-        for host in (0..self.world.plan.encoders).map(plan::encoder).chain(["classifier".to_owned()]) {
-            let life = self.world.life(&host);
-            let metrics = life.metrics().unwrap_or_default();
-            for line in metrics.lines().filter(|line| must_be_zero(line) && !line.ends_with(" 0")) {
-                self.violation(at, &format!("{host} still counts {line}"));
-            }
-            let tasks = life.tasks();
+        for host in self.world.servers() {
+            let metrics = self.world.life(&host).metrics().unwrap_or_default();
+            let left = metrics.lines().filter(|line| must_be_zero(line) && !line.ends_with(" 0"));
+            found.extend(left.map(|line| format!("{host} still counts {line}")));
+        }
+        found
+    }
+
+    /// Nothing is left over, nor are there tasks beyond those of the connections.
+    fn look_around(&self, at: Duration) {
+        for what in self.left_over() {
+            self.violation(at, &what);
+        }
+        for host in self.world.servers() {
+            let tasks = self.world.life(&host).tasks();
             self.world.ledger.add("left:tasks", tasks as u64);
-            let connections = self.world.plan.encoders + 4;
-            let most = TASKS_OF_A_PROCESS + connections * TASKS_OF_A_CONNECTION;
+            let most = TASKS_OF_A_PROCESS + (self.world.plan.encoders + 4) * TASKS_OF_A_CONNECTION;
             if tasks > most {
                 self.violation(at, &format!("{host} has {tasks} tasks in the end, expected at most {most}"));
             }

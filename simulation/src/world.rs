@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::ledger::{Ledger, now};
 use crate::network::SimulatedNetwork;
-use crate::plan::{Garbage, Plan};
+use crate::plan::{self, Garbage, Plan};
 use crate::truth::Models;
 
 /// Everything that hosts share. Nothing of it passes between them but over the network.
@@ -156,6 +156,11 @@ impl EncoderState {
 }
 
 impl World {
+    /// Hosts that serve calls.
+    pub fn servers(&self) -> impl Iterator<Item = String> {
+        (0..self.plan.encoders).map(plan::encoder).chain(["classifier".to_owned()])
+    }
+
     /// The process of that host.
     #[must_use]
     pub fn life(&self, host: &str) -> &Life {
