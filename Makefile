@@ -10,7 +10,7 @@ TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest ru
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large \
-    test-docker up models default-model bench bench-encoder bench-trainer soak lint clean
+    test-docker up models default-model bench bench-encoder bench-trainer soak lint fuzz supply-chain sbom clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -142,6 +142,18 @@ bench-trainer: $(RUNTIME)/bench-python ## an epoch as a ratio to PyTorch's, a se
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
+
+fuzz: models ## libFuzzer on every reader of bytes from outside, FUZZ_SECONDS=600 each, two at a time; needs nightly and cargo-fuzz (1 hour)
+	@CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)' deploy/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+supply-chain: ## licences, sources, duplicates, known weaknesses, unused dependencies, the Rust that is needed; says what it cannot check
+	@PYTHON='$(PYTHON)' deploy/supply_chain.sh
+
+sbom: ## a CycloneDX list of what each shipped program is made of, in sbom/; needs cargo-cyclonedx
+	@deploy/sbom.sh
 
 DATA ?= ../shared/data/movies_metadata.csv
 WORK ?= $(RUNTIME)/default-model

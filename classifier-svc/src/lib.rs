@@ -93,6 +93,7 @@ pub async fn start(
         Classification::new(Classifier::new(models.clone(), encoders.clone()), config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
+        .with_messages_of(classification.limits().max_message_bytes())
         .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;

@@ -200,8 +200,12 @@ impl Bundle {
         let io = |source| BundleError::Io { path: path.clone(), source };
         let file = std::fs::File::open(&path).map_err(io)?;
         let mut bytes = Vec::new();
-        file.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes).map_err(io)?;
+        // One byte more, so that the fingerprint is never that of a part.
+        file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
         let invalid = |reason| BundleError::Invalid { path: path.clone(), reason };
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(invalid(format!("expected at most {MAX_MANIFEST_BYTES} bytes, found more")));
+        }
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         manifest.check().map_err(invalid)?;
@@ -245,6 +249,21 @@ impl Bundle {
         if file.texts.is_empty() {
             return Err(invalid("expected at least one reference text, found none".to_owned()));
         }
+        let dimension = self.manifest.dimension;
+        for (index, ReferenceText { vector, .. }) in file.texts.iter().enumerate() {
+            if vector.len() != dimension {
+                let found = vector.len();
+                return Err(invalid(format!(
+                    "text {index}: expected a vector of {dimension} numbers, found {found}"
+                )));
+            }
+            // A number such as 1e39 is read as infinity.
+            if let Some(found) = vector.iter().find(|value| !value.is_finite()) {
+                return Err(invalid(format!(
+                    "text {index}: expected a vector of finite numbers, found {found}"
+                )));
+            }
+        }
         Ok(file.texts)
     }
 }
@@ -285,5 +304,49 @@ fn sha256_of(path: &Path) -> std::io::Result<String> {
             return Ok(hex::encode(hash.finalize()));
         }
         hash.update(&chunk[..length]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bundle of the files that `manifest` names, the reference texts' vectors being `vector`.
+    fn bundle(padding: usize, vector: &str) -> (tempfile::TempDir, Result<Bundle, BundleError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = format!(
+            r#"{{"texts": [{{"text": "a", "token_count": 3, "truncated": false, "vector": {vector}}}]}}"#
+        );
+        let files = [("model.onnx", "graph"), ("tokenizer.json", "{}"), ("reference.json", &reference)];
+        let hashes: BTreeMap<_, _> =
+            files.iter().map(|(name, content)| (*name, hex::encode(Sha256::digest(content)))).collect();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let manifest = serde_json::json!({
+            "format": 1, "id": "tiny", "version": "1", "description": "", "licence": "CC0-1.0", "dimension": 2,
+            "max_tokens": 8, "model": "model.onnx", "output": "o", "inputs": {"ids": "i", "mask": "m"},
+            "tokenizer": {"kind": "wordpiece", "file": "tokenizer.json"},
+            "reference": {"file": "reference.json", "tolerance": 1e-5}, "files": hashes,
+        });
+        std::fs::write(folder.path().join(MANIFEST), manifest.to_string() + &" ".repeat(padding)).unwrap();
+        let opened = Bundle::open(folder.path());
+        (folder, opened)
+    }
+
+    #[test]
+    fn a_manifest_is_refused_where_it_is_longer_than_what_its_fingerprint_would_cover() {
+        assert!(bundle(9, "[0.5, 1.0]").1.is_ok());
+        let message = bundle(1 << 20, "[0.5, 1.0]").1.unwrap_err().to_string();
+        assert!(message.contains("encoder.json: expected at most 1048576 bytes"), "{message}");
+    }
+
+    #[test]
+    fn a_reference_vector_of_infinity_or_of_another_length_is_refused() {
+        for vector in ["[0.5, 0.51e39]", "[0.5]", "[]"] {
+            let (_folder, opened) = bundle(0, vector);
+            let message = opened.unwrap().reference_texts().unwrap_err().to_string();
+            assert!(message.contains("reference.json: text 0: expected a vector of "), "{message}");
+        }
     }
 }

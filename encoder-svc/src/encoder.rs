@@ -72,7 +72,7 @@ impl Encoder {
             |threads| EncoderSession::load(&environment, &bundle, &weights, threads).map_err(session_error);
         let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<Vec<_>, _>>()?;
         let wide = load(config.lone_text_threads)?;
-        let mut sessions = Sessions { narrow, wide };
+        let mut sessions = Sessions { niceness: config.session_niceness, narrow, wide };
         let texts = bundle.reference_texts()?;
         let failed = |reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason };
         let agreement = bundle.manifest.reference.agreement().map_err(failed)?;

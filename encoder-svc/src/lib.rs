@@ -38,7 +38,9 @@ pub fn server(
     metrics: Metrics,
 ) -> Result<GrpcServer, ServeError> {
     let service = service::EncoderServer::new(encoder, config).into_grpc();
-    Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(service))
+    Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
+        .with_messages_of(config.limits.max_message_bytes())
+        .with_service(service))
 }
 
 /// Loads the bundle, then serves on `listeners` until shutdown.

@@ -36,9 +36,11 @@ fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Opti
     let pairs = || vector.iter().zip(reference);
     match agreement {
         Agreement::MaxDifference(bound) => {
-            let found = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            (found > bound)
-                .then(|| format!("expected a vector within {bound:e} of the reference, found {found:e}"))
+            // By `total_cmp` a NaN is the largest of all, where `f32::max` would pass over it.
+            let differences = pairs().map(|(a, b)| (a - b).abs());
+            let found = differences.max_by(f32::total_cmp).unwrap_or_default();
+            let agrees = found <= bound;
+            (!agrees).then(|| format!("expected a vector within {bound:e} of the reference, found {found:e}"))
         }
         Agreement::MinCosine(bound) => {
             let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
@@ -68,5 +70,13 @@ mod tests {
         let agreement = Agreement::MaxDifference(1e-5);
         assert_eq!(disagreement(agreement, &[0.500_001], &[0.5]), None);
         assert!(disagreement(agreement, &[0.51], &[0.5]).is_some());
+    }
+
+    #[test]
+    fn a_vector_of_no_numbers_agrees_with_nothing() {
+        for agreement in [Agreement::MaxDifference(1e-5), Agreement::MinCosine(0.9)] {
+            assert!(disagreement(agreement, &[0.5, f32::NAN], &[0.5, 0.5]).is_some());
+            assert!(disagreement(agreement, &[f32::NAN, 0.5], &[0.5, 0.5]).is_some());
+        }
     }
 }

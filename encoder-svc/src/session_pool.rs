@@ -4,7 +4,10 @@
 //! Measured on CPU: sessions of one thread that run each text alone are within 5 % of the best batching, at the
 //! lowest latency, and a text's vector does not depend on its company (see ARCHITECTURE.md). An online text that is alone
 //! among online texts is somebody's who waits: it gets all cores, at once, even where bulk texts have them. For that the
-//! other workers are niced, so that the system's own scheduler takes the cores from them.
+//! other workers are niced, so that the system's own scheduler takes the cores from them: at 12, where both want the same
+//! core, they get 6 % of it. It ranks them below the threads that serve calls as well, so that refusals do not wait for
+//! texts. Measured on two cores with bulk saturating them, p99 of an online text in median runs of one: 3.7 without, 3.2 at
+//! 10, 2.2 at 12 (and spins as in [`session`](crate::session)), 2.0 at 15.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,12 +22,6 @@ use crate::session::EncoderSession;
 use crate::stage_metrics::StageMetrics;
 use crate::tokenizer::{TextTokenizer, Tokens};
 
-/// Of the workers of one core: where both want the same core, they get 6 % of it and the worker of lone texts the rest. It
-/// ranks them below the threads that serve calls as well, so that refusals do not wait for texts. Measured on two cores with
-/// bulk saturating them, p99 of an online text in median runs of one: 3.7 without, 3.2 at 10, 2.2 at 12 (and spins as in
-/// [`session`](crate::session)), 2.0 at 15.
-const CORE_NICENESS: i32 = 12;
-
 /// The workers; dropping it ends them, each after the text it is at.
 pub struct SessionPool {
     queue: Arc<Queue>,
@@ -34,6 +31,8 @@ pub struct SessionPool {
 
 /// The sessions of a pool.
 pub struct Sessions {
+    /// Of the workers of one thread, see [`EncoderSettings`](crate::EncoderSettings).
+    pub niceness: u8,
     /// One thread each.
     pub narrow: Vec<EncoderSession>,
     /// All cores, for a text that is alone.
@@ -51,6 +50,7 @@ impl SessionPool {
     ) -> std::io::Result<Self> {
         let cores = sessions.narrow.len();
         let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(cores + 1), cores };
+        let niceness = sessions.niceness;
         let narrow = sessions.narrow.into_iter().map(|session| (Worker::Core, session));
         for (index, (kind, session)) in narrow.chain([(Worker::Lone, sessions.wide)]).enumerate() {
             let name = match kind {
@@ -65,7 +65,8 @@ impl SessionPool {
                 stages: stages.clone(),
             };
             let queue = queue.clone();
-            pool.workers.push(std::thread::Builder::new().name(name).spawn(move || worker.work(&queue))?);
+            pool.workers
+                .push(std::thread::Builder::new().name(name).spawn(move || worker.work(&queue, niceness))?);
         }
         Ok(pool)
     }
@@ -102,9 +103,10 @@ struct SessionWorker {
 }
 
 impl SessionWorker {
-    fn work(&mut self, queue: &Queue) {
+    fn work(&mut self, queue: &Queue, niceness: u8) {
         if self.kind == Worker::Core
-            && let Err(error) = nice(CORE_NICENESS)
+            && niceness > 0
+            && let Err(error) = nice(niceness.into())
         {
             tracing::warn!(%error, "workers keep their priority: online texts have to wait for bulk texts");
         }

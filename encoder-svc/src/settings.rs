@@ -54,6 +54,9 @@ pub struct EncoderSettings {
     pub sessions: usize,
     /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
     pub lone_text_threads: usize,
+    /// How far workers of one thread stand back on the machine's cores, 0 to 19 as `nice` has it: behind an online text that
+    /// is alone, behind the threads that serve calls, and behind all other programs.
+    pub session_niceness: usize,
     /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
     pub max_queue_ms: usize,
     /// The same for bulk texts.
@@ -100,6 +103,7 @@ impl Default for EncoderSettings {
             runtime_library: None,
             sessions: 0,
             lone_text_threads: 0,
+            session_niceness: 12,
             max_queue_ms: 2_000,
             max_bulk_queue_ms: 30_000,
             cache_mib: 32,
@@ -148,6 +152,8 @@ pub struct EncoderConfig {
     pub sessions: usize,
     /// At least 1.
     pub lone_text_threads: usize,
+    /// 0 to 19.
+    pub session_niceness: u8,
     /// What is let in.
     pub longest_queues: LongestQueues,
     /// 0 for no cache.
@@ -217,6 +223,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
             runtime_library: settings.runtime_library,
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
             lone_text_threads: in_range("encoder.lone_text_threads", lone_text_threads, 1, 1024)?,
+            session_niceness: in_range("encoder.session_niceness", settings.session_niceness, 0, 19)? as u8,
             longest_queues: LongestQueues {
                 online: milliseconds("encoder.max_queue_ms", settings.max_queue_ms)?,
                 bulk: milliseconds("encoder.max_bulk_queue_ms", settings.max_bulk_queue_ms)?,

@@ -96,6 +96,15 @@ impl Dense {
     fn is_finite(&self) -> bool {
         self.weight.iter().chain(&self.bias).all(|value| value.is_finite())
     }
+
+    /// The largest that a sum, or a part of it, can be where no input is larger than `input`.
+    fn largest_sum(&self, input: f64) -> f64 {
+        let rows = self.weight.rows().into_iter().zip(&self.bias);
+        let sum = rows.map(|(weights, bias)| {
+            weights.iter().map(|weight| f64::from(weight.abs())).sum::<f64>() * input + f64::from(bias.abs())
+        });
+        sum.fold(0.0, f64::max)
+    }
 }
 
 /// `inputs → hidden units → labels`.
@@ -122,10 +131,16 @@ pub enum InvalidMlp {
     /// Not-a-number or infinite weights.
     #[error("expected finite weights, found NaN or infinity")]
     NotFinite,
+    /// Weights so large that a sum of them is infinite, and a probability no number.
+    #[error("expected weights whose sums are finite, found sums of up to {found:e}")]
+    Overflow {
+        /// The largest that a sum could be.
+        found: f64,
+    },
 }
 
 impl Mlp {
-    /// Checks that the layers fit and every weight is finite.
+    /// Checks that the layers fit, every weight is finite, and so is every sum for vectors of unit length.
     pub fn new(hidden: Dense, activation: Activation, output: Dense) -> Result<Self, InvalidMlp> {
         let check = |what, expected, found| {
             if expected == found { Ok(()) } else { Err(InvalidMlp::Shape { what, expected, found }) }
@@ -135,6 +150,12 @@ impl Mlp {
         check("output.bias", output.weight.nrows(), output.bias.len())?;
         if !hidden.is_finite() || !output.is_finite() {
             return Err(InvalidMlp::NotFinite);
+        }
+        // No element of such a vector is larger than 1, and no activation larger than its sum, or 1. Half of what a float
+        // holds leaves room for rounding.
+        let found = output.largest_sum(hidden.largest_sum(1.0).max(1.0)).max(hidden.largest_sum(1.0));
+        if found > f64::from(f32::MAX) / 2.0 {
+            return Err(InvalidMlp::Overflow { found });
         }
         Ok(Self { hidden, activation, output })
     }
@@ -233,6 +254,17 @@ mod tests {
         let mut broken = layer(3, 2);
         broken.weight[[1, 1]] = f32::NAN;
         assert!(matches!(Mlp::new(broken, Activation::Relu, layer(20, 3)), Err(InvalidMlp::NotFinite)));
+    }
+
+    #[test]
+    fn weights_whose_sums_are_infinite_are_refused() {
+        let layer = |weight: f32| Dense { weight: Array2::from_elem((2, 2), weight), bias: Array1::zeros(2) };
+        let overflows = |hidden, output| {
+            let mlp = Mlp::new(layer(hidden), Activation::Relu, layer(output));
+            matches!(mlp, Err(InvalidMlp::Overflow { .. }))
+        };
+        assert!(overflows(2e38, 1.0) && overflows(1e20, 1e20) && overflows(0.0, -1e38 * 2.0));
+        assert!(!overflows(1e18, 1e18));
     }
 
     #[test]

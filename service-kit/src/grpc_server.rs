@@ -14,15 +14,15 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::caught_panic;
 use crate::malformed_message::map_malformed;
 use crate::rpc_metrics::RpcMetricsLayer;
 use crate::{
-    ApiError, ApiKeys, AuthLayer, DeadlineLayer, Incoming, Listeners, Metrics, Readiness, ServerTls,
-    Shutdown, TraceLayer, serve_http,
+    ApiError, ApiKeys, AuthLayer, BodyBudget, DeadlineLayer, Incoming, Listeners, Metrics, Readiness,
+    ServerTls, Shutdown, TraceLayer, serve_http,
 };
 
 /// A connection whose peer is silent for this long is asked whether it lives.
@@ -49,6 +49,7 @@ pub struct GrpcServer {
     drain: Drain,
     metrics: Metrics,
     descriptors: &'static [u8],
+    budget: BodyBudget,
 }
 
 /// What happens between the wish to stop and the end.
@@ -107,13 +108,21 @@ impl GrpcServer {
         // Python's grpcio-reflection and older grpcurl still ask by this name.
         routes.add_service(reflection().build_v1alpha()?);
         let health = Health { reporter, names: vec![""], readiness: Readiness::default() };
-        Ok(Self { routes, health, keys: None, drain, metrics, descriptors })
+        let budget = BodyBudget::for_messages_of(0);
+        Ok(Self { routes, health, keys: None, drain, metrics, descriptors, budget })
     }
 
     /// Only calls with one of these keys are let in; `None` lets in everybody.
     #[must_use]
     pub fn with_keys(mut self, keys: Option<ApiKeys>) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Has room for unfinished messages of so many bytes, the largest that its handlers take.
+    #[must_use]
+    pub fn with_messages_of(mut self, max_bytes: usize) -> Self {
+        self.budget = BodyBudget::for_messages_of(max_bytes);
         self
     }
 
@@ -200,12 +209,13 @@ impl GrpcServer {
         I: Stream<Item = std::io::Result<C>>,
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
+        let budget = self.budget;
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             // From the outside in: a call is part of a trace; it is measured, however it ends; the caller's deadline bounds
             // all that follows; who has no key goes no further; refusals that tonic itself makes get the codes of our
-            // contract; a handler that panics answers; then the handler.
+            // contract; all unfinished messages have one bound; a handler that panics answers; then the handler.
             .layer(TraceLayer)
             .layer(RpcMetricsLayer::new(
                 &self.metrics,
@@ -215,6 +225,9 @@ impl GrpcServer {
             .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
             .layer(MapResponseLayer::new(map_malformed))
             .layer(MapResponseLayer::new(|response: http::Response<_>| response.map(Body::new)))
+            .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
+                request.map(|body| Body::new(budget.messages(body)))
+            }))
             .layer(CatchPanicLayer::custom(caught_panic::grpc_answer))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());

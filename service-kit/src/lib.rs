@@ -4,6 +4,7 @@
 mod api_error;
 mod auth;
 mod blocking;
+mod body_budget;
 mod caught_panic;
 mod command_line;
 mod connect;
@@ -33,6 +34,7 @@ mod trace_context;
 pub use api_error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
 pub use blocking::blocking;
+pub use body_budget::{BodyBudget, Budgeted};
 pub use caught_panic::catch_panics;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
 pub use connect::{InvalidTarget, Target};

@@ -55,6 +55,7 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+        check_top_keys::<T>(&text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     let environment = Environment::with_prefix(prefix).prefix_separator("_").separator("__");
@@ -70,6 +71,17 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
         return Err(SettingsError::UnknownKey { key, nearest });
     }
     Ok(settings.try_deserialize()?)
+}
+
+/// The config crate takes the keys at the top of a file for paths: of `"a[999999999]"` it would make a list of so many
+/// elements before anybody could ask whether there is such a key. What is no TOML is left for it to say.
+fn check_top_keys<T: Serialize + Default>(text: &str) -> Result<(), SettingsError> {
+    let Ok(file) = toml::from_str::<toml::Table>(text) else { return Ok(()) };
+    let known = serde_json::to_value(T::default()).unwrap_or_default();
+    match file.into_iter().map(|(key, _)| key).find(|key| known.get(key).is_none()) {
+        Some(key) => Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(&known)), key }),
+        None => Ok(()),
+    }
 }
 
 /// Settings as the TOML file that would give them; secrets are not shown.
@@ -167,6 +179,16 @@ mod tests {
         let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
         let message = error.unwrap_err().to_string();
         assert_eq!(message, "settings: unknown key sesions; did you mean sessions?");
+    }
+
+    #[test]
+    fn a_key_that_looks_like_a_place_in_a_list_makes_no_list() {
+        for key in ["sessions[9000000000000]", "a[-9223372036854775808]", "a.b"] {
+            let file = file(&format!("{key:?} = 7"));
+            let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
+            let message = error.unwrap_err().to_string();
+            assert!(message.starts_with(&format!("settings: unknown key {key}")), "{message}");
+        }
     }
 
     #[test]

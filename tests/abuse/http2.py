@@ -17,6 +17,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 CANCEL = 8
+INITIAL_WINDOW_SIZE = 4
 
 
 def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
@@ -113,6 +114,34 @@ class Connection:
         head = read(9)
         payload = read(int.from_bytes(head[:3], "big"))
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
+
+    def pour(self, stream: int, begun: int, total: int, seconds: float = 5) -> int:
+        """Sends DATA up to so many bytes, as far as flow control and the peer let it; how many those were. The stream is new
+        and has sent `begun` bytes so far."""
+        windows = {0: 65_535 - begun, stream: 65_535 - begun}
+        sent, end = begun, time.monotonic() + seconds
+        while sent < total:
+            room = min(*windows.values(), 16_384, total - sent)
+            if room > 0:
+                if not self.send(frame(DATA, b" " * room, 0, stream)):
+                    return sent
+                sent += room
+                windows = {on: left - room for on, left in windows.items()}
+                continue
+            try:
+                kind, flags, on, payload = self.read_frame(end)
+            except (TimeoutError, ConnectionError):
+                return sent
+            if kind == WINDOW_UPDATE and on in windows:
+                windows[on] += int.from_bytes(payload, "big")
+            elif kind == SETTINGS and not flags & ACK:
+                settings = dict(struct.iter_unpack("!HI", payload))
+                windows[stream] += settings.get(INITIAL_WINDOW_SIZE, 65_535) - 65_535
+                # The larger window holds once the peer knows that we know.
+                self.send(frame(SETTINGS, b"", ACK))
+            elif on == stream and kind in (HEADERS, RST_STREAM):
+                return sent
+        return sent
 
     def answer(self, stream: int, seconds: float = 5) -> Answer:
         """What is said of one stream within that time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -112,6 +113,47 @@ def test_the_largest_message_announced_on_200_streams_and_never_sent_takes_no_me
         pair.assert_others_are_served()
         assert connection.answer(1, 0.2).status is None
         assert pair.classifier.resident() - before < 16 * MIB
+
+
+@pytest.mark.parametrize("listener", ["grpc", "http"])
+def test_what_all_unfinished_messages_together_hold_is_bounded(pair: Pair, listener: str) -> None:  # noqa: F811
+    """Forty callers send most of the largest message there is, and then no more."""
+    service = pair.classifier
+    before, let = service.resident(), []
+    with contextlib.ExitStack() as clients:
+        for _ in range(40):
+            let.append(send_most(clients, service, listener))
+        pair.encode()
+        # Whoever sends a whole message in one piece is served meanwhile.
+        pair.classify()
+        assert pair.post({"overview": "A storm is coming."})[0] == 200
+        grown = service.resident() - before
+    refused = sum(sent < MOST for sent in let)
+    print(f"{refused} of 40 refused, {grown / MIB:.0f} MiB held of {sum(let) / MIB:.0f} that were sent")
+    assert refused >= 20
+    assert grown < 192 * MIB
+
+
+MOST = 8_000_000
+
+
+def send_most(clients: contextlib.ExitStack, service: Service, listener: str) -> int:
+    """Sends so many bytes of a message that would go on, as far as it is let; how many those were."""
+    if listener == "grpc":
+        connection = clients.enter_context(Connection(service.grpc))
+        begin = message(b"", announced=MOST + 1)
+        connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), END_HEADERS, 1), frame(DATA, begin, 0, 1))
+        return connection.pour(1, len(begin), MOST)
+    host, port = service.http.rsplit(":", 1)
+    client = clients.enter_context(socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS))
+    head = "POST /v1/movies:batchClassify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+    client.sendall(f"{head}content-length: {MOST + 1}\r\n\r\n".encode())
+    sent = 0
+    with contextlib.suppress(OSError):
+        while sent < MOST:
+            client.sendall(b" " * 100_000)
+            sent += 100_000
+    return sent
 
 
 def test_a_compressed_message_is_unimplemented_and_the_answer_says_what_is_taken(pair: Pair) -> None:  # noqa: F811

@@ -1,12 +1,16 @@
-//! Sees a quote that is opened and never closed.
+//! Sees a quote that is opened and never closed, and a row that never ends.
 //!
-//! A CSV reader takes everything up to the end of the file for one field then, and a run would lose films without
-//! a word. This wrapper follows the same grammar (RFC 4180, with the csv crate's leniency) beside it.
+//! A CSV reader takes everything up to the end of the file for one field or row then, and a run would lose films without
+//! a word, or take all memory. This wrapper follows the same grammar (RFC 4180, with the csv crate's leniency) beside it.
 
 use std::io::{self, Read};
 
 /// The longest quoted field; overviews and company lists are a few kilobytes.
 const MAX_QUOTED_BYTES: usize = 1 << 20;
+/// The longest row. A compressed file can hold gigabytes of one.
+const MAX_ROW_BYTES: usize = 8 << 20;
+/// May stand before the first field, and is no part of it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
@@ -24,11 +28,22 @@ pub(crate) struct QuoteWatch<R> {
     line: u64,
     opened_at: u64,
     quoted_bytes: usize,
+    row_bytes: usize,
+    /// Bytes of the mark that were seen; all of them once something else has come.
+    mark: usize,
 }
 
 impl<R> QuoteWatch<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, state: State::FieldStart, line: 1, opened_at: 0, quoted_bytes: 0 }
+        Self {
+            inner,
+            state: State::FieldStart,
+            line: 1,
+            opened_at: 0,
+            quoted_bytes: 0,
+            row_bytes: 0,
+            mark: 0,
+        }
     }
 
     /// The line of the quote that is open after what was read so far.
@@ -38,6 +53,12 @@ impl<R> QuoteWatch<R> {
 
     fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
         for &byte in bytes {
+            self.row_bytes += 1;
+            if BYTE_ORDER_MARK.get(self.mark) == Some(&byte) {
+                self.mark += 1;
+                continue;
+            }
+            self.mark = BYTE_ORDER_MARK.len();
             self.state = match (self.state, byte) {
                 (State::FieldStart, b'"') => {
                     self.opened_at = self.line;
@@ -50,13 +71,21 @@ impl<R> QuoteWatch<R> {
                     self.quoted_bytes += 1;
                     State::Quoted
                 }
-                (_, b',' | b'\n' | b'\r') => State::FieldStart,
+                (_, b'\n' | b'\r') => {
+                    self.row_bytes = 0;
+                    State::FieldStart
+                }
+                (_, b',') => State::FieldStart,
                 _ => State::Unquoted,
             };
             self.line += u64::from(byte == b'\n');
         }
         if self.state == State::Quoted && self.quoted_bytes > MAX_QUOTED_BYTES {
             let reason = format!("the quote opened in line {} is not closed within 1 MiB", self.opened_at);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        if self.row_bytes > MAX_ROW_BYTES {
+            let reason = format!("the row in line {} does not end within 8 MiB", self.line);
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         Ok(())
@@ -91,6 +120,20 @@ mod tests {
     #[test]
     fn an_open_quote_is_named_by_its_line() {
         assert_eq!(open_quote("id\n1,\"closed\"\n2,\"open\n3,x\n"), Some(3));
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_quote_does_not_hide_it() {
+        assert_eq!(open_quote("\u{feff}\"id\n\",title\n1,a\n"), None);
+        assert_eq!(open_quote("\u{feff}\"id,title\n1,a\n"), Some(1));
+        assert_eq!(open_quote("id\n\u{feff}\"no quote\n"), None);
+    }
+
+    #[test]
+    fn a_row_without_end_is_an_error_before_the_end_of_the_file() {
+        let text = format!("id,title\n1,{}", "x,".repeat(5 << 20));
+        let error = io::copy(&mut QuoteWatch::new(text.as_bytes()), &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("the row in line 2"), "{error}");
     }
 
     #[test]

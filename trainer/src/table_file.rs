@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
@@ -9,7 +10,7 @@ use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tempfile::NamedTempFile;
 
@@ -148,10 +149,12 @@ impl TableReader {
             return Err(TableError::invalid(path, "expected a Parquet file, found a folder"));
         }
         let invalid = |reason| TableError::invalid(path, reason);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
-            let bytes = metadata.len();
-            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
-        })?;
+        let bytes = metadata.len();
+        let builder =
+            unless_it_panics(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(|error| {
+                invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
+            })?;
+        check_places(builder.metadata(), bytes).map_err(invalid)?;
         let file_metadata = builder.metadata().file_metadata();
         let rows = usize::try_from(file_metadata.num_rows())
             .map_err(|_| invalid(format!("expected a number of rows, found {}", file_metadata.num_rows())))?;
@@ -162,8 +165,7 @@ impl TableReader {
             .filter_map(|entry| Some((entry.key.clone(), entry.value.clone()?)))
             .collect();
         let schema = builder.schema().clone();
-        let batches =
-            builder.with_batch_size(READ_BATCH).build().map_err(|error| invalid(error.to_string()))?;
+        let batches = unless_it_panics(|| builder.with_batch_size(READ_BATCH).build()).map_err(invalid)?;
         let reader = Self { path: path.to_owned(), schema, rows, metadata, batches };
         let found = reader.text("format")?;
         if found != format {
@@ -192,7 +194,32 @@ impl TableReader {
 
     /// The next rows.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        let batch = self.batches.next().transpose();
+        let batch = unless_it_panics(|| self.batches.next().transpose());
         batch.map_err(|error| TableError::invalid(&self.path, format!("not a sound Parquet file: {error}")))
     }
+}
+
+/// The parquet crate panics on some files that are damaged, in each of its parts. A reader is of no use after that, and of none
+/// after an error.
+fn unless_it_panics<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its reader gave up".to_owned()),
+    }
+}
+
+/// Whether all columns lie within the file's bytes.
+fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), String> {
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let (start, length) = (u64::try_from(start).ok(), u64::try_from(column.compressed_size()).ok());
+        let end = start.zip(length).and_then(|(start, length)| start.checked_add(length));
+        if end.is_none_or(|end| end > bytes) {
+            return Err(format!(
+                "expected a whole Parquet file, found column {} outside of its {bytes} bytes",
+                column.column_path()
+            ));
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! A JSON body, or a problem that says what is wrong with it and where.
 
+use std::error::Error as _;
 use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
@@ -10,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use service_kit::{ApiError, Deadline};
 
+use super::object::Object;
 use super::{Api, Problem};
 
 /// The body as `T`.
@@ -36,15 +38,15 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
         }
         let bytes = deadline
-            .bound(Bytes::from_request(request, api))
+            .bound(Bytes::from_request(request.map(|body| Body::new(api.budget.message(body))), api))
             .await
             .map_err(|_| did_not_come(api.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            // Before any field has been read there is no path.
-            let field = if matches!(path.as_str(), "." | "?") { "(body)".to_owned() } else { path };
+            // Before any field has been read there is no path; and JSON has a key without a letter.
+            let field = if matches!(path.as_str(), "." | "?" | "") { "(body)".to_owned() } else { path };
             ApiError::invalid(field, "INVALID_JSON", error.inner().to_string())
         })?;
         // Something behind the value is as wrong as something in it.
@@ -60,6 +62,10 @@ fn is_json(request: &Request) -> bool {
 }
 
 fn unreadable(rejection: &BytesRejection) -> Problem {
+    let mut causes = std::iter::successors(rejection.source(), |&error| error.source());
+    if let Some(ours) = causes.find_map(|error| error.downcast_ref::<ApiError>()) {
+        return ours.clone().into();
+    }
     let message = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large(message);

@@ -5,6 +5,7 @@
 
 mod json_body;
 mod movies;
+mod object;
 mod openapi;
 mod page;
 mod predict_genre;
@@ -21,7 +22,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use service_kit::{ApiError, ApiKeys, AuthLayer};
+use service_kit::{ApiError, ApiKeys, AuthLayer, BodyBudget};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -35,12 +36,13 @@ struct Api {
     classification: Classification,
     /// What a request may take, from its headers to its answer.
     timeout: Duration,
+    budget: BodyBudget,
 }
 
 /// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.
 pub fn routes(classification: Classification, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
     let max_body = classification.limits().max_json_bytes();
-    let api = Api { classification, timeout: config.timeout };
+    let api = Api { classification, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
     let guarded = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))

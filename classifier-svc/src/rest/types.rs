@@ -6,6 +6,8 @@ use proto::classifier::v1 as wire;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::object;
+
 /// A film, and what to tell of it.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +53,7 @@ pub struct Movie {
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
     /// At most 256, unless configured otherwise.
+    #[serde(deserialize_with = "object::all")]
     #[schema(min_items = 1, max_items = 256)]
     pub movies: Vec<Movie>,
     /// Answer with the probabilities of all genres as well.

@@ -26,10 +26,48 @@ impl WordPiece {
 }
 
 fn read(path: &Path, max_tokens: usize) -> tokenizers::Result<Tokenizer> {
-    let mut tokenizer = Tokenizer::from_file(path)?;
+    let content = std::fs::read(path)?;
+    // The crate panics where a part of the file is no JSON, or names a special token that there is not: the latter not
+    // before the first text.
+    let _: serde_json::Value = serde_json::from_slice(&content)?;
+    let tried = std::panic::catch_unwind(|| {
+        let tokenizer = configured(&content, max_tokens)?;
+        tokenizer.encode_fast("a", true)?;
+        Ok(tokenizer)
+    });
+    tried.unwrap_or_else(|_| Err("expected a tokenizer, found a file that its reader gives up on".into()))
+}
+
+fn configured(content: &[u8], max_tokens: usize) -> tokenizers::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_bytes(content)?;
     // Each text runs alone: there is nothing to pad to. Where to cut is the bundle's word, not the file's.
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(Some(TruncationParams { max_length: max_tokens, ..TruncationParams::default() }))?;
     Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(from: &str, to: &str) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let fixture = include_str!("../../tests/fixtures/tiny-512/tokenizer.json");
+        assert!(fixture.contains(from));
+        std::fs::write(&path, fixture.replacen(from, to, 1)).unwrap();
+        read(&path, 8).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_with_a_decoder_that_is_no_json_is_an_error() {
+        assert_eq!(error_of("\"decoder\":", "\"decoder\": "), None);
+        assert!(error_of("\"decoder\":", "\"decoder\":!").unwrap().contains("expected value"));
+    }
+
+    #[test]
+    fn a_template_of_a_special_token_that_is_not_there_is_an_error_before_the_first_text() {
+        assert!(error_of("\"id\": \"[CLS]\"", "\"id\": \"[ALS]\"").is_some());
+    }
 }

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# fuzz.sh SECONDS [TARGET…]: builds every target with libFuzzer and runs those named, or all, for so long each, JOBS at a
+# time (2). Each begins with its seeds, its committed corpus and what earlier runs here found (fuzz/corpus, not committed).
+# Logs in fuzz/logs. An input that breaks a promise is left in fuzz/artifacts, and the exit code is 1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=$1
+shift
+
+lacks() {
+    echo "make fuzz: $1" >&2
+    exit 2
+}
+rustc +nightly --version >/dev/null 2>&1 ||
+    lacks "needs a nightly toolchain (rustup toolchain install nightly); \`cargo test -p fuzz-targets\` runs the same targets without one"
+cargo fuzz --version >/dev/null 2>&1 || lacks "needs cargo-fuzz (cargo install --locked cargo-fuzz)"
+[ -f .runtime/lib/libonnxruntime.so ] || lacks "needs ONNX Runtime (make models)"
+
+# The versions that are shipped, and libFuzzer beside them.
+cp Cargo.lock fuzz/Cargo.lock
+# Our code forbids unsafe; SANITIZER=address is there for that of the dependencies, at half the speed.
+sanitizer=${SANITIZER:-none}
+triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
+cargo +nightly fuzz build --sanitizer "$sanitizer"
+cargo build --locked -p fuzz-targets --example seeds
+seeds=${CARGO_TARGET_DIR:-target}/debug/examples/seeds
+all=$("$seeds")
+targets=${*:-$(echo "$all" | cut -d' ' -f1)}
+mkdir -p fuzz/logs
+
+campaign() {
+    local target=$1 found=fuzz/corpus/$1 artifacts=fuzz/artifacts/$1/ length
+    length=$(echo "$all" | sed -n "s/^$target //p")
+    mkdir -p "$found" "$artifacts" "fuzz-targets/corpus/$target"
+    "$seeds" "$target" "$found" "fuzz/logs/$target.dict"
+    if nice -n 19 "fuzz/target/$triple/release/$target" "$found" "fuzz-targets/corpus/$target" \
+        -max_total_time="$seconds" -max_len="$length" -dict="fuzz/logs/$target.dict" -artifact_prefix="$artifacts" \
+        -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 >"fuzz/logs/$target.log" 2>&1; then
+        echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/logs/$target.log") executions, nothing found"
+    else
+        echo "$target: FOUND something, see fuzz/logs/$target.log and $artifacts" >&2
+        return 1
+    fi
+}
+
+failed=0
+for target in $targets; do
+    while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-2}" ]; do
+        wait -n || failed=1
+    done
+    campaign "$target" &
+done
+while [ -n "$(jobs -rp)" ]; do wait -n || failed=1; done
+# Those that had ended before.
+for job in $(jobs -p); do wait "$job" || failed=1; done
+exit "$failed"

@@ -1,0 +1,187 @@
+//! `.safetensors` model files.
+
+use std::collections::BTreeMap;
+
+use genre_model::{
+    Activation, Dense, EncoderIdentity, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp, Provenance,
+    SPLIT_RULE, Thresholds,
+};
+use ndarray::{Array1, Array2};
+use sha2::{Digest as _, Sha256};
+
+use crate::Target;
+use crate::allocation::bounded;
+use crate::sections::{file, repository};
+
+pub(crate) const TARGET: Target = Target {
+    name: "model_file",
+    check,
+    seeds,
+    words: &[
+        "\"hidden.weight\"",
+        "\"output.bias\"",
+        "\"dtype\":\"F32\"",
+        "\"shape\":[",
+        "\"data_offsets\":[0,0]",
+        "\"__metadata__\"",
+        "[{title}. ]{overview}",
+        "{overview}",
+        "sigmoid",
+        "relu",
+        "gelu",
+        "\u{7f}\u{7f}",
+        "1e38",
+        "null",
+        "18446744073709551615",
+        "0",
+    ],
+    max_len: 4096,
+    cases: 40000,
+};
+
+fn check(data: &[u8]) {
+    let model = match bounded(data.len(), || GenreModel::from_bytes(data)) {
+        Ok(model) => model,
+        Err(reason) => {
+            says_what_is_wrong(&reason);
+            // By its path it is refused, too, with its name. Of several wrong tensors safetensors names any.
+            let path = file("model.safetensors", data);
+            let message = GenreModel::load(&path).expect_err("bytes and file are read alike").to_string();
+            assert!(message.contains("model.safetensors"), "{message}");
+            says_what_is_wrong(&message);
+            return;
+        }
+    };
+    assert_eq!(
+        model.version(),
+        &hex::encode(Sha256::digest(data))[..12],
+        "the version is the hash of the file"
+    );
+    let mlp = model.mlp();
+    let layers = [mlp.hidden(), mlp.output()];
+    assert!(
+        layers.iter().all(|layer| layer.weight.iter().chain(&layer.bias).all(|weight| weight.is_finite()))
+    );
+    assert_eq!((model.labels().len(), model.thresholds().per_genre().len()), (mlp.labels(), mlp.labels()));
+    gives_probabilities(&model);
+    composes(&model.provenance().input_template);
+
+    // What was read can be written, and is then read as the same.
+    let written = model.to_bytes();
+    let again = GenreModel::from_bytes(&written).expect("what is written can be read");
+    assert_eq!(again.mlp(), mlp);
+    assert_eq!(again.labels(), model.labels());
+    assert_eq!(again.thresholds(), model.thresholds());
+    assert_eq!(again.provenance(), model.provenance());
+    assert_eq!(again.to_bytes(), written, "equal models are equal files");
+    let parts =
+        (model.labels().to_vec(), mlp.clone(), model.thresholds().clone(), model.provenance().clone());
+    let rebuilt = GenreModel::new(parts.0, parts.1, parts.2, parts.3).expect("its parts are sound");
+    assert_eq!(rebuilt.version(), again.version());
+}
+
+/// Any vector of about unit length, which is what encoders give, has a probability for each label.
+fn gives_probabilities(model: &GenreModel) {
+    let dimension = model.mlp().dimension();
+    let unit = (dimension as f32).sqrt().recip();
+    let vectors: [&dyn Fn(usize) -> f32; 4] =
+        [&|_| 0.0, &|_| unit, &|i| if i % 2 == 0 { unit } else { -unit }, &|i| f32::from(u8::from(i == 0))];
+    for vector in vectors {
+        let vector = Array1::from_shape_fn(dimension, vector);
+        let probabilities = model.mlp().probabilities_of(&vector.view());
+        assert_eq!(probabilities.len(), model.labels().len());
+        assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities}");
+    }
+}
+
+/// The text to encode holds the overview, whatever the template.
+fn composes(template: &InputTemplate) {
+    assert_eq!(InputTemplate::parse(&template.to_string()).as_ref(), Ok(template));
+    for title in ["", "A title"] {
+        assert!(template.compose(title, "An {overview} [of] its own").contains("An {overview} [of] its own"));
+    }
+}
+
+fn says_what_is_wrong(reason: &str) {
+    let is_known = [
+        "expected",
+        "not a safetensors file",
+        "unknown activation",
+        "metadata",
+        "template",
+        "Tensor",
+        "tensor",
+    ]
+    .iter()
+    .any(|word| reason.contains(word));
+    assert!(is_known, "a refusal says what was expected: {reason}");
+}
+
+/// A model of fixed weights for the encoder whose bundle lies in `folder` of the repository.
+pub(crate) fn model_for(folder: &str, dimension: usize) -> GenreModel {
+    let manifest = std::fs::read(repository(folder).join("encoder.json")).expect("the bundle is there");
+    let hidden = Dense {
+        weight: Array2::from_shape_fn((4, dimension), |(i, j)| ((i * 31 + j * 17) % 13) as f32 / 6.0 - 1.0),
+        bias: Array1::from_elem(4, 0.25),
+    };
+    let labels = GENRES.map(|genre| genre.name.to_owned()).to_vec();
+    model(hidden, Activation::Gelu, labels, &hex::encode(Sha256::digest(manifest)))
+}
+
+fn model(hidden: Dense, activation: Activation, labels: Vec<String>, fingerprint: &str) -> GenreModel {
+    let output = Dense {
+        weight: Array2::from_shape_fn((labels.len(), hidden.bias.len()), |(i, j)| {
+            ((i * 7 + j * 5) % 11) as f32 / 5.0 - 1.0
+        }),
+        bias: Array1::zeros(labels.len()),
+    };
+    let thresholds = Thresholds::uniform("fixed", 0.5, labels.len()).expect("one half is a probability");
+    let provenance = Provenance {
+        encoder: EncoderIdentity {
+            id: "tiny".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse(fingerprint).expect("64 digits"),
+        },
+        input_template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).expect("it is ours"),
+        data_digest: "00".to_owned(),
+        split_rule: SPLIT_RULE.to_owned(),
+        hyper_parameters: [("units".to_owned(), hidden.bias.len().to_string())].into(),
+        metrics: [("validation_micro_f1".to_owned(), 0.1 + 0.2)].into(),
+    };
+    let mlp = Mlp::new(hidden, activation, output).expect("the layers fit");
+    GenreModel::new(labels, mlp, thresholds, provenance).expect("the parts fit")
+}
+
+/// Without the hash and the self-check, as files once were: a mutation of such a file gets further.
+fn without_checks(bytes: &[u8]) -> Vec<u8> {
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("split at 8")) as usize;
+    let (header, tensors) = rest.split_at(length);
+    let mut header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(header).expect("it was written as JSON");
+    if let Some(metadata) = header.get_mut("__metadata__") {
+        metadata.remove("content_sha256");
+        metadata.remove("self_check");
+    }
+    let mut header = serde_json::to_vec(&header).expect("it was read as JSON");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), tensors].concat()
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let labels = |count: usize| (0..count).map(|i| format!("genre {i}")).collect::<Vec<_>>();
+    let dense = |units: usize, inputs: usize, value: f32| Dense {
+        weight: Array2::from_elem((units, inputs), value),
+        bias: Array1::zeros(units),
+    };
+    let sound = [
+        model(dense(2, 3, 0.5), Activation::Relu, labels(2), &"ab".repeat(32)),
+        model(dense(1, 1, -2.0), Activation::Sigmoid, labels(1), &"cd".repeat(32)),
+        model(dense(3, 2, 1.5), Activation::Gelu, labels(3), &"01".repeat(32)),
+    ];
+    let files = sound.map(|model| model.to_bytes());
+    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| without_checks(file)).collect();
+    seeds.extend(files);
+    seeds.push(b"\x08\0\0\0\0\0\0\0{}      ".to_vec());
+    seeds
+}

@@ -1,0 +1,145 @@
+//! `movies_metadata.csv` with its warts: shifted rows, open quotes, bytes that are no text, archives that are none.
+
+use std::collections::HashSet;
+
+use csv::ByteRecord;
+use trainer::{KaggleError, KaggleReader, Movie};
+
+use crate::Target;
+use crate::allocation::bounded;
+use crate::sections::file;
+
+pub(crate) const TARGET: Target = Target {
+    name: "movies_csv",
+    check,
+    seeds,
+    words: &[
+        "id,title,overview,genres\n",
+        "\"",
+        "\"\"",
+        ",",
+        "\n",
+        "\r",
+        "\r\n",
+        "\u{feff}",
+        "[{'id': 18}]",
+        "\"[{'id': 18, 'name': 'Drama'}]\"",
+        "No overview found.",
+        "7",
+        "9223372036854775807",
+        "9223372036854775808",
+        "original_language",
+    ],
+    max_len: 4096,
+    cases: 20000,
+};
+
+fn check(data: &[u8]) {
+    let path = file("movies_metadata.csv", data);
+    let (movies, error, report) = bounded(data.len(), || {
+        let mut reader = match KaggleReader::open(&path) {
+            Ok(reader) => reader,
+            Err(error) => return (Vec::new(), Some(error), None),
+        };
+        let (mut movies, mut error) = (Vec::new(), None);
+        for movie in reader.by_ref() {
+            match movie {
+                Ok(movie) => movies.push(movie),
+                Err(found) => error = Some(found),
+            }
+        }
+        assert!(reader.next().is_none(), "after its end there is nothing");
+        (movies, error, Some(reader.report().clone()))
+    });
+    if let Some(error) = &error {
+        names_the_file(error);
+    }
+    let is_packed = data.starts_with(b"PK\x03\x04") || data.starts_with(&[0x1f, 0x8b]);
+    let Some(report) = report.filter(|_| !is_packed) else { return };
+
+    // The same bytes as the csv crate reads them, with nothing around it.
+    let records = records(data);
+    let dropped: u64 = report.dropped.values().map(|dropped| dropped.rows).sum();
+    assert_eq!(report.rows, report.kept + dropped, "every row is kept or dropped");
+    assert_eq!(report.kept, movies.len() as u64);
+    assert!(
+        report.dropped.values().all(|dropped| !dropped.examples.is_empty() && dropped.examples.len() <= 3)
+    );
+    assert_eq!(report.rows + 1, records.len() as u64, "no row is lost");
+    let is_open = ends_in_a_quote(data, records.len());
+    let says_open =
+        error.as_ref().is_some_and(|error| error.to_string().contains("expected a closing quote"));
+    assert_eq!(
+        is_open, says_open,
+        "a quote that is never closed is an error, and nothing else is that error"
+    );
+    assert!(error.is_some() || !movies.is_empty(), "a file without films is an error");
+    are_of_the_file(&movies, &records);
+}
+
+fn names_the_file(error: &KaggleError) {
+    let message = error.to_string();
+    assert!(message.contains("movies_metadata.csv"), "{message}");
+    match error {
+        KaggleError::Invalid { reason, .. } => {
+            assert!(reason.contains("expected") || reason.contains("not a CSV file"), "{reason}");
+            assert!(reason.len() < 2000, "a message is short: {} bytes", reason.len());
+        }
+        // Archives say so, and rows that never end.
+        KaggleError::Io { source, .. } => assert!(!source.to_string().is_empty()),
+    }
+}
+
+/// The header and all rows.
+fn records(data: &[u8]) -> Vec<ByteRecord> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(data);
+    reader.byte_records().map(|record| record.expect("bytes in memory can be read")).collect()
+}
+
+/// What follows a quote that is open adds no record.
+fn ends_in_a_quote(data: &[u8], count: usize) -> bool {
+    records(&[data, b"\nx"].concat()).len() == count
+}
+
+fn are_of_the_file(movies: &[Movie], records: &[ByteRecord]) {
+    let (header, rows) = records.split_first().expect("a file with films has a header");
+    let column = |name: &str| header.iter().position(|field| field == name.as_bytes());
+    let (id, title, overview) = (column("id"), column("title"), column("overview"));
+    let (Some(id), Some(title), Some(overview)) = (id, title, overview) else { panic!("{header:?}") };
+    let mut rows = rows.iter();
+    let mut seen = HashSet::new();
+    for movie in movies {
+        assert!(i64::try_from(movie.id).is_ok() && seen.insert(movie.id), "{movie:?}");
+        assert!(!movie.overview.trim().is_empty() && !movie.genres.is_empty(), "{movie:?}");
+        let fields = |row: &&ByteRecord| {
+            row.get(id).and_then(|field| std::str::from_utf8(field).ok()?.parse().ok()) == Some(movie.id)
+                && row.get(title).unwrap_or_default() == movie.title.as_bytes()
+                && row.get(overview) == Some(movie.overview.as_bytes())
+        };
+        assert!(rows.any(|row| fields(&row)), "a film is a row of the file, in its order: {movie:?}");
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let header = "adult,genres,id,original_language,overview,title\n";
+    let drama = "\"[{'id': 18, 'name': 'Drama'}]\"";
+    let texts = [
+        format!("{header}False,{drama},7,en,\"A pilot\nlands. \"\"Here\"\".\",Harbour, 2\n"),
+        format!("{header}False,{drama},7,en,Kept.,A\n[{{'name': 'A Company'}}],0.5,1997-08-20\n"),
+        format!(
+            "{header}False,{drama},8,fr,No overview found.,B\r\nFalse,[],9,fr,None known.,C\rFalse,{drama},8,,D,D"
+        ),
+        format!("{header}False,{drama},7,en,\"Open.,B\nFalse,[],3,de,Lost.,C\n"),
+        format!("\u{feff}id,title,overview,genres\r\n9,T,O.,{drama}\r\n"),
+        format!("\u{feff}\"id\",\"ti\ntle\",title,overview,genres\n9,,T,O.,{drama}\n"),
+        format!("id,title,overview,genres\n1,\"a\"b,O.\"x\",{drama}\n1,\"a\" ,O.,{drama}\n,\"\"\n\n"),
+        header.to_owned(),
+        String::new(),
+    ];
+    let mut seeds: Vec<Vec<u8>> = texts.map(String::into_bytes).to_vec();
+    seeds.push([header.as_bytes(), b"False,\"[{'id': 18}]\",5,en,Caf\xe9.,E\n"].concat());
+    // The head of a gzip file and of a zip archive.
+    seeds.push(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
+    seeds.push(b"PK\x03\x04\x14\0\0\0\0\0".to_vec());
+    seeds
+}
