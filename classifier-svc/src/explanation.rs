@@ -5,6 +5,7 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 use proto::classifier::v1::{Contribution, Explanation, Movie, Segment, Source};
+use service_kit::is_blank;
 
 use crate::segments::sentences;
 
@@ -22,8 +23,9 @@ impl Occlusions {
         let title = if uses_title { movie.title.trim() } else { "" };
         let parts = sentences(&movie.overview);
         let titles = (!title.is_empty()).then(|| (Source::Title, title.to_owned()));
-        let all: Vec<_> =
-            titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned()))).collect();
+        let parts = titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned())));
+        // What says nothing is no part: with all others left out, it would be a text that no encoder takes.
+        let all: Vec<_> = parts.filter(|(_, text)| !is_blank(text)).collect();
         if all.len() < 2 {
             return Self { segments: Vec::new(), movies: Vec::new() };
         }
@@ -67,6 +69,13 @@ mod tests {
 
     fn movie(title: &str, overview: &str) -> Movie {
         Movie { title: title.to_owned(), overview: overview.to_owned() }
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_part() {
+        assert!(Occlusions::of(&movie("", "It rains.\n\u{18}\u{18}\n\u{feff}"), true).movies.is_empty());
+        let found = Occlusions::of(&movie("\0", "It rains.\n\u{18}\nIt pours."), true);
+        assert_eq!(found.movies, [movie("", "It pours."), movie("", "It rains.")]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use proto::classifier::v1::{
 };
 
 use crate::Target;
-use crate::grpc::{Reply, frame, frames, stream_frames};
+use crate::grpc::{Reply, frame, stream_frames};
 use crate::services::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, SERVICES, wrong_batch, wrong_film};
 
 pub(crate) const TARGET: Target = Target {
@@ -31,6 +31,9 @@ pub(crate) const TARGET: Target = Target {
     cases: 800,
 };
 
+/// Bytes of a message that the limits allow.
+const MAX_MESSAGE: usize = MAX_BATCH * (4 * (MAX_TITLE_CHARS + MAX_OVERVIEW_CHARS) + 64) + 1024;
+
 /// The first byte says which method, and whether the rest is its whole body or one message for it.
 fn check(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else { return };
@@ -48,7 +51,7 @@ fn call(method: &str, body: Vec<u8>) -> Reply {
 }
 
 fn decoded<M: prost::Message + Default>(body: &[u8]) -> Option<M> {
-    match frames(body)?[..] {
+    match stream_frames(body, MAX_MESSAGE)?[..] {
         [message] => M::decode(message).ok(),
         _ => None,
     }
@@ -103,10 +106,8 @@ fn batch(body: Vec<u8>) {
 }
 
 fn stream(body: Vec<u8>) {
-    let requests: Option<Vec<ClassifyStreamRequest>> =
-        stream_frames(&body, MAX_BATCH * (4 * (MAX_TITLE_CHARS + MAX_OVERVIEW_CHARS) + 64) + 1024).and_then(
-            |messages| messages.into_iter().map(|m| ClassifyStreamRequest::decode(m).ok()).collect(),
-        );
+    let requests: Option<Vec<ClassifyStreamRequest>> = stream_frames(&body, MAX_MESSAGE)
+        .and_then(|messages| messages.into_iter().map(|m| ClassifyStreamRequest::decode(m).ok()).collect());
     let reply = call("ClassifyStream", body);
     let Some(requests) = requests else { return reply.is_refused_as_malformed() };
     assert_eq!(reply.status.code(), tonic::Code::Ok, "{:?}", reply.status);

@@ -7,7 +7,7 @@ use proto::encoder::v1::{
 };
 
 use crate::Target;
-use crate::grpc::{frame, frames, stream_frames};
+use crate::grpc::{frame, stream_frames};
 use crate::services::{
     DIMENSION, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOKENS, SERVICES, Violations, is_blank, wrong_batch,
 };
@@ -21,6 +21,9 @@ pub(crate) const TARGET: Target = Target {
     cases: 1500,
 };
 
+/// Bytes of a message that the limits allow.
+const MAX_MESSAGE: usize = MAX_TEXTS * (MAX_TEXT_BYTES + 16) + 1024;
+
 /// The first byte says which method, and whether the rest is its whole body or one message for it.
 fn check(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else { return };
@@ -29,7 +32,7 @@ fn check(data: &[u8]) {
 }
 
 fn unary(body: Vec<u8>) {
-    let request = match frames(&body).as_deref() {
+    let request = match stream_frames(&body, MAX_MESSAGE).as_deref() {
         Some([message]) => EncodeRequest::decode(*message).ok(),
         _ => None,
     };
@@ -55,9 +58,8 @@ fn unary(body: Vec<u8>) {
 }
 
 fn stream(body: Vec<u8>) {
-    let requests: Option<Vec<EncodeStreamRequest>> =
-        stream_frames(&body, MAX_TEXTS * (MAX_TEXT_BYTES + 16) + 1024)
-            .and_then(|messages| messages.into_iter().map(|m| EncodeStreamRequest::decode(m).ok()).collect());
+    let requests: Option<Vec<EncodeStreamRequest>> = stream_frames(&body, MAX_MESSAGE)
+        .and_then(|messages| messages.into_iter().map(|m| EncodeStreamRequest::decode(m).ok()).collect());
     let reply = SERVICES.call(
         &SERVICES.encoder,
         "/movieclassifier.encoder.v1.EncoderService/EncodeStream",

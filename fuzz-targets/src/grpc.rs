@@ -56,7 +56,7 @@ pub(crate) fn frame(message: &[u8]) -> Vec<u8> {
 }
 
 /// The messages in a body of frames; `None` where it is no such thing.
-pub(crate) fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
+fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     let mut messages = Vec::new();
     while !body.is_empty() {
         let (head, rest) = body.split_at_checked(5)?;
@@ -68,7 +68,7 @@ pub(crate) fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     Some(messages)
 }
 
-/// The same for a stream's body, whose messages have at most `max` bytes. One that ends right behind the head of a message is
+/// The same for the body of a call, whose messages have at most `max` bytes. One that ends right behind the head of a message is
 /// taken by tonic for one that ended before it, without an error: a client that ends so is broken, and has its answers to what
 /// came before.
 pub(crate) fn stream_frames(body: &[u8], max: usize) -> Option<Vec<&[u8]>> {

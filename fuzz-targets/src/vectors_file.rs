@@ -45,9 +45,9 @@ fn check(data: &[u8]) {
             assert_eq!(rows.genres.len(), rows.ids.len());
         }
     }
-    let read = || MoviesReader::open(&path).and_then(|films| films.collect::<Result<Vec<Movie>, _>>());
+    let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
     match bounded_by(PAGES, read) {
-        Ok(films) => is_written_back(films),
+        Ok(films) => is_written_back(&films),
         Err(error) => says_what_is_wrong(&error),
     }
 }
@@ -59,14 +59,14 @@ fn is_sound(vectors: &Vectors) {
     assert_eq!((vectors.splits.len(), vectors.targets.nrows()), (films, films));
     assert!(vectors.vectors.iter().all(|value| value.is_finite()));
     assert!(vectors.ids.iter().zip(&vectors.splits).all(|(id, split)| Split::of(*id) == *split));
-    assert!(vectors.targets.iter().all(|target| *target == 0.0 || *target == 1.0));
+    assert!(vectors.targets.iter().all(|target| [0.0, 1.0].contains(target)));
 }
 
-fn is_written_back(films: Vec<Movie>) {
+fn is_written_back(films: &[Movie]) {
     let path = folder().join("again.parquet");
     let mut digest = DataDigest::default();
     let mut writer = MoviesWriter::create(&path).expect("a temporary file can be written");
-    for film in &films {
+    for film in films {
         digest.add(film);
         writer.write(film.clone()).expect("a temporary file can be written");
     }

@@ -51,6 +51,9 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
         })?;
         // Something behind the value is as wrong as something in it.
         json.end().map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
+        // What is in no field is not looked at before.
+        std::str::from_utf8(&bytes)
+            .map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
         Ok(Self { body, deadline })
     }
 }
