@@ -7,7 +7,9 @@ use fuzz_targets::TARGETS;
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, folder, dictionary] = &arguments[..] else {
-        TARGETS.iter().for_each(|target| println!("{} {}", target.name, target.max_len));
+        for target in &TARGETS {
+            println!("{} {}", target.name, target.max_len);
+        }
         return Ok(());
     };
     let target = TARGETS.iter().find(|target| target.name == name);
@@ -18,8 +20,11 @@ fn main() -> std::io::Result<()> {
     }
     let mut words = String::new();
     for word in target.words {
-        let escaped: String = word.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
-        let _ = writeln!(words, "\"{escaped}\"");
+        words.push('"');
+        for byte in word.bytes() {
+            let _ = write!(words, "\\x{byte:02x}");
+        }
+        words.push_str("\"\n");
     }
     std::fs::write(dictionary, words)
 }

@@ -1,6 +1,7 @@
 //! Every target on its seeds, its corpus, and mutations of both: the same ones in every run.
 //!
 //! `FUZZ_CASES=20` makes twenty times as many, others than usual.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 
@@ -88,7 +89,9 @@ fn hold(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let mut inputs = (target.seeds)();
     inputs.extend(corpus(target));
-    inputs.iter().for_each(|input| target.run(input));
+    for input in &inputs {
+        target.run(input);
+    }
     target.run(&[]);
 
     let more: Option<u32> = std::env::var("FUZZ_CASES").ok().map(|times| times.parse().unwrap());
@@ -99,7 +102,9 @@ fn hold(name: &str) {
     let mutation = (any::<Index>(), prop::collection::vec(edit(), 1..7));
     let result = runner.run(&mutation, |(first, edits)| {
         let mut input = first.get(&inputs).clone();
-        edits.iter().for_each(|edit| apply(edit, &mut input, &inputs, target.words));
+        for edit in &edits {
+            apply(edit, &mut input, &inputs, target.words);
+        }
         input.truncate(target.max_len);
         let run = std::panic::AssertUnwindSafe(|| target.run(&input));
         std::panic::catch_unwind(run)
