@@ -4,14 +4,15 @@ token ids -> 6 BERT layers (384 wide, 12 heads, 1536 feed-forward, exact GELU, p
 -> projection 384 -> 512 -> activation (tanh or L2 norm): the vector -> linear 512 -> 20: the logits (training only).
 
 Parameters carry the names of the base file (``encoder.layer.0.attention.self.query.weight``, ...). Word and position
-embeddings stay frozen: they would be most of what must be shipped. Compute runs in `compute_dtype`; master weights are
-float32.
+embeddings stay frozen: they would be most of what must be shipped. `multiply_in_bfloat16`
+makes training faster where the processor has it; weights, sums and all evaluation stay float32.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,11 +48,33 @@ def small_names() -> list[str]:
     return names
 
 
+class Bfloat16Linear(torch.autograd.Function):
+    """``x weight^T`` with its three matrix products in bfloat16 and everything else in float32: on processors with
+    AVX-512 BF16 they take less than half the time, while norms, sums and attention in bfloat16 would take more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight).float()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.bfloat16()
+        to_x = (gradient @ weight).float() if ctx.needs_input_grad[0] else None
+        to_weight = None
+        if ctx.needs_input_grad[1]:
+            to_weight = (gradient.flatten(0, -2).t() @ x.flatten(0, -2)).float()
+        return to_x, to_weight
+
+
 class Linear(nn.Module):
-    """A linear layer computed in the dtype of its input; with a low-rank branch ``x down^T up^T`` if asked for."""
+    """A linear layer; with a low-rank branch ``x down^T up^T`` if asked for."""
 
     def __init__(self, out_features: int, in_features: int) -> None:
         super().__init__()
+        self.bfloat16 = False
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.register_parameter("lora_down", None)
@@ -67,10 +90,10 @@ class Linear(nn.Module):
         return self.weight if self.lora_down is None else self.weight + self.lora_up @ self.lora_down
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = x.dtype
-        y = F.linear(x, self.weight.to(dtype), self.bias.to(dtype))
+        product = Bfloat16Linear.apply if self.bfloat16 else F.linear
+        y = product(x, self.weight) + self.bias
         if self.lora_down is not None:
-            y = y + F.linear(F.linear(x, self.lora_down.to(dtype)), self.lora_up.to(dtype))
+            y = y + F.linear(F.linear(x, self.lora_down), self.lora_up)
         return y
 
 
@@ -161,7 +184,6 @@ class FilmEncoder(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
         self.activation, self.head_dropout, self.dropout = activation, head_dropout, dropout
-        self.compute_dtype = torch.float32
         self.embeddings = Embeddings()
         self.encoder = Encoder(dropout)
         self.projection = nn.Linear(WIDTH, VECTOR)
@@ -182,19 +204,22 @@ class FilmEncoder(nn.Module):
             raise ValueError(f"{path} is not the expected base: {sorted(own ^ set(base))[:4]} differ")
         self.load_state_dict(base, strict=False)
 
+    def multiply_in_bfloat16(self, on: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.bfloat16 = on
+
     def pool(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Mean of the last layer's tokens, [batch, 384]."""
-        dtype = self.compute_dtype
         bias = None
         if not bool(mask.all()):
-            bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -1e4)[:, None, None, :]
+            bias = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -1e4)[:, None, None, :]
             bias = bias.expand(-1, 1, mask.shape[1], -1)
-        x = self.embeddings(ids).to(dtype)
-        x = F.dropout(x, self.dropout, self.training)
+        x = F.dropout(self.embeddings(ids), self.dropout, self.training)
         for layer in self.encoder.layer:
             x = layer(x, bias)
         weights = mask[:, :, None].float()
-        return (x.float() * weights).sum(1) / weights.sum(1)
+        return (x * weights).sum(1) / weights.sum(1)
 
     def vector(self, pooled: Tensor) -> Tensor:
         """The sentence vector, [batch, 512]."""
