@@ -2,6 +2,7 @@
 """Teaches MiniLM films: adapts all-MiniLM-L6-v2 to genres on the train split, and writes what it learned as an adapter.
 
   adapt.py train           train a run folder to its end; an interrupted run resumes by itself
+  adapt.py from-adapter    make an adapter a run again: to train on from it, or to be taught by it
   adapt.py compress        turn one or several full runs into one of low rank, taught by their outputs
   adapt.py probe           fit an MLP on frozen vectors of a run or an adapter: the figure that counts in use
   adapt.py export-adapter  write a run as a small safetensors file (its form: the docstring of adapt_adapter.py)
@@ -30,42 +31,17 @@ import torch
 
 import adapt_adapter
 from adapt_adapter import AdapterError
+from adapt_arguments import arguments
 from adapt_compress import Compressor, student_of
-from adapt_data import SPLIT_RULE, TEXT_TEMPLATE, DataError, FilmSet
-from adapt_eval import Figures, figures, fit_probe
-from adapt_model import ACTIVATIONS, FilmEncoder
-from adapt_train import CONFIG, Config, RunError, Texts, Trainer, encode, load_tokenizer, load_weights, new_model
+from adapt_data import SPLIT_RULE, TEXT_TEMPLATE, DataError, FilmSet, pad
+from adapt_eval import Figures, figures, fit_head, fit_probe
+from adapt_model import FilmEncoder
+from adapt_texts import Texts, Views, load_tokenizer
+from adapt_train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
-
-# What each setting of a run does: the help of 'adapt.py train'.
-SETTINGS = {
-    "mode": "full: all linear layers learn; lora: only low-rank branches beside them do",
-    "rank": "rank of those branches (mode lora)",
-    "activation": f"last step of the vector: {' or '.join(ACTIVATIONS)}",
-    "objective": "bce, or asl: asymmetric, easy negatives weigh less",
-    "asl_negative": "how much less: the power of the negative's probability",
-    "label_smoothing": "share of each label that is replaced by 0.1",
-    "epochs": "passes over the train split; a longer or shorter end may be given when resuming",
-    "batch": "films a step",
-    "max_tokens": "longest text seen in training (serving and validation: 256)",
-    "learning_rate": "peak rate of the encoder's last layer",
-    "new_learning_rate": "peak rate of projection and head",
-    "layer_decay": "each layer further down learns by this factor slower",
-    "weight_decay": "of weights, not of biases and norms",
-    "warmup": "share of the steps over which rates rise",
-    "final_lr": "share of the peak that is left at the end of the linear fall",
-    "dropout": "inside the encoder",
-    "head_dropout": "on the vector, before the linear head",
-    "title_dropout": "share of the texts seen without their title",
-    "word_dropout": "share of the tokens replaced by [MASK]",
-    "rdrop": "weight of the agreement of two dropout passes (doubles the time); 0: off",
-    "ema": "decay of the average of weights that is evaluated and exported",
-    "seed": "of initial projection, order and dropout",
-    "init_seed": "of the initial projection alone, so that runs can be averaged; -1: the seed",
-    "teachers": "written by 'adapt.py compress'",
-    "subset": "train on this many films only, for quick trials; 0: all",
-}
+HEAD_FILMS = 4000  # enough for a linear head
+HEAD_VIEWS = Views(title_dropout=0.1, word_dropout=0.25)  # of texts as they stand, learned by heart, a head is too sure
 
 
 def say(line: str) -> None:
@@ -95,14 +71,42 @@ def train(args: argparse.Namespace) -> None:
             raise RunError(f"{args.run} is a run with another {', '.join(changed)}; name a new folder with --run")
     else:
         config = Config(**given)
+    if args.start_run:
+        config = dataclasses.replace(config, start=args.start_run.name)
     start_run(args.run, config)
     films, learn = load_texts(args, "train", config.max_tokens, config.subset)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
     say(f"train {len(films)} films, {learn.lengths.sum()} tokens; validation {len(check)} films")
-    Trainer(
-        config, new_model(config, args.base), args.run, learn, check, args.device, args.save_minutes, args.pause_file,
-        args.evaluations, say,
-    ).run()  # fmt: skip
+    model = new_model(config, args.base)
+    if args.start_run:
+        model.load_state_dict(load_weights(args.start_run, args.base, "best")[1].state_dict())
+    trainer = Trainer(
+        config, model, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations, say
+    )
+    trainer.run()
+
+
+def from_adapter(args: argparse.Namespace) -> None:
+    model, metadata = adapt_adapter.read(args.adapter, args.base)
+    settings = json.loads(metadata["config"])[0]
+    known = {name: settings[name] for name in ("activation", "init_seed") if name in settings}
+    start_run(args.run, Config(start=args.adapter.name, **known))
+    _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS, HEAD_FILMS)
+    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
+    labels = check.labels
+    validation, _ = encode(model, check.titled)
+    model.multiply_in_bfloat16(True)
+    rng = np.random.default_rng(0)
+    rows = HEAD_VIEWS.rows(learn, np.arange(len(learn)), rng)
+    ids, mask = pad(rows)
+    ids = HEAD_VIEWS.masked(ids, mask, rng)
+    vectors, _ = encode(model, [row[: len(original)].tolist() for row, original in zip(ids, rows, strict=True)])
+    model.head, _ = fit_head(vectors, learn.labels, (validation, labels))
+    model.multiply_in_bfloat16(False)
+    _, probabilities = encode(model, check.titled)
+    found = figures(probabilities, labels)
+    say(f"the adapter under a new linear head: {found.line()}")
+    save_weights(args.run, model, found)
 
 
 def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, FilmEncoder, list[dict]]:
@@ -124,8 +128,9 @@ def compress(args: argparse.Namespace) -> None:
     config, mean, _ = averaged(args.teacher, args.base, args.which)
     config = dataclasses.replace(
         config, mode="lora", rank=args.rank, epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
-        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, word_dropout=args.word_dropout,
-        rdrop=0.0, ema=0.98, teachers=",".join(folder.name for folder in args.teacher),
+        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, rdrop=0.0, ema=args.ema, start="",
+        tagline=args.tagline, cut=args.cut, word_dropout=args.word_dropout,
+        bfloat16=args.bfloat16, seed=args.seed, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
     start_run(args.run, config)
     student = student_of(mean, adapt_adapter.fresh_base(args.base, config.activation), config.rank)
@@ -135,6 +140,8 @@ def compress(args: argparse.Namespace) -> None:
         config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations, say
     )
     trainer.teachers = [load_weights(folder, args.base, args.which)[1].to(args.device) for folder in args.teacher]
+    for teacher in trainer.teachers:
+        teacher.multiply_in_bfloat16(bool(config.bfloat16))
     if trainer.step == 0:
         say("the truncated mean, before any step:")
         trainer.evaluate()
@@ -163,12 +170,12 @@ def mean_figures(many: list[Figures]) -> dict[str, float]:
 def run_probe(args: argparse.Namespace, model: FilmEncoder, units: int) -> dict[str, dict[str, float]]:
     _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
-    labels = check.labels.numpy()
+    labels = check.labels
     validation, _ = encode(model, check.titled)
     bare, _ = encode(model, check.bare)
     say(f"encoding {len(learn)} train films")
     vectors, _ = encode(model, learn.titled)
-    titled, untitled = probe_vectors((vectors, learn.labels.numpy()), validation, bare, labels, units)
+    titled, untitled = probe_vectors((vectors, learn.labels), validation, bare, labels, units)
     say(f"mean of {len(PROBE_SEEDS)} probes: {titled}")
     say(f"the same without titles: {untitled}")
     return {"probe": titled, "probe_without_title": untitled}
@@ -196,7 +203,7 @@ def export_adapter(args: argparse.Namespace) -> None:
     adapt_adapter.merge(base, tensors)
     base.head.load_state_dict(model.head.state_dict())
     _, probabilities = encode(base, check.titled)
-    found = figures(probabilities, check.labels.numpy())
+    found = figures(probabilities, check.labels)
     for state in states:
         say(f"the run itself, step {state['step']}, head on validation: {state['figures']}")
     say(f"as exported, head on validation: {found.as_dict()}")
@@ -212,89 +219,18 @@ def export_adapter(args: argparse.Namespace) -> None:
     say(f"wrote {args.output}, {args.output.stat().st_size} bytes, sha256 {adapt_adapter.sha256_of(args.output)}")
 
 
-def arguments() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="adapt.py", description=__doc__, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data", type=Path, required=True, help="Kaggle's movies_metadata.csv")
-    common.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
-    common.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's choice)")
-
-    learn = commands.add_parser(
-        "train", parents=[common], help="train a run folder to its end (resumes)", formatter_class=raw,
-        description="Train the run in a folder to its end. The settings are saved there as config.json; calling it "
-        "again with the same folder resumes from its checkpoint, and settings left out are the stored ones. After each "
-        "evaluation best.pt and last.pt hold averaged weights and log.jsonl a line of validation figures.",
-    )  # fmt: skip
-    learn.set_defaults(call=train)
-    squeeze = commands.add_parser(
-        "compress", parents=[common], help="turn full runs into one run of low rank", formatter_class=raw,
-        description="The student starts as the mean of its teachers, truncated to low rank, and learns their vectors "
-        "and probabilities on the train split. The folder is a run like any other: probe it, export it.",
-    )  # fmt: skip
-    squeeze.set_defaults(call=compress)
-    squeeze.add_argument(
-        "--teacher", type=Path, required=True, action="append",
-        help="a full run's folder; several must share their initial seed (--init-seed)",
-    )  # fmt: skip
-    squeeze.add_argument("--which", choices=("best", "last"), default="last", help="of the teachers (default: last)")
-    squeeze.add_argument("--rank", type=int, default=32, help="default: %(default)s")
-    squeeze.add_argument("--epochs", type=float, default=0.75, help="default: %(default)s")
-    squeeze.add_argument("--learning-rate", type=float, default=2e-4, help="default: %(default)s")
-    squeeze.add_argument(
-        "--word-dropout", type=float, default=0.1,
-        help="share of the tokens that teachers and student see as [MASK]: other texts than the teachers know by heart "
-        "(default: %(default)s)",
-    )  # fmt: skip
-    for command in (learn, squeeze):
-        command.add_argument("--run", type=Path, required=True, help="the run's folder, made if need be")
-        command.add_argument(
-            "--device",
-            default="cuda" if torch.cuda.is_available() else "cpu",
-            help="cpu or cuda (default: %(default)s)",
-        )
-        command.add_argument(
-            "--save-minutes", type=float, default=5.0, help="between checkpoints (default: %(default)s)"
-        )
-        command.add_argument("--evaluations", type=int, default=2, help="evaluations an epoch (default: %(default)s)")
-        command.add_argument(
-            "--pause-file", type=Path, default=Path(".runtime/adapt-pause"),
-            help="training waits while this file exists (default: %(default)s)",
-        )  # fmt: skip
-    settings = learn.add_argument_group("settings of the run, saved with it")
-    for field in dataclasses.fields(Config):
-        settings.add_argument(
-            f"--{field.name.replace('_', '-')}", type=type(field.default), default=None,
-            help=f"{SETTINGS[field.name].replace('%', '%%')} (default: {field.default})",
-        )  # fmt: skip
-
-    check = commands.add_parser("probe", parents=[common], help="fit an MLP on frozen vectors, report validation")
-    check.set_defaults(call=probe)
-    check.add_argument("--run", type=Path, help="a run's folder")
-    check.add_argument("--adapter", type=Path, help="or an adapter file")
-    export = commands.add_parser("export-adapter", parents=[common], help="write a run as an adapter file")
-    export.set_defaults(call=export_adapter)
-    export.add_argument(
-        "--run", type=Path, required=True, action="append",
-        help="a run's folder; given several times, their weights are averaged",
-    )  # fmt: skip
-    export.add_argument("--output", type=Path, required=True, help="the safetensors file to write")
-    export.add_argument("--form", choices=("low-rank", "delta-int8"), default="low-rank", help="default: %(default)s")
-    export.add_argument("--rank", type=int, default=0, help="rank kept in form low-rank (default: the run's own)")
-    export.add_argument("--probe", action="store_true", help="also probe it, for the figures in its metadata")
-    for command in (check, export):
-        command.add_argument("--which", choices=("best", "last"), default="best", help="best on validation, or last")
-        command.add_argument("--units", type=int, default=256, help="width of the probe (default: %(default)s)")
-    return parser
+COMMANDS = {
+    "train": train, "from-adapter": from_adapter, "compress": compress, "probe": probe,
+    "export-adapter": export_adapter,
+}  # fmt: skip
 
 
 def main() -> int:
-    args = arguments().parse_args()
+    args = arguments(__doc__ or "").parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        args.call(args)
+        COMMANDS[args.command](args)
     except (DataError, RunError, AdapterError) as error:
         print(f"adapt: {error}", file=sys.stderr)
         return 2

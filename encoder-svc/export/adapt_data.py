@@ -43,12 +43,15 @@ class HeldOutFilmError(DataError):
 
 @dataclass(frozen=True)
 class Film:
-    """One usable film: its decimal id, texts, and the indices of its genres in `LABELS`."""
+    """One usable film: its decimal id, texts, and the indices of its genres in `LABELS`.
+
+    The tagline may teach, but nobody who asks for genres gives it."""
 
     id: str
     title: str
     overview: str
     genres: tuple[int, ...]
+    tagline: str = ""
 
 
 def split_of(film_id: str) -> str:
@@ -96,7 +99,7 @@ def read_films(path: Path) -> Iterator[Film]:
                 if overview in NO_OVERVIEW or not genres or film_id in seen:
                     continue
                 seen.add(film_id)
-                yield Film(film_id, title, overview, genres)
+                yield Film(film_id, title, overview, genres, (row.get("tagline") or "").strip())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; name Kaggle's movies_metadata.csv with --data") from error
 

@@ -61,6 +61,29 @@ def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
     )
 
 
+def fit_head(
+    vectors: np.ndarray, labels: np.ndarray, validation: tuple[np.ndarray, np.ndarray], epochs: int = 30
+) -> tuple[nn.Linear, float]:
+    """A linear head for frozen vectors, of its best epoch by validation loss; and that loss."""
+    torch.manual_seed(0)
+    x, y, vx, vy = (torch.from_numpy(a).float() for a in (vectors, labels, *validation))
+    head = nn.Linear(x.shape[1], y.shape[1])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.01)
+    best, best_loss = head.state_dict(), float("inf")
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(64):
+            loss = F.binary_cross_entropy_with_logits(head(F.dropout(x[rows], 0.2)), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            value = F.binary_cross_entropy_with_logits(head(vx), vy).item()
+        if value < best_loss:
+            best, best_loss = {name: tensor.clone() for name, tensor in head.state_dict().items()}, value
+    head.load_state_dict(best)
+    return head, best_loss
+
+
 def fit_probe(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from adapt_data import LABELS, FilmSet, compose, length_bucketed, pad
+from adapt_data import LABELS, length_bucketed, pad
 from adapt_eval import Figures, figures
 from adapt_model import LAYERS, FilmEncoder, adapted_names
+from adapt_texts import Texts, Views
 
 CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.jsonl"
-MASK_ID = 103
 
 
 class RunError(Exception):
@@ -39,6 +38,7 @@ class Config:
     epochs: float = 3.0
     batch: int = 32
     max_tokens: int = 160
+    bfloat16: int = 0
     learning_rate: float = 1e-4
     new_learning_rate: float = 1e-3
     layer_decay: float = 1.0
@@ -48,17 +48,24 @@ class Config:
     dropout: float = 0.1
     head_dropout: float = 0.2
     title_dropout: float = 0.1
+    tagline: float = 0.0
+    cut: float = 0.0
     word_dropout: float = 0.0
     rdrop: float = 0.0
     ema: float = 0.998
     seed: int = 0
     init_seed: int = -1
     subset: int = 0
+    start: str = ""  # name of the run whose weights this one began with
     teachers: str = ""  # names of the runs that a compressed run was taught by
 
     @property
     def initial_seed(self) -> int:
         return self.seed if self.init_seed < 0 else self.init_seed
+
+    @property
+    def views(self) -> Views:
+        return Views(self.title_dropout, self.tagline, self.cut, self.word_dropout)
 
     @classmethod
     def read(cls, folder: Path) -> Config:
@@ -68,31 +75,6 @@ class Config:
             raise RunError(f"{folder} holds no run ({CONFIG}: {error.strerror}); 'adapt.py train' makes one") from error
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
-
-
-class Texts:
-    """Films as token ids, with and without their titles, and labels."""
-
-    def __init__(self, films: FilmSet, tokenizer: Tokenizer) -> None:
-        titled = [compose(film.title, film.overview) for film in films.films]
-        bare = [film.overview for film in films.films]
-        self.titled = [e.ids for e in tokenizer.encode_batch(titled)]
-        self.bare = [e.ids for e in tokenizer.encode_batch(bare)]
-        self.lengths = np.array([len(row) for row in self.titled])
-        self.labels = torch.from_numpy(films.labels())
-
-    def __len__(self) -> int:
-        return len(self.titled)
-
-
-def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
-    """The base's tokenizer, with its own fixed truncation and padding replaced by ours."""
-    if not path.is_file():
-        raise RunError(f"{path}: no tokenizer.json; --base names the folder with model.safetensors and tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.enable_truncation(max_length=max_tokens)
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def new_model(config: Config, base: Path) -> FilmEncoder:
@@ -198,10 +180,12 @@ class Trainer:
         save_minutes: float, pause_file: Path, evaluations: int, report=print,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.train_set, self.validation = config, folder, train, validation
+        self.targets, self.views = torch.from_numpy(train.labels), config.views
         self.save_minutes, self.pause_file = save_minutes, pause_file
         self.evaluations, self.report = evaluations, report
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self.model.multiply_in_bfloat16(bool(config.bfloat16))
         torch.manual_seed(config.seed)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config), betas=(0.9, 0.98), fused=self.device.type == "cpu"
@@ -239,8 +223,10 @@ class Trainer:
     def evaluate(self) -> Figures:
         """Figures of the averaged weights on validation; the best are kept in best.pt, the newest in last.pt."""
         self.average.swap()
+        self.model.multiply_in_bfloat16(False)
         _, probabilities = encode(self.model, self.validation.titled)
-        found = figures(probabilities, self.validation.labels.numpy())
+        self.model.multiply_in_bfloat16(bool(self.config.bfloat16))
+        found = figures(probabilities, self.validation.labels)
         content = {"model": self._trainable(), "step": self.step, "figures": found.as_dict()}
         _save(self.folder / "last.pt", content)
         if found.micro_f1 > self.best:
@@ -260,16 +246,12 @@ class Trainer:
         left = (self.total - self.step) / max(1, self.total - warm)
         return self.config.final_lr + (1 - self.config.final_lr) * left
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        bare = rng.random(len(rows)) < self.config.title_dropout
-        texts = [self.train_set.bare[i] if b else self.train_set.titled[i] for i, b in zip(rows, bare, strict=True)]
-        ids, mask = pad(texts)
-        if self.config.word_dropout:
-            hit = (rng.random(ids.shape) < self.config.word_dropout) & mask & (ids > 999)
-            ids = np.where(hit, MASK_ID, ids)
+    def _batch(self, films: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        ids, mask = pad(self.views.rows(self.train_set, films, rng))
+        ids = self.views.masked(ids, mask, rng)
         return (
             torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device),
-            self.train_set.labels[torch.from_numpy(rows)].to(self.device),
+            self.targets[torch.from_numpy(films)].to(self.device),
         )  # fmt: skip
 
     def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
@@ -325,6 +307,16 @@ class Trainer:
                 self.save()
                 saved = now
         self.report(f"done: best validation micro-F1 of the head {self.best:.4f}")
+
+
+def save_weights(folder: Path, model: FilmEncoder, found: Figures) -> None:
+    """A finished run of the given weights, as `load_weights` reads it."""
+    live = {n for n, p in model.named_parameters() if p.requires_grad}
+    content = {
+        "model": {n: t for n, t in model.state_dict().items() if n in live}, "step": 0, "figures": found.as_dict()
+    }  # fmt: skip
+    for name in (BEST, "last.pt"):
+        _save(folder / name, content)
 
 
 def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, FilmEncoder, dict]:
