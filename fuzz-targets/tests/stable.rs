@@ -86,6 +86,8 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 }
 
 fn hold(name: &str) {
+    // Of a panic that a reader catches, too, a backtrace would be made: tens of megabytes, which are not the reader's.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let mut inputs = (target.seeds)();
     inputs.extend(corpus(target));
