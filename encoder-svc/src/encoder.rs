@@ -36,10 +36,10 @@ pub struct Description {
     pub max_tokens: usize,
 }
 
-/// Whoever takes texts out of the queue.
+/// Whoever takes texts out of the queue, until it is dropped.
 enum Workers {
-    Threads(SessionPool),
-    Tasks(TaskPool),
+    Threads { _pool: SessionPool },
+    Tasks { _pool: TaskPool },
 }
 
 /// A running encoder.
@@ -50,7 +50,8 @@ pub struct Encoder {
     cache: Option<EmbeddingCache>,
     cache_bulk: bool,
     stages: StageMetrics,
-    workers: Workers,
+    sessions: usize,
+    _workers: Workers,
 }
 
 impl Encoder {
@@ -93,7 +94,8 @@ impl Encoder {
             max_tokens: bundle.manifest.max_tokens,
         };
         let encoder = Self::assemble(description, costs, config, metrics, |queue, admission, stages| {
-            SessionPool::start(sessions, &tokenizer, queue, admission, stages).map(Workers::Threads)
+            let pool = SessionPool::start(sessions, &tokenizer, queue, admission, stages);
+            pool.map(|pool| Workers::Threads { _pool: pool })
         })?;
         tracing::info!(
             encoder = encoder.description.id,
@@ -119,7 +121,7 @@ impl Encoder {
         let costs = CostModel::new(description.max_tokens, text, took);
         let assembled = Self::assemble(description, costs, config, metrics, |queue, admission, stages| {
             let pool = TaskPool::start(model, config.sessions, queue, admission, stages);
-            Ok::<_, std::convert::Infallible>(Workers::Tasks(pool))
+            Ok::<_, std::convert::Infallible>(Workers::Tasks { _pool: pool })
         });
         let Ok(encoder) = assembled;
         encoder
@@ -145,7 +147,8 @@ impl Encoder {
             cache: (config.cache_bytes > 0).then(|| EmbeddingCache::new(config.cache_bytes, metrics)),
             cache_bulk: config.cache_bulk,
             stages,
-            workers,
+            sessions: config.sessions,
+            _workers: workers,
         })
     }
 
@@ -164,10 +167,7 @@ impl Encoder {
     /// Sessions, and so texts that run at the same time.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        match &self.workers {
-            Workers::Threads(pool) => pool.len(),
-            Workers::Tasks(pool) => pool.len(),
-        }
+        self.sessions
     }
 
     /// Texts that wait for a session.

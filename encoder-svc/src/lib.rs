@@ -22,6 +22,7 @@ pub mod shared_weights;
 pub mod stage_metrics;
 pub mod task_pool;
 pub mod tokenizer;
+mod turn;
 
 use std::sync::Arc;
 

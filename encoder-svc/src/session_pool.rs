@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use service_kit::ApiError;
-
 use crate::admission::Admission;
 use crate::queue::{Class, Encoded, Entry, Queue, Worker};
 use crate::session::EncoderSession;
@@ -26,7 +24,6 @@ use crate::tokenizer::{TextTokenizer, Tokens};
 pub struct SessionPool {
     queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
-    cores: usize,
 }
 
 /// The sessions of a pool.
@@ -48,8 +45,7 @@ impl SessionPool {
         admission: &Arc<Admission>,
         stages: &StageMetrics,
     ) -> std::io::Result<Self> {
-        let cores = sessions.narrow.len();
-        let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(cores + 1), cores };
+        let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(sessions.narrow.len() + 1) };
         let niceness = sessions.niceness;
         let narrow = sessions.narrow.into_iter().map(|session| (Worker::Core, session));
         for (index, (kind, session)) in narrow.chain([(Worker::Lone, sessions.wide)]).enumerate() {
@@ -69,18 +65,6 @@ impl SessionPool {
                 .push(std::thread::Builder::new().name(name).spawn(move || worker.work(&queue, niceness))?);
         }
         Ok(pool)
-    }
-
-    /// Texts that run at the same time.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.cores
-    }
-
-    /// Whether there is no session.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cores == 0
     }
 }
 
@@ -136,12 +120,7 @@ impl SessionWorker {
 
     /// Whether the text was run.
     fn answer(&mut self, entry: Entry, class: Class) -> bool {
-        if entry.is_abandoned() {
-            self.stages.caller_left();
-            return false;
-        }
-        let waited = entry.since.elapsed();
-        self.stages.waited(class, waited);
+        let Some(waited) = entry.waited(class, &self.stages) else { return false };
         let stage = tracing::debug_span!(
             parent: &entry.span,
             "session",
@@ -149,22 +128,17 @@ impl SessionWorker {
             tokens = tracing::field::Empty
         );
         let _stage = stage.enter();
-        let in_time = !entry.deadline.has_passed();
-        let result = if in_time {
+        let in_time = entry.in_time(&self.stages);
+        let ran = in_time.is_ok();
+        let result = in_time.and_then(|()| {
             // A defect met by one text must not take the session from all others.
             catch_unwind(AssertUnwindSafe(|| self.encode(&entry.text)))
                 .unwrap_or_else(|_| Err("panicked".to_owned()))
-                .map_err(|reason| {
-                    tracing::error!(reason, bytes = entry.text.len(), "encoding a text failed");
-                    ApiError::Internal { message: "encoding the text failed".to_owned() }
-                })
-        } else {
-            self.stages.too_late();
-            Err(ApiError::DeadlineExceeded)
-        };
+                .map_err(|reason| entry.failed(&reason))
+        });
         // The caller may have left meanwhile.
         let _ = entry.reply.send(result);
-        in_time
+        ran
     }
 
     fn encode(&mut self, text: &str) -> Result<Encoded, String> {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use service_kit::ApiError;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -19,7 +18,6 @@ pub trait Model: Send + Sync + 'static {
 /// The workers; dropping it ends them, each after the text it is at.
 pub(crate) struct TaskPool {
     queue: Arc<Queue>,
-    cores: usize,
 }
 
 impl TaskPool {
@@ -42,12 +40,7 @@ impl TaskPool {
             let queue = queue.clone();
             tokio::spawn(async move { worker.work(&queue).await });
         }
-        Self { queue: queue.clone(), cores }
-    }
-
-    /// Texts that run at the same time.
-    pub(crate) fn len(&self) -> usize {
-        self.cores
+        Self { queue: queue.clone() }
     }
 }
 
@@ -73,19 +66,12 @@ impl<M: Model> TaskWorker<M> {
     }
 
     async fn answer(&self, entry: Entry, class: Class) {
-        if entry.is_abandoned() {
-            self.stages.caller_left();
+        if entry.waited(class, &self.stages).is_none() {
             return;
         }
-        self.stages.waited(class, entry.since.elapsed());
-        let result = if entry.deadline.has_passed() {
-            self.stages.too_late();
-            Err(ApiError::DeadlineExceeded)
-        } else {
-            self.encode(&entry.text).await.map_err(|reason| {
-                tracing::error!(reason, bytes = entry.text.len(), "encoding a text failed");
-                ApiError::Internal { message: "encoding the text failed".to_owned() }
-            })
+        let result = match entry.in_time(&self.stages) {
+            Ok(()) => self.encode(&entry.text).await.map_err(|reason| entry.failed(&reason)),
+            Err(error) => Err(error),
         };
         // The caller may have left meanwhile.
         let _ = entry.reply.send(result);
