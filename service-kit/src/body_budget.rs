@@ -76,7 +76,10 @@ impl BodyBudget {
     }
 
     fn give_back(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        // Calls whose messages came whole share nothing with each other.
+        if bytes > 0 {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 

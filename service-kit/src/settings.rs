@@ -51,11 +51,16 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
     file: Option<&Path>,
     flags: Overrides,
 ) -> Result<T, SettingsError> {
+    let known = serde_json::to_value(T::default()).unwrap_or_default();
     let mut builder = Config::builder();
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        check_top_keys::<T>(&text)?;
+        // Before the config crate reads it, which takes keys for paths: of `"a[999999999]"` it would make a list of so many
+        // elements. What is no TOML is left for it to say.
+        if let Ok(given) = toml::from_str(&text) {
+            check_keys(&given, &known)?;
+        }
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     let environment = Environment::with_prefix(prefix).prefix_separator("_").separator("__");
@@ -64,24 +69,8 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
-    let given: Json = settings.clone().try_deserialize()?;
-    let known = serde_json::to_value(T::default()).unwrap_or_default();
-    if let Some(key) = unknown_key(&given, &known, "") {
-        let nearest = nearest(&key, &keys(&known));
-        return Err(SettingsError::UnknownKey { key, nearest });
-    }
+    check_keys(&settings.clone().try_deserialize()?, &known)?;
     Ok(settings.try_deserialize()?)
-}
-
-/// The config crate takes the keys at the top of a file for paths: of `"a[999999999]"` it would make a list of so many
-/// elements before anybody could ask whether there is such a key. What is no TOML is left for it to say.
-fn check_top_keys<T: Serialize + Default>(text: &str) -> Result<(), SettingsError> {
-    let Ok(file) = toml::from_str::<toml::Table>(text) else { return Ok(()) };
-    let known = serde_json::to_value(T::default()).unwrap_or_default();
-    match file.into_iter().map(|(key, _)| key).find(|key| known.get(key).is_none()) {
-        Some(key) => Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(&known)), key }),
-        None => Ok(()),
-    }
 }
 
 /// Settings as the TOML file that would give them; secrets are not shown.
@@ -120,6 +109,14 @@ pub fn keys(settings: &Json) -> Vec<String> {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Every key that was given is known.
+fn check_keys(given: &Json, known: &Json) -> Result<(), SettingsError> {
+    match unknown_key(given, known, "") {
+        Some(key) => Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(known)), key }),
+        None => Ok(()),
+    }
 }
 
 /// The first key that was given and is not known.
