@@ -1,6 +1,5 @@
 //! Who calls the classifier, and holds every answer against what is right.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::direct::Direct;
+use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::{Fault, LATENCY_MS, RECOVERY};
 use crate::sabotage::Sabotage;
@@ -337,47 +337,30 @@ impl Caller {
             request
         });
         let stream = self.client().classify_stream(within(call.deadline, slowly)).await;
-        let mut answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
-        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-        let mut end = Ok(());
-        while let Some(answer) = answers.next().await {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(status) => {
-                    end = Err(self.failed("a stream", &status));
-                    break;
-                }
-            };
-            *seen.entry(answer.id.clone()).or_default() += 1;
-            let place = answer.id.parse().ok().map(|place: usize| self.sabotaged(place, call));
-            let Some(movie) = place.and_then(|place| call.movies.get(place)) else {
-                self.violation(&format!("an answer to {:?}, which was not asked", answer.id));
-                continue;
+        let answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
+        let mut items = Items::of(call.movies.len());
+        let mut of_items = Ok(());
+        let ended = items::each(answers, |answer| {
+            let movie = match items.answered(&answer.id) {
+                Ok(place) => &call.movies[self.sabotaged(place, call)],
+                Err(violation) => return self.violation(&violation),
             };
             match answer.result {
                 Some(StreamResult::Classification(answer)) => self.check(call, movie, answer),
                 Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
                     Ok(failure) => {
                         self.world.ledger.count(&format!("film:{}", failure.name()));
-                        end = end.and(Err(failure));
+                        of_items = of_items.and(Err(failure));
                     }
                     Err(undocumented) => self.violation(&format!("a film fails with {undocumented}")),
                 },
                 None => self.violation("an answer without a result"),
             }
-        }
-        self.once_each(&seen, call.movies.len(), end.is_ok());
+        })
+        .await;
+        let end = ended.map_err(|status| self.failed("a stream", &status)).and(of_items);
+        items.violations(end.is_ok()).for_each(|violation| self.violation(&violation));
         end
-    }
-
-    /// No answer came twice, and where the stream came to its end, none is missing.
-    fn once_each(&self, seen: &BTreeMap<String, u32>, asked: usize, ended_well: bool) {
-        if let Some((id, times)) = seen.iter().find(|(_, times)| **times > 1) {
-            self.violation(&format!("item {id} of a stream was answered {times} times"));
-        }
-        if ended_well && seen.len() != asked {
-            self.violation(&format!("a stream of {asked} ended well with {} answers", seen.len()));
-        }
     }
 
     fn sabotaged(&self, place: usize, call: &Call) -> usize {

@@ -11,6 +11,7 @@ pub mod callers;
 pub mod classifier_host;
 mod direct;
 pub mod encoder_host;
+mod items;
 pub mod ledger;
 pub mod network;
 pub mod outcome;

@@ -1,10 +1,8 @@
 //! Who calls the encoders themselves, and holds every vector against its text.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use proto::encoder::v1::encode_stream_response::Result as StreamResult;
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, Priority};
@@ -16,6 +14,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::callers::{films, insisting, within};
+use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::RECOVERY;
 use crate::world::World;
@@ -166,43 +165,28 @@ impl Reader {
             .collect();
         let request = within(call.deadline, futures_util::stream::iter(requests));
         let stream = self.client.clone().encode_stream(request).await;
-        let mut answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
-        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-        let mut end = Ok(());
-        while let Some(answer) = answers.next().await {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(status) => {
-                    end = Err(self.failed("a stream", &status));
-                    break;
-                }
-            };
-            *seen.entry(answer.id.clone()).or_default() += 1;
-            let Some(text) = answer.id.parse().ok().and_then(|place: usize| call.texts.get(place)) else {
-                self.violation(&format!("an answer to {:?}, which was not asked", answer.id));
-                continue;
+        let answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
+        let mut items = Items::of(call.texts.len());
+        let mut of_items = Ok(());
+        let ended = items::each(answers, |answer| {
+            let text = match items.answered(&answer.id) {
+                Ok(place) => &call.texts[place],
+                Err(violation) => return self.violation(&violation),
             };
             match answer.result {
                 Some(StreamResult::Embedding(embedding)) => {
                     self.check(text, &answer.fingerprint, &embedding.values);
                 }
                 Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
-                    Ok(failure) => end = end.and(Err(failure)),
+                    Ok(failure) => of_items = of_items.and(Err(failure)),
                     Err(undocumented) => self.violation(&format!("a text fails with {undocumented}")),
                 },
                 None => self.violation("an answer without a result"),
             }
-        }
-        if let Some((id, times)) = seen.iter().find(|(_, times)| **times > 1) {
-            self.violation(&format!("text {id} of a stream was answered {times} times"));
-        }
-        if end.is_ok() && seen.len() != call.texts.len() {
-            self.violation(&format!(
-                "a stream of {} ended well with {} answers",
-                call.texts.len(),
-                seen.len()
-            ));
-        }
+        })
+        .await;
+        let end = ended.map_err(|status| self.failed("a stream", &status)).and(of_items);
+        items.violations(end.is_ok()).for_each(|violation| self.violation(&violation));
         end
     }
 }
