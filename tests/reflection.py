@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -10,7 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 
 class ReflectionClient:
-    """Calls unary methods by name with keyword arguments."""
+    """Calls methods by name, with the fields of their messages by name."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
@@ -20,13 +21,21 @@ class ReflectionClient:
     def services(self) -> list[str]:
         return sorted(self._database.get_services())
 
-    def call(self, service: str, method: str, timeout: float = 60, **fields: Any) -> Any:
-        descriptor = self._pool.FindServiceByName(service).methods_by_name[method]
+    def method(self, service: str, name: str) -> tuple[str, Any, Any]:
+        """A method's path, and the classes of its requests and responses."""
+        descriptor = self._pool.FindServiceByName(service).methods_by_name[name]
         request = message_factory.GetMessageClass(descriptor.input_type)
         response = message_factory.GetMessageClass(descriptor.output_type)
-        invoke = self._channel.unary_unary(
-            f"/{service}/{method}",
-            request_serializer=request.SerializeToString,
-            response_deserializer=response.FromString,
-        )
+        return f"/{service}/{name}", request, response
+
+    def call(self, service: str, method: str, timeout: float = 60, **fields: Any) -> Any:
+        path, request, response = self.method(service, method)
+        invoke = self._channel.unary_unary(path, request.SerializeToString, response.FromString)
         return invoke(request(**fields), timeout=timeout)
+
+    def stream(self, service: str, method: str, items: Iterable[dict[str, Any]], timeout: float = 60) -> Iterator[Any]:
+        """The answers to a stream of such items, as they come."""
+        path, request, response = self.method(service, method)
+        invoke = self._channel.stream_stream(path, request.SerializeToString, response.FromString)
+        answers: Iterator[Any] = invoke((request(**item) for item in items), timeout=timeout)
+        return answers

@@ -14,6 +14,7 @@ from conftest import free_port, start, stop, wait_until_serving
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from load import CALLERS, CLASSIFIER, DEADLINE_SECONDS, Load
 from reflection import ReflectionClient
+from waiting import wait_for
 
 
 @dataclass
@@ -107,11 +108,3 @@ def test_without_an_encoder_calls_are_unavailable_in_time_and_its_return_mends_i
     fleet.start_encoder(1)
     wait_for(fleet.is_ready)
     client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview="A storm is coming.")
-
-
-def wait_for(condition: object, seconds: float = 10) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{condition} did not hold within {seconds} s"
-        time.sleep(0.05)

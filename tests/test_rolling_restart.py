@@ -8,11 +8,13 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import free_port, start, wait_until_serving
 from load import Load
+from waiting import wait_for
 
 CHECK_MS = 200
 REMOVAL_SECONDS = 1.0
@@ -58,14 +60,9 @@ def balancer(folder: Path, frontends: dict[int, list[Replica]]) -> list[str]:
     return ["haproxy", "-db", "-f", str(configuration)]
 
 
-def wait_for_port(port: int) -> None:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}")
+def is_listened_on(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_no_call_fails_while_every_replica_is_restarted(
@@ -84,7 +81,7 @@ def test_no_call_fails_while_every_replica_is_restarted(
             replica.start()
         frontends = {encoder_port: encoders, classifier_port: classifiers}
         proxy = subprocess.Popen(balancer(tmp_path, frontends))
-        wait_for_port(encoder_port)
+        wait_for(partial(is_listened_on, encoder_port), f"something listens on port {encoder_port}")
         for replica in classifiers:
             replica.start()
         # HAProxy has seen all of them by then.

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], what: str | None = None, seconds: float = 10) -> None:
+    """Fails where `condition` does not hold within `seconds`, saying `what` was waited for."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{what}: not after {seconds} s"
-        time.sleep(0.1)
+        assert time.monotonic() < end, f"{what or condition}: not after {seconds} s"
+        time.sleep(0.05)

@@ -8,12 +8,12 @@ import resource
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import proc
 import pytest
 from conftest import BINARIES, ROOT, free_port, wait_until_serving
 from patient import Patient
@@ -37,16 +37,11 @@ class Service:
     http: str
     log: Path
 
-    def status(self, key: str) -> int:
-        """A number of /proc/PID/status, such as VmRSS in kB."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
-
     def resident(self) -> int:
-        return self.status("VmRSS") * 1024
+        return proc.resident(self.process.pid)
 
     def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return proc.descriptors(self.process.pid)
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -186,11 +181,3 @@ def pair(pytestconfig: pytest.Config) -> Iterator[Pair]:
 def end_of_all() -> None:
     """The pair is its caller's to end."""
     _running.pop()
-
-
-def wait_for(condition: object, seconds: float = 10) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{condition} did not hold within {seconds} s"
-        time.sleep(0.05)

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from abused import CLASSIFIER, ENCODER, MIB, Pair, pair, wait_for  # noqa: F401
+from abused import CLASSIFIER, ENCODER, MIB, Pair, pair  # noqa: F401
 from http2 import ACK, DATA, END_HEADERS, GOAWAY, HEADERS, HELLO, SETTINGS, WINDOW_UPDATE, Connection, call_headers, fields, frame, message
+from waiting import wait_for
 
 MANY = 10_000
 # Connections that wait to be accepted at most; one more is tried again by its client's system after a second.

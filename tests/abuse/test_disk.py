@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from abused import Pair, pair  # noqa: F401
 from conftest import BINARIES, ROOT
+from films import write_films
 
 FILMS = 600
-GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 OURS = "what was there before"
 
@@ -70,13 +70,8 @@ class Films:
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     folder = tmp_path_factory.mktemp("films")
-    rows = ["id,title,overview,genres"]
-    for number in range(1, FILMS + 1):
-        name, id_of_genre = GENRES[number % 3]
-        genres = f"[{{'id': {id_of_genre}, 'name': '{name}'}}]"
-        rows.append(f'{number},Film {number},What happens in the flooded mine on day {number % 97}.,"{genres}"')
     csv = folder / "films.csv"
-    csv.write_text("\n".join(rows) + "\n")
+    write_films(csv, FILMS)
     return Films(csv, folder / "vectors.parquet")
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import grpc
 from abused import CLASSIFIER, Pair, kill, start_pair
 from conftest import BINARIES, ROOT, wait_until_serving
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from reflection import ReflectionClient
 
 FILMS = 300
 DOCUMENTED = {("UNAVAILABLE", "ENCODER_UNREACHABLE"), ("UNAVAILABLE", "QUEUE_FULL")}
@@ -37,16 +36,10 @@ def test_each_film_of_a_stream_is_answered_once_or_fails_with_a_documented_statu
 
 def stream_over_a_kill(pair: Pair) -> list[object]:
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
-        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        descriptor = pool.FindServiceByName(CLASSIFIER).methods_by_name["ClassifyStream"]
-        request = message_factory.GetMessageClass(descriptor.input_type)
-        response = message_factory.GetMessageClass(descriptor.output_type)
-        method = f"/{CLASSIFIER}/ClassifyStream"
-        call = channel.stream_stream(method, request.SerializeToString, response.FromString)
         # Long enough that many are in flight at the kill.
-        films = (request(id=str(n), overview=f"Film {n} " + "searches the flooded mine. " * 20) for n in range(FILMS))
+        films = ({"id": str(n), "overview": f"Film {n} " + "searches the flooded mine. " * 20} for n in range(FILMS))
         answers = []
-        for answer in call(films, timeout=40):
+        for answer in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", films, timeout=40):
             answers.append(answer)
             if len(answers) == 20:
                 kill(pair.encoder)

@@ -10,8 +10,6 @@ import grpc
 import pytest
 from abused import CLASSIFIER, ENCODER, PROMPT_SECONDS, Pair, pair  # noqa: F401
 from error_details import details
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from http2 import DATA, END_HEADERS, END_STREAM, HEADERS, Connection, call_headers, fields, frame, message
 from reflection import ReflectionClient
 
@@ -43,12 +41,7 @@ WRONG = {
 def stream_one(address: str, service: str, method: str, **item: str) -> object:
     """The one answer to the one item of a stream."""
     with grpc.insecure_channel(address) as channel:
-        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        descriptor = pool.FindServiceByName(service).methods_by_name[method]
-        request = message_factory.GetMessageClass(descriptor.input_type)
-        response = message_factory.GetMessageClass(descriptor.output_type)
-        call = channel.stream_stream(f"/{service}/{method}", request.SerializeToString, response.FromString)
-        answers = list(call(iter([request(id="1", **item)]), timeout=PROMPT_SECONDS))
+        answers = list(ReflectionClient(channel).stream(service, method, [{"id": "1", **item}], PROMPT_SECONDS))
     assert [answer.id for answer in answers] == ["1"]
     return answers[0]
 

@@ -15,7 +15,6 @@ import grpc
 import pytest
 from conftest import ROOT, free_port, start, stop, wait_until_serving
 from exposition import Family, scrape
-from google.protobuf import message_factory
 from reflection import ReflectionClient
 from waiting import wait_for
 
@@ -35,22 +34,6 @@ class Pair:
         return scrape(self.metrics[service])
 
 
-class StreamingClient(ReflectionClient):
-    """Calls streams as well."""
-
-    def stream(self, service: str, method: str, items: list[dict[str, Any]]) -> Iterator[Any]:
-        descriptor = self._pool.FindServiceByName(service).methods_by_name[method]
-        request = message_factory.GetMessageClass(descriptor.input_type)
-        response = message_factory.GetMessageClass(descriptor.output_type)
-        invoke = self._channel.stream_stream(
-            f"/{service}/{method}",
-            request_serializer=request.SerializeToString,
-            response_deserializer=response.FromString,
-        )
-        answers: Iterator[Any] = invoke(iter([request(**item) for item in items]), timeout=60)
-        return answers
-
-
 def refused(call: Callable[[], Any]) -> grpc.StatusCode | None:
     try:
         call()
@@ -62,7 +45,7 @@ def refused(call: Callable[[], Any]) -> grpc.StatusCode | None:
 
 def call_classifier(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        client = StreamingClient(channel)
+        client = ReflectionClient(channel)
         film = {"title": "Dust Creek", "overview": OVERVIEW}
         client.call(CLASSIFIER, "Classify", **film)
         assert client.call(CLASSIFIER, "Classify", **film, explain=True).explanation.segments
@@ -76,7 +59,7 @@ def call_classifier(address: str) -> None:
 def overload_encoder(address: str) -> None:
     """A stream takes all the room in the queue, so that a call beside it is refused."""
     with grpc.insecure_channel(address) as channel:
-        client = StreamingClient(channel)
+        client = ReflectionClient(channel)
         answers = client.stream(ENCODER, "EncodeStream", [{"id": str(n), "text": LONG.format(n)} for n in range(48)])
         # Other texts each time: those that are known need no room.
         codes = (refused(partial(client.call, ENCODER, "Encode", texts=[f"Storm {n}"])) for n in range(200))
@@ -117,7 +100,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         reloads = "movieclassifier_model_reloads_total"
         refusals = {"outcome": "refused"}
         wait_for(
-            lambda: pair.scrape("classifier-svc")[reloads].total("", refusals) > 0, "the new model is refused"
+            lambda: pair.scrape("classifier-svc")[reloads].total("", refusals) > 0,
+            "the new model is refused",
+            seconds=20,
         )
         yield pair
     finally:

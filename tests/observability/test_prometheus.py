@@ -30,9 +30,9 @@ EMPTY = {"Calls in flight", "Share of 5xx"}
 def prometheus(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that has scraped both services more than once."""
     with running(pair.metrics, tmp_path_factory.mktemp("prometheus")) as server:
-        wait_for(server.is_up, "Prometheus answers")
+        wait_for(server.is_up, "Prometheus answers", seconds=20)
         scraped = "count by (job) (count_over_time(up[1m]) > 2)"
-        wait_for(lambda: len(server.query(scraped)) == len(SERVICES), "both services are scraped")
+        wait_for(lambda: len(server.query(scraped)) == len(SERVICES), "both services are scraped", seconds=20)
         yield server
 
 
@@ -75,7 +75,7 @@ def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
         groups = prometheus.get("rules")["groups"]
         return {rule["name"]: rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"}
 
-    wait_for(lambda: evaluated().keys() == {rule.name for rule in rules()}, "all rules are evaluated")
+    wait_for(lambda: evaluated().keys() == {rule.name for rule in rules()}, "all rules are evaluated", seconds=20)
     assert {name: rule["lastError"] for name, rule in evaluated().items() if rule["health"] != "ok"} == {}
 
 

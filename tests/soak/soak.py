@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import random
 import shutil
 import signal
@@ -27,18 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+import proc  # noqa: E402
 from conftest import free_port, wait_until_serving  # noqa: E402
+from films import write_films  # noqa: E402
+from reflection import ReflectionClient  # noqa: E402
 
 CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
 DEADLINE_SECONDS = 5.0
 SAMPLE_SECONDS = 5.0
 MIB = 1 << 20
-GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
 WORDS = (
     "a keeper of bees finds letters under the floor of her house while the river rises and an old enemy comes to the "
     "village with a map nobody has seen since the war in which two brothers lost a farm horse and each other"
@@ -68,10 +67,8 @@ class Service:
 
     def sample(self, seconds: float) -> None:
         assert self.process is not None
-        folder = Path(f"/proc/{self.process.pid}")
-        status = (folder / "status").read_text()
-        resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-        self.samples.append((seconds, resident / 1024, len(os.listdir(folder / "fd"))))
+        pid = self.process.pid
+        self.samples.append((seconds, proc.resident(pid) / MIB, proc.descriptors(pid)))
 
 
 @dataclass
@@ -93,14 +90,9 @@ class Caller:
     def __init__(self, address: str) -> None:
         # Types by reflection, once; then the channel that waits for nobody.
         with grpc.insecure_channel(address) as channel:
-            pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-            method = pool.FindServiceByName(CLASSIFIER).methods_by_name["Classify"]
-            self.request = message_factory.GetMessageClass(method.input_type)
-            response = message_factory.GetMessageClass(method.output_type)
+            path, self.request, response = ReflectionClient(channel).method(CLASSIFIER, "Classify")
         self.channel = grpc.aio.insecure_channel(address)
-        self.classify = self.channel.unary_unary(
-            f"/{CLASSIFIER}/Classify", request_serializer=self.request.SerializeToString, response_deserializer=response.FromString
-        )
+        self.classify = self.channel.unary_unary(path, self.request.SerializeToString, response.FromString)
         self.random = random.Random(0)
         self.minutes: list[Minute] = []
         self.versions: Counter[str] = Counter()
@@ -185,12 +177,8 @@ def fleet(binaries: Path, folder: Path) -> Iterator[tuple[Service, Service, Serv
 
 def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
     """A model of made-up films, for the same encoder."""
-    rows = ["id,title,overview,genres"]
-    for number in range(1, 301):
-        name, id_of_genre = GENRES[number % 3]
-        rows.append(f"{number},Film {number},What happens in mine {number % 97}.,\"[{{'id': {id_of_genre}, 'name': '{name}'}}]\"")
     films, vectors, model = (folder / name for name in ("films.csv", "vectors.parquet", "second.safetensors"))
-    films.write_text("\n".join(rows) + "\n")
+    write_films(films, 300)
     url = f"http://{encoder.address}"
     for arguments in (
         ("encode", "--input", films, "--encoder", url, "--output", vectors),
