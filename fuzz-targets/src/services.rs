@@ -12,14 +12,10 @@ use classifier_svc::{
     Classification, Classifier, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, rest,
 };
 use encoder_svc::EncoderSvcSettings;
-use futures_util::StreamExt as _;
-use hyper_util::rt::TokioIo;
 use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tower::ServiceExt as _;
 
 use crate::sections::{file, repository};
@@ -109,17 +105,7 @@ fn serve(classification: &Classification, keys: Option<ApiKeys>) -> Channel {
     let service = classifier_svc::service::ClassifierServer::new(classification.clone()).into_grpc();
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, Drain::default(), Metrics::default());
     let server = server.expect("the descriptors are ours").with_keys(keys).with_service(service);
-    let (connections, incoming) = mpsc::unbounded_channel();
-    let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
-    tokio::spawn(server.serve_incoming(incoming, Shutdown::new()));
-    Endpoint::from_static("http://in.memory").connect_with_connector_lazy(tower::service_fn(move |_| {
-        let (client, server) = tokio::io::duplex(1 << 16);
-        let sent = connections.send(server);
-        async move {
-            sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
-            Ok::<_, std::io::Error>(TokioIo::new(client))
-        }
-    }))
+    server.in_memory(Shutdown::new())
 }
 
 impl Services {

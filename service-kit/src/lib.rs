@@ -15,6 +15,7 @@ mod grpc_server;
 mod healthcheck;
 mod http_metrics;
 mod http_server;
+mod in_memory;
 mod incoming;
 mod listener;
 mod malformed_message;

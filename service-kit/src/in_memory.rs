@@ -1,0 +1,37 @@
+//! A server that is met in its own process, without a socket.
+
+use futures_util::StreamExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{GrpcServer, Shutdown};
+
+/// What an in-memory connection holds on its way.
+const BUFFER_BYTES: usize = 1 << 20;
+
+impl GrpcServer {
+    /// Serves until `shutdown`, or as long as the runtime, whoever calls over the channel.
+    #[must_use]
+    pub fn in_memory(self, shutdown: Shutdown) -> Channel {
+        let (connections, incoming) = mpsc::unbounded_channel::<DuplexStream>();
+        let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
+        tokio::spawn(async move {
+            if let Err(error) = self.serve_incoming(incoming, shutdown).await {
+                tracing::error!(%error, "an in-memory server ended");
+            }
+        });
+        // The address is never looked up: the connector makes the connection.
+        let endpoint = Endpoint::from_static("http://in-memory");
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let (client, server) = tokio::io::duplex(BUFFER_BYTES);
+            let connected = connections.send(server);
+            async move {
+                connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
+                Ok::<_, std::io::Error>(TokioIo::new(client))
+            }
+        }))
+    }
+}
