@@ -147,7 +147,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 
 fuzz: models ## libFuzzer on every reader of bytes from outside, FUZZ_SECONDS=600 each, two at a time; needs nightly and cargo-fuzz (1 hour)
-	@CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)' deploy/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+	@deploy/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 supply-chain: ## licences, sources, duplicates, known weaknesses, unused dependencies, the Rust that is needed; says what it cannot check
 	@PYTHON='$(PYTHON)' deploy/supply_chain.sh
