@@ -7,7 +7,7 @@ use trainer::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWri
 use trainer::{DataDigest, Movie, Split, Vectors};
 
 use crate::Target;
-use crate::allocation::bounded_by;
+use crate::allocation::bounded;
 use crate::sections::{file, folder};
 
 pub(crate) const TARGET: Target = Target {
@@ -27,26 +27,22 @@ pub(crate) const TARGET: Target = Target {
     cases: 20000,
 };
 
-/// The parquet crate believes what a page says of its size, up to 2 GiB, and may hold two of them: a damaged file can ask for so
-/// much of the trainer's memory. This is the one reader here whose memory its input does not explain.
-const PAGES: usize = 4 << 30;
-
 fn check(data: &[u8]) {
     let path = file("vectors.parquet", data);
-    match bounded_by(PAGES, || Vectors::read(&path)) {
+    match bounded(data.len(), || Vectors::read(&path)) {
         Ok(vectors) => is_sound(&vectors),
         Err(error) => says_what_is_wrong(&error),
     }
     // Batch by batch, as a job reads it: what comes before an error is whole.
-    if let Ok(mut reader) = bounded_by(PAGES, || VectorsReader::open(&path)) {
+    if let Ok(mut reader) = bounded(data.len(), || VectorsReader::open(&path)) {
         let dimension = reader.header().dimension;
-        while let Ok(Some(rows)) = bounded_by(PAGES, || reader.next_rows()) {
+        while let Ok(Some(rows)) = bounded(data.len(), || reader.next_rows()) {
             assert_eq!(rows.values.len(), rows.ids.len() * dimension);
             assert_eq!(rows.genres.len(), rows.ids.len());
         }
     }
     let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
-    match bounded_by(PAGES, read) {
+    match bounded(data.len(), read) {
         Ok(films) => is_written_back(&films),
         Err(error) => says_what_is_wrong(&error),
     }

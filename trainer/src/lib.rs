@@ -17,6 +17,7 @@ mod backpropagation;
 pub mod baselines;
 mod bulk;
 pub mod calibration;
+mod checked_pages;
 mod early_stopping;
 pub mod embedded;
 pub mod encode_job;

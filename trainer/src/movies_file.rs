@@ -198,6 +198,32 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    /// Its reader would make room for all that a page says it holds before it has looked.
+    #[test]
+    fn a_page_that_says_it_holds_gigabytes_is_refused_before_there_is_room_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        let overview = "a storm ".repeat(200);
+        write(&path, &[Movie { overview, ..movies(1).remove(0) }]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The overview's page: its type (0 data, 2 dictionary), its length unpacked, of two bytes, its length packed.
+        let [.., at] = (0..bytes.len() - 8)
+            .filter(|at| {
+                let head = &bytes[*at..at + 8];
+                matches!(head, [0x15, 0 | 4, 0x15, low, high, 0x15, ..] if *low >= 0x80 && (8..0x7f).contains(high))
+            })
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("no page of more than a kilobyte");
+        };
+        // As much as two bytes can say.
+        bytes[at + 3..at + 5].copy_from_slice(&[0xfe, 0x7f]);
+        std::fs::write(&path, bytes).unwrap();
+        let read: Result<Vec<_>, _> = MoviesReader::open(&path).unwrap().collect();
+        let message = read.unwrap_err().to_string();
+        assert!(message.contains("bytes unpacked, found one that says 8191"), "{message}");
+    }
+
     #[test]
     fn another_table_is_refused_by_its_format() {
         let folder = tempfile::tempdir().unwrap();

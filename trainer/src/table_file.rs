@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::Compression;
-use parquet::file::metadata::{KeyValue, ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tempfile::NamedTempFile;
+
+use crate::checked_pages::CheckedPages;
 
 /// Rows held in memory before they are written out: 16 MiB of 512-vectors.
 const ROW_GROUP: usize = 8192;
@@ -150,11 +154,12 @@ impl TableReader {
         }
         let invalid = |reason| TableError::invalid(path, reason);
         let bytes = metadata.len();
-        let builder =
-            unless_it_panics(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(|error| {
-                invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
-            })?;
-        check_places(builder.metadata(), bytes).map_err(invalid)?;
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let contents = unless_it_panics(|| ArrowReaderMetadata::load(&file, options)).map_err(|error| {
+            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
+        })?;
+        check_places(contents.metadata(), bytes).map_err(invalid)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(CheckedPages(file), contents);
         let file_metadata = builder.metadata().file_metadata();
         let rows = usize::try_from(file_metadata.num_rows())
             .map_err(|_| invalid(format!("expected a number of rows, found {}", file_metadata.num_rows())))?;
