@@ -12,6 +12,12 @@ const TOKENIZE: usize = 32;
 /// How much a single text moves the estimate.
 const WEIGHT: f32 = 1.0 / 32.0;
 
+/// Tokens of a text of so many bytes, about, where longer ones are cut to `max_tokens`.
+pub(crate) fn estimated_tokens(bytes: usize, max_tokens: usize) -> usize {
+    // A start and an end.
+    (bytes / BYTES_PER_TOKEN + 2).min(max_tokens)
+}
+
 /// Microseconds of one session that a text takes, learned from those that ran.
 #[derive(Debug)]
 pub struct CostModel {
@@ -50,11 +56,15 @@ impl CostModel {
         (self.units(self.max_bytes) * self.per_unit()) as u64
     }
 
-    /// A text of so many bytes took one session so long.
-    pub fn learn(&self, bytes: usize, took: Duration) {
+    /// Texts of so many bytes each, run together, took one session so long.
+    pub fn learn(&self, texts: &[usize], took: Duration) {
+        let units: f32 = texts.iter().map(|bytes| self.units(*bytes)).sum();
+        if units == 0.0 {
+            return;
+        }
         let before = self.per_unit();
         // A pause of the machine is no property of the texts.
-        let seen = (took.as_secs_f32() * 1e6 / self.units(bytes)).clamp(before / 8.0, before * 8.0);
+        let seen = (took.as_secs_f32() * 1e6 / units).clamp(before / 8.0, before * 8.0);
         // Two workers at once may lose one of two samples, which is no loss.
         self.per_unit.store((before + (seen - before) * WEIGHT).max(1e-3).to_bits(), Ordering::Relaxed);
     }
@@ -69,12 +79,23 @@ mod tests {
         let model = CostModel::new(256, &"a".repeat(360), Duration::from_millis(4));
         assert_eq!(model.of(&"a".repeat(360)) / 100, 40);
         for _ in 0..200 {
-            model.learn(360, Duration::from_millis(8));
+            model.learn(&[360], Duration::from_millis(8));
         }
         assert!((7900..8100).contains(&model.of(&"a".repeat(360))), "{}", model.of(&"a".repeat(360)));
         // One pause moves it by a quarter at most.
-        model.learn(1, Duration::from_secs(1000));
+        model.learn(&[1], Duration::from_secs(1000));
         assert!(model.of(&"a".repeat(360)) < 10_000);
+    }
+
+    #[test]
+    fn texts_that_ran_together_share_what_the_run_took() {
+        let model = CostModel::new(256, &"a".repeat(360), Duration::from_millis(4));
+        for _ in 0..200 {
+            model.learn(&[360; 16], Duration::from_millis(8));
+        }
+        assert!((490..510).contains(&model.of(&"a".repeat(360))), "{}", model.of(&"a".repeat(360)));
+        model.learn(&[], Duration::from_secs(1));
+        assert!(model.of("a") >= 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use ort::environment::Environment;
 use service_kit::{ApiError, Deadline, Metrics};
 
 use crate::StartError;
@@ -11,10 +12,12 @@ use crate::admission::{Admission, Place};
 use crate::bundle::{Bundle, ReferenceText};
 use crate::cache::EmbeddingCache;
 use crate::cost::CostModel;
+use crate::device::Device;
+use crate::micro_batch::BatchRule;
 use crate::queue::{Class, Encoded, Entry, Queue};
-use crate::self_check::self_check;
+use crate::self_check::{company_check, self_check};
 use crate::session::EncoderSession;
-use crate::session_pool::{SessionPool, Sessions, encode};
+use crate::session_pool::{SessionPool, Sessions};
 use crate::settings::EncoderConfig;
 use crate::shared_weights::SharedWeights;
 use crate::stage_metrics::{ExpectedWait, StageMetrics, register_encoder};
@@ -66,20 +69,16 @@ impl Encoder {
         let environment = crate::runtime::load(config.runtime_library.as_deref())?;
         let bundle = Bundle::open(&config.bundle)?;
         let tokenizer = TextTokenizer::load(&bundle)?;
-        let session_error = |source| StartError::Session { path: bundle.model_path(), source };
-        let weights = SharedWeights::read(&bundle.model_path())
-            .map_err(|source| StartError::Weights { path: bundle.model_path(), source })?;
-        let load =
-            |threads| EncoderSession::load(&environment, &bundle, &weights, threads).map_err(session_error);
-        let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<Vec<_>, _>>()?;
-        let wide = load(config.lone_text_threads)?;
-        let mut sessions = Sessions { niceness: config.session_niceness, narrow, wide };
+        let mut sessions = load_sessions(config, &environment, &bundle)?;
         let texts = bundle.reference_texts()?;
         let failed = |reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason };
         let agreement = bundle.manifest.reference.agreement().map_err(failed)?;
         // Each kind of session: what one thread gives is what many give.
-        for session in sessions.narrow.first_mut().into_iter().chain([&mut sessions.wide]) {
+        for session in sessions.narrow.first_mut().into_iter().chain(&mut sessions.wide) {
             self_check(&texts, agreement, &tokenizer, session).map_err(failed)?;
+        }
+        if let (Some(_), Some(session)) = (sessions.batches, sessions.narrow.first_mut()) {
+            company_check(&texts, &tokenizer, session).map_err(failed)?;
         }
         let took = match sessions.narrow.first_mut() {
             Some(session) => timed(&texts, &tokenizer, session).map_err(failed)?,
@@ -101,6 +100,7 @@ impl Encoder {
             encoder = encoder.description.id,
             version = encoder.description.version,
             fingerprint = encoder.description.fingerprint,
+            device = %config.device,
             sessions = encoder.sessions(),
             milliseconds = begin.elapsed().as_millis() as u64,
             "encoder ready"
@@ -272,6 +272,32 @@ impl Encoder {
     }
 }
 
+fn load_sessions(
+    config: &EncoderConfig,
+    environment: &Environment,
+    bundle: &Bundle,
+) -> Result<Sessions, StartError> {
+    let session_error = |source| StartError::Session { path: bundle.model_path(), source };
+    let (narrow, wide) = match config.device {
+        Device::Cpu => {
+            let weights = SharedWeights::read(&bundle.model_path())
+                .map_err(|source| StartError::Weights { path: bundle.model_path(), source })?;
+            let load =
+                |threads| EncoderSession::load(environment, bundle, &weights, threads).map_err(session_error);
+            let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<_, _>>()?;
+            (narrow, Some(load(config.lone_text_threads)?))
+        }
+        Device::Cuda => {
+            let load = || EncoderSession::load_on_cuda(environment, bundle, config.device_id);
+            let device_error = |source| StartError::Device { device: config.device, source };
+            ((0..config.sessions).map(|_| load().map_err(device_error)).collect::<Result<_, _>>()?, None)
+        }
+    };
+    let batches =
+        config.batch_tokens.map(|tokens| BatchRule { tokens, max_tokens: bundle.manifest.max_tokens });
+    Ok(Sessions { niceness: config.session_niceness, narrow, wide, batches })
+}
+
 fn longest(texts: &[ReferenceText]) -> &str {
     texts.iter().map(|text| text.text.as_str()).max_by_key(|text| text.len()).unwrap_or("a")
 }
@@ -283,7 +309,8 @@ fn timed(
     session: &mut EncoderSession,
 ) -> Result<Duration, String> {
     let begin = Instant::now();
-    encode(session, tokenizer, longest(texts))?;
+    let tokens = tokenizer.tokenize(longest(texts))?;
+    session.run(&tokens).map_err(|error| error.to_string())?;
     Ok(begin.elapsed())
 }
 

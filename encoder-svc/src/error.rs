@@ -25,6 +25,16 @@ pub enum StartError {
         /// What the runtime said.
         source: ort::Error,
     },
+    /// ONNX Runtime cannot run the graph on the device of the settings.
+    #[error(
+        "encoder.device is \"{device}\", which this ONNX Runtime cannot use: {source} (encoder.runtime_library names the library)"
+    )]
+    Device {
+        /// The device.
+        device: crate::device::Device,
+        /// What the runtime said.
+        source: ort::Error,
+    },
     /// The graph's weights cannot be read.
     #[error("{path}: {source}")]
     Weights {

@@ -10,7 +10,7 @@ use tracing::Span;
 
 use service_kit::{ApiError, Deadline};
 
-/// Of this many texts in a row one is bulk, where bulk waits: online is served first, and bulk never stands still.
+/// Of this many runs in a row one is of bulk texts, where bulk waits: online is served first, and bulk never stands still.
 pub const BULK_SHARE: u32 = 8;
 
 /// Which texts go first.
@@ -79,12 +79,15 @@ struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
-        let lane = match class {
+    fn of(&mut self, class: Class) -> &mut VecDeque<T> {
+        match class {
             Class::Online => &mut self.online,
             Class::Bulk => &mut self.bulk,
-        };
-        lane.pop_front().map(|entry| (entry, class))
+        }
+    }
+
+    fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
+        self.of(class).pop_front().map(|entry| (entry, class))
     }
 
     fn pop(&mut self) -> Option<(T, Class)> {
@@ -101,7 +104,7 @@ impl<T> Lanes<T> {
 /// Who takes entries out of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
-    /// One of as many as there are cores: takes whatever is next.
+    /// One of as many as there are cores, or runs of the device: takes whatever is next.
     Core,
     /// The one that has all cores, and goes before the others: takes an online text that is alone among online texts, or
     /// a bulk text that is alone altogether.
@@ -199,10 +202,7 @@ impl<T> Queue<T> {
         if !state.open {
             return;
         }
-        let lane = match class {
-            Class::Online => &mut state.lanes.online,
-            Class::Bulk => &mut state.lanes.bulk,
-        };
+        let lane = state.lanes.of(class);
         let before = lane.len();
         lane.extend(entries);
         let added = lane.len() - before;
@@ -293,11 +293,25 @@ impl<T> Queue<T> {
         self.lock().take(worker)
     }
 
-    /// A worker has done with an entry of that class.
-    pub fn done(&self, class: Class) {
+    /// More entries for a worker that has just taken one of that class: of those that wait, `look_ahead` at most are shown to
+    /// `takes`, the oldest first, and those that it takes come out. What it leaves keeps its place.
+    pub fn company(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut state = self.lock();
+        let lane = state.lanes.of(class);
+        let looked_at: Vec<_> = lane.drain(..look_ahead.min(lane.len())).collect();
+        let (company, left): (Vec<_>, Vec<_>) = looked_at.into_iter().partition(|entry| takes(entry));
+        for entry in left.into_iter().rev() {
+            lane.push_front(entry);
+        }
+        *state.running(class) += company.len();
+        company
+    }
+
+    /// A worker has done with so many entries of that class.
+    pub fn done(&self, class: Class, entries: usize) {
         let mut state = self.lock();
         let running = state.running(class);
-        *running = running.saturating_sub(1);
+        *running = running.saturating_sub(entries);
         if state.lone_waits && state.alone().is_some() {
             drop(state);
             self.lone.ring();
@@ -321,6 +335,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::micro_batch::{BatchRule, LOOK_AHEAD};
 
     #[test]
     fn online_goes_first_and_bulk_never_stands_still() {
@@ -358,8 +373,7 @@ mod tests {
         queue.push(Class::Online, [11]);
         assert_eq!(queue.try_pop(Worker::Lone), None, "another runs");
         assert_eq!(queue.try_pop(Worker::Core), Some((11, Class::Online)));
-        queue.done(Class::Online);
-        queue.done(Class::Online);
+        queue.done(Class::Online, 2);
         queue.push(Class::Online, [12, 13]);
         assert_eq!(queue.try_pop(Worker::Lone), None, "two came at once");
     }
@@ -384,7 +398,7 @@ mod tests {
             std::thread::spawn(move || {
                 while let Some((entry, class)) = queue.pop(worker) {
                     sender.send(entry).unwrap();
-                    queue.done(class);
+                    queue.done(class, 1);
                 }
             });
         }
@@ -414,7 +428,7 @@ mod tests {
                 while let Some((entry, class)) = queue.next(worker).await {
                     sender.send(entry).unwrap();
                     tokio::task::yield_now().await;
-                    queue.done(class);
+                    queue.done(class, 1);
                 }
             });
         }
@@ -444,7 +458,60 @@ mod tests {
         tasks_leave_nothing_lying().await;
     }
 
+    #[test]
+    fn company_is_of_one_class_and_what_is_left_keeps_its_place() {
+        let queue = Queue::default();
+        queue.push(Class::Online, 0..10);
+        queue.push(Class::Bulk, 100..110);
+        assert_eq!(queue.pop(Worker::Core), Some((0, Class::Online)));
+        assert_eq!(
+            queue.company(Class::Online, 6, |entry| entry % 2 == 0),
+            [2, 4, 6],
+            "7 to 9 are not looked at"
+        );
+        assert_eq!(queue.len(), 16);
+        let rest: Vec<_> =
+            (0..6).filter_map(|_| queue.try_pop(Worker::Core)).map(|(entry, _)| entry).collect();
+        assert_eq!(rest, [1, 3, 5, 7, 8, 9]);
+        assert!(queue.company(Class::Online, 6, |_| true).is_empty());
+    }
+
+    #[test]
+    fn a_text_is_alone_only_once_all_of_a_run_are_done() {
+        let queue = Queue::default();
+        queue.push(Class::Online, 0..3);
+        assert_eq!(queue.pop(Worker::Core), Some((0, Class::Online)));
+        assert_eq!(queue.company(Class::Online, 8, |_| true).len(), 2);
+        queue.push(Class::Online, [3]);
+        queue.done(Class::Online, 2);
+        assert_eq!(queue.try_pop(Worker::Lone), None);
+        queue.done(Class::Online, 1);
+        assert_eq!(queue.try_pop(Worker::Lone), Some((3, Class::Online)));
+    }
+
     proptest! {
+        /// Whatever is taken together, and whoever pushes meanwhile: the oldest of its class is in each run, so none waits for ever.
+        #[test]
+        fn runs_of_several_take_each_entry_once_and_always_the_oldest(
+            bytes in prop::collection::vec(0_usize..2000, 1..200),
+            tokens in 16_usize..2048,
+        ) {
+            let queue = Queue::default();
+            let rule = BatchRule { tokens, max_tokens: 256 };
+            queue.push(Class::Bulk, bytes.iter().copied().enumerate());
+            let mut missing: std::collections::BTreeSet<_> = (0..bytes.len()).collect();
+            while let Some(((oldest, length), class)) = queue.try_pop(Worker::Core) {
+                prop_assert_eq!(missing.pop_first(), Some(oldest));
+                let mut batch = rule.begin(length);
+                let company = queue.company(class, LOOK_AHEAD, |(_, length)| batch.takes(*length));
+                for (index, _) in &company {
+                    prop_assert!(missing.remove(index));
+                }
+                queue.done(class, 1 + company.len());
+            }
+            prop_assert!(missing.is_empty());
+        }
+
         #[test]
         fn every_entry_comes_out_once_and_in_order_within_its_class(classes in prop::collection::vec(any::<bool>(), 0..200)) {
             let queue = Queue::default();

@@ -31,6 +31,30 @@ pub(crate) fn self_check(
     Ok(())
 }
 
+/// In single precision company moves a vector by rounding, which is less than this.
+const COMPANY: Agreement = Agreement::MaxDifference(1e-5);
+
+/// Runs the reference texts together; the error names the first whose vector is not the one that it has alone.
+pub(crate) fn company_check(
+    texts: &[ReferenceText],
+    tokenizer: &TextTokenizer,
+    session: &mut EncoderSession,
+) -> Result<(), String> {
+    let tokens =
+        texts.iter().map(|reference| tokenizer.tokenize(&reference.text)).collect::<Result<Vec<_>, _>>()?;
+    let together = session.run_all(&tokens).map_err(|error| error.to_string())?;
+    for (index, (tokens, vector)) in tokens.iter().zip(together).enumerate() {
+        let alone = session.run(tokens).map_err(|error| error.to_string())?;
+        if let Some(found) = disagreement(COMPANY, &vector, &alone) {
+            return Err(format!(
+                "reference text {index}, run together with the others against alone: {found}; this graph has to run each \
+                 text alone (encoder.batch_tokens = 1), or a bundle in single precision is needed, such as minilm-512-fp32"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What is wrong with `vector`, if anything is.
 fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Option<String> {
     let pairs = || vector.iter().zip(reference);

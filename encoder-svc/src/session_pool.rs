@@ -1,5 +1,6 @@
 //! One worker thread a core, each with a session of its own; and one with a session of all cores for a text that is
-//! alone. All are fed from one queue.
+//! alone. All are fed from one queue. On a device that gains from it a worker takes several texts at once (see
+//! [`micro_batch`](crate::micro_batch)), and there are as many workers as it takes to keep the device at work.
 //!
 //! Measured on CPU: sessions of one thread that run each text alone are within 5 % of the best batching, at the
 //! lowest latency, and a text's vector does not depend on its company (see ARCHITECTURE.md). An online text that is alone
@@ -14,7 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tracing::Span;
+
 use crate::admission::Admission;
+use crate::micro_batch::{BatchRule, LOOK_AHEAD};
 use crate::queue::{Class, Encoded, Entry, Queue, Worker};
 use crate::session::EncoderSession;
 use crate::stage_metrics::StageMetrics;
@@ -30,10 +34,12 @@ pub struct SessionPool {
 pub struct Sessions {
     /// Of the workers of one thread, see [`EncoderSettings`](crate::EncoderSettings).
     pub niceness: u8,
-    /// One thread each.
+    /// One thread each, or one run at a time on a device.
     pub narrow: Vec<EncoderSession>,
-    /// All cores, for a text that is alone.
-    pub wide: EncoderSession,
+    /// All cores, for a text that is alone; none on a device.
+    pub wide: Option<EncoderSession>,
+    /// What the workers take at once; `None` for each text alone. A lone text is alone in any case.
+    pub batches: Option<BatchRule>,
 }
 
 impl SessionPool {
@@ -46,9 +52,10 @@ impl SessionPool {
         stages: &StageMetrics,
     ) -> std::io::Result<Self> {
         let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(sessions.narrow.len() + 1) };
-        let niceness = sessions.niceness;
-        let narrow = sessions.narrow.into_iter().map(|session| (Worker::Core, session));
-        for (index, (kind, session)) in narrow.chain([(Worker::Lone, sessions.wide)]).enumerate() {
+        let Sessions { niceness, narrow, wide, batches } = sessions;
+        let narrow = narrow.into_iter().map(|session| (Worker::Core, session));
+        let wide = wide.map(|session| (Worker::Lone, session));
+        for (index, (kind, session)) in narrow.chain(wide).enumerate() {
             let name = match kind {
                 Worker::Core => format!("session-{index}"),
                 Worker::Lone => "session-lone".to_owned(),
@@ -56,6 +63,7 @@ impl SessionPool {
             let mut worker = SessionWorker {
                 kind,
                 session,
+                batches: batches.filter(|_| kind == Worker::Core),
                 tokenizer: tokenizer.clone(),
                 admission: admission.clone(),
                 stages: stages.clone(),
@@ -81,9 +89,18 @@ impl Drop for SessionPool {
 struct SessionWorker {
     kind: Worker,
     session: EncoderSession,
+    batches: Option<BatchRule>,
     tokenizer: TextTokenizer,
     admission: Arc<Admission>,
     stages: StageMetrics,
+}
+
+/// A text whose turn has come.
+struct Turn {
+    entry: Entry,
+    tokens: Tokens,
+    /// From here to the answer.
+    stage: Span,
 }
 
 impl SessionWorker {
@@ -98,7 +115,7 @@ impl SessionWorker {
         loop {
             // While there is always a next text, the time between two counts as the text's own: at an answer the threads that
             // serve calls take the core from a worker, and what that takes is a part of what texts take.
-            let (entry, class) = match queue.try_pop(self.kind) {
+            let (first, class) = match queue.try_pop(self.kind) {
                 Some(next) => next,
                 None => match queue.pop(self.kind) {
                     Some(next) => {
@@ -108,49 +125,107 @@ impl SessionWorker {
                     None => return,
                 },
             };
-            let text_bytes = entry.text.len();
-            let ran = self.answer(entry, class);
-            queue.done(class);
+            let company = self.company(queue, &first, class);
+            let entries = 1 + company.len();
+            let ran = self.answer(std::iter::once(first).chain(company), class);
+            queue.done(class, entries);
             let begin = std::mem::replace(&mut free, Instant::now());
-            if ran && self.kind == Worker::Core {
-                self.admission.costs().learn(text_bytes, free.duration_since(begin));
+            if self.kind == Worker::Core {
+                self.admission.costs().learn(&ran, free.duration_since(begin));
             }
         }
     }
 
-    /// Whether the text was run.
-    fn answer(&mut self, entry: Entry, class: Class) -> bool {
-        let Some(waited) = entry.waited(class, &self.stages) else { return false };
+    /// What runs together with an entry.
+    fn company(&self, queue: &Queue, first: &Entry, class: Class) -> Vec<Entry> {
+        let Some(rule) = self.batches else { return Vec::new() };
+        let mut batch = rule.begin(first.text.len());
+        if !batch.has_room() {
+            return Vec::new();
+        }
+        queue.company(class, LOOK_AHEAD, |entry| batch.takes(entry.text.len()))
+    }
+
+    /// Runs and answers entries, together; how many bytes each of those had that were run.
+    fn answer(&mut self, entries: impl Iterator<Item = Entry>, class: Class) -> Vec<usize> {
+        let turns: Vec<_> = entries.filter_map(|entry| self.begin(entry, class)).collect();
+        let (turns, tokens): (Vec<_>, Vec<_>) =
+            turns.into_iter().map(|Turn { entry, tokens, stage }| ((entry, stage), tokens)).unzip();
+        let bytes = turns.iter().map(|(entry, _)| entry.text.len()).collect();
+        let results = match self.run(&turns, &tokens) {
+            Ok(vectors) => vectors.into_iter().map(Ok).collect(),
+            // One text's defect is not its company's.
+            Err(_) if turns.len() > 1 => self.run_each(&turns, &tokens),
+            Err(reason) => vec![Err(reason)],
+        };
+        for (((entry, _stage), tokens), result) in turns.into_iter().zip(tokens).zip(results) {
+            let (token_count, truncated) = (tokens.ids.len(), tokens.truncated);
+            let result = result
+                .map(|vector| Encoded { vector, token_count, truncated })
+                .map_err(|reason| entry.failed(&reason));
+            // The caller may have left meanwhile.
+            let _ = entry.reply.send(result);
+        }
+        bytes
+    }
+
+    /// What is done with an entry before its run; `None` where it is not to be run, and is answered.
+    fn begin(&self, entry: Entry, class: Class) -> Option<Turn> {
+        let waited = entry.waited(class, &self.stages)?;
         let stage = tracing::debug_span!(
             parent: &entry.span,
             "session",
             waited_ms = waited.as_secs_f64() * 1e3,
             tokens = tracing::field::Empty
         );
-        let _stage = stage.enter();
-        let in_time = entry.in_time(&self.stages);
-        let ran = in_time.is_ok();
-        let result = in_time.and_then(|()| {
-            // A defect met by one text must not take the session from all others.
-            catch_unwind(AssertUnwindSafe(|| self.encode(&entry.text)))
-                .unwrap_or_else(|_| Err("panicked".to_owned()))
-                .map_err(|reason| entry.failed(&reason))
+        let entered = stage.enter();
+        let tokens = entry.in_time(&self.stages).and_then(|()| {
+            let begin = Instant::now();
+            let tokens = tracing::debug_span!("tokenize")
+                .in_scope(|| unless_it_panics(|| self.tokenizer.tokenize(&entry.text)))
+                .map_err(|reason| entry.failed(&reason))?;
+            self.stages.tokenized(tokens.ids.len(), begin.elapsed());
+            stage.record("tokens", tokens.ids.len());
+            Ok(tokens)
         });
-        // The caller may have left meanwhile.
-        let _ = entry.reply.send(result);
-        ran
+        drop(entered);
+        match tokens {
+            Ok(tokens) => Some(Turn { entry, tokens, stage }),
+            Err(error) => {
+                let _ = entry.reply.send(Err(error));
+                None
+            }
+        }
     }
 
-    fn encode(&mut self, text: &str) -> Result<Encoded, String> {
+    fn run(&mut self, turns: &[(Entry, Span)], tokens: &[Tokens]) -> Result<Vec<Vec<f32>>, String> {
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _runs: Vec<_> = turns
+            .iter()
+            .map(|(_, stage)| tracing::debug_span!(parent: stage, "run", texts = tokens.len()))
+            .collect();
         let begin = Instant::now();
-        let tokens = tracing::debug_span!("tokenize").in_scope(|| self.tokenizer.tokenize(text))?;
-        let tokenized = begin.elapsed();
-        self.stages.tokenized(tokens.ids.len(), tokenized);
-        let encoded = tracing::debug_span!("run").in_scope(|| run(&mut self.session, &tokens))?;
-        self.stages.ran(self.kind, begin.elapsed().saturating_sub(tokenized));
-        tracing::Span::current().record("tokens", encoded.token_count);
-        Ok(encoded)
+        let vectors = unless_it_panics(|| self.session.run_all(tokens).map_err(|error| error.to_string()))?;
+        self.stages.ran(self.kind, tokens.len(), begin.elapsed());
+        Ok(vectors)
     }
+
+    fn run_each(&mut self, turns: &[(Entry, Span)], tokens: &[Tokens]) -> Vec<Result<Vec<f32>, String>> {
+        let alone = turns.chunks(1).zip(tokens.chunks(1));
+        alone
+            .map(|(turn, tokens)| {
+                let vectors = self.run(turn, tokens)?;
+                vectors.into_iter().next().ok_or_else(|| "no vector".to_owned())
+            })
+            .collect()
+    }
+}
+
+/// A defect met by one text must not take the session from all others.
+fn unless_it_panics<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("panicked".to_owned()))
 }
 
 /// Lowers the priority of the calling thread.
@@ -165,19 +240,4 @@ fn nice(niceness: i32) -> std::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn nice(_niceness: i32) -> std::io::Result<()> {
     Ok(())
-}
-
-/// The vector of a text's tokens.
-fn run(session: &mut EncoderSession, tokens: &Tokens) -> Result<Encoded, String> {
-    let vector = session.run(tokens).map_err(|error| error.to_string())?;
-    Ok(Encoded { vector, token_count: tokens.ids.len(), truncated: tokens.truncated })
-}
-
-/// The vector of one text.
-pub(crate) fn encode(
-    session: &mut EncoderSession,
-    tokenizer: &TextTokenizer,
-    text: &str,
-) -> Result<Encoded, String> {
-    run(session, &tokenizer.tokenize(text)?)
 }

@@ -12,6 +12,7 @@ use service_kit::{
 
 use crate::StartError;
 use crate::admission::LongestQueues;
+use crate::device::Device;
 
 /// Prefix of the environment's variables: `ENCODER_SVC_LISTEN`, `ENCODER_SVC_ENCODER__BUNDLE`.
 pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
@@ -50,7 +51,14 @@ pub struct EncoderSettings {
     pub bundle: PathBuf,
     /// ONNX Runtime's library; `ORT_DYLIB_PATH`, then `.runtime/lib/libonnxruntime.so` where not given.
     pub runtime_library: Option<PathBuf>,
-    /// Sessions of one thread each; 0 stands for one a core.
+    /// What the graph is run on.
+    pub device: Device,
+    /// Which of several GPUs, as CUDA counts them.
+    pub device_id: u8,
+    /// Tokens of texts that run together, padding included; 0 stands for what the device needs: each text alone on the CPU,
+    /// 16,384 with CUDA. 1 is each text alone.
+    pub batch_tokens: usize,
+    /// Sessions of one thread each; 0 stands for one a core, or two of a GPU.
     pub sessions: usize,
     /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
     pub lone_text_threads: usize,
@@ -101,6 +109,9 @@ impl Default for EncoderSettings {
         Self {
             bundle: ".runtime/bundles/minilm-512".into(),
             runtime_library: None,
+            device: Device::Cpu,
+            device_id: 0,
+            batch_tokens: 0,
             sessions: 0,
             lone_text_threads: 0,
             session_niceness: 12,
@@ -148,6 +159,12 @@ pub struct EncoderConfig {
     pub bundle: PathBuf,
     /// ONNX Runtime's library, where it is not the default one.
     pub runtime_library: Option<PathBuf>,
+    /// What the graph is run on.
+    pub device: Device,
+    /// Which of several.
+    pub device_id: i32,
+    /// Tokens of a run of several texts; `None` for each text alone.
+    pub batch_tokens: Option<usize>,
     /// At least 1.
     pub sessions: usize,
     /// At least 1.
@@ -213,14 +230,22 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
 
     fn try_from(settings: EncoderSettings) -> Result<Self, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let or_cores = |setting| if setting == 0 { cores } else { setting };
-        let sessions = or_cores(settings.sessions);
-        let lone_text_threads = or_cores(settings.lone_text_threads);
+        let or = |default, setting| if setting == 0 { default } else { setting };
+        let sessions = or(settings.device.sessions(cores), settings.sessions);
+        let lone_text_threads = or(cores, settings.lone_text_threads);
+        let batch_tokens = in_range("encoder.batch_tokens", settings.batch_tokens, 0, 1 << 20)?;
         let milliseconds =
             |name, value| in_range(name, value, 1, 600_000).map(|ms| Duration::from_millis(ms as u64));
         Ok(Self {
             bundle: settings.bundle,
             runtime_library: settings.runtime_library,
+            device: settings.device,
+            device_id: settings.device_id.into(),
+            batch_tokens: match batch_tokens {
+                0 => settings.device.batch_tokens(),
+                1 => None,
+                tokens => Some(tokens),
+            },
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
             lone_text_threads: in_range("encoder.lone_text_threads", lone_text_threads, 1, 1024)?,
             session_niceness: in_range("encoder.session_niceness", settings.session_niceness, 0, 19)? as u8,
@@ -265,6 +290,19 @@ mod tests {
     fn the_defaults_are_a_valid_configuration() {
         let config = EncoderSvcConfig::try_from(EncoderSvcSettings::default()).unwrap();
         assert!(config.encoder.sessions >= 1);
+    }
+
+    #[test]
+    fn what_runs_together_is_up_to_the_device_where_nothing_is_said() {
+        let batch_tokens = |device, batch_tokens| {
+            let mut settings = EncoderSvcSettings::default();
+            (settings.encoder.device, settings.encoder.batch_tokens) = (device, batch_tokens);
+            EncoderSvcConfig::try_from(settings).unwrap().encoder.batch_tokens
+        };
+        assert_eq!(batch_tokens(Device::Cpu, 0), None);
+        assert_eq!(batch_tokens(Device::Cuda, 0), Some(16_384));
+        assert_eq!(batch_tokens(Device::Cuda, 1), None);
+        assert_eq!(batch_tokens(Device::Cpu, 512), Some(512));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub struct StageMetrics {
     tokenize: Histogram,
     /// By session: one core, all cores.
     run: [Histogram; 2],
+    run_texts: Histogram,
     tokens: Histogram,
     batch: Histogram,
     left: Counter,
@@ -84,6 +85,11 @@ impl StageMetrics {
                 Histogram::new(exponential_buckets(10e-6, 2.0, 12)),
             ),
             run: pair(&run, ["core", "all_cores"].map(|session| SessionLabel { session })),
+            run_texts: metrics.register(
+                "encoder_run_texts",
+                "Texts of a run of the graph: 1 where each runs alone",
+                Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            ),
             tokens: metrics.register(
                 "encoder_text_tokens",
                 "Tokens of a text, after truncation",
@@ -103,7 +109,8 @@ impl StageMetrics {
         self.wait[usize::from(class == Class::Bulk)].observe(time.as_secs_f64());
     }
 
-    pub(crate) fn ran(&self, worker: Worker, time: Duration) {
+    pub(crate) fn ran(&self, worker: Worker, texts: usize, time: Duration) {
+        self.run_texts.observe(texts as f64);
         self.run[usize::from(worker == Worker::Lone)].observe(time.as_secs_f64());
     }
 

@@ -61,7 +61,7 @@ impl<M: Model> TaskWorker<M> {
     async fn work(&self, queue: &Queue) {
         while let Some((entry, class)) = queue.next(self.kind).await {
             self.answer(entry, class).await;
-            queue.done(class);
+            queue.done(class, 1);
         }
     }
 
@@ -81,9 +81,9 @@ impl<M: Model> TaskWorker<M> {
         let begin = Instant::now();
         let encoded = self.model.run(text, self.kind).await?;
         let took = begin.elapsed();
-        self.stages.ran(self.kind, took);
+        self.stages.ran(self.kind, 1, took);
         if self.kind == Worker::Core {
-            self.admission.costs().learn(text.len(), took);
+            self.admission.costs().learn(&[text.len()], took);
         }
         Ok(encoded)
     }

@@ -58,7 +58,7 @@ impl Scheduler {
                 };
                 let _ = entry.reply.send(result);
             }
-            self.queue.done(class);
+            self.queue.done(class, 1);
         }
     }
 

@@ -24,8 +24,9 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid")
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// Adds a latency.
+pub fn record(latencies: &mut Histogram<u64>, latency: Duration) {
+    latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
 }
 
 /// A quantile in milliseconds.
@@ -96,18 +97,17 @@ pub async fn closed_loop(
     texts.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Latencies of one caller's online texts, one at a time.
+/// Encodes one caller's online texts, one at a time, and adds how long each took.
 ///
 /// # Panics
 /// If a call fails.
-pub async fn one_caller(client: &Client, texts: &[String]) -> Histogram<u64> {
-    let (mut client, mut latencies) = (client.clone(), histogram());
+pub async fn one_caller(client: &Client, texts: &[String], latencies: &mut Histogram<u64>) {
+    let mut client = client.clone();
     for text in texts {
         let begin = Instant::now();
         client.encode(one(text.clone(), Priority::Online)).await.expect("an answer");
-        latencies.saturating_record(micros(begin.elapsed()));
+        record(latencies, begin.elapsed());
     }
-    latencies
 }
 
 /// What became of the calls of an open loop.
@@ -162,8 +162,8 @@ pub async fn open_loop(
 impl Outcomes {
     fn count(&mut self, done: &Result<(Code, Duration), tokio::task::JoinError>) {
         match done {
-            Ok((Code::Ok, took)) => self.answered.saturating_record(micros(*took)),
-            Ok((Code::Unavailable, took)) => self.refused.saturating_record(micros(*took)),
+            Ok((Code::Ok, took)) => record(&mut self.answered, *took),
+            Ok((Code::Unavailable, took)) => record(&mut self.refused, *took),
             Ok((Code::DeadlineExceeded | Code::Cancelled, _)) => self.late += 1,
             _ => self.failed += 1,
         }

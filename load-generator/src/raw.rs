@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use encoder_svc::bundle::{Bundle, Inputs};
+use encoder_svc::bundle::Bundle;
 use encoder_svc::session::EncoderSession;
 use encoder_svc::shared_weights::SharedWeights;
 use encoder_svc::tokenizer::TextTokenizer;
+use hdrhistogram::Histogram;
 use ort::environment::Environment;
-use ort::session::Session;
-use ort::value::TensorRef;
+
+use crate::load::record;
 
 /// A bundle's graph and tokenizer.
 pub struct Raw {
@@ -56,59 +57,14 @@ impl Raw {
         let mut sorted: Vec<_> = texts.iter().map(String::as_str).collect();
         sorted.sort_by_key(|text| text.len());
         let batches: Vec<_> = sorted.chunks(size).collect();
-        let sessions = (0..self.cores).map(|_| self.batch_session()).collect();
-        let per_second = Self::over_cores(batches.len(), sessions, |session: &mut Session, index| {
-            self.run_batch(session, batches[index]).map_err(|error| error.to_string())
+        let sessions = (0..self.cores).map(|_| self.session(1)).collect();
+        let per_second = Self::over_cores(batches.len(), sessions, |session: &mut EncoderSession, index| {
+            let tokens = batches[index].iter().map(|text| self.tokenizer.tokenize(text));
+            let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+            session.run_all(&tokens).map(std::hint::black_box).map_err(|error| error.to_string())?;
+            Ok(())
         });
         per_second * texts.len() as f64 / batches.len() as f64
-    }
-
-    fn batch_session(&self) -> Session {
-        let build = || -> Result<_, ort::Error> {
-            Session::builder(&self.environment)?
-                .with_intra_threads(1)?
-                .commit_from_file(self.bundle.model_path())
-        };
-        build().unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn run_batch(&self, session: &mut Session, texts: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
-        let tokens = texts.iter().map(|text| self.tokenizer.tokenize(text)).collect::<Result<Vec<_>, _>>()?;
-        let outputs = match &self.bundle.manifest.inputs {
-            Inputs::Padded(names) => {
-                let longest = tokens.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
-                let mut ids = vec![0_i64; texts.len() * longest];
-                let mut mask = vec![0_i64; texts.len() * longest];
-                for (row, tokens) in tokens.iter().enumerate() {
-                    let at = row * longest;
-                    ids[at..at + tokens.ids.len()].copy_from_slice(&tokens.ids);
-                    mask[at..at + tokens.ids.len()].fill(1);
-                }
-                let shape = [texts.len(), longest];
-                session.run(ort::inputs![
-                    names.ids.as_str() => TensorRef::from_array_view((shape, ids.as_slice()))?,
-                    names.mask.as_str() => TensorRef::from_array_view((shape, mask.as_slice()))?,
-                ])?
-            }
-            Inputs::Ragged(names) => {
-                let ids: Vec<_> = tokens.iter().flat_map(|tokens| &tokens.ids).copied().collect();
-                let buckets: Vec<_> =
-                    tokens.iter().flat_map(|tokens| &tokens.hash_buckets).copied().collect();
-                let mut splits = vec![0_i64];
-                splits.extend(tokens.iter().scan(0, |end, tokens| {
-                    *end += i64::try_from(tokens.ids.len()).unwrap_or(i64::MAX);
-                    Some(*end)
-                }));
-                session.run(ort::inputs![
-                    names.ids.as_str() => TensorRef::from_array_view(([ids.len()], ids.as_slice()))?,
-                    names.hash_buckets.as_str() => TensorRef::from_array_view(([ids.len()], buckets.as_slice()))?,
-                    names.row_splits.as_str() => TensorRef::from_array_view(([splits.len()], splits.as_slice()))?,
-                ])?
-            }
-        };
-        let (_, values) = outputs[self.bundle.manifest.output.as_str()].try_extract_tensor::<f32>()?;
-        std::hint::black_box(values.to_vec());
-        Ok(())
     }
 
     /// Items a second, shared out one by one.
@@ -136,22 +92,33 @@ impl Raw {
         items as f64 / begin.elapsed().as_secs_f64()
     }
 
-    /// The median run of one text at a time, on one thread and on all cores.
+    /// A session of so many threads, for one text at a time.
+    ///
+    /// # Panics
+    /// If the graph cannot be loaded.
     #[must_use]
-    pub fn lone(&self, texts: &[String]) -> (Duration, Duration) {
-        let [mut narrow, mut wide] = [1, self.cores].map(|threads| (self.session(threads), Vec::new()));
+    pub fn one_caller(&self, threads: usize) -> RawCaller<'_> {
+        RawCaller { tokenizer: &self.tokenizer, session: self.session(threads) }
+    }
+}
+
+/// What a lone caller's texts take at best: nothing between them and the graph.
+pub struct RawCaller<'a> {
+    tokenizer: &'a TextTokenizer,
+    session: EncoderSession,
+}
+
+impl RawCaller<'_> {
+    /// Runs texts one at a time, and adds how long each took.
+    ///
+    /// # Panics
+    /// If a text cannot be run.
+    pub fn run(&mut self, texts: &[String], latencies: &mut Histogram<u64>) {
         for text in texts {
-            for (session, times) in [&mut narrow, &mut wide] {
-                let begin = Instant::now();
-                let tokens = self.tokenizer.tokenize(text).unwrap_or_else(|error| panic!("{error}"));
-                std::hint::black_box(session.run(&tokens).unwrap_or_else(|error| panic!("{error}")));
-                times.push(begin.elapsed());
-            }
+            let begin = Instant::now();
+            let tokens = self.tokenizer.tokenize(text).unwrap_or_else(|error| panic!("{error}"));
+            std::hint::black_box(self.session.run(&tokens).unwrap_or_else(|error| panic!("{error}")));
+            record(latencies, begin.elapsed());
         }
-        let median = |mut times: Vec<Duration>| {
-            times.sort_unstable();
-            times[times.len() / 2]
-        };
-        (median(narrow.1), median(wide.1))
     }
 }

@@ -1,0 +1,75 @@
+//! Texts of different lengths as tensors, in buffers that are used again.
+
+use crate::tokenizer::Tokens;
+
+/// What a run is given; see [`Inputs`](crate::bundle::Inputs).
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) ids: Vec<i64>,
+    /// Padded: 1 for a token, 0 for padding.
+    pub(crate) mask: Vec<i64>,
+    /// Ragged: as many as ids.
+    pub(crate) hash_buckets: Vec<i64>,
+    /// Ragged: where each text begins, and the number of all tokens.
+    pub(crate) row_splits: Vec<i64>,
+}
+
+impl Layout {
+    /// A row for each text, as long as the longest; its shape.
+    pub(crate) fn pad(&mut self, texts: &[Tokens]) -> [usize; 2] {
+        let longest = texts.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
+        self.ids.clear();
+        self.mask.clear();
+        for (row, Tokens { ids, .. }) in texts.iter().enumerate() {
+            let end = (row + 1) * longest;
+            self.ids.extend_from_slice(ids);
+            self.mask.resize(self.ids.len(), 1);
+            // The mask leaves it out, so any id would do.
+            self.ids.resize(end, 0);
+            self.mask.resize(end, 0);
+        }
+        [texts.len(), longest]
+    }
+
+    /// One text's tokens after the other's.
+    pub(crate) fn join(&mut self, texts: &[Tokens]) {
+        self.ids.clear();
+        self.hash_buckets.clear();
+        self.row_splits.clear();
+        self.row_splits.push(0);
+        for Tokens { ids, hash_buckets, .. } in texts {
+            self.ids.extend_from_slice(ids);
+            self.hash_buckets.extend_from_slice(hash_buckets);
+            self.row_splits.push(i64::try_from(self.ids.len()).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(ids: &[i64]) -> Tokens {
+        let hash_buckets = ids.iter().map(|id| id * 10).collect();
+        Tokens { ids: ids.to_vec(), hash_buckets, truncated: false }
+    }
+
+    #[test]
+    fn each_text_is_padded_to_the_longest() {
+        let mut layout = Layout::default();
+        assert_eq!(layout.pad(&[tokens(&[9; 7])]), [1, 7], "what was there before does not matter");
+        assert_eq!(layout.pad(&[tokens(&[1, 2]), tokens(&[3, 4, 5]), tokens(&[6])]), [3, 3]);
+        assert_eq!(layout.ids, [1, 2, 0, 3, 4, 5, 6, 0, 0]);
+        assert_eq!(layout.mask, [1, 1, 0, 1, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn ragged_texts_follow_each_other() {
+        let mut layout = Layout::default();
+        layout.join(&[tokens(&[9; 7])]);
+        layout.join(&[tokens(&[1, 2]), tokens(&[]), tokens(&[3])]);
+        assert_eq!(layout.ids, [1, 2, 3]);
+        assert_eq!(layout.hash_buckets, [10, 20, 30]);
+        assert_eq!(layout.row_splits, [0, 2, 2, 3]);
+    }
+}
