@@ -18,7 +18,7 @@ if cargo deny --version >/dev/null 2>&1; then
     if timeout 60 cargo deny --locked fetch db >"$log" 2>&1; then
         cargo deny --locked check --disable-fetch --hide-inclusion-graph advisories
     else
-        skip "known weaknesses (cargo deny check advisories), as RustSec's database cannot be fetched here: $(tail -n 1 "$log")"
+        skip "known weaknesses (cargo deny check advisories), as RustSec's database cannot be fetched here: $(grep . "$log" | tail -n 1)"
     fi
 else
     skip "licences, duplicates, sources and known weaknesses, without cargo-deny (cargo install --locked cargo-deny)"
