@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use genre_model::GenreModel;
+use genre_model::{FilmWords, GenreModel};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, Deadline, blocking};
@@ -55,14 +55,12 @@ impl Classifier {
             Vec::new()
         };
         // All in one call: the films first, then what each explanation leaves of them.
-        let texts = movies
-            .iter()
-            .chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies))
-            .map(|movie| template.compose(&movie.title, &movie.overview))
-            .collect();
+        let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
+        let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
+        let words = all().map(|movie| words_for(&model, movie)).collect();
         let encoder = &model.provenance().encoder;
         let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await?;
-        let probabilities = probabilities(&model, vectors.values).await?;
+        let probabilities = probabilities(&model, vectors.values, words).await?;
 
         let films = probabilities.slice_axis(Axis(0), (..movies.len()).into());
         let mut answers: Vec<_> = films
@@ -86,21 +84,33 @@ impl Classifier {
 const FEW_ROWS: usize = 2;
 
 /// Probabilities of shape `[rows, labels]`, each row as if it were alone: what a film gets does not depend on company.
-async fn probabilities(model: &Arc<GenreModel>, vectors: Array2<f32>) -> Result<Array2<f32>, ApiError> {
-    let run = |model: &GenreModel, vectors: &Array2<f32>| {
+async fn probabilities(
+    model: &Arc<GenreModel>,
+    vectors: Array2<f32>,
+    words: Vec<FilmWords>,
+) -> Result<Array2<f32>, ApiError> {
+    let run = |model: &GenreModel, vectors: &Array2<f32>, words: &[FilmWords]| {
         let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
-        for (vector, mut row) in vectors.rows().into_iter().zip(rows.rows_mut()) {
-            row.assign(&model.mlp().probabilities_of(&vector));
+        for ((vector, film), mut row) in vectors.rows().into_iter().zip(words).zip(rows.rows_mut()) {
+            row.assign(&model.probabilities_of(&vector, film));
         }
         rows
     };
     if vectors.nrows() <= FEW_ROWS {
-        return Ok(run(model, &vectors));
+        return Ok(run(model, &vectors, &words));
     }
     let model = model.clone();
-    blocking(move || run(&model, &vectors))
+    blocking(move || run(&model, &vectors, &words))
         .await
         .map_err(|error| ApiError::Internal { message: format!("the model failed: {error}") })
+}
+
+/// A film's words, where the model asks for them.
+fn words_for(model: &GenreModel, movie: &Movie) -> FilmWords {
+    match model.words() {
+        Some(_) => model.provenance().input_template.words(&movie.title, &movie.overview),
+        None => FilmWords::default(),
+    }
 }
 
 fn answer(

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use genre_model::{
-    Activation, Dense, EncoderIdentity, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp, Provenance,
-    SPLIT_RULE, Thresholds,
+    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp,
+    Provenance, SPLIT_RULE, Thresholds, WordWeights,
 };
 use ndarray::{Array1, Array2};
 use sha2::{Digest as _, Sha256};
@@ -69,14 +69,17 @@ fn check(data: &[u8]) {
     // What was read can be written, and is then read as the same.
     let written = model.to_bytes();
     let again = GenreModel::from_bytes(&written).expect("what is written can be read");
-    assert_eq!(again.mlp(), mlp);
+    assert_eq!((again.mlp(), again.words()), (mlp, model.words()));
     assert_eq!(again.labels(), model.labels());
     assert_eq!(again.thresholds(), model.thresholds());
     assert_eq!(again.provenance(), model.provenance());
     assert_eq!(again.to_bytes(), written, "equal models are equal files");
     let parts =
         (model.labels().to_vec(), mlp.clone(), model.thresholds().clone(), model.provenance().clone());
-    let rebuilt = GenreModel::new(parts.0, parts.1, parts.2, parts.3).expect("its parts are sound");
+    let mut rebuilt = GenreModel::new(parts.0, parts.1, parts.2, parts.3).expect("its parts are sound");
+    if let Some(words) = model.words() {
+        rebuilt = rebuilt.with_words(words.clone()).expect("its parts are sound");
+    }
     assert_eq!(rebuilt.version(), again.version());
 }
 
@@ -88,9 +91,11 @@ fn gives_probabilities(model: &GenreModel) {
         [&|_| 0.0, &|_| unit, &|i| if i % 2 == 0 { unit } else { -unit }, &|i| f32::from(u8::from(i == 0))];
     for vector in vectors {
         let vector = Array1::from_shape_fn(dimension, vector);
-        let probabilities = model.mlp().probabilities_of(&vector.view());
-        assert_eq!(probabilities.len(), model.labels().len());
-        assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities}");
+        for film in [FilmWords::default(), FilmWords::of("A title", "of a film that has an overview")] {
+            let probabilities = model.probabilities_of(&vector.view(), &film);
+            assert_eq!(probabilities.len(), model.labels().len());
+            assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities}");
+        }
     }
 }
 
@@ -179,7 +184,11 @@ fn seeds() -> Vec<Vec<u8>> {
         model(dense(1, 1, -2.0), Activation::Sigmoid, labels(1), &"cd".repeat(32)),
         model(dense(3, 2, 1.5), Activation::Gelu, labels(3), &"01".repeat(32)),
     ];
-    let files = sound.map(|model| model.to_bytes());
+    let weights =
+        Array2::from_shape_fn((16, 2), |(bucket, label)| (bucket * (label + 1)) as f32 * 0.01 - 0.1);
+    let words = WordWeights::quantised(&weights).expect("weights are finite");
+    let with_words = sound[0].clone().with_words(words).expect("as many labels");
+    let files = sound.into_iter().chain([with_words]).map(|model| model.to_bytes()).collect::<Vec<_>>();
     let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| without_checks(file)).collect();
     seeds.extend(files);
     seeds.push(b"\x08\0\0\0\0\0\0\0{}      ".to_vec());

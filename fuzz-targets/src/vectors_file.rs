@@ -1,6 +1,6 @@
 //! Parquet files of vectors and of films.
 
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate};
+use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
 use trainer::movies_file::{MoviesReader, MoviesWriter};
 use trainer::table_file::TableError;
 use trainer::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
@@ -16,7 +16,7 @@ pub(crate) const TARGET: Target = Target {
     seeds,
     words: &[
         "PAR1",
-        "movieclassifier.vectors/1",
+        "movieclassifier.vectors/2",
         "movieclassifier.movies/1",
         "\u{15}\u{4}",
         "\u{7f}\u{7f}\u{7f}\u{7f}",
@@ -100,7 +100,10 @@ fn seeds() -> Vec<Vec<u8>> {
         let path = folder().join("seed.parquet");
         let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed");
         let values = (0..films as usize * dimension).map(|value| (value as f32).sin()).collect();
-        let rows = VectorRows { ids: (1..=films).collect(), genres: vec![drama; films as usize], values };
+        let rows = {
+            let words = (1..=films).map(|id| FilmWords::of(&format!("Film {id}"), "a diver")).collect();
+            VectorRows { ids: (1..=films).collect(), genres: vec![drama; films as usize], values, words }
+        };
         writer.write(rows).and_then(|()| writer.finish()).expect("a seed");
         seeds.push(std::fs::read(&path).expect("a seed"));
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::FilmWords;
+
 /// A template such as `[{title}. ]{overview}`.
 ///
 /// `{title}` and `{overview}` are replaced; a part in square brackets is left out when the title is blank, so that a
@@ -105,6 +107,12 @@ impl InputTemplate {
     #[must_use]
     pub fn uses_title(&self) -> bool {
         self.compose("title", "overview") != self.compose("", "overview")
+    }
+
+    /// The words of a film; those of its title only where a title makes a difference.
+    #[must_use]
+    pub fn words(&self, title: &str, overview: &str) -> FilmWords {
+        FilmWords::of(if self.uses_title() { title } else { "" }, overview)
     }
 
     /// The text to encode. Surrounding white space of both fields is dropped.

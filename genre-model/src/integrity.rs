@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
-use crate::Mlp;
+use crate::{FilmWords, Mlp, WordWeights};
 
 /// Metadata key of the content hash.
 pub(crate) const HASH_KEY: &str = "content_sha256";
 /// Metadata key of the self-check's probabilities.
 pub(crate) const SELF_CHECK_KEY: &str = "self_check";
+
+/// Metadata key of the self-check of the words.
+pub(crate) const WORDS_CHECK_KEY: &str = "words_self_check";
 
 /// Another processor may add in another order.
 const TOLERANCE: f32 = 1e-4;
@@ -42,6 +45,23 @@ pub(crate) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
         (fraction - 0.5) * 3.464 * scale
     });
     mlp.probabilities(&vector.view()).into_iter().collect()
+}
+
+/// What the words of one fixed film add, shape `[labels]`: covers how a film becomes words and words buckets.
+pub(crate) fn words_check_of(words: &WordWeights) -> Vec<f32> {
+    let film = FilmWords::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");
+    words.logits(&film).to_vec()
+}
+
+/// Whether `words` still give what was written down.
+pub(crate) fn verify_words_check(words: &WordWeights, expected: &[f32]) -> Result<(), String> {
+    let found = words_check_of(words);
+    let apart = |(expected, found): (&f32, &f32)| (expected - found).abs();
+    let most = expected.iter().zip(&found).map(apart).max_by(f32::total_cmp).unwrap_or_default();
+    if expected.len() == found.len() && most <= TOLERANCE {
+        return Ok(());
+    }
+    Err(format!("self-check of the words: expected {expected:?}, found {found:?}"))
 }
 
 /// Whether `mlp` still gives what was written down; the error says what was expected and found.

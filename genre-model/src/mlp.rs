@@ -166,15 +166,22 @@ impl Mlp {
     /// If `vectors` has another number of columns than [`dimension`](Self::dimension).
     #[must_use]
     pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>) -> Array2<f32> {
-        let mut hidden = self.hidden.forward(vectors);
-        hidden.mapv_inplace(|x| self.activation.apply(x));
-        let mut output = self.output.forward(&hidden.view());
-        output.mapv_inplace(sigmoid);
-        output
+        self.logits(vectors).mapv_into(sigmoid)
     }
 
-    /// Probabilities of shape `[labels]` for one vector of shape `[dimension]`, equal to those of
-    /// [`probabilities`](Self::probabilities) but for rounding.
+    /// The same before the sigmoid.
+    ///
+    /// # Panics
+    /// If `vectors` has another number of columns than [`dimension`](Self::dimension).
+    #[must_use]
+    pub fn logits(&self, vectors: &ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut hidden = self.hidden.forward(vectors);
+        hidden.mapv_inplace(|x| self.activation.apply(x));
+        self.output.forward(&hidden.view())
+    }
+
+    /// Outputs of shape `[labels]` before the sigmoid for one vector of shape `[dimension]`, equal to those of
+    /// [`logits`](Self::logits) but for rounding.
     ///
     /// A product of matrices first copies the weights into an order of its own, which pays for many rows; for one it costs
     /// several times the product itself.
@@ -182,12 +189,16 @@ impl Mlp {
     /// # Panics
     /// If `vector` has another length than [`dimension`](Self::dimension).
     #[must_use]
-    pub fn probabilities_of(&self, vector: &ArrayView1<'_, f32>) -> Array1<f32> {
+    pub fn logits_of(&self, vector: &ArrayView1<'_, f32>) -> Array1<f32> {
         let mut hidden = self.hidden.forward_one(vector);
         hidden.mapv_inplace(|x| self.activation.apply(x));
-        let mut output = self.output.forward_one(&hidden.view());
-        output.mapv_inplace(sigmoid);
-        output
+        self.output.forward_one(&hidden.view())
+    }
+
+    /// The same network with all its outputs before the sigmoid times `factor`, and `bias` added to them, of shape `[labels]`.
+    pub fn rescaled(&self, factor: f32, bias: &Array1<f32>) -> Result<Self, InvalidMlp> {
+        let output = Dense { weight: &self.output.weight * factor, bias: &self.output.bias * factor + bias };
+        Self::new(self.hidden.clone(), self.activation, output)
     }
 
     /// Length of the vectors it takes.
@@ -277,10 +288,10 @@ mod tests {
         };
         let mlp = Mlp::new(layer(64, 512), Activation::Gelu, layer(20, 64)).unwrap();
         let vectors = Array2::from_shape_fn((7, 512), |(i, j)| ((i * 7 + j * 5) % 11) as f32 / 50.0 - 0.1);
-        let many = mlp.probabilities(&vectors.view());
+        let many = mlp.logits(&vectors.view());
         for (vector, expected) in vectors.rows().into_iter().zip(many.rows()) {
-            let found = mlp.probabilities_of(&vector);
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+            let found = mlp.logits_of(&vector);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4));
         }
     }
 

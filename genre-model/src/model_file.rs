@@ -3,26 +3,35 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::integrity::{HASH_KEY, SELF_CHECK_KEY, content_hash, self_check_of, verify_self_check};
+use crate::integrity::{
+    HASH_KEY, SELF_CHECK_KEY, WORDS_CHECK_KEY, content_hash, self_check_of, verify_self_check,
+    verify_words_check, words_check_of,
+};
 use crate::{
-    Activation, Dense, EncoderIdentity, Fingerprint, InputTemplate, Mlp, Thresholds, write_atomically,
+    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, InputTemplate, Mlp, Thresholds, WordWeights,
+    sigmoid, words, write_atomically,
 };
 
-/// What the metadata's `format` must be.
+/// The metadata's `format` of a network alone.
 const FORMAT: &str = "movieclassifier.genre-model/1";
+/// Of a network and words: a reader that knows the first one alone must not take it for such.
+const FORMAT_WITH_WORDS: &str = "movieclassifier.genre-model/2";
+/// Metadata key of the rule by which a film becomes words.
+const WORDS_RULE_KEY: &str = "words_rule";
 /// A model is small (1,000 hidden units are 2 MB); what is larger is some other file.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A fitted model: a vector goes in, a probability for each label comes out.
+/// A fitted model: a film's vector and words go in, a probability for each label comes out.
 #[derive(Debug, Clone)]
 pub struct GenreModel {
     labels: Vec<String>,
     mlp: Mlp,
+    words: Option<WordWeights>,
     thresholds: Thresholds,
     provenance: Provenance,
     version: String,
@@ -81,10 +90,18 @@ impl GenreModel {
         thresholds: Thresholds,
         provenance: Provenance,
     ) -> Result<Self, String> {
-        let mut model = Self { labels, mlp, thresholds, provenance, version: String::new() };
-        model.check()?;
-        model.version = version_of(&model.to_bytes());
-        Ok(model)
+        Self { labels, mlp, words: None, thresholds, provenance, version: String::new() }.checked()
+    }
+
+    /// The same model with what words add; there must be a weight for each label.
+    pub fn with_words(self, words: WordWeights) -> Result<Self, String> {
+        Self { words: Some(words), ..self }.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, String> {
+        self.check()?;
+        self.version = version_of(&self.to_bytes());
+        Ok(self)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -95,6 +112,9 @@ impl GenreModel {
         if self.thresholds.per_genre().len() != outputs {
             let found = self.thresholds.per_genre().len();
             return Err(format!("expected {outputs} thresholds, one an output, found {found}"));
+        }
+        if let Some(words) = self.words.as_ref().filter(|words| words.labels() != outputs) {
+            return Err(format!("expected word weights of {outputs} labels, found {}", words.labels()));
         }
         for (index, label) in self.labels.iter().enumerate() {
             if label.trim().is_empty() || self.labels[..index].contains(label) {
@@ -136,8 +156,8 @@ impl GenreModel {
         let text =
             |key: &str| metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"));
         let format = text("format")?;
-        if format != FORMAT {
-            return Err(format!("expected format {FORMAT:?}, found {format:?}"));
+        if ![FORMAT, FORMAT_WITH_WORDS].contains(&format.as_str()) {
+            return Err(format!("expected format {FORMAT:?} or {FORMAT_WITH_WORDS:?}, found {format:?}"));
         }
 
         let activation = text("activation")?;
@@ -149,6 +169,7 @@ impl GenreModel {
         if metadata.contains_key(SELF_CHECK_KEY) {
             verify_self_check(&mlp, &json::<Vec<f32>>(metadata, SELF_CHECK_KEY)?)?;
         }
+        let words = if format == FORMAT_WITH_WORDS { Some(word_weights(&tensors, metadata)?) } else { None };
         let record: ThresholdsRecord = json(metadata, "thresholds")?;
         let thresholds = Thresholds::new(record.rule, record.global, record.per_genre)
             .map_err(|error| error.to_string())?;
@@ -167,7 +188,7 @@ impl GenreModel {
             metrics: json(metadata, "metrics")?,
         };
         let labels = json(metadata, "labels")?;
-        let model = Self { labels, mlp, thresholds, provenance, version: version_of(bytes) };
+        let model = Self { labels, mlp, words, thresholds, provenance, version: version_of(bytes) };
         model.check()?;
         Ok(model)
     }
@@ -182,7 +203,7 @@ impl GenreModel {
             per_genre: self.thresholds.per_genre().to_vec(),
         };
         let mut metadata: HashMap<String, String> = [
-            ("format", FORMAT.to_owned()),
+            ("format", self.words.as_ref().map_or(FORMAT, |_| FORMAT_WITH_WORDS).to_owned()),
             ("labels", to_json(&self.labels)),
             ("thresholds", to_json(&thresholds)),
             ("activation", self.mlp.activation().name().to_owned()),
@@ -198,21 +219,34 @@ impl GenreModel {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
+        if let Some(words) = &self.words {
+            metadata.insert(WORDS_RULE_KEY.to_owned(), words::RULE.to_owned());
+            metadata.insert(WORDS_CHECK_KEY.to_owned(), to_json(&words_check_of(words)));
+        }
         let layers = [("hidden", self.mlp.hidden()), ("output", self.mlp.output())];
-        let data: Vec<(String, Vec<usize>, Vec<u8>)> = layers
-            .into_iter()
-            .flat_map(|(name, layer)| {
-                let weight = layer.weight.iter().copied().flat_map(f32::to_le_bytes).collect();
-                let bias = layer.bias.iter().copied().flat_map(f32::to_le_bytes).collect();
-                [
-                    (format!("{name}.weight"), layer.weight.shape().to_vec(), weight),
-                    (format!("{name}.bias"), layer.bias.shape().to_vec(), bias),
-                ]
-            })
-            .collect();
-        let views = data.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-            (name, view.expect("four bytes were written for each element"))
+        let network = layers.into_iter().flat_map(|(name, layer)| {
+            [
+                (
+                    format!("{name}.weight"),
+                    Dtype::F32,
+                    layer.weight.shape().to_vec(),
+                    bytes_of(&layer.weight),
+                ),
+                (format!("{name}.bias"), Dtype::F32, layer.bias.shape().to_vec(), bytes_of(&layer.bias)),
+            ]
+        });
+        let words = self.words.iter().flat_map(|words| {
+            let weight: Vec<u8> = words.weight().iter().map(|weight| weight.cast_unsigned()).collect();
+            let scale = bytes_of(words.scale());
+            [
+                ("words.weight".to_owned(), Dtype::I8, words.weight().shape().to_vec(), weight),
+                ("words.scale".to_owned(), Dtype::F32, words.scale().shape().to_vec(), scale),
+            ]
+        });
+        let data: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = network.chain(words).collect();
+        let views = data.iter().map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes);
+            (name, view.expect("as many bytes were written as the elements have"))
         });
         let serialize = |metadata: &HashMap<String, String>| {
             safetensors::serialize(views.clone(), Some(metadata.clone())).expect("names and shapes are sound")
@@ -232,6 +266,42 @@ impl GenreModel {
     #[must_use]
     pub fn mlp(&self) -> &Mlp {
         &self.mlp
+    }
+
+    /// What a film's words add, where the model has that.
+    #[must_use]
+    pub fn words(&self) -> Option<&WordWeights> {
+        self.words.as_ref()
+    }
+
+    /// Probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]` and the words of the same films.
+    ///
+    /// # Panics
+    /// If vectors are of another dimension than the network's, or there are other words than one a vector and the model has words.
+    #[must_use]
+    pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>, films: &[FilmWords]) -> Array2<f32> {
+        let mut logits = self.mlp.logits(vectors);
+        if let Some(words) = &self.words {
+            assert_eq!(films.len(), vectors.nrows(), "a film's words for each vector");
+            for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
+                row += &words.logits(film);
+            }
+        }
+        logits.mapv_into(sigmoid)
+    }
+
+    /// The same for one film, of shape `[labels]`.
+    ///
+    /// # Panics
+    /// If the vector is of another dimension than the network's.
+    #[must_use]
+    pub fn probabilities_of(&self, vector: &ArrayView1<'_, f32>, film: &FilmWords) -> Array1<f32> {
+        let logits = self.mlp.logits_of(vector);
+        match &self.words {
+            Some(words) => logits + words.logits(film),
+            None => logits,
+        }
+        .mapv_into(sigmoid)
     }
 
     /// What turns its probabilities into genres.
@@ -284,6 +354,31 @@ fn to_json(value: &impl Serialize) -> String {
 fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, String> {
     let text = metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"))?;
     serde_json::from_str(text).map_err(|error| format!("metadata {key:?}: {error}"))
+}
+
+fn bytes_of<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
+    values.into_iter().copied().flat_map(f32::to_le_bytes).collect()
+}
+
+fn word_weights(
+    tensors: &SafeTensors<'_>,
+    metadata: &HashMap<String, String>,
+) -> Result<WordWeights, String> {
+    let rule = metadata.get(WORDS_RULE_KEY).map_or("", String::as_str);
+    if rule != words::RULE {
+        return Err(format!("metadata {WORDS_RULE_KEY:?}: expected {:?}, found {rule:?}", words::RULE));
+    }
+    let tensor = tensors.tensor("words.weight").map_err(|error| error.to_string())?;
+    let (Dtype::I8, &[buckets, labels]) = (tensor.dtype(), tensor.shape()) else {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        return Err(format!("words.weight: expected I8 of 2 dimensions, found {dtype:?} of {shape:?}"));
+    };
+    let weight = tensor.data().iter().map(|byte| byte.cast_signed()).collect();
+    let weight = Array2::from_shape_vec((buckets, labels), weight).map_err(|error| error.to_string())?;
+    let (_, scale) = floats(tensors, "words.scale")?;
+    let words = WordWeights::new(weight, scale.into()).map_err(|error| error.to_string())?;
+    verify_words_check(&words, &json::<Vec<f32>>(metadata, WORDS_CHECK_KEY)?)?;
+    Ok(words)
 }
 
 fn dense(tensors: &SafeTensors<'_>, layer: &str) -> Result<Dense, String> {
@@ -365,6 +460,41 @@ mod tests {
         assert_eq!(read.thresholds(), written.thresholds());
         assert_eq!(read.provenance(), written.provenance());
         assert_eq!(read.version(), written.version());
+    }
+
+    #[test]
+    fn a_model_with_words_survives_its_file_and_is_another_format() {
+        let weights =
+            Array2::from_shape_fn((64, 2), |(bucket, label)| (bucket * (label + 1)) as f32 * 0.01 - 0.3);
+        let written = model().with_words(WordWeights::quantised(&weights).unwrap()).unwrap();
+        let bytes = written.to_bytes();
+        assert!(bytes.windows(13).any(|window| window == b"genre-model/2"));
+        let read = GenreModel::from_bytes(&bytes).unwrap();
+        assert_eq!(read.words(), written.words());
+        assert_eq!((read.to_bytes(), read.version()), (bytes, written.version()));
+        assert_ne!(read.version(), model().version());
+        let film = FilmWords::of("Storm", "a ship");
+        let vector = Array1::from_elem(4, 0.5);
+        let alone = read.probabilities_of(&vector.view(), &film);
+        let among =
+            read.probabilities(&vector.view().insert_axis(ndarray::Axis(0)), std::slice::from_ref(&film));
+        assert_eq!(alone, among.row(0));
+        assert_ne!(alone, model().probabilities_of(&vector.view(), &film));
+    }
+
+    #[test]
+    fn words_of_other_labels_or_another_rule_are_refused() {
+        let words = WordWeights::quantised(&Array2::ones((4, 3))).unwrap();
+        assert!(model().with_words(words).unwrap_err().contains("word weights of 2 labels, found 3"));
+        let words = WordWeights::quantised(&Array2::ones((4, 2))).unwrap();
+        let bytes = model().with_words(words).unwrap().to_bytes();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let mut metadata = header.metadata().clone().unwrap();
+        metadata.insert(WORDS_RULE_KEY.to_owned(), "other".to_owned());
+        metadata.remove(HASH_KEY);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let edited = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
+        assert!(GenreModel::from_bytes(&edited).unwrap_err().contains("found \"other\""));
     }
 
     #[test]

@@ -77,26 +77,40 @@ struct Rates {
     alone: Vec<f64>,
     stream: Vec<f64>,
     unary: Vec<f64>,
+    /// Of the cores, what this process takes as the 32 callers: cores that the raw loop has for itself.
+    callers: Vec<f64>,
+}
+
+/// Seconds of a processor that this thread, which makes all calls, has had so far; 0 where the system does not tell.
+fn own_seconds() -> f64 {
+    let nanoseconds = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    nanoseconds.split(' ').next().and_then(|first| first.parse().ok()).map_or(0.0, |count: f64| count / 1e9)
 }
 
 /// Raw loop, stream and unary callers, slice after slice of the texts, each turn in another order: the speed of a machine
 /// drifts by percents within seconds.
-async fn bulk_rates(raw: &Raw, client: &Client, texts: &[String], turns: usize) -> Rates {
+async fn bulk_rates(raw: &Raw, cores: usize, client: &Client, texts: &[String], turns: usize) -> Rates {
     let slices: Vec<_> =
         texts.chunks(texts.len().div_ceil(SLICES)).map(|slice| Arc::new(slice.to_vec())).collect();
     let mut rates = Rates::default();
     for turn in 0..turns {
-        let mut seconds = [0.0; 3];
+        let (mut seconds, mut own) = ([0.0; 3], 0.0);
         for slice in &slices {
             for kind in (0..3).map(|kind| (kind + turn) % 3) {
                 let rate = match kind {
                     0 => raw.each_alone(slice),
                     1 => load::stream(client, slice).await,
-                    _ => load::closed_loop(client, slice, CALLERS, Priority::Bulk).await,
+                    _ => {
+                        let before = own_seconds();
+                        let rate = load::closed_loop(client, slice, CALLERS, Priority::Bulk).await;
+                        own += own_seconds() - before;
+                        rate
+                    }
                 };
                 seconds[kind] += slice.len() as f64 / rate;
             }
         }
+        rates.callers.push(own / seconds[2] / cores as f64);
         let [alone, stream, unary] = seconds.map(|seconds| texts.len() as f64 / seconds);
         rates.alone.push(alone);
         rates.stream.push(stream);
@@ -210,11 +224,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     figures.add("online_p50_ms", online, "ms, one online text, nothing else running, p50");
     figures.add("online_p50_over_raw_ms", online - narrow.min(wide), "ms, that over the best raw run");
 
-    let Rates { alone, stream, unary } = bulk_rates(&raw, &client, &texts, arguments.turns).await;
+    let Rates { alone, stream, unary, callers } =
+        bulk_rates(&raw, cores, &client, &texts, arguments.turns).await;
     let ratios = |ours: &[f64]| median(ours.iter().zip(&alone).map(|(ours, raw)| ours / raw).collect());
     figures.add("raw_texts_per_second", median(alone.clone()), "texts/s, raw loop, each text alone");
     figures.add("bulk_stream_ratio", ratios(&stream), "of that, through one stream");
     figures.add("bulk_unary_ratio", ratios(&unary), "of that, through 32 unary callers");
+    figures.add(
+        "bulk_unary_callers_share",
+        median(callers),
+        "of the cores, which those callers take themselves",
+    );
     let sizes = BATCH_SIZES.map(|size| (raw.batched(&texts, size), size));
     let (best_batched, size) =
         sizes.into_iter().fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });

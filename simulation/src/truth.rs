@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use genre_model::{
-    Activation, Dense, EncoderIdentity, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp, Provenance,
-    SPLIT_RULE, Thresholds,
+    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp,
+    Provenance, SPLIT_RULE, Thresholds,
 };
 use ndarray::{Array1, Array2};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
@@ -133,7 +133,7 @@ fn expected_genres(model: &GenreModel, text: &str) -> Vec<GenreScore> {
 /// The answer, computed without any of the services' code but the model's own forward pass.
 fn expected(model: &GenreModel, text: &str, with_scores: bool) -> ClassifyResponse {
     let vector = vector(model.provenance().encoder.fingerprint.as_str(), text);
-    let probabilities = model.mlp().probabilities_of(&Array1::from_vec(vector).view());
+    let probabilities = model.probabilities_of(&Array1::from_vec(vector).view(), &FilmWords::default());
     let scores: Vec<_> = model
         .labels()
         .iter()

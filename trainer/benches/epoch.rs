@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use genre_model::{Activation, EncoderIdentity, Fingerprint, GENRES, GenreSet, InputTemplate};
+use genre_model::{Activation, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreSet, InputTemplate};
 use linfa::ParamGuard as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -134,7 +134,14 @@ fn synthetic(output: &Path, films: u64) {
                 genres.insert_name(GENRES[index].name);
             }
         }
-        writer.write(VectorRows { ids: vec![id], genres: vec![genres], values: vector }).unwrap();
+        writer
+            .write(VectorRows {
+                ids: vec![id],
+                genres: vec![genres],
+                values: vector,
+                words: vec![FilmWords::default()],
+            })
+            .unwrap();
     }
     writer.finish().unwrap();
 }

@@ -220,6 +220,9 @@ pub(crate) struct Fit {
     /// Networks of different seeds, averaged into one
     #[arg(long, value_name = "NETWORKS")]
     pub(crate) ensemble: Option<usize>,
+    /// What a film's error costs the model of words that is added to the network, against its weights' squares; 0 for none
+    #[arg(long, value_name = "X")]
+    pub(crate) word_cost: Option<f64>,
     /// Calibrate probabilities on validation films, by one temperature
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) calibrate: Option<bool>,

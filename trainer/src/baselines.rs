@@ -8,6 +8,7 @@ use linfa::traits::Fit as _;
 use linfa_logistic::LogisticRegression;
 use ndarray::{Array1, Array2, Axis};
 
+use crate::blend::Blend;
 use crate::fit_job::{FitJobError, model_of};
 use crate::fitting_data::FittingData;
 use crate::parallel;
@@ -79,7 +80,7 @@ fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Resul
     let mlp =
         Mlp::new(hidden, Activation::Relu, output).map_err(|error| FitJobError::Model(error.to_string()))?;
     let hyper_parameters = [("recipe".to_owned(), name.to_owned())].into();
-    model_of(data, mlp, ThresholdRule::Global, hyper_parameters, None)
+    model_of(data, Blend::of(mlp), ThresholdRule::Global, hyper_parameters, None)
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
         let all = vectors(1000);
         let data = FittingData::of(&all).unwrap();
         let model = majority(&data).unwrap();
-        let probabilities = model.mlp().probabilities(&all.vectors.view());
+        let probabilities = model.probabilities(&all.vectors.view(), &all.words);
         let share = data.train().targets().column(6).mean().unwrap();
         assert!(probabilities.column(6).iter().all(|p| (p - share).abs() < 2e-3));
     }

@@ -2,6 +2,8 @@
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 
+use genre_model::FilmWords;
+
 use crate::Movie;
 use crate::encode_job::EncodeError;
 use crate::encoder_client::EncoderClient;
@@ -87,18 +89,19 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Encodes batches, in their order, `in_flight` at a time.
+/// Encodes batches, a film's text and words as `compose` makes them, in their order, `in_flight` at a time.
 pub(crate) fn encode<'a>(
     client: &'a EncoderClient,
-    compose: impl Fn(&Movie) -> String + Copy + 'a,
+    compose: impl Fn(&Movie) -> (String, FilmWords) + Copy + 'a,
     batches: impl Iterator<Item = Result<Batch, EncodeError>> + 'a,
     in_flight: usize,
 ) -> impl Stream<Item = Result<EncodedBatch, EncodeError>> + 'a {
     let encode_one = move |batch: Result<Batch, EncodeError>| async move {
         let Batch { chunk, is_last, movies } = batch?;
-        let values = client.encode(movies.iter().map(compose).collect()).await?;
+        let (texts, words) = movies.iter().map(compose).unzip();
+        let values = client.encode(texts).await?;
         let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
-        Ok(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values } })
+        Ok(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values, words } })
     };
     stream::iter(batches).map(encode_one).buffered(in_flight.max(1) * client.replicas())
 }

@@ -1,6 +1,6 @@
 //! Temperature scaling (Guo et al., 2017, arXiv:1706.04599): one number that makes probabilities honest.
 
-use genre_model::{Dense, Mlp, sigmoid};
+use genre_model::sigmoid;
 use ndarray::Array2;
 
 use crate::metrics::binary_cross_entropy;
@@ -10,25 +10,15 @@ const LOG_RANGE: (f64, f64) = (-2.0, 2.0);
 /// Halvings, roughly: the temperature is known to five digits then.
 const STEPS: usize = 30;
 
-/// The temperature at which validation films' probabilities have the lowest cross-entropy, and the network with it
-/// folded into its output layer: `W / T`, `b / T`. A temperature above 1 means that it was too sure of itself.
+/// The temperature at which validation films' probabilities, sigmoids of `logits / T`, have the lowest cross-entropy. One above 1 means
+/// that the model was too sure of itself.
 #[must_use]
-pub fn calibrate(mlp: &Mlp, vectors: &Array2<f32>, targets: &Array2<f32>) -> (Mlp, f64) {
-    let mut hidden = mlp.hidden().forward(&vectors.view());
-    hidden.mapv_inplace(|x| mlp.activation().apply(x));
-    let logits = mlp.output().forward(&hidden.view());
+pub fn temperature(logits: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     let loss = |log_temperature: f64| {
         let factor = (-log_temperature).exp() as f32;
         binary_cross_entropy(&logits.mapv(|logit| sigmoid(logit * factor)).view(), &targets.view())
     };
-    let temperature = golden_section(LOG_RANGE, loss).exp();
-    let output = Dense {
-        weight: &mlp.output().weight / temperature as f32,
-        bias: &mlp.output().bias / temperature as f32,
-    };
-    let scaled = Mlp::new(mlp.hidden().clone(), mlp.activation(), output)
-        .expect("dividing by a number between e^-2 and e^2 keeps shapes and finiteness");
-    (scaled, temperature)
+    golden_section(LOG_RANGE, loss).exp()
 }
 
 /// The least point of a function with one valley.
@@ -53,24 +43,16 @@ fn golden_section((mut low, mut high): (f64, f64), f: impl Fn(f64) -> f64) -> f6
 #[cfg(test)]
 mod tests {
     use approx::assert_abs_diff_eq;
-    use genre_model::Activation;
-    use ndarray::{Array1, array};
     use rand::{Rng as _, SeedableRng as _};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
 
     #[test]
-    fn a_network_that_is_three_times_too_sure_is_cooled_by_three() {
+    fn a_model_that_is_three_times_too_sure_is_cooled_by_three() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let vectors = Array2::from_shape_simple_fn((20_000, 1), || rng.gen_range(0.0_f32..4.0));
-        let targets = vectors.mapv(|x| f32::from(u8::from(rng.gen_range(0.0..1.0) < sigmoid(x - 2.0))));
-        let hidden = Dense { weight: array![[1.0]], bias: Array1::zeros(1) };
-        let output = Dense { weight: array![[3.0]], bias: array![-6.0] };
-        let mlp = Mlp::new(hidden, Activation::Relu, output).unwrap();
-        let (scaled, temperature) = calibrate(&mlp, &vectors, &targets);
-        assert_abs_diff_eq!(temperature, 3.0, epsilon = 0.15);
-        assert_abs_diff_eq!(scaled.output().weight[[0, 0]], 3.0 / temperature as f32, epsilon = 1e-5);
-        assert_abs_diff_eq!(scaled.output().bias[0], -6.0 / temperature as f32, epsilon = 1e-5);
+        let honest = Array2::from_shape_simple_fn((20_000, 1), || rng.gen_range(-2.0_f32..2.0));
+        let targets = honest.mapv(|logit| f32::from(u8::from(rng.gen_range(0.0..1.0) < sigmoid(logit))));
+        assert_abs_diff_eq!(temperature(&(honest * 3.0), &targets), 3.0, epsilon = 0.15);
     }
 }

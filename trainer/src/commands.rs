@@ -168,6 +168,7 @@ fn recipe(args: &Fit) -> Recipe {
         patience => patience
     );
     recipe.ensemble = args.ensemble.unwrap_or(recipe.ensemble);
+    recipe.word_cost = args.word_cost.unwrap_or(recipe.word_cost);
     recipe.calibrate = args.calibrate.unwrap_or(recipe.calibrate);
     recipe.threshold_rule = args.threshold_rule.unwrap_or(recipe.threshold_rule);
     if recipe != plain {

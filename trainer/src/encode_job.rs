@@ -191,7 +191,10 @@ async fn run_on(
         is_done,
         position: 0,
     };
-    let compose = |movie: &Movie| job.template.compose(&movie.title, &movie.overview);
+    let compose = |movie: &Movie| {
+        let (title, overview) = (&movie.title, &movie.overview);
+        (job.template.compose(title, overview), job.template.words(title, overview))
+    };
     let mut encoded = pin!(bulk::encode(client, compose, batches, job.load.in_flight));
     let mut part = VectorRows::default();
     while let Some(mut batch) = encoded.try_next().await? {
@@ -231,8 +234,10 @@ pub async fn encode_in_memory(
         is_done: vec![false],
         position: 0,
     };
-    let compose =
-        |movie: &Movie| template.compose(if with_title { &movie.title } else { "" }, &movie.overview);
+    let compose = |movie: &Movie| {
+        let (title, overview) = (if with_title { &movie.title } else { "" }, &movie.overview);
+        (template.compose(title, overview), template.words(title, overview))
+    };
     let mut encoded = pin!(bulk::encode(client, compose, batches, load.in_flight));
     let mut all = VectorRows::default();
     while let Some(mut batch) = encoded.try_next().await? {

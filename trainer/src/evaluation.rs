@@ -136,7 +136,7 @@ impl Evaluation {
         if films.is_empty() {
             return Err(EvaluationError::NoFilms { split: choice.name() });
         }
-        let probabilities = model.mlp().probabilities(&films.vectors.view());
+        let probabilities = model.probabilities(&films.vectors.view(), &films.words);
         let thresholds = model.thresholds().per_genre();
         let counts = count(&probabilities, &films.targets, thresholds);
         let at_half = count(&probabilities, &films.targets, &vec![0.5; thresholds.len()]);

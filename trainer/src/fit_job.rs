@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use genre_model::{GENRES, GenreModel, Mlp, Provenance, SPLIT_RULE};
+use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE, sigmoid};
 
-use crate::calibration::calibrate;
+use crate::blend::Blend;
+use crate::calibration::temperature;
 use crate::ensemble;
 use crate::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fitting_data::{FittingData, FittingDataError};
 use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 use crate::recipe::Recipe;
 use crate::thresholds::{self, ThresholdRule};
+use crate::word_fit;
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum FitJobError {
     /// The films may not be fitted on.
     #[error(transparent)]
     Data(#[from] FittingDataError),
+    /// The model of words cannot be fitted.
+    #[error("words: {0}")]
+    Words(String),
     /// What was fitted is no sound model.
     #[error("fitted model: {0}")]
     Model(String),
@@ -38,36 +43,44 @@ pub fn fit(
     finish(data, recipe, &members)
 }
 
-/// Makes the model of networks that are fitted: average, calibrate, choose thresholds.
+/// Makes the model of networks that are fitted: average, add what words say, calibrate, choose thresholds.
 pub(crate) fn finish(
     data: &FittingData,
     recipe: &Recipe,
     members: &[FittedMlp],
 ) -> Result<GenreModel, FitJobError> {
     let params = recipe.check().map_err(FitError::from)?;
-    let mut mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
+    let mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
     let mut hyper_parameters = recipe.describe(&params);
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    let mut blend = Blend::of(mlp);
+    if recipe.word_cost > 0.0 {
+        let fitted = word_fit::fit(data.train_words(), data.train().targets(), recipe.word_cost)?;
+        let network = blend.logits(vectors, data.validation_words());
+        let (both, share) = Blend::chosen(blend.mlp, &network, fitted, data.validation_words(), targets)?;
+        blend = both;
+        hyper_parameters.insert("word_share".to_owned(), share.to_string());
+    }
     if recipe.calibrate {
-        let (calibrated, temperature) = calibrate(&mlp, vectors, targets);
-        mlp = calibrated;
+        let temperature = temperature(&blend.logits(vectors, data.validation_words()), targets);
+        blend = blend.cooled(temperature)?;
         hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
     }
     let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
-    model_of(data, mlp, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
+    model_of(data, blend, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
 }
 
-/// The model file's content for a network: thresholds by `rule` and figures, both from validation films, and where it
+/// The model file's content for a network and words: thresholds by `rule` and figures, both from validation films, and where it
 /// all comes from.
 pub(crate) fn model_of(
     data: &FittingData,
-    mlp: Mlp,
+    blend: Blend,
     rule: ThresholdRule,
     hyper_parameters: BTreeMap<String, String>,
     more: Option<(&str, f64)>,
 ) -> Result<GenreModel, FitJobError> {
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
-    let probabilities = mlp.probabilities(&vectors.view());
+    let probabilities = blend.logits(vectors, data.validation_words()).mapv_into(sigmoid);
     let thresholds = thresholds::choose(rule, &probabilities, targets);
     let counts = count(&probabilities, targets, thresholds.per_genre());
     let metrics = [
@@ -84,7 +97,12 @@ pub(crate) fn model_of(
         metrics: metrics.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
-    GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)
+    let Blend { mlp, words } = blend;
+    let model = GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)?;
+    match words {
+        Some(words) => model.with_words(words).map_err(FitJobError::Model),
+        None => Ok(model),
+    }
 }
 
 #[cfg(test)]

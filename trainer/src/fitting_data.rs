@@ -1,6 +1,6 @@
 //! What a fit may see: training and validation films, and no way to a test film.
 
-use genre_model::{EncoderIdentity, InputTemplate};
+use genre_model::{EncoderIdentity, FilmWords, InputTemplate};
 use linfa::dataset::Dataset;
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +12,8 @@ use crate::{Split, Vectors};
 pub struct FittingData {
     train: LabelledVectors,
     validation: LabelledVectors,
+    train_words: Vec<FilmWords>,
+    validation_words: Vec<FilmWords>,
     encoder: EncoderIdentity,
     template: InputTemplate,
     data_digest: String,
@@ -68,6 +70,8 @@ impl FittingData {
         Ok(Self {
             train: Dataset::new(train.vectors, train.targets),
             validation: Dataset::new(validation.vectors, validation.targets),
+            train_words: train.words,
+            validation_words: validation.words,
             encoder: train.encoder,
             template: train.template,
             data_digest: train.data_digest,
@@ -86,6 +90,18 @@ impl FittingData {
         &self.validation
     }
 
+    /// The words of the training films, in the same order.
+    #[must_use]
+    pub fn train_words(&self) -> &[FilmWords] {
+        &self.train_words
+    }
+
+    /// The words of the validation films, in the same order.
+    #[must_use]
+    pub fn validation_words(&self) -> &[FilmWords] {
+        &self.validation_words
+    }
+
     /// The encoder of all vectors.
     #[must_use]
     pub fn encoder(&self) -> &EncoderIdentity {
@@ -98,7 +114,7 @@ impl FittingData {
         &self.template
     }
 
-    /// SHA-256 over both parts' vectors and targets: what decides, with the settings, what a fit gives.
+    /// SHA-256 over both parts' vectors, targets and words: what decides, with the settings, what a fit gives.
     #[must_use]
     pub fn content_sha256(&self) -> String {
         let mut digest = Sha256::new();
@@ -110,6 +126,14 @@ impl FittingData {
                     bytes.clear();
                     bytes.extend(row.iter().copied().flat_map(f32::to_le_bytes));
                     digest.update(&bytes);
+                }
+            }
+        }
+        for film in self.train_words.iter().chain(&self.validation_words) {
+            for hashes in [film.text(), film.title()] {
+                digest.update((hashes.len() as u64).to_le_bytes());
+                for hash in hashes {
+                    digest.update(hash.to_le_bytes());
                 }
             }
         }

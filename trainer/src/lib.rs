@@ -15,6 +15,7 @@
 mod adam;
 mod backpropagation;
 pub mod baselines;
+mod blend;
 mod bulk;
 pub mod calibration;
 mod checked_pages;
@@ -62,6 +63,7 @@ pub mod thresholds;
 mod vectorised;
 mod vectors;
 pub mod vectors_file;
+mod word_fit;
 
 pub use bulk::Load;
 pub use fitting_data::{FittingData, FittingDataError};

@@ -40,7 +40,7 @@ impl PlotError {
 pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, PlotError> {
     let figures = Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?;
     let films = vectors.subset(Split::Test);
-    let probabilities = model.mlp().probabilities(&films.vectors.view());
+    let probabilities = model.probabilities(&films.vectors.view(), &films.words);
     let bins = metrics::reliability(&probabilities, &films.targets);
     draw(&bins, figures.expected_calibration_error).map_err(|error| PlotError::drawing(&error))
 }

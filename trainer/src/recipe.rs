@@ -17,6 +17,8 @@ pub struct Recipe {
     pub params: MlpParams,
     /// Networks that are averaged.
     pub ensemble: usize,
+    /// What a film's error costs the model of words, against its weights' squares; 0 for no words.
+    pub word_cost: f64,
     /// Whether probabilities are calibrated on validation films before thresholds are chosen.
     pub calibrate: bool,
     /// How thresholds are chosen.
@@ -34,6 +36,7 @@ impl Recipe {
             name: "reference".to_owned(),
             params,
             ensemble: 1,
+            word_cost: 0.0,
             calibrate: false,
             threshold_rule: ThresholdRule::ReferenceGrid,
         }
@@ -55,6 +58,7 @@ impl Recipe {
             name: "default".to_owned(),
             params,
             ensemble: 4,
+            word_cost: 16.0,
             calibrate: true,
             threshold_rule: ThresholdRule::ExpectedF1,
         }
@@ -65,6 +69,10 @@ impl Recipe {
         if self.ensemble == 0 {
             return Err(InvalidParam { name: "ensemble", expected: "1 or more", found: "0".to_owned() });
         }
+        if !(0.0..=1e6).contains(&self.word_cost) {
+            let found = self.word_cost.to_string();
+            return Err(InvalidParam { name: "word_cost", expected: "0 to 1000000", found });
+        }
         self.params.clone().check()
     }
 
@@ -74,6 +82,7 @@ impl Recipe {
         let own = [
             ("recipe", self.name.clone()),
             ("ensemble", self.ensemble.to_string()),
+            ("word_cost", self.word_cost.to_string()),
             ("calibrate", self.calibrate.to_string()),
             ("threshold_rule", self.threshold_rule.to_string()),
             ("threshold_shrinkage", SHRINKAGE.to_string()),

@@ -1,6 +1,6 @@
 //! Made-up vectors for the tests of several modules.
 
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate};
+use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
 
 use crate::Vectors;
 use crate::vectors_file::{VectorRows, VectorsHeader};
@@ -33,5 +33,6 @@ pub(crate) fn vectors(films: u64) -> Vectors {
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "cd".repeat(32),
     };
-    Vectors::from_rows(VectorRows { ids, genres, values }, header)
+    let words = ids.iter().map(|id| FilmWords::of("", &format!("film number {id}"))).collect();
+    Vectors::from_rows(VectorRows { ids, genres, values, words }, header)
 }

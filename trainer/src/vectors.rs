@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use genre_model::{EncoderIdentity, GENRES, InputTemplate};
+use genre_model::{EncoderIdentity, FilmWords, GENRES, InputTemplate};
 use ndarray::{Array2, Axis};
 
 use crate::Split;
@@ -22,6 +22,8 @@ pub struct Vectors {
     pub targets: Array2<f32>,
     /// Shape `[films, dimension]`; finite.
     pub vectors: Array2<f32>,
+    /// Each film's words.
+    pub words: Vec<FilmWords>,
     /// The encoder that made the vectors.
     pub encoder: EncoderIdentity,
     /// How a film became the text that was encoded.
@@ -77,16 +79,18 @@ impl Vectors {
     /// Puts rows in matrices.
     ///
     /// # Panics
-    /// If there are not `header.dimension` floats for each film.
+    /// If there are not `header.dimension` floats and a film's words for each film.
     #[must_use]
     pub fn from_rows(rows: VectorRows, header: VectorsHeader) -> Self {
         let films = rows.ids.len();
+        assert_eq!(rows.words.len(), films, "the words of each film");
         let has = |(film, genre): (usize, usize)| f32::from(u8::from(rows.genres[film].contains(genre)));
         Self {
             splits: rows.ids.iter().map(|id| Split::of(*id)).collect(),
             targets: Array2::from_shape_fn((films, GENRES.len()), has),
             vectors: Array2::from_shape_vec((films, header.dimension), rows.values)
                 .expect("one vector of the header's dimension for each film"),
+            words: rows.words,
             ids: rows.ids,
             encoder: header.encoder,
             template: header.template,
@@ -103,6 +107,7 @@ impl Vectors {
             splits: vec![split; rows.len()],
             targets: self.targets.select(Axis(0), &rows),
             vectors: self.vectors.select(Axis(0), &rows),
+            words: rows.iter().map(|row| self.words[*row].clone()).collect(),
             encoder: self.encoder.clone(),
             template: self.template.clone(),
             data_digest: self.data_digest.clone(),

@@ -1,17 +1,18 @@
 //! The table of vectors: what `encode` writes and `fit` and `evaluate` read.
 //!
 //! One row a film, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of utf8), `vector`
-//! (fixed-size list of float32). The metadata says which encoder made the vectors of which texts, and holds a hash
+//! (fixed-size list of float32), `words` and `title_words` (lists of uint32: [`FilmWords`]). The metadata says which encoder made the vectors of which texts, and holds a hash
 //! over the rows, so that a damaged file is never learnt from.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::builder::{ListBuilder, UInt32Builder};
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::Float32Type;
-use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch};
+use arrow_array::types::{Float32Type, UInt32Type};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE};
+use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE};
 use parquet::basic::Compression;
 use parquet::file::properties::EnabledStatistics;
 use parquet::schema::types::ColumnPath;
@@ -23,7 +24,8 @@ use crate::film_columns::{
 };
 use crate::table_file::{TableError, TableReader, TableWriter};
 
-const FORMAT: &str = "movieclassifier.vectors/1";
+/// The first had no words.
+const FORMAT: &str = "movieclassifier.vectors/2";
 
 /// What the vectors of a file have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct VectorRows {
     pub genres: Vec<GenreSet>,
     /// `ids.len() * dimension` floats, film after film.
     pub values: Vec<f32>,
+    /// Each film's words.
+    pub words: Vec<FilmWords>,
 }
 
 impl VectorRows {
@@ -57,6 +61,7 @@ impl VectorRows {
             ids: Vec::with_capacity(films),
             genres: Vec::with_capacity(films),
             values: Vec::with_capacity(films * dimension),
+            words: Vec::with_capacity(films),
         }
     }
 
@@ -65,6 +70,7 @@ impl VectorRows {
         self.ids.append(&mut other.ids);
         self.genres.append(&mut other.genres);
         self.values.append(&mut other.values);
+        self.words.append(&mut other.words);
     }
 
     fn split_off(&mut self, films: usize, dimension: usize) -> Self {
@@ -72,6 +78,7 @@ impl VectorRows {
             ids: self.ids.split_off(films),
             genres: self.genres.split_off(films),
             values: self.values.split_off(films * dimension),
+            words: self.words.split_off(films),
         }
     }
 }
@@ -79,7 +86,10 @@ impl VectorRows {
 fn schema(dimension: i32) -> SchemaRef {
     let vector = DataType::FixedSizeList(Arc::new(element(DataType::Float32)), dimension);
     let vector = Field::new("vector", vector, false);
-    Arc::new(Schema::new(vec![id_field(), text_field("split"), labels_field(), vector]))
+    let words = |name| Field::new(name, DataType::List(Arc::new(element(DataType::UInt32))), false);
+    let fields =
+        vec![id_field(), text_field("split"), labels_field(), vector, words("words"), words("title_words")];
+    Arc::new(Schema::new(fields))
 }
 
 /// A hash over the header and the rows, in order and independent of how they are cut into batches.
@@ -96,8 +106,8 @@ impl ContentDigest {
 
     fn add(&mut self, rows: &VectorRows) {
         let dimension = rows.values.len() / rows.ids.len().max(1);
-        for ((id, genres), vector) in
-            rows.ids.iter().zip(&rows.genres).zip(rows.values.chunks(dimension.max(1)))
+        for (((id, genres), vector), words) in
+            rows.ids.iter().zip(&rows.genres).zip(rows.values.chunks(dimension.max(1))).zip(&rows.words)
         {
             self.0.update(id.to_le_bytes());
             for name in genres.names() {
@@ -105,6 +115,12 @@ impl ContentDigest {
             }
             let bytes: Vec<u8> = vector.iter().copied().flat_map(f32::to_le_bytes).collect();
             self.0.update(&bytes);
+            for hashes in [words.text(), words.title()] {
+                self.0.update((hashes.len() as u64).to_le_bytes());
+                for hash in hashes {
+                    self.0.update(hash.to_le_bytes());
+                }
+            }
         }
     }
 
@@ -136,7 +152,13 @@ impl VectorsWriter {
         let table = TableWriter::create_in(folder, path, schema.clone(), |properties| {
             // Floats hardly repeat, compress by nothing, and their smallest and largest tell nobody anything.
             let column = ColumnPath::from(["vector", "list", "element"].map(str::to_owned).to_vec());
-            properties
+            let words = ["words", "title_words"]
+                .map(|name| ColumnPath::from([name, "list", "element"].map(str::to_owned).to_vec()));
+            words
+                .into_iter()
+                .fold(properties, |properties, column| {
+                    properties.set_column_statistics_enabled(column, EnabledStatistics::None)
+                })
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
                 .set_column_statistics_enabled(column, EnabledStatistics::None)
@@ -162,8 +184,15 @@ impl VectorsWriter {
         let dimension = i32::try_from(self.header.dimension).expect("the constructor has checked it");
         let field = Arc::new(element(DataType::Float32));
         let vectors = FixedSizeListArray::try_new(field, dimension, values, None);
+        let words = [words_column(&rows.words, FilmWords::text), words_column(&rows.words, FilmWords::title)];
         let columns = |vectors: FixedSizeListArray| {
-            vec![id_column(&rows.ids), split_column(&rows.ids), labels_column(rows.genres), Arc::new(vectors)]
+            let films: [ArrayRef; 4] = [
+                id_column(&rows.ids),
+                split_column(&rows.ids),
+                labels_column(rows.genres),
+                Arc::new(vectors),
+            ];
+            films.into_iter().chain(words).collect()
         };
         let batch = vectors
             .and_then(|vectors| RecordBatch::try_new(self.schema.clone(), columns(vectors)))
@@ -205,8 +234,8 @@ impl VectorsReader {
         let table = TableReader::open(path, FORMAT)?;
         table.expect("split_rule", SPLIT_RULE)?;
         let invalid = |reason: String| TableError::invalid(path, reason);
-        let dimension = match table.schema.fields().last().map(|field| field.data_type()) {
-            Some(DataType::FixedSizeList(_, dimension)) if *dimension > 0 => *dimension,
+        let dimension = match table.schema.field_with_name("vector").map(Field::data_type) {
+            Ok(DataType::FixedSizeList(_, dimension)) if *dimension > 0 => *dimension,
             _ => 512,
         };
         if table.schema.fields() != schema(dimension).fields() {
@@ -282,7 +311,23 @@ fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
         let (id, found) = (ids[position / dimension], values[position]);
         return Err(format!("film {id}: expected a vector of finite numbers, found {found}"));
     }
-    Ok(VectorRows { ids, genres, values })
+    let words = read_words(batch, ids.len());
+    Ok(VectorRows { ids, genres, values, words })
+}
+
+fn words_column(films: &[FilmWords], of: impl Fn(&FilmWords) -> &[u32]) -> ArrayRef {
+    let mut builder = ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
+    for film in films {
+        builder.values().append_slice(of(film));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn read_words(batch: &RecordBatch, films: usize) -> Vec<FilmWords> {
+    let [text, title] = [4, 5].map(|column| batch.column(column).as_list::<i32>());
+    let hashes = |list: &ListArray, film| list.value(film).as_primitive::<UInt32Type>().values().to_vec();
+    (0..films).map(|film| FilmWords::from_hashes(hashes(text, film), hashes(title, film))).collect()
 }
 
 #[cfg(test)]

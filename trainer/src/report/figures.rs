@@ -37,7 +37,7 @@ pub(super) struct Measured {
 impl Measured {
     pub(super) fn of(model: &GenreModel, vectors: &Vectors, split: Split) -> Self {
         let films = vectors.subset(split);
-        Self { probabilities: model.mlp().probabilities(&films.vectors.view()), films }
+        Self { probabilities: model.probabilities(&films.vectors.view(), &films.words), films }
     }
 
     /// All rules side by side. On validation films, where they are chosen.

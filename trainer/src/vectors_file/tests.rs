@@ -21,7 +21,8 @@ fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
     let mut drama = GenreSet::EMPTY;
     drama.insert_name("Drama");
     let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
-    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), ids }
+    let words = ids.iter().map(|id| FilmWords::of(&format!("Film {id}"), "a diver and a map")).collect();
+    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), words, ids }
 }
 
 fn write(path: &Path, batches: Vec<VectorRows>) {
@@ -133,8 +134,10 @@ fn a_split_that_contradicts_the_id_is_an_error() {
         None,
     );
     let labels = labels_column([GenreSet::EMPTY]);
-    let columns =
-        vec![id_column(&[test_film]), split_column(&[train_film]), labels, Arc::new(vector.unwrap())];
+    let words = [FilmWords::text, FilmWords::title].map(|of| words_column(&[FilmWords::default()], of));
+    let films: [ArrayRef; 4] =
+        [id_column(&[test_film]), split_column(&[train_film]), labels, Arc::new(vector.unwrap())];
+    let columns = films.into_iter().chain(words).collect();
     writer.table.write(&RecordBatch::try_new(schema(1), columns).unwrap()).unwrap();
     writer.finish().unwrap();
     let message = Vectors::read(&path).unwrap_err().to_string();
@@ -153,7 +156,7 @@ fn other_columns_or_another_format_are_refused() {
         Vectors::read(&path)
             .unwrap_err()
             .to_string()
-            .contains("expected format \"movieclassifier.vectors/1\"")
+            .contains("expected format \"movieclassifier.vectors/2\"")
     );
     let table = TableWriter::create(&path, other, |properties| properties).unwrap();
     table.finish([("format", FORMAT.to_owned()), ("split_rule", SPLIT_RULE.to_owned())]).unwrap();
