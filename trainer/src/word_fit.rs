@@ -42,37 +42,54 @@ impl FittedWords {
 
 /// Fits `targets`, of shape `[films, labels]`; the more a film's error costs, the less weights are held back.
 pub(crate) fn fit(films: &[FilmWords], targets: &Array2<f32>, cost: f64) -> Result<FittedWords, FitJobError> {
-    let rows: Vec<Vec<(usize, f64)>> = films
-        .iter()
-        .map(|film| film.features(BUCKETS).map(|(bucket, value)| (bucket, f64::from(value))).collect())
-        .collect();
-    let fitted = parallel::map(targets.ncols(), |label| one_against_rest(&rows, targets.column(label), cost));
+    let (rows, used) = rows_of(films);
+    let fit_one = |label| one_against_rest(&rows, used.len(), targets.column(label), cost);
+    let fitted = parallel::map(targets.ncols(), fit_one);
     let mut weights = Array2::zeros((BUCKETS, targets.ncols()));
     let mut bias = Array1::zeros(targets.ncols());
     for (label, parameters) in fitted.into_iter().enumerate() {
         let parameters = parameters.map_err(|error| FitJobError::Words(error.to_string()))?;
-        for (to, from) in weights.column_mut(label).iter_mut().zip(&parameters) {
-            *to = *from as f32;
+        for (bucket, weight) in used.iter().zip(&parameters) {
+            weights[[*bucket, label]] = *weight as f32;
         }
-        bias[label] = parameters[BUCKETS] as f32;
+        bias[label] = parameters[used.len()] as f32;
     }
     let weights = WordWeights::quantised(&weights).map_err(|error| FitJobError::Words(error.to_string()))?;
     Ok(FittedWords { weights, bias })
 }
 
-/// Weights of all buckets, and the bias behind them.
+/// Films over the buckets that they use, which are numbered as they are met: a bucket that no film uses has no weight.
+fn rows_of(films: &[FilmWords]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
+    let (mut numbers, mut used) = (vec![None; BUCKETS], Vec::new());
+    let mut number = |bucket: usize| {
+        *numbers[bucket].get_or_insert_with(|| {
+            used.push(bucket);
+            used.len() - 1
+        })
+    };
+    let rows = films
+        .iter()
+        .map(|film| {
+            film.features(BUCKETS).map(|(bucket, value)| (number(bucket), f64::from(value))).collect()
+        })
+        .collect();
+    (rows, used)
+}
+
+/// Weights of so many buckets, and the bias behind them.
 fn one_against_rest(
     rows: &[Vec<(usize, f64)>],
+    buckets: usize,
     targets: ArrayView1<'_, f32>,
     cost: f64,
 ) -> Result<Array1<f64>, Error> {
     let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
-    let mut start = Array1::zeros(BUCKETS + 1);
+    let mut start = Array1::zeros(buckets + 1);
     // Where all words are new the genre's share is the best guess; nearly so from the beginning, it is found sooner.
     let share = (targets.sum() + 1.0) / (targets.len() as f32 + 2.0);
-    start[BUCKETS] = f64::from((share / (1.0 - share)).ln());
+    start[buckets] = f64::from((share / (1.0 - share)).ln());
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
-    let problem = Problem { rows, signs, cost };
+    let problem = Problem { rows, buckets, signs, cost };
     let result = Executor::new(problem, solver)
         .configure(|state| state.param(start.clone()).max_iters(ITERATIONS))
         .run()?;
@@ -81,6 +98,7 @@ fn one_against_rest(
 
 struct Problem<'a> {
     rows: &'a [Vec<(usize, f64)>],
+    buckets: usize,
     signs: Array1<f64>,
     cost: f64,
 }
@@ -88,7 +106,7 @@ struct Problem<'a> {
 impl Problem<'_> {
     /// `y (w·x + b)` of each film.
     fn margins<'a>(&'a self, parameters: &'a Array1<f64>) -> impl Iterator<Item = f64> + 'a {
-        let bias = parameters[BUCKETS];
+        let bias = parameters[self.buckets];
         self.rows.iter().zip(&self.signs).map(move |(row, sign)| {
             sign * (bias + row.iter().map(|(bucket, value)| parameters[*bucket] * value).sum::<f64>())
         })
@@ -103,7 +121,7 @@ impl CostFunction for Problem<'_> {
         // ln(1 + e^-m), without overflow.
         let errors =
             self.margins(parameters).map(|margin| (-margin.abs()).exp().ln_1p() + (-margin).max(0.0));
-        let bias = parameters[BUCKETS];
+        let bias = parameters[self.buckets];
         Ok((parameters.dot(parameters) - bias * bias) / 2.0 + self.cost * errors.sum::<f64>())
     }
 }
@@ -114,13 +132,13 @@ impl Gradient for Problem<'_> {
 
     fn gradient(&self, parameters: &Array1<f64>) -> Result<Array1<f64>, Error> {
         let mut gradient = parameters.clone();
-        gradient[BUCKETS] = 0.0;
+        gradient[self.buckets] = 0.0;
         for ((row, sign), margin) in self.rows.iter().zip(&self.signs).zip(self.margins(parameters)) {
             let factor = -self.cost * sign / (1.0 + margin.exp());
             for (bucket, value) in row {
                 gradient[*bucket] += factor * value;
             }
-            gradient[BUCKETS] += factor;
+            gradient[self.buckets] += factor;
         }
         Ok(gradient)
     }
@@ -162,15 +180,12 @@ mod tests {
     #[test]
     fn the_gradient_is_the_costs() {
         let (films, targets) = films();
-        let rows: Vec<Vec<_>> = films
-            .iter()
-            .map(|film| film.features(BUCKETS).map(|(bucket, value)| (bucket, f64::from(value))).collect())
-            .collect();
+        let (rows, used) = rows_of(&films);
         let signs = targets.column(0).mapv(|target| f64::from(target) * 2.0 - 1.0);
-        let problem = Problem { rows: &rows, signs, cost: 3.0 };
-        let mut at = Array1::from_shape_fn(BUCKETS + 1, |index| ((index as f64) * 0.7).sin());
+        let problem = Problem { rows: &rows, buckets: used.len(), signs, cost: 3.0 };
+        let mut at = Array1::from_shape_fn(used.len() + 1, |index| ((index as f64) * 0.7).sin());
         let gradient = problem.gradient(&at).unwrap();
-        for index in [rows[0][0].0, rows[1][1].0, BUCKETS, 5] {
+        for index in [rows[0][0].0, rows[1][1].0, used.len()] {
             let step = 1e-5;
             at[index] += step;
             let above = problem.cost(&at).unwrap();
