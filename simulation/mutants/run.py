@@ -64,10 +64,10 @@ MUTANTS = [
         "lane.admitted.fetch_sub(0, Ordering::Relaxed);",
     ),
     Mutant(
-        "a caller's deadline is not the service's",
+        "a caller's deadline is not read",
         "service-kit/src/deadline.rs",
-        "match deadline.bound(response).await {",
-        "match Deadline::NONE.bound(response).await {",
+        ".and_then(parse_timeout)",
+        ".and_then(|_: &str| None::<Duration>)",
     ),
     Mutant(
         "silent connections are kept",
