@@ -497,6 +497,15 @@ mod tests {
         assert!(GenreModel::from_bytes(&edited).unwrap_err().contains("found \"other\""));
     }
 
+    /// serde_json reads numbers of seventeen digits to within a step, unless told otherwise.
+    #[test]
+    fn figures_are_read_as_they_were_written() {
+        for text in ["1.30000000000000010", "0.30000000000000004", "5e-324", "1.7976931348623157e308"] {
+            let read: f64 = serde_json::from_str(text).unwrap();
+            assert_eq!(read.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
+        }
+    }
+
     #[test]
     fn equal_models_are_equal_files() {
         let bytes = model().to_bytes();
