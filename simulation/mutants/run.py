@@ -117,8 +117,11 @@ def main() -> int:
         copy = Path(place) / "sources"
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(copy), "HEAD"], cwd=ROOT, check=True)
         try:
-            # Dependencies that are built already are not built again.
-            (copy / "target").symlink_to(ROOT / "target", target_is_directory=True)
+            # Not the target folder of the sources themselves: cargo takes the copy for the same packages, and would have what is left
+            # of the last mutant for theirs.
+            target = ROOT / "target" / "mutants"
+            target.mkdir(parents=True, exist_ok=True)
+            (copy / "target").symlink_to(target, target_is_directory=True)
             for mutant in MUTANTS:
                 if wanted and not any(word in mutant.name for word in wanted):
                     continue
