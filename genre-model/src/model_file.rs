@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::integrity::{
@@ -185,7 +186,7 @@ impl GenreModel {
             data_digest: text("data_digest")?.clone(),
             split_rule: text("split_rule")?.clone(),
             hyper_parameters: json(metadata, "hyper_parameters")?,
-            metrics: json(metadata, "metrics")?,
+            metrics: figures(metadata, "metrics")?,
         };
         let labels = json(metadata, "labels")?;
         let model = Self { labels, mlp, words, thresholds, provenance, version: version_of(bytes) };
@@ -282,10 +283,7 @@ impl GenreModel {
     pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>, films: &[FilmWords]) -> Array2<f32> {
         let mut logits = self.mlp.logits(vectors);
         if let Some(words) = &self.words {
-            assert_eq!(films.len(), vectors.nrows(), "a film's words for each vector");
-            for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
-                row += &words.logits(film);
-            }
+            words.add_to(&mut logits, films);
         }
         logits.mapv_into(sigmoid)
     }
@@ -354,6 +352,16 @@ fn to_json(value: &impl Serialize) -> String {
 fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, String> {
     let text = metadata.get(key).ok_or_else(|| format!("expected metadata {key:?}, found none"))?;
     serde_json::from_str(text).map_err(|error| format!("metadata {key:?}: {error}"))
+}
+
+/// Numbers, exactly: `serde_json`'s own reading may be a step off, and what is read would be written as another file.
+fn figures(metadata: &HashMap<String, String>, key: &str) -> Result<BTreeMap<String, f64>, String> {
+    let written: BTreeMap<String, Box<RawValue>> = json(metadata, key)?;
+    let exact = |(name, number): (String, Box<RawValue>)| match number.get().parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok((name, value)),
+        _ => Err(format!("metadata {key:?}: {name}: expected a finite number, found {number}")),
+    };
+    written.into_iter().map(exact).collect()
 }
 
 fn bytes_of<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
@@ -497,12 +505,18 @@ mod tests {
         assert!(GenreModel::from_bytes(&edited).unwrap_err().contains("found \"other\""));
     }
 
-    /// serde_json reads numbers of seventeen digits to within a step, unless told otherwise.
     #[test]
     fn figures_are_read_as_they_were_written() {
-        for text in ["1.30000000000000010", "0.30000000000000004", "5e-324", "1.7976931348623157e308"] {
-            let read: f64 = serde_json::from_str(text).unwrap();
+        let texts =
+            ["1.30000000000000010", "0.30000000000000004", "5e-324", "1.7976931348623157e308", "-0.0", "7"];
+        for text in texts {
+            let metadata = [("metrics".to_owned(), format!(r#"{{"a": {text}}}"#))].into();
+            let read = figures(&metadata, "metrics").unwrap()["a"];
             assert_eq!(read.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
+        }
+        for text in ["1e999", "null", r#""1""#, "[1]", "NaN"] {
+            let metadata = [("metrics".to_owned(), format!(r#"{{"a": {text}}}"#))].into();
+            assert!(figures(&metadata, "metrics").unwrap_err().contains("metadata \"metrics\""), "{text}");
         }
     }
 
