@@ -95,10 +95,9 @@ struct SessionWorker {
     stages: StageMetrics,
 }
 
-/// A text whose turn has come.
+/// An entry whose turn has come.
 struct Turn {
     entry: Entry,
-    tokens: Tokens,
     /// From here to the answer.
     stage: Span,
 }
@@ -148,17 +147,15 @@ impl SessionWorker {
 
     /// Runs and answers entries, together; how many bytes each of those had that were run.
     fn answer(&mut self, entries: impl Iterator<Item = Entry>, class: Class) -> Vec<usize> {
-        let turns: Vec<_> = entries.filter_map(|entry| self.begin(entry, class)).collect();
-        let (turns, tokens): (Vec<_>, Vec<_>) =
-            turns.into_iter().map(|Turn { entry, tokens, stage }| ((entry, stage), tokens)).unzip();
-        let bytes = turns.iter().map(|(entry, _)| entry.text.len()).collect();
+        let (turns, tokens): (Vec<_>, Vec<_>) = entries.filter_map(|entry| self.begin(entry, class)).unzip();
+        let bytes = turns.iter().map(|turn| turn.entry.text.len()).collect();
         let results = match self.run(&turns, &tokens) {
             Ok(vectors) => vectors.into_iter().map(Ok).collect(),
             // One text's defect is not its company's.
             Err(_) if turns.len() > 1 => self.run_each(&turns, &tokens),
             Err(reason) => vec![Err(reason)],
         };
-        for (((entry, _stage), tokens), result) in turns.into_iter().zip(tokens).zip(results) {
+        for ((Turn { entry, stage: _stage }, tokens), result) in turns.into_iter().zip(tokens).zip(results) {
             let (token_count, truncated) = (tokens.ids.len(), tokens.truncated);
             let result = result
                 .map(|vector| Encoded { vector, token_count, truncated })
@@ -170,7 +167,7 @@ impl SessionWorker {
     }
 
     /// What is done with an entry before its run; `None` where it is not to be run, and is answered.
-    fn begin(&self, entry: Entry, class: Class) -> Option<Turn> {
+    fn begin(&self, entry: Entry, class: Class) -> Option<(Turn, Tokens)> {
         let waited = entry.waited(class, &self.stages)?;
         let stage = tracing::debug_span!(
             parent: &entry.span,
@@ -190,7 +187,7 @@ impl SessionWorker {
         });
         drop(entered);
         match tokens {
-            Ok(tokens) => Some(Turn { entry, tokens, stage }),
+            Ok(tokens) => Some((Turn { entry, stage }, tokens)),
             Err(error) => {
                 let _ = entry.reply.send(Err(error));
                 None
@@ -198,13 +195,13 @@ impl SessionWorker {
         }
     }
 
-    fn run(&mut self, turns: &[(Entry, Span)], tokens: &[Tokens]) -> Result<Vec<Vec<f32>>, String> {
+    fn run(&mut self, turns: &[Turn], tokens: &[Tokens]) -> Result<Vec<Vec<f32>>, String> {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
         let _runs: Vec<_> = turns
             .iter()
-            .map(|(_, stage)| tracing::debug_span!(parent: stage, "run", texts = tokens.len()))
+            .map(|turn| tracing::debug_span!(parent: &turn.stage, "run", texts = tokens.len()))
             .collect();
         let begin = Instant::now();
         let vectors = unless_it_panics(|| self.session.run_all(tokens).map_err(|error| error.to_string()))?;
@@ -212,7 +209,7 @@ impl SessionWorker {
         Ok(vectors)
     }
 
-    fn run_each(&mut self, turns: &[(Entry, Span)], tokens: &[Tokens]) -> Vec<Result<Vec<f32>, String>> {
+    fn run_each(&mut self, turns: &[Turn], tokens: &[Tokens]) -> Vec<Result<Vec<f32>, String>> {
         let alone = turns.chunks(1).zip(tokens.chunks(1));
         alone
             .map(|(turn, tokens)| {

@@ -17,11 +17,7 @@ const FACTOR: usize = 1024;
 /// # Panics
 /// If at any time in between it held more than such an input explains.
 pub(crate) fn bounded<T>(input_bytes: usize, work: impl FnOnce() -> T) -> T {
-    bounded_by(ALLOWANCE + FACTOR * input_bytes, work)
-}
-
-/// The same where a reader that is not ours asks for more.
-pub(crate) fn bounded_by<T>(most: usize, work: impl FnOnce() -> T) -> T {
+    let most = ALLOWANCE + FACTOR * input_bytes;
     PeakAlloc.reset_peak_usage();
     let before = PeakAlloc.current_usage();
     let result = work();

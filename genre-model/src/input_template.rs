@@ -106,7 +106,11 @@ impl InputTemplate {
     /// Whether a title makes any difference.
     #[must_use]
     pub fn uses_title(&self) -> bool {
-        self.compose("title", "overview") != self.compose("", "overview")
+        self.pieces.iter().any(|piece| match piece {
+            Piece::Title => true,
+            Piece::WithTitle(pieces) => !pieces.is_empty(),
+            Piece::Literal(_) | Piece::Overview => false,
+        })
     }
 
     /// The words of a film; those of its title only where a title makes a difference.

@@ -55,27 +55,24 @@ pub(crate) fn words_check_of(words: &WordWeights) -> Vec<f32> {
 
 /// Whether `words` still give what was written down.
 pub(crate) fn verify_words_check(words: &WordWeights, expected: &[f32]) -> Result<(), String> {
-    let found = words_check_of(words);
-    let apart = |(expected, found): (&f32, &f32)| (expected - found).abs();
-    let most = expected.iter().zip(&found).map(apart).max_by(f32::total_cmp).unwrap_or_default();
-    if expected.len() == found.len() && most <= TOLERANCE {
-        return Ok(());
-    }
-    Err(format!("self-check of the words: expected {expected:?}, found {found:?}"))
+    compare("sum of words", expected, &words_check_of(words))
 }
 
-/// Whether `mlp` still gives what was written down; the error says what was expected and found.
+/// Whether `mlp` still gives what was written down.
 pub(crate) fn verify_self_check(mlp: &Mlp, expected: &[f32]) -> Result<(), String> {
-    let found = self_check_of(mlp);
+    compare("probability", expected, &self_check_of(mlp))
+}
+
+/// The error says what was expected and found.
+fn compare(what: &str, expected: &[f32], found: &[f32]) -> Result<(), String> {
     if expected.len() != found.len() {
-        return Err(format!("self-check: expected {} probabilities, found {}", found.len(), expected.len()));
+        let (expected, found) = (found.len(), expected.len());
+        return Err(format!("self-check: expected {expected} numbers ({what}), found {found}"));
     }
-    for (label, (expected, found)) in expected.iter().zip(&found).enumerate() {
+    for (label, (expected, found)) in expected.iter().zip(found).enumerate() {
         let apart = (expected - found).abs();
         if apart.is_nan() || apart > TOLERANCE {
-            return Err(format!(
-                "self-check of output {label}: expected probability {expected}, found {found}"
-            ));
+            return Err(format!("self-check of output {label}: expected {what} {expected}, found {found}"));
         }
     }
     Ok(())

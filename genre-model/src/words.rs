@@ -54,6 +54,17 @@ impl FilmWords {
         &self.title
     }
 
+    /// Both, each with its number of hashes before it, for digests.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + 4 * (self.text.len() + self.title.len()));
+        for hashes in [&self.text, &self.title] {
+            bytes.extend((hashes.len() as u64).to_le_bytes());
+            bytes.extend(hashes.iter().flat_map(|hash| hash.to_le_bytes()));
+        }
+        bytes
+    }
+
     /// Where a film stands among so many buckets, a power of two: a bucket for each word, and what it counts there. All words of the
     /// text are a vector of length 1, those of the title one of 0.7, but for words that share a bucket.
     pub fn features(&self, buckets: usize) -> impl Iterator<Item = (usize, f32)> {
@@ -159,6 +170,17 @@ impl WordWeights {
             sums.zip_mut_with(&self.weight.row(bucket), |sum, weight| *sum += value * f32::from(*weight));
         }
         sums * &self.scale
+    }
+
+    /// Adds that to the outputs of many films, `logits` of shape `[films, labels]`.
+    ///
+    /// # Panics
+    /// If there are other films than one a row.
+    pub fn add_to(&self, logits: &mut Array2<f32>, films: &[FilmWords]) {
+        assert_eq!(films.len(), logits.nrows(), "a film's words for each row");
+        for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
+            row += &self.logits(film);
+        }
     }
 
     /// Number of buckets.

@@ -29,9 +29,7 @@ impl Blend {
     pub(crate) fn logits(&self, vectors: &Array2<f32>, films: &[FilmWords]) -> Array2<f32> {
         let mut logits = self.mlp.logits(&vectors.view());
         if let Some(words) = &self.words {
-            for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
-                row += &words.logits(film);
-            }
+            words.add_to(&mut logits, films);
         }
         logits
     }

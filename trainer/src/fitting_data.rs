@@ -130,12 +130,7 @@ impl FittingData {
             }
         }
         for film in self.train_words.iter().chain(&self.validation_words) {
-            for hashes in [film.text(), film.title()] {
-                digest.update((hashes.len() as u64).to_le_bytes());
-                for hash in hashes {
-                    digest.update(hash.to_le_bytes());
-                }
-            }
+            digest.update(film.to_bytes());
         }
         hex::encode(digest.finalize())
     }

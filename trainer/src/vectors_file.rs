@@ -115,12 +115,7 @@ impl ContentDigest {
             }
             let bytes: Vec<u8> = vector.iter().copied().flat_map(f32::to_le_bytes).collect();
             self.0.update(&bytes);
-            for hashes in [words.text(), words.title()] {
-                self.0.update((hashes.len() as u64).to_le_bytes());
-                for hash in hashes {
-                    self.0.update(hash.to_le_bytes());
-                }
-            }
+            self.0.update(words.to_bytes());
         }
     }
 

@@ -32,10 +32,8 @@ pub(crate) struct FittedWords {
 impl FittedWords {
     /// Outputs before the sigmoid, shape `[films, labels]`.
     pub(crate) fn logits(&self, films: &[FilmWords]) -> Array2<f32> {
-        let mut logits = Array2::zeros((films.len(), self.bias.len()));
-        for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
-            row.assign(&(self.weights.logits(film) + &self.bias));
-        }
+        let mut logits = Array2::zeros((films.len(), self.bias.len())) + &self.bias;
+        self.weights.add_to(&mut logits, films);
         logits
     }
 }
