@@ -6,16 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use moka::future::Cache;
 use prometheus_client::metrics::counter::Counter;
 use service_kit::{ApiError, Metrics};
+use sha2::{Digest as _, Sha256};
 
 use crate::queue::Encoded;
 
-/// What an entry takes beside its text and its floats, about.
-const ENTRY_BYTES: usize = 160;
+/// What an entry takes beside its floats, about.
+const ENTRY_BYTES: usize = 192;
 
-/// Bounded in bytes; what is asked for least goes first (`TinyLFU`). Keys are whole texts: no two texts share a vector
-/// because their hashes do.
+/// The digest of a text stands for it: nobody can make two texts of one digest, and entries are all of one size. Texts
+/// themselves as keys, of all lengths, leave gaps in memory that grow for hours.
+type Key = [u8; 32];
+
+fn key(text: &str) -> Key {
+    Sha256::digest(text).into()
+}
+
+/// Bounded in bytes; what is asked for least goes first (`TinyLFU`).
 pub struct EmbeddingCache {
-    cache: Cache<String, Arc<Encoded>>,
+    cache: Cache<Key, Arc<Encoded>>,
     hits: Counter,
     misses: Counter,
     joined: Counter,
@@ -27,8 +35,8 @@ impl EmbeddingCache {
     pub fn new(max_bytes: u64, metrics: &Metrics) -> Self {
         let cache = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|text: &String, encoded: &Arc<Encoded>| {
-                let bytes = text.len() + encoded.vector.len() * size_of::<f32>() + ENTRY_BYTES;
+            .weigher(|_: &Key, encoded: &Arc<Encoded>| {
+                let bytes = encoded.vector.len() * size_of::<f32>() + ENTRY_BYTES;
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
             .build();
@@ -46,7 +54,7 @@ impl EmbeddingCache {
 
     /// The vector of `text`, if it is there.
     pub async fn get(&self, text: &str) -> Option<Encoded> {
-        let found = self.cache.get(text).await?;
+        let found = self.cache.get(&key(text)).await?;
         self.hits.inc();
         Some((*found).clone())
     }
@@ -63,7 +71,7 @@ impl EmbeddingCache {
             ran.store(true, Ordering::Relaxed);
             run.await.map(Arc::new)
         };
-        let found = self.cache.try_get_with_by_ref(text, marked).await;
+        let found = self.cache.try_get_with(key(text), marked).await;
         if ran.into_inner() {
             self.misses.inc()
         } else {

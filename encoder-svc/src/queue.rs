@@ -1,9 +1,9 @@
 //! Where texts wait for a free session: two classes, bounded, served so that neither starves. Workers are threads or tasks.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex};
 use proto::encoder::v1::Priority;
 use tokio::sync::{Notify, oneshot};
 use tracing::Span;
@@ -191,14 +191,9 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing panics while it holds the lock; if it did, the lanes would still be whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Appends entries, all under one lock; wakes as many workers. Dropped where the queue is closed.
     pub fn push(&self, class: Class, entries: impl IntoIterator<Item = T>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.open {
             return;
         }
@@ -230,7 +225,7 @@ impl<T> Queue<T> {
     /// The next entry for such a worker; blocks the thread until there is one. `None` once the queue is closed. The
     /// worker says [`done`](Self::done) after each.
     pub fn pop(&self, worker: Worker) -> Option<(T, Class)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if !state.open {
                 return None;
@@ -239,7 +234,7 @@ impl<T> Queue<T> {
                 return Some(taken);
             }
             state.lone_waits |= worker == Worker::Lone;
-            state = self.bell(worker).threads.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.bell(worker).threads.wait(&mut state);
             if worker == Worker::Lone {
                 state.lone_waits = false;
             }
@@ -252,7 +247,7 @@ impl<T> Queue<T> {
             // From before the look, so that nothing that comes after it is missed.
             let rung = self.bell(worker).tasks.notified();
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if !state.open {
                     return None;
                 }
@@ -263,7 +258,7 @@ impl<T> Queue<T> {
             }
             rung.await;
             if worker == Worker::Lone {
-                self.lock().lone_waits = false;
+                self.state.lock().lone_waits = false;
             }
         }
     }
@@ -278,7 +273,7 @@ impl<T> Queue<T> {
     /// Entries that no worker has come to.
     #[must_use]
     pub fn len(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         state.lanes.online.len() + state.lanes.bulk.len()
     }
 
@@ -290,13 +285,13 @@ impl<T> Queue<T> {
 
     /// The next entry for such a worker, if there is one.
     pub fn try_pop(&self, worker: Worker) -> Option<(T, Class)> {
-        self.lock().take(worker)
+        self.state.lock().take(worker)
     }
 
     /// More entries for a worker that has just taken one of that class: of those that wait, `look_ahead` at most are shown to
     /// `takes`, the oldest first, and those that it takes come out. What it leaves keeps its place.
     pub fn company(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let lane = state.lanes.of(class);
         let looked_at: Vec<_> = lane.drain(..look_ahead.min(lane.len())).collect();
         let (company, left): (Vec<_>, Vec<_>) = looked_at.into_iter().partition(|entry| takes(entry));
@@ -309,7 +304,7 @@ impl<T> Queue<T> {
 
     /// A worker has done with so many entries of that class.
     pub fn done(&self, class: Class, entries: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let running = state.running(class);
         *running = running.saturating_sub(entries);
         if state.lone_waits && state.alone().is_some() {
@@ -320,7 +315,7 @@ impl<T> Queue<T> {
 
     /// Ends every worker; entries still waiting are dropped, which their callers see.
     pub fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.open = false;
         state.lanes.online.clear();
         state.lanes.bulk.clear();

@@ -77,6 +77,8 @@ impl EncoderSession {
         Ok(Session::builder(environment)?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
+            // Plans of a run's memory, one for each length of text that was ever run: 2 to 3 % more texts a second without them.
+            .with_memory_pattern(false)?
             .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?
             .with_optimization_level(GraphOptimizationLevel::All)?)
     }

@@ -46,6 +46,9 @@ struct Arguments {
     /// Seconds of twice the capacity.
     #[arg(long, default_value_t = 60)]
     overload_seconds: u64,
+    /// Only one text at a time, and the bulk ratios: to compare two builds within minutes.
+    #[arg(long)]
+    quick: bool,
     /// Where the figures go.
     #[arg(long, default_value = "bench-results/encoder.json")]
     output: PathBuf,
@@ -162,30 +165,29 @@ async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, t
     figures.add("traced_spans", collector.spans() as f64, "spans came to the collector");
 }
 
-/// Twice the capacity (texts a second) for so long, and how it is after that.
+/// Twice the capacity for so long, and how it is after that.
 async fn overload(
     figures: &mut Figures,
     server: &Server,
     client: &Client,
     texts: &[String],
-    capacity: f64,
-    usual_ms: f64,
+    usual: &Usual,
     seconds: u64,
 ) {
     let duration = Duration::from_secs(seconds);
     let before = server.memory_mib("VmRSS");
-    let outcomes = load::open_loop(client, texts, 2.0 * capacity, duration, DEADLINE).await;
+    let outcomes = load::open_loop(client, texts, 2.0 * usual.unary, duration, DEADLINE).await;
     let end = Instant::now();
     let mut recovery = f64::NAN;
     while end.elapsed() < Duration::from_secs(10) {
         let mut latencies = load::histogram();
         load::one_caller(client, &texts[..5], &mut latencies).await;
-        if quantile(&latencies, 0.5) < 2.0 * usual_ms {
+        if quantile(&latencies, 0.5) < 2.0 * usual.online_ms {
             recovery = end.elapsed().as_secs_f64();
             break;
         }
     }
-    let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
+    let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / usual.unary;
     figures.add(
         "overload_goodput_ratio",
         goodput,
@@ -199,6 +201,65 @@ async fn overload(
     figures.add("overload_failed", outcomes.failed as f64, "calls failed otherwise");
     figures.add("overload_memory_growth_mib", server.memory_mib("VmRSS") - before, "MiB grown");
     figures.add("overload_recovery_seconds", recovery, "seconds until a lone text is as fast as before");
+}
+
+/// How it is without a load: what figures under one are held against.
+struct Usual {
+    /// Texts a second of one stream.
+    stream: f64,
+    /// Texts a second of 32 unary callers: the capacity.
+    unary: f64,
+    /// Of a raw run on one thread.
+    narrow_ms: f64,
+    /// Of one online text.
+    online_ms: f64,
+}
+
+/// Raw batches, traces, an online text beside bulk, and twice the capacity.
+async fn under_load(
+    figures: &mut Figures,
+    arguments: &Arguments,
+    raw: &Raw,
+    server: &Server,
+    client: &Client,
+    texts: &Arc<Vec<String>>,
+    usual: &Usual,
+) {
+    let sizes = BATCH_SIZES.map(|size| (raw.batched(texts, size), size));
+    let (best_batched, size) =
+        sizes.into_iter().fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
+    figures.add(
+        "raw_best_batched_texts_per_second",
+        best_batched,
+        &format!("texts/s, best raw batches, of {size}"),
+    );
+    figures.add("bulk_over_best_batched_ratio", usual.stream / best_batched, "of that, through one stream");
+    traced(figures, arguments, client, texts).await;
+    figures.add("rss_mib", server.memory_mib("VmRSS"), "MiB resident after that");
+
+    let bulk = tokio::spawn({
+        let (client, texts) = (client.clone(), texts.clone());
+        async move {
+            loop {
+                load::stream(&client, &texts).await;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut under_bulk = load::histogram();
+    load::one_caller(client, &texts[..texts.len().min(1000)], &mut under_bulk).await;
+    bulk.abort();
+    let runs = quantile(&under_bulk, 0.99) / usual.narrow_ms;
+    figures.add(
+        "online_p99_under_bulk_ms",
+        quantile(&under_bulk, 0.99),
+        "ms, one online text while bulk saturates, p99",
+    );
+    figures.add("online_p99_under_bulk_runs", runs, "median runs of one text, that is");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    overload(figures, server, client, texts, usual, arguments.overload_seconds).await;
+    figures.add("peak_memory_mib", server.memory_mib("VmHWM"), "MiB at most");
 }
 
 // One thread: the load takes as little as it can of the cores that it shares with the encoder.
@@ -235,45 +296,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         median(callers),
         "of the cores, which those callers take themselves",
     );
-    let sizes = BATCH_SIZES.map(|size| (raw.batched(&texts, size), size));
-    let (best_batched, size) =
-        sizes.into_iter().fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
-    figures.add(
-        "raw_best_batched_texts_per_second",
-        best_batched,
-        &format!("texts/s, best raw batches, of {size}"),
-    );
-    figures.add(
-        "bulk_over_best_batched_ratio",
-        median(stream.clone()) / best_batched,
-        "of that, through one stream",
-    );
-    traced(&mut figures, &arguments, &client, &texts).await;
-    figures.add("rss_mib", server.memory_mib("VmRSS"), "MiB resident after that");
-
-    let bulk = tokio::spawn({
-        let (client, texts) = (client.clone(), texts.clone());
-        async move {
-            loop {
-                load::stream(&client, &texts).await;
-            }
-        }
-    });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut under_bulk = load::histogram();
-    load::one_caller(&client, &texts[..texts.len().min(1000)], &mut under_bulk).await;
-    bulk.abort();
-    let runs = quantile(&under_bulk, 0.99) / narrow;
-    figures.add(
-        "online_p99_under_bulk_ms",
-        quantile(&under_bulk, 0.99),
-        "ms, one online text while bulk saturates, p99",
-    );
-    figures.add("online_p99_under_bulk_runs", runs, "median runs of one text, that is");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-
-    overload(&mut figures, &server, &client, &texts, median(unary), online, arguments.overload_seconds).await;
-    figures.add("peak_memory_mib", server.memory_mib("VmHWM"), "MiB at most");
+    if !arguments.quick {
+        let usual =
+            Usual { stream: median(stream), unary: median(unary), narrow_ms: narrow, online_ms: online };
+        under_load(&mut figures, &arguments, &raw, &server, &client, &texts, &usual).await;
+    }
 
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).add_rows(&figures.table);

@@ -61,7 +61,19 @@ impl HealthcheckArgs {
 
 /// Runs a command on a runtime of its own; what fails is said on standard error, with exit code 1.
 pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let result = tokio::runtime::Builder::new_multi_thread()
+    run_command_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+/// The same on a runtime of so many threads.
+pub fn run_command_on_threads(threads: usize, command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    run_command_on(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), command)
+}
+
+fn run_command_on(
+    builder: &mut tokio::runtime::Builder,
+    command: impl Future<Output = anyhow::Result<()>>,
+) -> ExitCode {
+    let result = builder
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)

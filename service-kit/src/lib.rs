@@ -37,7 +37,7 @@ pub use auth::{ApiKeySettings, ApiKeys, AuthLayer, AuthSettings};
 pub use blocking::blocking;
 pub use body_budget::{BodyBudget, Budgeted};
 pub use caught_panic::catch_panics;
-pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command};
+pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command, run_command_on_threads};
 pub use connect::{InvalidTarget, Target};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use file_watch::FileWatch;
