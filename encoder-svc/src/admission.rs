@@ -47,12 +47,14 @@ pub struct Admission {
     bulk: Lane,
 }
 
-/// One class. Costs are microseconds of one session.
+/// One class.
 struct Lane {
     longest: Duration,
-    /// As many permits as microseconds of room.
+    /// As many permits as microseconds of one session that there is room for.
     room: Arc<Semaphore>,
     capacity: u32,
+    /// Units of work, not the time that they were thought to take when they came: where the machine becomes slower, all that
+    /// waits takes longer.
     admitted: AtomicU64,
     texts: Gauge,
     refused: Counter,
@@ -77,9 +79,10 @@ impl Lane {
         self.admitted.load(Ordering::Relaxed) as f64
     }
 
-    /// What a text or batch takes of the room. One that is larger than the whole is let in when nothing else is.
-    fn permits(&self, cost: u64) -> u32 {
-        u32::try_from(cost).unwrap_or(u32::MAX).clamp(1, self.capacity)
+    /// What a text or batch of so many microseconds takes of the room. One that is larger than the whole is let in when nothing
+    /// else is.
+    fn permits(&self, micros: f64) -> u32 {
+        (micros as u32).clamp(1, self.capacity)
     }
 
     /// Turns away what would take longer than it may, and says when it would have fitted.
@@ -100,14 +103,14 @@ impl Lane {
 pub struct Place {
     admission: Arc<Admission>,
     class: Class,
-    cost: u64,
+    units: u64,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let lane = self.admission.lane(self.class);
-        lane.admitted.fetch_sub(self.cost, Ordering::Relaxed);
+        lane.admitted.fetch_sub(self.units, Ordering::Relaxed);
         lane.texts.dec();
     }
 }
@@ -142,23 +145,23 @@ impl Admission {
         &self.costs
     }
 
-    /// How long the last of new texts of that cost would take to be done, from now on.
-    fn expected(&self, class: Class, cost: u64) -> Duration {
+    /// How long the last of new texts of so many units would take to be done, from now on.
+    fn expected(&self, class: Class, units: u64) -> Duration {
         let (online, bulk) = (self.online.admitted(), self.bulk.admitted());
         let share = f64::from(BULK_SHARE) - 1.0;
-        let work = match class {
+        let units = match class {
             Class::Online => {
-                let own = online + cost as f64;
+                let own = online + units as f64;
                 // One text in eight is bulk, and those that run now cannot be put off.
-                let running = self.costs.dearest() as f64 * f64::from(self.sessions);
+                let running = self.costs.dearest_units() as f64 * f64::from(self.sessions);
                 own + bulk.min(own / share + running)
             }
             Class::Bulk => {
-                let own = bulk + cost as f64;
+                let own = bulk + units as f64;
                 own + online.min(own * share)
             }
         };
-        Duration::from_secs_f64(work * MARGIN / f64::from(self.sessions) / 1e6)
+        Duration::from_secs_f64(self.costs.micros(units) * MARGIN / f64::from(self.sessions) / 1e6)
     }
 
     /// How long a text that comes now would wait.
@@ -167,21 +170,25 @@ impl Admission {
         self.expected(class, 0)
     }
 
-    fn in_time(&self, class: Class, cost: u64, deadline: Deadline) -> Result<(), ApiError> {
+    fn permits(&self, lane: &Lane, units: u64) -> u32 {
+        lane.permits(self.costs.micros(units as f64))
+    }
+
+    fn in_time(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
         // An idle encoder tries whatever it is given: the estimate may be wrong, and nobody else is kept waiting.
         let idle = self.online.admitted() + self.bulk.admitted() < 1.0;
-        let expected = self.expected(class, cost);
+        let expected = self.expected(class, units);
         match deadline.remaining() {
             Some(left) if !idle && expected > left => Err(self.lane(class).refuse(expected, left)),
             _ => Ok(()),
         }
     }
 
-    fn place(self: &Arc<Self>, class: Class, cost: u64, room: Option<OwnedSemaphorePermit>) -> Place {
+    fn place(self: &Arc<Self>, class: Class, units: u64, room: Option<OwnedSemaphorePermit>) -> Place {
         let lane = self.lane(class);
-        lane.admitted.fetch_add(cost, Ordering::Relaxed);
+        lane.admitted.fetch_add(units, Ordering::Relaxed);
         lane.texts.inc();
-        Place { admission: self.clone(), class, cost, _room: room }
+        Place { admission: self.clone(), class, units, _room: room }
     }
 
     /// Places for all texts, or none of them.
@@ -191,20 +198,20 @@ impl Admission {
         class: Class,
         deadline: Deadline,
     ) -> Result<Vec<Place>, ApiError> {
-        let costs: Vec<_> = texts.iter().map(|text| self.costs.of(text)).collect();
-        let total = costs.iter().sum();
+        let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
+        let total = units.iter().sum();
         self.in_time(class, total, deadline)?;
         let lane = self.lane(class);
         let mut room = lane
             .room
             .clone()
-            .try_acquire_many_owned(lane.permits(total))
+            .try_acquire_many_owned(self.permits(lane, total))
             .map_err(|_| lane.refuse(self.expected(class, total), lane.longest))?;
-        Ok(costs
+        Ok(units
             .into_iter()
-            .map(|cost| {
-                let part = (lane.permits(cost) as usize).min(room.num_permits());
-                self.place(class, cost, room.split(part))
+            .map(|units| {
+                let part = (self.permits(lane, units) as usize).min(room.num_permits());
+                self.place(class, units, room.split(part))
             })
             .collect())
     }
@@ -216,11 +223,11 @@ impl Admission {
         class: Class,
         deadline: Deadline,
     ) -> Result<Place, ApiError> {
-        let cost = self.costs.of(text);
+        let units = self.costs.units_of(text);
         let lane = self.lane(class);
-        let room = lane.room.clone().acquire_many_owned(lane.permits(cost));
+        let room = lane.room.clone().acquire_many_owned(self.permits(lane, units));
         let room = deadline.bound(room).await?.map_err(|_| stopping())?;
-        self.in_time(class, cost, deadline)?;
-        Ok(self.place(class, cost, Some(room)))
+        self.in_time(class, units, deadline)?;
+        Ok(self.place(class, units, Some(room)))
     }
 }

@@ -44,16 +44,28 @@ impl CostModel {
         f32::from_bits(self.per_unit.load(Ordering::Relaxed))
     }
 
-    /// What `text` is thought to take, at least 1.
+    /// What there is to do for `text`, in units that do not change with the machine's speed; at least 1.
     #[must_use]
-    pub fn of(&self, text: &str) -> u64 {
-        ((self.units(text.len()) * self.per_unit()) as u64).max(1)
+    pub fn units_of(&self, text: &str) -> u64 {
+        self.units(text.len()) as u64
     }
 
-    /// What the longest text that is not cut is thought to take.
+    /// The same for the longest text that is not cut.
     #[must_use]
-    pub fn dearest(&self) -> u64 {
-        (self.units(self.max_bytes) * self.per_unit()) as u64
+    pub fn dearest_units(&self) -> u64 {
+        self.units(self.max_bytes) as u64
+    }
+
+    /// Microseconds that so many units are thought to take, as fast as texts are run now.
+    #[must_use]
+    pub fn micros(&self, units: f64) -> f64 {
+        units * f64::from(self.per_unit())
+    }
+
+    /// Microseconds that `text` is thought to take, at least 1.
+    #[must_use]
+    pub fn of(&self, text: &str) -> u64 {
+        (self.micros(self.units_of(text) as f64) as u64).max(1)
     }
 
     /// Texts of so many bytes each, run together, took one session so long.

@@ -118,6 +118,26 @@ async fn at_twice_the_capacity_what_is_admitted_is_answered_in_time_and_the_rest
     assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
 }
 
+#[test]
+fn on_a_machine_that_becomes_slower_all_that_waits_takes_longer() {
+    let costs = CostModel::new(256, &text(), RUN);
+    let admission = Arc::new(Admission::new(costs, SESSIONS, longest(60_000, 60_000), &Metrics::default()));
+    let text = text();
+    let _places = admission.admit(&[text.as_str(); 40], Class::Online, Deadline::NONE).unwrap();
+    let before = admission.wait(Class::Online);
+    for _ in 0..200 {
+        admission.costs().learn(&[text.len()], 2 * RUN);
+    }
+    let times = admission.wait(Class::Online).as_secs_f64() / before.as_secs_f64();
+    assert!((1.95..2.05).contains(&times), "{times}");
+    // So that who comes now is refused, where all before would have said it fits.
+    let deadline = Deadline::after(before + before / 2);
+    assert!(matches!(
+        admission.admit(&[text.as_str()], Class::Online, deadline),
+        Err(ApiError::Overloaded { .. })
+    ));
+}
+
 #[tokio::test(start_paused = true)]
 async fn bulk_does_not_starve_online_nor_online_bulk() {
     let scheduler = Scheduler::start(longest(2_000, 60_000));
