@@ -62,12 +62,6 @@ impl CostModel {
         units * f64::from(self.per_unit())
     }
 
-    /// Microseconds that `text` is thought to take, at least 1.
-    #[must_use]
-    pub fn of(&self, text: &str) -> u64 {
-        (self.micros(self.units_of(text) as f64) as u64).max(1)
-    }
-
     /// Texts of so many bytes each, run together, took one session so long.
     pub fn learn(&self, texts: &[usize], took: Duration) {
         let units: f32 = texts.iter().map(|bytes| self.units(*bytes)).sum();
@@ -85,6 +79,13 @@ impl CostModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl CostModel {
+        /// Microseconds that `text` is thought to take.
+        fn of(&self, text: &str) -> u64 {
+            self.micros(self.units_of(text) as f64) as u64
+        }
+    }
 
     #[test]
     fn a_model_learns_what_texts_take() {
