@@ -55,7 +55,7 @@ simulate: ## the services over a simulated network, broken in SEEDS=50 ways (nig
 simulate-mutants: ## defects in the sources, one at a time, that the simulation must notice (15 minutes)
 	$(PYTHON) simulation/mutants/run.py
 
-soak: models ## both services for 20 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
+soak: models ## both services for 30 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \
 	    --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer

@@ -1,6 +1,6 @@
-"""Both services for twenty minutes at 80 % of what they can do, while models are replaced and an encoder is restarted.
+"""Both services for twenty minutes, after ten of warm-up, at 80 % of what they can do, while models are replaced and an encoder is restarted.
 
-Says whether calls fail, get slower, or leave memory or file descriptors behind. One encoder runs from the beginning to the
+Says whether calls fail, get slower, or leave memory or file descriptors behind; fails where one does, or where memory grows. One encoder runs from the beginning to the
 end; the other one is ended and started again, by SIGTERM and by SIGKILL in turns. Run by `make soak`.
 """
 
@@ -237,6 +237,11 @@ def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def slopes(services: list[Service], warm_up: float) -> dict[str, float]:
+    """MiB an hour of each service that is one process from the beginning to the end."""
+    return {service.name: slope_per_hour(service.samples, warm_up) for service in services if "restarted" not in service.name}
+
+
 def report(caller: Caller, services: list[Service], mishaps: Mishaps, rate: float, load: float, warm_up: float) -> str:
     calls = sum(len(minute.seconds) for minute in caller.minutes)
     failures = sum((minute.failures for minute in caller.minutes), Counter[str]())
@@ -244,6 +249,7 @@ def report(caller: Caller, services: list[Service], mishaps: Mishaps, rate: floa
     after = whole[int(warm_up / 60) :] or whole
     half = len(after) // 2
     medians = [minute.quantile(0.5) for minute in after]
+    growth = slopes(services, warm_up)
     drift = statistics.median(medians[half:]) / statistics.median(medians[:half]) if half else float("nan")
     parts = [
         f"{calls + failures.total():,} calls at {rate:.0f} a second ({load:.0%} of the capacity) in {len(caller.minutes)} minutes; "
@@ -265,7 +271,7 @@ def report(caller: Caller, services: list[Service], mishaps: Mishaps, rate: floa
                     f"{service.samples[0][1]:.1f}",
                     f"{service.samples[-1][1]:.1f}",
                     f"{max(resident for _, resident, _ in service.samples):.1f}",
-                    "-" if "restarted" in service.name else f"{slope_per_hour(service.samples, warm_up):+.2f}",
+                    f"{growth[service.name]:+.2f}" if service.name in growth else "-",
                     f"{service.samples[0][2]} to {service.samples[-1][2]}, at most {max(count for *_, count in service.samples)}",
                 )
                 for service in services
@@ -285,7 +291,8 @@ async def soak(options: argparse.Namespace) -> int:
             await caller.closed(8, 3)
             capacity = await caller.closed(8, options.capacity_seconds)
             rate = capacity * options.load
-            print(f"{capacity:.0f} calls a second are what it can do; {rate:.0f} a second for {options.minutes:g} minutes", file=sys.stderr)
+            minutes = options.warm_up + options.minutes
+            print(f"{capacity:.0f} calls a second are what it can do; {rate:.0f} a second for {minutes:g} minutes", file=sys.stderr)
             services, mishaps, over = [classifier, steady, restarted], Mishaps(), asyncio.Event()
             others = [
                 asyncio.create_task(sample(over, services, time.monotonic())),
@@ -296,12 +303,13 @@ async def soak(options: argparse.Namespace) -> int:
                 if not sys.stderr.isatty():
                     return
                 failed = sum(minute.failures.total() for minute in caller.minutes)
-                sys.stderr.write(f"\r{seconds / 60:5.1f} of {options.minutes:g} minutes, {failed} failed, {classifier.samples[-1][1]:.1f} MiB ")
+                sys.stderr.write(f"\r{seconds / 60:5.1f} of {minutes:g} minutes, {failed} failed, {classifier.samples[-1][1]:.1f} MiB ")
 
-            await caller.open(rate, options.minutes * 60, on_progress)
+            await caller.open(rate, minutes * 60, on_progress)
             over.set()
             await asyncio.gather(*others)
             await caller.channel.close()
+        growth = slopes(services, options.warm_up * 60)
         panics = sum("panicked" in service.log.read_text(errors="replace") for service in services)
     text = report(caller, services, mishaps, rate, options.load, options.warm_up * 60)
     print(f"\n{text}")
@@ -314,21 +322,25 @@ async def soak(options: argparse.Namespace) -> int:
         ],
         "failed": failures,
         "panics": panics,
-        "slope_mib_an_hour": {s.name: slope_per_hour(s.samples, options.warm_up * 60) for s in (classifier, steady)},
+        "slope_mib_an_hour": growth,
         "samples": {s.name: s.samples for s in services},
     }
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(figures) + "\n")
     if panics:
         print(f"{panics} services panicked", file=sys.stderr)
-    return 1 if panics or failures else 0
+    grown = {name: slope for name, slope in growth.items() if not slope < options.slope_limit}
+    for name, slope in grown.items():
+        print(f"{name}: expected less than {options.slope_limit:g} MiB an hour, found {slope:+.2f}", file=sys.stderr)
+    return 1 if panics or failures or grown else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "release", help="where the services are")
-    parser.add_argument("--minutes", type=float, default=20, help="how long")
-    parser.add_argument("--warm-up", type=float, default=5, help="minutes whose memory and latency do not count")
+    parser.add_argument("--minutes", type=float, default=20, help="how long, after the warm-up")
+    parser.add_argument("--warm-up", type=float, default=10, help="minutes before, whose memory and latency do not count")
+    parser.add_argument("--slope-limit", type=float, default=1, help="MiB an hour by which no service's memory may grow")
     parser.add_argument("--load", type=float, default=0.8, help="part of the capacity, which is measured first")
     parser.add_argument("--capacity-seconds", type=float, default=15, help="how long it is measured")
     parser.add_argument("--pause", type=float, default=30, help="seconds between mishaps: a model, a restart, a model, …")
