@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS [TARGET…]: builds every target with libFuzzer and runs those named, or all, for so long each, JOBS at a
+# fuzz.sh SECONDS [TARGET…]: builds the targets named, or all, with libFuzzer and runs them for so long each, JOBS at a
 # time (2). Each begins with its seeds, its committed corpus and what earlier runs here found (fuzz/corpus, not committed).
 # Logs in fuzz/logs. An input that breaks a promise is left in fuzz/artifacts, and the exit code is 1.
 set -euo pipefail
@@ -21,7 +21,10 @@ cp Cargo.lock fuzz/Cargo.lock
 # Our code forbids unsafe; SANITIZER=address is there for that of the dependencies, at half the speed.
 sanitizer=${SANITIZER:-none}
 triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
-cargo +nightly fuzz build --sanitizer "$sanitizer"
+for target in "${@:-}"; do
+    # All of them where none is named.
+    cargo +nightly fuzz build --sanitizer "$sanitizer" ${target:+"$target"}
+done
 cargo build --locked -p fuzz-targets --example seeds
 seeds=${CARGO_TARGET_DIR:-target}/debug/examples/seeds
 all=$("$seeds")

@@ -79,12 +79,6 @@ impl Lane {
         self.admitted.load(Ordering::Relaxed) as f64
     }
 
-    /// What a text or batch of so many microseconds takes of the room. One that is larger than the whole is let in when nothing
-    /// else is.
-    fn permits(&self, micros: f64) -> u32 {
-        (micros as u32).clamp(1, self.capacity)
-    }
-
     /// Turns away what would take longer than it may, and says when it would have fitted.
     fn refuse(&self, expected: Duration, allowed: Duration) -> ApiError {
         self.refused.inc();
@@ -170,8 +164,16 @@ impl Admission {
         self.expected(class, 0)
     }
 
+    /// What a text or batch of so many units takes of the room. One that is larger than the whole is let in when nothing else is.
     fn permits(&self, lane: &Lane, units: u64) -> u32 {
-        lane.permits(self.costs.micros(units as f64))
+        (self.costs.micros(units as f64) as u32).clamp(1, lane.capacity)
+    }
+
+    /// How long a class's texts would take with so much more of the room, which there is not.
+    fn full(&self, lane: &Lane, wanted: u32) -> Duration {
+        let held = u64::from(lane.capacity).saturating_sub(lane.room.available_permits() as u64);
+        let micros = (held + u64::from(wanted)) / u64::from(self.sessions);
+        Duration::from_micros(micros).max(lane.longest)
     }
 
     fn in_time(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
@@ -202,11 +204,9 @@ impl Admission {
         let total = units.iter().sum();
         self.in_time(class, total, deadline)?;
         let lane = self.lane(class);
-        let mut room = lane
-            .room
-            .clone()
-            .try_acquire_many_owned(self.permits(lane, total))
-            .map_err(|_| lane.refuse(self.expected(class, total), lane.longest))?;
+        let wanted = self.permits(lane, total);
+        let room = lane.room.clone().try_acquire_many_owned(wanted);
+        let mut room = room.map_err(|_| lane.refuse(self.full(lane, wanted), lane.longest))?;
         Ok(units
             .into_iter()
             .map(|units| {

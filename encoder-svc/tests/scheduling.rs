@@ -138,6 +138,31 @@ fn on_a_machine_that_becomes_slower_all_that_waits_takes_longer() {
     ));
 }
 
+#[test]
+fn a_full_queue_is_not_said_to_take_less_than_it_may_when_the_machine_becomes_faster() {
+    let costs = CostModel::new(256, &text(), RUN);
+    let admission = Arc::new(Admission::new(costs, SESSIONS, longest(1_000, 1_000), &Metrics::default()));
+    let text = text();
+    let admit = || admission.admit(&[text.as_str()], Class::Online, Deadline::NONE);
+    let mut places = vec![];
+    let fill = |places: &mut Vec<_>| loop {
+        match admit() {
+            Ok(place) => places.push(place),
+            Err(ApiError::Overloaded { message, .. }) => return message,
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    fill(&mut places);
+    for _ in 0..200 {
+        admission.costs().learn(&[text.len()], RUN / 2);
+    }
+    // What was let in holds the room that it was given, and that is what the refusal tells.
+    let message = fill(&mut places);
+    let mut told = message.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
+    let (expected, allowed) = (told.next().unwrap(), told.next().unwrap());
+    assert!(expected >= allowed && allowed == 1_000, "{message}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn bulk_does_not_starve_online_nor_online_bulk() {
     let scheduler = Scheduler::start(longest(2_000, 60_000));

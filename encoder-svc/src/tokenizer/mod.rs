@@ -21,13 +21,13 @@ pub struct Tokens {
     pub truncated: bool,
 }
 
-/// The tokenizer of a bundle. Nothing else in the service knows which kind it is.
+/// The tokenizer of a bundle, cheap to clone. Nothing else in the service knows which kind it is.
 #[derive(Clone)]
 pub struct TextTokenizer(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    WordPiece(Box<WordPiece>),
+    WordPiece(WordPiece),
     Vocabulary(VocabularyTokenizer),
 }
 
@@ -36,9 +36,7 @@ impl TextTokenizer {
     pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
         let (path, max_tokens) = (bundle.tokenizer_path(), bundle.manifest.max_tokens);
         let kind = match bundle.manifest.tokenizer.kind {
-            TokenizerKind::WordPiece => {
-                WordPiece::load(&path, max_tokens).map(|it| Kind::WordPiece(Box::new(it)))
-            }
+            TokenizerKind::WordPiece => WordPiece::load(&path, max_tokens).map(Kind::WordPiece),
             TokenizerKind::Vocabulary => VocabularyTokenizer::load(&path, max_tokens).map(Kind::Vocabulary),
         };
         kind.map(Self).map_err(|reason| BundleError::Invalid { path, reason })

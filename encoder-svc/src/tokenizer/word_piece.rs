@@ -1,17 +1,19 @@
 //! BERT's WordPiece (Wu et al., 2016, arXiv:1609.08144), as a Hugging Face `tokenizer.json`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::Tokens;
 
+/// Cheap to clone: all sessions look up words in the one vocabulary, in memory and in the processor's caches.
 #[derive(Clone)]
-pub(super) struct WordPiece(Tokenizer);
+pub(super) struct WordPiece(Arc<Tokenizer>);
 
 impl WordPiece {
     pub(super) fn load(path: &Path, max_tokens: usize) -> Result<Self, String> {
-        read(path, max_tokens).map(Self).map_err(|error| error.to_string())
+        read(path, max_tokens).map(|tokenizer| Self(Arc::new(tokenizer))).map_err(|error| error.to_string())
     }
 
     pub(super) fn tokenize(&self, text: &str) -> Result<Tokens, String> {
