@@ -25,7 +25,8 @@ for target in "${@:-}"; do
     # All of them where none is named.
     cargo +nightly fuzz build --sanitizer "$sanitizer" ${target:+"$target"}
 done
-cargo build --locked -p fuzz-targets --example seeds
+# With the features of the whole workspace, as tests have built it.
+cargo build --locked --workspace --example seeds
 seeds=${CARGO_TARGET_DIR:-target}/debug/examples/seeds
 all=$("$seeds")
 targets=${*:-$(echo "$all" | cut -d' ' -f1)}
