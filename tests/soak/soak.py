@@ -1,7 +1,9 @@
-"""Both services for twenty minutes, after ten of warm-up, at 80 % of what they can do, while models are replaced and an encoder is restarted.
+"""Both services at 80 % of what they can do, ten minutes for warming up and twenty that count, while models are replaced and an
+encoder is restarted.
 
-Says whether calls fail, get slower, or leave memory or file descriptors behind; fails where one does, or where memory grows. One encoder runs from the beginning to the
-end; the other one is ended and started again, by SIGTERM and by SIGKILL in turns. Run by `make soak`.
+Says whether calls fail, get slower, or leave memory or file descriptors behind; the exit code is 1 where a call fails, a service
+panics, or memory grows. One encoder runs from the beginning to the end; the other one is ended and started again, by SIGTERM and by
+SIGKILL in turns. Run by `make soak`.
 """
 
 from __future__ import annotations
@@ -242,14 +244,15 @@ def slopes(services: list[Service], warm_up: float) -> dict[str, float]:
     return {service.name: slope_per_hour(service.samples, warm_up) for service in services if "restarted" not in service.name}
 
 
-def report(caller: Caller, services: list[Service], mishaps: Mishaps, rate: float, load: float, warm_up: float) -> str:
+def report(
+    caller: Caller, services: list[Service], growth: dict[str, float], mishaps: Mishaps, rate: float, load: float, warm_up: float
+) -> str:
     calls = sum(len(minute.seconds) for minute in caller.minutes)
     failures = sum((minute.failures for minute in caller.minutes), Counter[str]())
     whole = [minute for minute in caller.minutes if len(minute.seconds) > 30 * rate]
     after = whole[int(warm_up / 60) :] or whole
     half = len(after) // 2
     medians = [minute.quantile(0.5) for minute in after]
-    growth = slopes(services, warm_up)
     drift = statistics.median(medians[half:]) / statistics.median(medians[:half]) if half else float("nan")
     parts = [
         f"{calls + failures.total():,} calls at {rate:.0f} a second ({load:.0%} of the capacity) in {len(caller.minutes)} minutes; "
@@ -311,7 +314,7 @@ async def soak(options: argparse.Namespace) -> int:
             await caller.channel.close()
         growth = slopes(services, options.warm_up * 60)
         panics = sum("panicked" in service.log.read_text(errors="replace") for service in services)
-    text = report(caller, services, mishaps, rate, options.load, options.warm_up * 60)
+    text = report(caller, services, growth, mishaps, rate, options.load, options.warm_up * 60)
     print(f"\n{text}")
     failures = sum(minute.failures.total() for minute in caller.minutes)
     figures = {
