@@ -23,11 +23,11 @@ class Prometheus:
     """Its HTTP API."""
 
     def __init__(self, address: str) -> None:
-        self._url = f"http://{address}/api/v1/"
+        self._address = address
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer; an error is one of the test."""
-        url = f"{self._url}{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 body = json.load(answer)
@@ -41,10 +41,12 @@ class Prometheus:
         result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return result
 
-    def is_up(self) -> bool:
+    def is_ready(self) -> bool:
+        """It listens before it serves: while its storage starts, every path of the API is answered 503."""
         try:
-            return bool(self.get("status/buildinfo"))
-        except OSError:
+            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=10):
+                return True
+        except OSError:  # `HTTPError` is one
             return False
 
 
