@@ -5,6 +5,7 @@
 //! makes token ids of it, [`session`] runs the graph, and the vector goes back to the caller. [`bundle`] says which encoder all of this is. [`run`] is the whole service.
 
 pub mod admission;
+mod answers;
 pub mod bundle;
 pub mod cache;
 pub mod cost;

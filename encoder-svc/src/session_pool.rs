@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tracing::Span;
 
 use crate::admission::Admission;
+use crate::answers::Answers;
 use crate::micro_batch::{BatchRule, LOOK_AHEAD};
 use crate::queue::{Class, Encoded, Entry, Queue, Worker};
 use crate::session::EncoderSession;
@@ -43,7 +45,7 @@ pub struct Sessions {
 }
 
 impl SessionPool {
-    /// Starts a worker for each session.
+    /// Starts a worker for each session; calls are served on the runtime in which this is called.
     pub fn start(
         sessions: Sessions,
         tokenizer: &TextTokenizer,
@@ -53,6 +55,7 @@ impl SessionPool {
     ) -> std::io::Result<Self> {
         let mut pool = Self { queue: queue.clone(), workers: Vec::with_capacity(sessions.narrow.len() + 1) };
         let Sessions { niceness, narrow, wide, batches } = sessions;
+        let workers = narrow.len();
         let narrow = narrow.into_iter().map(|session| (Worker::Core, session));
         let wide = wide.map(|session| (Worker::Lone, session));
         for (index, (kind, session)) in narrow.chain(wide).enumerate() {
@@ -67,6 +70,7 @@ impl SessionPool {
                 tokenizer: tokenizer.clone(),
                 admission: admission.clone(),
                 stages: stages.clone(),
+                answers: Answers::new(Handle::current(), workers),
             };
             let queue = queue.clone();
             pool.workers
@@ -93,6 +97,7 @@ struct SessionWorker {
     tokenizer: TextTokenizer,
     admission: Arc<Admission>,
     stages: StageMetrics,
+    answers: Answers,
 }
 
 /// An entry whose turn has come.
@@ -115,14 +120,16 @@ impl SessionWorker {
             // While there is always a next text, the time between two counts as the text's own: at an answer the threads that
             // serve calls take the core from a worker, and what that takes is a part of what texts take.
             let (first, class) = match queue.try_pop(self.kind) {
-                Some(next) => next,
-                None => match queue.pop(self.kind) {
-                    Some(next) => {
-                        free = Instant::now();
-                        next
-                    }
-                    None => return,
-                },
+                Some(next) => {
+                    self.answers.before_run(|| queue.len());
+                    next
+                }
+                None => {
+                    self.answers.hand_over();
+                    let Some(next) = queue.pop(self.kind) else { return };
+                    free = Instant::now();
+                    next
+                }
             };
             let company = self.company(queue, &first, class);
             let entries = 1 + company.len();
@@ -160,8 +167,11 @@ impl SessionWorker {
             let result = result
                 .map(|vector| Encoded { vector, token_count, truncated })
                 .map_err(|reason| entry.failed(&reason));
-            // The caller may have left meanwhile.
-            let _ = entry.reply.send(result);
+            match class {
+                // The caller may have left meanwhile.
+                Class::Online => drop(entry.reply.send(result)),
+                Class::Bulk => self.answers.keep(entry, result),
+            }
         }
         bytes
     }

@@ -64,9 +64,13 @@ pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCod
     run_command_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-/// The same on a runtime of so many threads.
+/// The same on a runtime of so many threads; of one, the calling one is it.
 pub fn run_command_on_threads(threads: usize, command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    run_command_on(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), command)
+    match threads {
+        // First in, first out: what several tasks write to a connection leaves in one call of the system.
+        1 => run_command_on(&mut tokio::runtime::Builder::new_current_thread(), command),
+        _ => run_command_on(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), command),
+    }
 }
 
 fn run_command_on(
