@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tracing::Span;
 
 use crate::admission::Admission;
-use crate::answers::Answers;
+use crate::answers::{Answers, longest_keep};
 use crate::micro_batch::{BatchRule, LOOK_AHEAD};
 use crate::queue::{Class, Encoded, Entry, Queue, Worker};
 use crate::session::EncoderSession;
@@ -162,16 +162,13 @@ impl SessionWorker {
             Err(_) if turns.len() > 1 => self.run_each(&turns, &tokens),
             Err(reason) => vec![Err(reason)],
         };
+        let longest_keep = longest_keep(self.admission.costs());
         for ((Turn { entry, stage: _stage }, tokens), result) in turns.into_iter().zip(tokens).zip(results) {
             let (token_count, truncated) = (tokens.ids.len(), tokens.truncated);
             let result = result
                 .map(|vector| Encoded { vector, token_count, truncated })
                 .map_err(|reason| entry.failed(&reason));
-            match class {
-                // The caller may have left meanwhile.
-                Class::Online => drop(entry.reply.send(result)),
-                Class::Bulk => self.answers.keep(entry, result),
-            }
+            self.answers.give(entry, class, result, longest_keep);
         }
         bytes
     }
