@@ -43,7 +43,13 @@ pub(crate) struct Answers {
 impl Answers {
     /// Of one of so many workers, for calls that are served on `runtime`.
     pub(crate) fn new(runtime: Handle, workers: usize) -> Self {
-        Self { runtime, enough: TOGETHER * workers, kept: Vec::with_capacity(TOGETHER), runs: 0, urgent: false }
+        Self {
+            runtime,
+            enough: TOGETHER * workers,
+            kept: Vec::with_capacity(TOGETHER),
+            runs: 0,
+            urgent: false,
+        }
     }
 
     /// Hands over an answer at once, or keeps it, for `longest` at most, until [`hand_over`](Self::hand_over).
@@ -106,8 +112,8 @@ mod tests {
 
     type Reply = oneshot::Receiver<Result<Encoded, ApiError>>;
 
-    fn encoded() -> Result<Encoded, ApiError> {
-        Ok(Encoded { vector: vec![1.0], token_count: 3, truncated: false })
+    fn encoded() -> Encoded {
+        Encoded { vector: vec![1.0], token_count: 3, truncated: false }
     }
 
     const LONGEST: Duration = Duration::from_millis(50);
@@ -121,7 +127,7 @@ mod tests {
     fn given(answers: &mut Answers, class: Class, deadline: Deadline, count: usize) -> Vec<Reply> {
         let callers = (0..count).map(|_| {
             let (entry, reply) = Entry::new("a text".to_owned(), deadline);
-            answers.give(entry, class, encoded(), LONGEST);
+            answers.give(entry, class, Ok(encoded()), LONGEST);
             reply
         });
         callers.collect()
@@ -130,7 +136,7 @@ mod tests {
     /// How many have their answer.
     async fn answered(callers: &mut [Reply]) -> usize {
         tokio::task::yield_now().await;
-        callers.iter_mut().filter(|reply| reply.try_recv().is_ok()).count()
+        callers.iter_mut().map(|reply| reply.try_recv().is_ok()).filter(|is_answered| *is_answered).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,7 +188,7 @@ mod tests {
         assert_eq!(answered(&mut callers).await, 1);
         let (mut entry, reply) = Entry::new("a text".to_owned(), Deadline::NONE);
         entry.since -= LONG_WAIT;
-        answers.give(entry, Class::Online, encoded(), LONGEST);
+        answers.give(entry, Class::Online, Ok(encoded()), LONGEST);
         callers.push(reply);
         answers.before_run(|| 100);
         assert_eq!(answered(&mut callers).await, 0);

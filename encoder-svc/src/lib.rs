@@ -2,7 +2,8 @@
 //!
 //! A text flows one way: [`service`] checks a request, [`cache`] may know its texts, [`admission`] lets in what can be
 //! done in time, [`queue`] holds it in two classes, a worker of the [`session_pool`] takes the next text, [`tokenizer`]
-//! makes token ids of it, [`session`] runs the graph, and the vector goes back to the caller. [`bundle`] says which encoder all of this is. [`run`] is the whole service.
+//! makes token ids of it, [`session`] runs the graph, and the vector goes back to the caller, with others where nobody
+//! notices (`answers`). [`bundle`] says which encoder all of this is. [`run`] is the whole service.
 
 pub mod admission;
 mod answers;

@@ -119,17 +119,14 @@ impl SessionWorker {
         loop {
             // While there is always a next text, the time between two counts as the text's own: at an answer the threads that
             // serve calls take the core from a worker, and what that takes is a part of what texts take.
-            let (first, class) = match queue.try_pop(self.kind) {
-                Some(next) => {
-                    self.answers.before_run(|| queue.len());
-                    next
-                }
-                None => {
-                    self.answers.hand_over();
-                    let Some(next) = queue.pop(self.kind) else { return };
-                    free = Instant::now();
-                    next
-                }
+            let (first, class) = if let Some(next) = queue.try_pop(self.kind) {
+                self.answers.before_run(|| queue.len());
+                next
+            } else {
+                self.answers.hand_over();
+                let Some(next) = queue.pop(self.kind) else { return };
+                free = Instant::now();
+                next
             };
             let company = self.company(queue, &first, class);
             let entries = 1 + company.len();

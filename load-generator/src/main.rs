@@ -209,6 +209,11 @@ async fn overload(
         "of the capacity is answered in time at twice the capacity",
     );
     figures.add("overload_callers_share", own, "of the cores, which those callers take themselves");
+    figures.add(
+        "overload_goodput_of_cores_left_ratio",
+        goodput * (1.0 - usual.callers) / (1.0 - own),
+        "of the capacity of the cores that they leave",
+    );
     figures.add("overload_refused_p50_ms", quantile(&outcomes.refused, 0.5), "ms to a refusal, p50");
     figures.add("overload_refused_p99_ms", quantile(&outcomes.refused, 0.99), "ms to a refusal, p99");
     figures.add("overload_answered_p99_ms", quantile(&outcomes.answered, 0.99), "ms to an answer, p99");
@@ -225,6 +230,8 @@ struct Usual {
     stream: f64,
     /// Texts a second of 32 unary callers: the capacity.
     unary: f64,
+    /// Of the cores, what those callers take.
+    callers: f64,
     /// Of a raw run on one thread.
     narrow_ms: f64,
     /// Of one online text.
@@ -309,14 +316,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     figures.add("raw_texts_per_second", median(alone.clone()), "texts/s, raw loop, each text alone");
     figures.add("bulk_stream_ratio", ratios(&stream), "of that, through one stream");
     figures.add("bulk_unary_ratio", ratios(&unary), "of that, through 32 unary callers");
-    figures.add(
-        "bulk_unary_callers_share",
-        median(callers),
-        "of the cores, which those callers take themselves",
-    );
+    let callers = median(callers);
+    figures.add("bulk_unary_callers_share", callers, "of the cores, which those callers take themselves");
     if !arguments.quick {
-        let usual =
-            Usual { stream: median(stream), unary: median(unary), narrow_ms: narrow, online_ms: online };
+        let usual = Usual {
+            stream: median(stream),
+            unary: median(unary),
+            callers,
+            narrow_ms: narrow,
+            online_ms: online,
+        };
         under_load(&mut figures, &arguments, &raw, &server, &client, &texts, &usual).await;
     }
 
