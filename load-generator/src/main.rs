@@ -15,7 +15,7 @@ use proto::encoder::v1::Priority;
 use serde_json::{Map, Value};
 use service_kit::Target;
 
-/// The encoder's own, so that the raw loop has its weights in huge pages as well.
+/// The encoder's own, so that the raw loop has its memory from the same hands.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
