@@ -15,7 +15,7 @@ use crate::cost::CostModel;
 use crate::queue::{Class, Encoded, Entry};
 
 /// So many answers are handed over at once, and an answer is kept back for so many runs at most.
-pub(crate) const TOGETHER: usize = 4;
+const TOGETHER: usize = 4;
 /// An online text that has been here so long has waited in a queue, with many others.
 const LONG_WAIT: Duration = Duration::from_millis(200);
 

@@ -182,13 +182,14 @@ async fn overload(
     usual: &Usual,
     seconds: u64,
 ) {
-    let cores = cores();
     let duration = Duration::from_secs(seconds);
-    let before = server.memory_mib("VmRSS");
+    // What it can do is measured on both sides of the overload: a machine drifts by more within a minute than is looked for.
+    let capacity_before = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
+    let memory_before = server.memory_mib("VmRSS");
     let own = own_seconds();
-    let outcomes = load::open_loop(client, texts, 2.0 * usual.unary, duration, DEADLINE).await;
+    let outcomes = load::open_loop(client, texts, 2.0 * capacity_before, duration, DEADLINE).await;
     let end = Instant::now();
-    let own = (own_seconds() - own) / outcomes.took.as_secs_f64() / cores as f64;
+    let own = (own_seconds() - own) / outcomes.took.as_secs_f64() / cores() as f64;
     let mut recovery = f64::NAN;
     while end.elapsed() < Duration::from_secs(10) {
         let mut latencies = load::histogram();
@@ -198,10 +199,9 @@ async fn overload(
             break;
         }
     }
-    let growth = server.memory_mib("VmRSS") - before;
-    // What it can do is measured on both sides of the overload: a machine drifts by more within a minute than is looked for.
-    let after = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
-    let capacity = f64::midpoint(usual.unary, after);
+    let growth = server.memory_mib("VmRSS") - memory_before;
+    let capacity_after = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
+    let capacity = f64::midpoint(capacity_before, capacity_after);
     let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
     figures.add(
         "overload_goodput_ratio",
@@ -228,9 +228,7 @@ async fn overload(
 struct Usual {
     /// Texts a second of one stream.
     stream: f64,
-    /// Texts a second of 32 unary callers: the capacity.
-    unary: f64,
-    /// Of the cores, what those callers take.
+    /// Of the cores, what 32 unary callers take.
     callers: f64,
     /// Of a raw run on one thread.
     narrow_ms: f64,
@@ -281,9 +279,7 @@ async fn under_load(
     figures.add("online_p99_under_bulk_runs", runs, "median runs of one text, that is");
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    // Right before, see there.
-    let usual = Usual { unary: load::closed_loop(client, texts, CALLERS, Priority::Bulk).await, ..*usual };
-    overload(figures, server, client, texts, &usual, arguments.overload_seconds).await;
+    overload(figures, server, client, texts, usual, arguments.overload_seconds).await;
     figures.add("peak_memory_mib", server.memory_mib("VmHWM"), "MiB at most");
 }
 
@@ -319,13 +315,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let callers = median(callers);
     figures.add("bulk_unary_callers_share", callers, "of the cores, which those callers take themselves");
     if !arguments.quick {
-        let usual = Usual {
-            stream: median(stream),
-            unary: median(unary),
-            callers,
-            narrow_ms: narrow,
-            online_ms: online,
-        };
+        let usual = Usual { stream: median(stream), callers, narrow_ms: narrow, online_ms: online };
         under_load(&mut figures, &arguments, &raw, &server, &client, &texts, &usual).await;
     }
 

@@ -30,7 +30,7 @@ EMPTY = {"Calls in flight", "Share of 5xx"}
 def prometheus(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that has scraped both services more than once."""
     with running(pair.metrics, tmp_path_factory.mktemp("prometheus")) as server:
-        wait_for(server.is_ready, "Prometheus is ready", seconds=60)
+        wait_for(server.is_ready, "Prometheus is ready", seconds=20)
         scraped = "count by (job) (count_over_time(up[1m]) > 2)"
         wait_for(lambda: len(server.query(scraped)) == len(SERVICES), "both services are scraped", seconds=20)
         yield server
