@@ -22,6 +22,16 @@ impl Device {
         }
     }
 
+    /// Threads that serve calls, of so many cores.
+    pub(crate) fn call_threads(self, cores: usize) -> usize {
+        match self {
+            // Calls take some hundredths of what their texts take of the sessions, and each further thread that wakes takes a core
+            // from one: on two cores, two of them cost 2 to 3 % of the texts a second.
+            Self::Cpu => cores.div_ceil(4),
+            Self::Cuda => cores.div_ceil(2),
+        }
+    }
+
     /// Tokens of a run that keep it at work; `None` where a text alone does.
     pub(crate) fn batch_tokens(self) -> Option<usize> {
         match self {

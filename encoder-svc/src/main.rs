@@ -76,34 +76,34 @@ Examples:
   encoder-svc serve --listen 0.0.0.0:50051 --sessions 4
   ENCODER_SVC_LIMITS__MAX_BATCH_SIZE=64 encoder-svc serve --log-format json";
 
-/// Threads that serve calls: one for four cores. Calls take some hundredths of what their texts take of the sessions, and each
-/// further thread that wakes takes a core from one: on two cores, two of them cost 2 to 3 % of the texts a second.
-fn call_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
-}
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    run_command_on_threads(call_threads(), async {
-        match cli.command {
-            Command::Serve(args) => serve(args).await,
-            Command::Healthcheck { address, args } => args.run(&address).await,
+    match Cli::parse().command {
+        Command::Serve(args) => {
+            // How many threads there are to be is a setting, too.
+            let settings = args.settings();
+            let threads = settings.as_ref().map_or(1, EncoderSvcSettings::call_threads);
+            run_command_on_threads(threads, async { serve(args, settings?).await })
         }
-    })
+        Command::Healthcheck { address, args } => {
+            run_command_on_threads(1, async { args.run(&address).await })
+        }
+    }
 }
 
-async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    let flags = Overrides::default()
-        .with("listen", args.listen)
-        .with("http.listen", args.http_listen)
-        .with("encoder.bundle", args.bundle)
-        .with("encoder.runtime_library", args.runtime_library)
-        .with("encoder.sessions", args.sessions)
-        .with("log.format", args.log_format);
-    let file = args.config.clone();
-    let read =
-        move || load_settings::<EncoderSvcSettings>(ENVIRONMENT_PREFIX, file.as_deref(), flags.clone());
-    let settings = read()?;
+impl ServeArgs {
+    fn settings(&self) -> anyhow::Result<EncoderSvcSettings> {
+        let flags = Overrides::default()
+            .with("listen", self.listen.clone())
+            .with("http.listen", self.http_listen.clone())
+            .with("encoder.bundle", self.bundle.clone())
+            .with("encoder.runtime_library", self.runtime_library.clone())
+            .with("encoder.sessions", self.sessions)
+            .with("log.format", self.log_format.clone());
+        Ok(load_settings(ENVIRONMENT_PREFIX, self.config.as_deref(), flags)?)
+    }
+}
+
+async fn serve(args: ServeArgs, settings: EncoderSvcSettings) -> anyhow::Result<()> {
     let printed = print_settings(&settings);
     let config = EncoderSvcConfig::try_from(settings)?;
     if args.print_config {
@@ -112,8 +112,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let telemetry = init_telemetry("encoder-svc", &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
-    if let Some(file) = args.config {
-        let filter = move || read().map(|settings| settings.log.filter);
+    if let Some(file) = args.config.clone() {
+        let filter = move || args.settings().map(|settings| settings.log.filter);
         tokio::spawn(telemetry.clone().follow_filter(file, filter, shutdown.clone()));
     }
     let listeners = Listeners::bind(config.listen, config.http_listen)?;

@@ -23,6 +23,8 @@ pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
 pub struct EncoderSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
+    /// Threads that serve calls; 0 stands for what the device needs, see [`Device`].
+    pub call_threads: usize,
     /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
     pub endpoint_removal_seconds: f64,
     /// Seconds that calls in flight get after that.
@@ -91,6 +93,7 @@ impl Default for EncoderSvcSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:50051".to_owned(),
+            call_threads: 0,
             endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
             http: HttpSettings::default(),
@@ -198,10 +201,29 @@ impl Limits {
     }
 }
 
+const MAX_CALL_THREADS: usize = 1024;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl EncoderSvcSettings {
+    /// Threads of the runtime that calls are to be served on: at least 1.
+    #[must_use]
+    pub fn call_threads(&self) -> usize {
+        match self.call_threads {
+            0 => self.encoder.device.call_threads(cores()),
+            // More is refused later.
+            threads => threads.min(MAX_CALL_THREADS),
+        }
+    }
+}
+
 impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
     type Error = StartError;
 
     fn try_from(settings: EncoderSvcSettings) -> Result<Self, StartError> {
+        in_range("call_threads", settings.call_threads, 0, MAX_CALL_THREADS)?;
         let encoder = EncoderConfig::try_from(settings.encoder)?;
         let limits = settings.limits;
         Ok(Self {
@@ -229,7 +251,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
     type Error = StartError;
 
     fn try_from(settings: EncoderSettings) -> Result<Self, StartError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         let or = |default, setting| if setting == 0 { default } else { setting };
         let sessions = or(settings.device.sessions(cores), settings.sessions);
         let lone_text_threads = or(cores, settings.lone_text_threads);

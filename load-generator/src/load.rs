@@ -72,24 +72,26 @@ pub async fn stream(client: &Client, texts: &[String]) -> f64 {
     count as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Texts a second of so many callers, each with one text at a time.
+/// Texts a second of so many callers, each with one call at a time of `size` texts, spread over the clients.
 ///
 /// # Panics
 /// If a call fails.
 pub async fn closed_loop(
-    client: &Client,
+    clients: &[Client],
     texts: &Arc<Vec<String>>,
-    callers: usize,
+    (callers, size): (usize, usize),
     priority: Priority,
 ) -> f64 {
     let next = Arc::new(AtomicUsize::new(0));
     let begin = Instant::now();
     let mut running = JoinSet::new();
-    for _ in 0..callers {
+    for client in clients.iter().cycle().take(callers) {
         let (mut client, texts, next) = (client.clone(), texts.clone(), next.clone());
         running.spawn(async move {
-            while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                client.encode(one(text.clone(), priority)).await.expect("an answer");
+            while let Some(texts) = texts.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
+                let request = EncodeRequest { texts: texts.to_vec(), priority: priority.into() };
+                let answer = client.encode(request).await.expect("an answer").into_inner();
+                assert_eq!(answer.embeddings.len(), texts.len(), "every text is answered with a vector");
             }
         });
     }

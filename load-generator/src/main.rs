@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use comfy_table::{Table, presets};
+use encoder_svc::device::Device;
 use load_generator::collector::Collector;
+use load_generator::figures::{Figures, median};
 use load_generator::load::{self, Client, quantile};
 use load_generator::raw::Raw;
-use load_generator::server::Server;
+use load_generator::server::{Server, processor_seconds};
 use proto::encoder::v1::Priority;
-use serde_json::{Map, Value};
 use service_kit::Target;
 
 /// The encoder's own, so that the raw loop has its memory from the same hands.
@@ -58,26 +58,6 @@ struct Arguments {
     output: PathBuf,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Figures in the order in which they were measured.
-#[derive(Default)]
-struct Figures {
-    values: Map<String, Value>,
-    table: Vec<[String; 2]>,
-}
-
-impl Figures {
-    fn add(&mut self, name: &str, value: f64, what: &str) {
-        println!("{value:>10.3}  {what}");
-        self.table.push([what.to_owned(), format!("{value:.3}")]);
-        self.values.insert(name.to_owned(), value.into());
-    }
-}
-
 /// Texts a second, turn by turn.
 #[derive(Default)]
 struct Rates {
@@ -92,10 +72,9 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Seconds of a processor that this thread, which makes all calls, has had so far; 0 where the system does not tell.
+/// Seconds of a processor that this thread, which makes all calls, has had so far.
 fn own_seconds() -> f64 {
-    let nanoseconds = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    nanoseconds.split(' ').next().and_then(|first| first.parse().ok()).map_or(0.0, |count: f64| count / 1e9)
+    processor_seconds("/proc/thread-self/schedstat".as_ref())
 }
 
 /// Raw loop, stream and unary callers, slice after slice of the texts, each turn in another order: the speed of a machine
@@ -109,11 +88,11 @@ async fn bulk_rates(raw: &Raw, cores: usize, client: &Client, texts: &[String], 
         for slice in &slices {
             for kind in (0..3).map(|kind| (kind + turn) % 3) {
                 let rate = match kind {
-                    0 => raw.each_alone(slice),
+                    0 => raw.each_alone(slice, cores),
                     1 => load::stream(client, slice).await,
                     _ => {
                         let before = own_seconds();
-                        let rate = load::closed_loop(client, slice, CALLERS, Priority::Bulk).await;
+                        let rate = load::closed_loop(std::slice::from_ref(client), slice, (CALLERS, 1), Priority::Bulk).await;
                         own += own_seconds() - before;
                         rate
                     }
@@ -157,12 +136,17 @@ async fn lone(raw: &Raw, cores: usize, client: &Client, texts: &[String]) -> Lon
 /// without.
 async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, texts: &Arc<Vec<String>>) {
     let collector = Collector::start().await.expect("a free port");
-    let server = Server::start(&arguments.encoder_svc, &arguments.bundle, Some(&collector.url)).await;
+    let server = Server::start(
+        &arguments.encoder_svc,
+        &arguments.bundle,
+        &[("ENCODER_SVC_TRACE__ENDPOINT", &collector.url)],
+    )
+    .await;
     let traced = Client::new(Target::parse(&server.url).expect("our own address").channel(None, None));
     let mut ratios = Vec::new();
     for _ in 0..=arguments.turns {
-        let without = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
-        ratios.push(load::closed_loop(&traced, texts, CALLERS, Priority::Bulk).await / without);
+        let without = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
+        ratios.push(load::closed_loop(std::slice::from_ref(&traced), texts, (CALLERS, 1), Priority::Bulk).await / without);
     }
     // The first turn warms both.
     figures.add(
@@ -184,7 +168,7 @@ async fn overload(
 ) {
     let duration = Duration::from_secs(seconds);
     // What it can do is measured on both sides of the overload: a machine drifts by more within a minute than is looked for.
-    let capacity_before = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
+    let capacity_before = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
     let memory_before = server.memory_mib("VmRSS");
     let own = own_seconds();
     let outcomes = load::open_loop(client, texts, 2.0 * capacity_before, duration, DEADLINE).await;
@@ -200,7 +184,7 @@ async fn overload(
         }
     }
     let growth = server.memory_mib("VmRSS") - memory_before;
-    let capacity_after = load::closed_loop(client, texts, CALLERS, Priority::Bulk).await;
+    let capacity_after = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
     let capacity = f64::midpoint(capacity_before, capacity_after);
     let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
     figures.add(
@@ -246,7 +230,7 @@ async fn under_load(
     texts: &Arc<Vec<String>>,
     usual: &Usual,
 ) {
-    let sizes = BATCH_SIZES.map(|size| (raw.batched(texts, size), size));
+    let sizes = BATCH_SIZES.map(|size| (raw.batched(texts, size, cores()), size));
     let (best_batched, size) =
         sizes.into_iter().fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
     figures.add(
@@ -291,10 +275,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let texts = Arc::new(texts);
     let cores = cores();
     println!("{} texts of {source}, {cores} cores", texts.len());
-    let raw = Raw::open(&arguments.bundle, cores);
+    let raw = Raw::open(&arguments.bundle, Device::Cpu);
     let mut figures = Figures::default();
 
-    let server = Server::start(&arguments.encoder_svc, &arguments.bundle, None).await;
+    let server = Server::start(&arguments.encoder_svc, &arguments.bundle, &[]).await;
     let client = Client::new(Target::parse(&server.url)?.channel(None, None));
     load::one_caller(&client, &texts[..texts.len().min(50)], &mut load::histogram()).await;
     figures.add("ready_seconds", server.ready.as_secs_f64(), "seconds from start to ready");
@@ -319,13 +303,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         under_load(&mut figures, &arguments, &raw, &server, &client, &texts, &usual).await;
     }
 
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).add_rows(&figures.table);
-    println!("{table}");
-    if let Some(folder) = arguments.output.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&arguments.output, format!("{:#}\n", Value::Object(figures.values)))?;
-    println!("wrote {}", arguments.output.display());
+    figures.write(&arguments.output)?;
     Ok(())
 }
