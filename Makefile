@@ -10,7 +10,7 @@ TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest ru
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-rust test-python test-api test-s3 test-abuse simulate simulate-mutants test-deploy test-use-large \
-    test-docker up models default-model bench bench-encoder bench-trainer soak lint fuzz supply-chain sbom clean
+    test-docker test-gpu up models default-model bench bench-encoder bench-gpu bench-trainer cuda soak lint fuzz supply-chain sbom clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -86,6 +86,26 @@ bench: bench-trainer bench-encoder ## speed as ratios: the encoder to ONNX Runti
 bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
 	target/release/load-generator
+
+# An environment of its own: ONNX Runtime with CUDA and CUDA's libraries (a download of 750 MB). The driver is the machine's.
+CUDA_VENV := $(RUNTIME)/cuda-venv
+$(CUDA_VENV)/.stamp: $(EXPORT)/requirements-cuda.txt
+	$(hashed_venv)
+	ln -sf "$$(cd $(@D) && echo "$$PWD"/lib/python3.*/site-packages/onnxruntime/capi)"/libonnxruntime.so.* $(@D)/libonnxruntime.so
+
+with_cuda = ORT_DYLIB_PATH="$$(readlink -f $(CUDA_VENV)/libonnxruntime.so)" \
+    LD_LIBRARY_PATH="$$(cd $(CUDA_VENV) && echo "$$PWD"/lib/python3.*/site-packages/nvidia/cu13/lib)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+
+cuda: $(CUDA_VENV)/.stamp ## ONNX Runtime with CUDA, for test-gpu, bench-gpu and `encoder-svc serve` on a GPU
+	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512-fp32
+	@echo export $(with_cuda)
+
+test-gpu: cuda ## the encoder's vectors on the GPU of this machine against those of the CPU
+	$(with_cuda) $(CARGO) test --locked -p encoder-svc --test cuda -- --ignored
+
+bench-gpu: cuda ## the encoder on the GPU of this machine, as ratios to ONNX Runtime alone (3 minutes)
+	$(CARGO) build --release --locked -p encoder-svc -p load-generator
+	$(with_cuda) target/release/gpu
 
 # An environment of its own: moto brings half of AWS.
 S3_VENV := $(RUNTIME)/s3-venv

@@ -23,7 +23,7 @@ pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
 pub struct EncoderSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
-    /// Threads that serve calls; 0 stands for what the device needs, see [`Device`].
+    /// Threads that serve calls; 0 stands for one for four cores.
     pub call_threads: usize,
     /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
     pub endpoint_removal_seconds: f64,
@@ -58,9 +58,9 @@ pub struct EncoderSettings {
     /// Which of several GPUs, as CUDA counts them.
     pub device_id: u8,
     /// Tokens of texts that run together, padding included; 0 stands for what the device needs: each text alone on the CPU,
-    /// 16,384 with CUDA. 1 is each text alone.
+    /// 2,048 with CUDA. 1 is each text alone.
     pub batch_tokens: usize,
-    /// Sessions of one thread each; 0 stands for one a core, or two of a GPU.
+    /// Sessions of one thread each; 0 stands for one a core, or for two cores beside a GPU, eight at most.
     pub sessions: usize,
     /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
     pub lone_text_threads: usize,
@@ -85,7 +85,7 @@ pub struct LimitSettings {
     pub max_batch_size: usize,
     /// UTF-8 bytes in one text.
     pub max_text_bytes: usize,
-    /// Texts of one stream that are read before one is answered.
+    /// Texts of one stream that are read before one is answered; 0 stands for what the device needs: 64 on the CPU, 512 with CUDA.
     pub stream_in_flight: usize,
 }
 
@@ -128,7 +128,7 @@ impl Default for EncoderSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { max_batch_size: 256, max_text_bytes: 32 << 10, stream_in_flight: 64 }
+        Self { max_batch_size: 256, max_text_bytes: 32 << 10, stream_in_flight: 0 }
     }
 }
 
@@ -212,7 +212,9 @@ impl EncoderSvcSettings {
     #[must_use]
     pub fn call_threads(&self) -> usize {
         match self.call_threads {
-            0 => self.encoder.device.call_threads(cores()),
+            // Calls take some hundredths of what their texts take of the sessions, and each further thread that wakes takes a core
+            // from one: on two cores, two of them cost 2 to 3 % of the texts a second. Beside a GPU more gain nothing either.
+            0 => cores().div_ceil(4),
             // More is refused later.
             threads => threads.min(MAX_CALL_THREADS),
         }
@@ -224,6 +226,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
 
     fn try_from(settings: EncoderSvcSettings) -> Result<Self, StartError> {
         in_range("call_threads", settings.call_threads, 0, MAX_CALL_THREADS)?;
+        let device = settings.encoder.device;
         let encoder = EncoderConfig::try_from(settings.encoder)?;
         let limits = settings.limits;
         Ok(Self {
@@ -238,7 +241,15 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
             limits: Limits {
                 max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
                 max_text_bytes: in_range("limits.max_text_bytes", limits.max_text_bytes, 1, 1 << 24)?,
-                stream_in_flight: in_range("limits.stream_in_flight", limits.stream_in_flight, 1, 1 << 16)?,
+                stream_in_flight: match in_range(
+                    "limits.stream_in_flight",
+                    limits.stream_in_flight,
+                    0,
+                    1 << 16,
+                )? {
+                    0 => device.stream_in_flight(),
+                    texts => texts,
+                },
             },
             encoder,
             log: settings.log,
@@ -322,9 +333,34 @@ mod tests {
             EncoderSvcConfig::try_from(settings).unwrap().encoder.batch_tokens
         };
         assert_eq!(batch_tokens(Device::Cpu, 0), None);
-        assert_eq!(batch_tokens(Device::Cuda, 0), Some(16_384));
+        assert_eq!(batch_tokens(Device::Cuda, 0), Some(2048));
         assert_eq!(batch_tokens(Device::Cuda, 1), None);
         assert_eq!(batch_tokens(Device::Cpu, 512), Some(512));
+    }
+
+    #[test]
+    fn streams_of_a_gpu_have_more_texts_under_way() {
+        let in_flight = |device, stream_in_flight| {
+            let mut settings = EncoderSvcSettings::default();
+            (settings.encoder.device, settings.limits.stream_in_flight) = (device, stream_in_flight);
+            EncoderSvcConfig::try_from(settings).unwrap().limits.stream_in_flight
+        };
+        assert_eq!(
+            [in_flight(Device::Cpu, 0), in_flight(Device::Cuda, 0), in_flight(Device::Cuda, 7)],
+            [64, 512, 7]
+        );
+    }
+
+    #[test]
+    fn there_are_as_many_call_threads_as_asked_for_within_reason() {
+        let threads = |call_threads| {
+            EncoderSvcSettings { call_threads, ..EncoderSvcSettings::default() }.call_threads()
+        };
+        assert!(threads(0) >= 1);
+        assert_eq!([threads(3), threads(usize::MAX)], [3, MAX_CALL_THREADS]);
+        let settings = EncoderSvcSettings { call_threads: 5000, ..EncoderSvcSettings::default() };
+        let message = EncoderSvcConfig::try_from(settings).unwrap_err().to_string();
+        assert!(message.contains("call_threads") && message.contains("5000"), "{message}");
     }
 
     #[test]

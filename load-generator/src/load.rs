@@ -126,9 +126,10 @@ pub struct Outcomes {
     pub took: Duration,
 }
 
-/// Online texts at `rate` a second for so long, each with that deadline, whether or not the ones before are answered.
+/// Online texts at `rate` a second for so long, spread over the clients, each with that deadline, whether or not the ones
+/// before are answered.
 pub async fn open_loop(
-    client: &Client,
+    clients: &[Client],
     texts: &[String],
     rate: f64,
     duration: Duration,
@@ -142,7 +143,7 @@ pub async fn open_loop(
     for call in 0..calls {
         let due = begin + Duration::from_secs_f64(call as f64 / rate);
         tokio::time::sleep_until(due.into()).await;
-        let (mut client, text) = (client.clone(), texts[call % texts.len()].clone());
+        let (mut client, text) = (clients[call % clients.len()].clone(), texts[call % texts.len()].clone());
         running.spawn(async move {
             let mut request = Request::new(one(text, Priority::Online));
             request.set_timeout(deadline);

@@ -92,7 +92,13 @@ async fn bulk_rates(raw: &Raw, cores: usize, client: &Client, texts: &[String], 
                     1 => load::stream(client, slice).await,
                     _ => {
                         let before = own_seconds();
-                        let rate = load::closed_loop(std::slice::from_ref(client), slice, (CALLERS, 1), Priority::Bulk).await;
+                        let rate = load::closed_loop(
+                            std::slice::from_ref(client),
+                            slice,
+                            (CALLERS, 1),
+                            Priority::Bulk,
+                        )
+                        .await;
                         own += own_seconds() - before;
                         rate
                     }
@@ -145,8 +151,12 @@ async fn traced(figures: &mut Figures, arguments: &Arguments, client: &Client, t
     let traced = Client::new(Target::parse(&server.url).expect("our own address").channel(None, None));
     let mut ratios = Vec::new();
     for _ in 0..=arguments.turns {
-        let without = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
-        ratios.push(load::closed_loop(std::slice::from_ref(&traced), texts, (CALLERS, 1), Priority::Bulk).await / without);
+        let without =
+            load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
+        ratios.push(
+            load::closed_loop(std::slice::from_ref(&traced), texts, (CALLERS, 1), Priority::Bulk).await
+                / without,
+        );
     }
     // The first turn warms both.
     figures.add(
@@ -168,10 +178,12 @@ async fn overload(
 ) {
     let duration = Duration::from_secs(seconds);
     // What it can do is measured on both sides of the overload: a machine drifts by more within a minute than is looked for.
-    let capacity_before = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
+    let capacity_before =
+        load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
     let memory_before = server.memory_mib("VmRSS");
     let own = own_seconds();
-    let outcomes = load::open_loop(client, texts, 2.0 * capacity_before, duration, DEADLINE).await;
+    let outcomes =
+        load::open_loop(std::slice::from_ref(client), texts, 2.0 * capacity_before, duration, DEADLINE).await;
     let end = Instant::now();
     let own = (own_seconds() - own) / outcomes.took.as_secs_f64() / cores() as f64;
     let mut recovery = f64::NAN;
@@ -184,7 +196,8 @@ async fn overload(
         }
     }
     let growth = server.memory_mib("VmRSS") - memory_before;
-    let capacity_after = load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
+    let capacity_after =
+        load::closed_loop(std::slice::from_ref(client), texts, (CALLERS, 1), Priority::Bulk).await;
     let capacity = f64::midpoint(capacity_before, capacity_after);
     let goodput = outcomes.answered.len() as f64 / outcomes.took.as_secs_f64() / capacity;
     figures.add(

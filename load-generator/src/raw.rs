@@ -79,7 +79,8 @@ impl Raw {
         if self.device != Device::Cpu {
             // Kernels are chosen and memory is taken by the first runs, of the longest above all.
             for session in &mut sessions {
-                for index in (0..batches.len()).step_by(batches.len().div_ceil(8)).chain([batches.len() - 1]) {
+                for index in (0..batches.len()).step_by(batches.len().div_ceil(8)).chain([batches.len() - 1])
+                {
                     run(session, index).unwrap_or_else(|error| panic!("{error}"));
                 }
             }

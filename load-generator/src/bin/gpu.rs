@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use encoder_svc::device::Device;
@@ -23,6 +24,8 @@ const TEXTS_IN_A_BATCH: usize = 64;
 const CALLERS: usize = 512;
 /// A server's connection is served by one thread of it at a time.
 const CONNECTIONS: usize = 16;
+/// Of an overloading call.
+const DEADLINE: Duration = Duration::from_secs(1);
 const LONE_TEXTS: usize = 300;
 /// Texts whose vectors are held against those of the CPU.
 const COMPARED: usize = 400;
@@ -47,10 +50,10 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     turns: usize,
     /// Sessions of the raw loop, all tried.
-    #[arg(long, value_delimiter = ',', default_value = "2,4,8")]
+    #[arg(long, value_delimiter = ',', default_value = "8,16")]
     raw_sessions: Vec<usize>,
     /// Texts in a batch of the raw loop, all tried.
-    #[arg(long, value_delimiter = ',', default_value = "64,128,256")]
+    #[arg(long, value_delimiter = ',', default_value = "32,64")]
     raw_batches: Vec<usize>,
     /// Sessions of encoder-svc, all tried; 0 for its default.
     #[arg(long, value_delimiter = ',', default_value = "0")]
@@ -58,13 +61,21 @@ struct Arguments {
     /// encoder.batch_tokens of encoder-svc, all tried; 0 for its default.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     batch_tokens: Vec<usize>,
+    /// Seconds of twice the capacity; 0 for none.
+    #[arg(long, default_value_t = 20)]
+    overload_seconds: u64,
     /// Where the figures go.
     #[arg(long, default_value = "bench-results/gpu.json")]
     output: PathBuf,
 }
 
 /// The fastest raw loop: texts a second, sessions, texts in a batch.
-fn best_raw(figures: &mut Figures, arguments: &Arguments, raw: &Raw, texts: &[String]) -> (f64, usize, usize) {
+fn best_raw(
+    figures: &mut Figures,
+    arguments: &Arguments,
+    raw: &Raw,
+    texts: &[String],
+) -> (f64, usize, usize) {
     let mut best = (0.0, 0, 0);
     for &sessions in &arguments.raw_sessions {
         for &size in &arguments.raw_batches {
@@ -98,7 +109,7 @@ async fn vectors(client: &Client, texts: &[String]) -> Vec<Vec<f32>> {
 
 /// Texts a second of so many streams at once, a connection each.
 async fn streams(clients: &[Client], texts: &[String]) -> f64 {
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let parts = clients.iter().cloned().zip(texts.chunks(texts.len().div_ceil(clients.len())));
     let running: futures_util::stream::FuturesUnordered<_> = parts
         .map(|(client, texts)| {
@@ -119,6 +130,33 @@ struct Measured<'a> {
 }
 
 impl Measured<'_> {
+    /// Twice the capacity, which is measured on both sides of it.
+    async fn overload(&self, figures: &mut Figures, name: &impl Fn(&str) -> String, clients: &[Client]) {
+        let duration = Duration::from_secs(self.arguments.overload_seconds);
+        if duration.is_zero() {
+            return;
+        }
+        let before = load::closed_loop(clients, &self.texts, (CALLERS, 1), Priority::Bulk).await;
+        let outcomes = load::open_loop(clients, &self.texts, 2.0 * before, duration, DEADLINE).await;
+        let after = load::closed_loop(clients, &self.texts, (CALLERS, 1), Priority::Bulk).await;
+        let capacity = f64::midpoint(before, after);
+        let took = outcomes.took.as_secs_f64();
+        let (answered, refused) = (outcomes.answered.len() as f64, outcomes.refused.len() as f64);
+        let goodput = answered / took / capacity;
+        let asked = (answered + refused + (outcomes.late + outcomes.failed) as f64) / took / capacity;
+        for (key, value, what) in [
+            ("asked_ratio", asked, "times the capacity was asked for"),
+            ("goodput_ratio", goodput, "of the capacity is answered in time then"),
+            ("refused_p99_ms", quantile(&outcomes.refused, 0.99), "ms to a refusal, p99"),
+            ("answered_p99_ms", quantile(&outcomes.answered, 0.99), "ms to an answer, p99"),
+            ("refused", refused, "calls refused"),
+            ("late", outcomes.late as f64, "calls admitted and late"),
+            ("failed", outcomes.failed as f64, "calls failed otherwise"),
+        ] {
+            figures.add(&name(&format!("overload_{key}")), value, what);
+        }
+    }
+
     async fn service(&self, figures: &mut Figures, raw: &Raw, sessions: usize, batch_tokens: usize) {
         let Self { arguments, texts, .. } = self;
         let name = |name: &str| format!("{name}_sessions_{sessions}_batch_tokens_{batch_tokens}");
@@ -147,7 +185,11 @@ impl Measured<'_> {
 
         let mut lone = load::histogram();
         load::one_caller(&clients[0], &texts[..LONE_TEXTS], &mut lone).await;
-        figures.add(&name("online_p50_ms"), quantile(&lone, 0.5), "ms, one online text, nothing else running, p50");
+        figures.add(
+            &name("online_p50_ms"),
+            quantile(&lone, 0.5),
+            "ms, one online text, nothing else running, p50",
+        );
 
         let names = ["one stream", "16 streams", "8 callers with batches of 64", "512 callers with one text"];
         let mut rates = [const { Vec::new() }; 4];
@@ -192,7 +234,7 @@ impl Measured<'_> {
                 }
             }
         });
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let mut under_bulk = load::histogram();
         load::one_caller(&clients[0], &texts[..LONE_TEXTS], &mut under_bulk).await;
         bulk.abort();
@@ -203,6 +245,7 @@ impl Measured<'_> {
                 &format!("ms, one online text while bulk texts fill the service, {key}"),
             );
         }
+        self.overload(figures, &name, &clients).await;
         figures.add(&name("rss_mib"), server.memory_mib("VmRSS"), "MiB resident after that");
     }
 }
