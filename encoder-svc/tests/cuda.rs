@@ -57,10 +57,10 @@ fn largest_difference(found: &[Encoded], expected: &[Encoded]) -> f32 {
 }
 
 async fn vectors_are_those_of_the_cpu(bundle: PathBuf) {
-    let (cpu, _) = start(Device::Cpu, |encoder| encoder.bundle = bundle.clone()).await.unwrap();
+    let (cpu, _) = start(Device::Cpu, |encoder| encoder.bundle.clone_from(&bundle)).await.unwrap();
     let expected = encode(&cpu, texts(200)).await.unwrap();
 
-    let (gpu, metrics) = start(Device::Cuda, |encoder| encoder.bundle = bundle.clone()).await.unwrap();
+    let (gpu, metrics) = start(Device::Cuda, |encoder| encoder.bundle.clone_from(&bundle)).await.unwrap();
     let found = encode(&gpu, texts(200)).await.unwrap();
     assert_eq!(count(&metrics, "run_texts_sum"), 200, "each ran once");
     let runs = count(&metrics, "run_texts_count");
