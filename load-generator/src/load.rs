@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, Priority};
+use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, GetEncoderRequest, Priority};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -108,6 +108,19 @@ pub async fn one_caller(client: &Client, texts: &[String], latencies: &mut Histo
     for text in texts {
         let begin = Instant::now();
         client.encode(one(text.clone(), Priority::Online)).await.expect("an answer");
+        record(latencies, begin.elapsed());
+    }
+}
+
+/// The same of so many calls that ask for nothing to be run: what a call takes on this machine at best.
+///
+/// # Panics
+/// If a call fails.
+pub async fn empty_calls(client: &Client, count: usize, latencies: &mut Histogram<u64>) {
+    let mut client = client.clone();
+    for _ in 0..count {
+        let begin = Instant::now();
+        client.get_encoder(GetEncoderRequest {}).await.expect("an answer");
         record(latencies, begin.elapsed());
     }
 }

@@ -120,22 +120,26 @@ struct Lone {
     narrow: f64,
     wide: f64,
     online: f64,
+    empty: f64,
 }
 
-/// Raw runs on one thread and on all cores, and online calls, slice after slice of the texts, each time in another order.
+/// Raw runs on one thread and on all cores, online calls, and calls that run nothing, slice after slice of the texts, each time in
+/// another order.
 async fn lone(raw: &Raw, cores: usize, client: &Client, texts: &[String]) -> Lone {
     let mut raw = [1, cores].map(|threads| raw.one_caller(threads));
-    let mut latencies = [load::histogram(), load::histogram(), load::histogram()];
+    let mut latencies = [(); 4].map(|()| load::histogram());
     for (turn, slice) in texts.chunks(LONE_SLICE).enumerate() {
-        for kind in (0..3).map(|kind| (kind + turn) % 3) {
-            match raw.get_mut(kind) {
-                Some(caller) => caller.run(slice, &mut latencies[kind]),
-                None => load::one_caller(client, slice, &mut latencies[kind]).await,
+        for kind in (0..4).map(|kind| (kind + turn) % 4) {
+            let latencies = &mut latencies[kind];
+            match kind {
+                0 | 1 => raw[kind].run(slice, latencies),
+                2 => load::one_caller(client, slice, latencies).await,
+                _ => load::empty_calls(client, slice.len(), latencies).await,
             }
         }
     }
-    let [narrow, wide, online] = latencies.map(|latencies| quantile(&latencies, 0.5));
-    Lone { narrow, wide, online }
+    let [narrow, wide, online, empty] = latencies.map(|latencies| quantile(&latencies, 0.5));
+    Lone { narrow, wide, online, empty }
 }
 
 /// What traces to a collector beside it cost an encoder, sampled as by default, by callers that take turns with the same binary
@@ -296,12 +300,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     load::one_caller(&client, &texts[..texts.len().min(50)], &mut load::histogram()).await;
     figures.add("ready_seconds", server.ready.as_secs_f64(), "seconds from start to ready");
 
-    let Lone { narrow, wide, online } =
+    let Lone { narrow, wide, online, empty } =
         lone(&raw, cores, &client, &texts[..texts.len().min(LONE_TEXTS)]).await;
     figures.add("raw_one_thread_p50_ms", narrow, "ms, raw run of one text, one thread, p50");
     figures.add("raw_all_cores_p50_ms", wide, "ms, raw run of one text, all cores, p50");
     figures.add("online_p50_ms", online, "ms, one online text, nothing else running, p50");
     figures.add("online_p50_over_raw_ms", online - narrow.min(wide), "ms, that over the best raw run");
+    figures.add("empty_call_p50_ms", empty, "ms, a call that runs nothing, p50");
 
     let Rates { alone, stream, unary, callers } =
         bulk_rates(&raw, cores, &client, &texts, arguments.turns).await;
