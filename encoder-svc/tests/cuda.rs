@@ -6,11 +6,11 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{fixture, settings};
+use common::{count, encode, fixture, largest_difference, settings, texts};
 use encoder_svc::device::Device;
-use encoder_svc::queue::{Class, Encoded};
+use encoder_svc::queue::Class;
 use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError};
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{Deadline, Metrics};
 
 async fn start(
     device: Device,
@@ -28,32 +28,6 @@ async fn start(
 
 async fn refusal(change: impl FnOnce(&mut EncoderSettings)) -> String {
     start(Device::Cuda, change).await.err().expect("a refusal").to_string()
-}
-
-fn count(metrics: &Metrics, name: &str) -> u64 {
-    let text = metrics.render();
-    let name = format!("movieclassifier_encoder_{name} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<f64>().unwrap() as u64
-}
-
-/// Of 2 to 300 words, in no order of length.
-fn texts(count: usize) -> Vec<String> {
-    let words = |index: usize| 2 + index * index * 7 % 300;
-    (0..count).map(|index| format!("film {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
-}
-
-async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Encoded>, ApiError> {
-    encoder.encode_batch(texts, Class::Bulk, Deadline::NONE).await
-}
-
-/// Of whole vectors.
-fn largest_difference(found: &[Encoded], expected: &[Encoded]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let pairs = found.iter().zip(expected).flat_map(|(found, expected)| {
-        assert_eq!((found.token_count, found.truncated), (expected.token_count, expected.truncated));
-        found.vector.iter().zip(&expected.vector)
-    });
-    pairs.map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap()
 }
 
 async fn vectors_are_those_of_the_cpu(bundle: PathBuf) {

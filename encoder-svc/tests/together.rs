@@ -5,11 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{fixture, settings};
+use common::{count, encode, fixture, largest_difference, settings, texts};
 use encoder_svc::device::Device;
-use encoder_svc::queue::{Class, Encoded};
+use encoder_svc::queue::Class;
 use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError};
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{Deadline, Metrics};
 
 async fn start(change: impl FnOnce(&mut EncoderSettings)) -> Result<(Encoder, Metrics), StartError> {
     let (mut settings, metrics) = (settings(), Metrics::default());
@@ -21,22 +21,6 @@ async fn start(change: impl FnOnce(&mut EncoderSettings)) -> Result<(Encoder, Me
 
 async fn refusal(change: impl FnOnce(&mut EncoderSettings)) -> String {
     start(change).await.err().expect("a refusal").to_string()
-}
-
-fn count(metrics: &Metrics, name: &str) -> u64 {
-    let text = metrics.render();
-    let name = format!("movieclassifier_encoder_{name} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<f64>().unwrap() as u64
-}
-
-/// Of 2 to 300 words, in no order of length.
-fn texts(count: usize) -> Vec<String> {
-    let words = |index: usize| 2 + index * index * 7 % 300;
-    (0..count).map(|index| format!("film {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
-}
-
-async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Encoded>, ApiError> {
-    encoder.encode_batch(texts, Class::Bulk, Deadline::NONE).await
 }
 
 async fn vectors_are_those_of_each_alone(bundle: &str) {
@@ -52,12 +36,8 @@ async fn vectors_are_those_of_each_alone(bundle: &str) {
     assert_eq!(count(&metrics, "run_texts_sum"), 200, "each ran once");
     let runs = count(&metrics, "run_texts_count");
     assert!(runs < 60, "{runs} runs of 200 texts");
-    for (found, expected) in found.iter().zip(&expected) {
-        assert_eq!((found.token_count, found.truncated), (expected.token_count, expected.truncated));
-        let pairs = || found.vector.iter().zip(&expected.vector);
-        let difference = pairs().map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
-        assert!(difference <= 1e-5, "{difference:e}");
-    }
+    let difference = largest_difference(&found, &expected);
+    assert!(difference <= 1e-5, "{difference:e}");
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
+use encoder_svc::queue::{Class, Encoded};
+use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use service_kit::{Listeners, Shutdown};
+use service_kit::{ApiError, Deadline, Listeners, Metrics, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -59,4 +60,31 @@ pub async fn start(settings: EncoderSvcSettings) -> Running {
     });
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { address, channel, shutdown, task }
+}
+
+/// A counter of the encoder's, such as `run_texts_sum`.
+pub fn count(metrics: &Metrics, name: &str) -> u64 {
+    let text = metrics.render();
+    let name = format!("movieclassifier_encoder_{name} ");
+    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<f64>().unwrap() as u64
+}
+
+/// Of 2 to 300 words, in no order of length.
+pub fn texts(count: usize) -> Vec<String> {
+    let words = |index: usize| 2 + index * index * 7 % 300;
+    (0..count).map(|index| format!("film {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
+}
+
+pub async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Encoded>, ApiError> {
+    encoder.encode_batch(texts, Class::Bulk, Deadline::NONE).await
+}
+
+/// Of a float, over whole vectors of the same texts.
+pub fn largest_difference(found: &[Encoded], expected: &[Encoded]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = found.iter().zip(expected).flat_map(|(found, expected)| {
+        assert_eq!((found.token_count, found.truncated), (expected.token_count, expected.truncated));
+        found.vector.iter().zip(&expected.vector)
+    });
+    pairs.map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap()
 }
