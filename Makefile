@@ -17,11 +17,11 @@ help: ## this list
 
 demo: models ## set up all that is needed, start both services, classify a film, stop
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	@deploy/demo.sh target/release
+	@tools/scripts/demo.sh target/release
 
 up: models ## the same services in the foreground until Ctrl-C
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	@deploy/up.sh target/release
+	@tools/scripts/up.sh target/release
 
 models: ## runtime library and encoder bundle only
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
@@ -53,7 +53,7 @@ simulate: ## the services over a simulated network, broken in SEEDS=50 ways (nig
 	@target/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
 
 simulate-mutants: ## defects in the sources, one at a time, that the simulation must notice (15 minutes)
-	$(PYTHON) simulation/mutants/run.py
+	$(PYTHON) tools/simulation/mutants/run.py
 
 soak: models ## both services for 30 minutes at 80 % load, with model reloads and encoder restarts: errors, latency, memory
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --with-requirements $(EXPORT)/requirements-test.txt \
@@ -75,7 +75,7 @@ $(API_VENV)/.stamp: tests/api/requirements.txt
 
 test-api: models $(API_VENV)/.stamp ## hold the REST API against its own description, with schemathesis
 	$(CARGO) build --locked --workspace --tests
-	@deploy/test_api.sh target/debug $(API_VENV)/bin/schemathesis
+	@tools/scripts/test_api.sh target/debug $(API_VENV)/bin/schemathesis
 
 bench: bench-trainer bench-encoder ## speed as ratios: the encoder to ONNX Runtime alone, its bundles, the classifier over it, and bench-trainer
 	@$(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME) --bundle minilm-512 --bundle minilm-512-fp32
@@ -123,7 +123,7 @@ $(USE_VENV)/.stamp: $(EXPORT)/requirements-use.txt
 
 test-use-large: models ## convert the stand-in of Universal Sentence Encoder large again, and hold the service against TensorFlow
 	@if $(MAKE) --no-print-directory $(USE_VENV)/.stamp >$(RUNTIME)/use-venv.log 2>&1; then \
-	    deploy/test_use_large.sh $(USE_VENV)/bin/python $(RUNTIME)/use-large '$(DATA)'; \
+	    tools/scripts/test_use_large.sh $(USE_VENV)/bin/python $(RUNTIME)/use-large '$(DATA)'; \
 	else \
 	    echo "TensorFlow cannot be installed here ($(RUNTIME)/use-venv.log): the conversion was not run again"; \
 	fi
@@ -167,20 +167,20 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 
 fuzz: models ## libFuzzer on every reader of bytes from outside, FUZZ_SECONDS=600 each, two at a time; needs nightly and cargo-fuzz (1 hour)
-	@deploy/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+	@tools/scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 supply-chain: ## licences, sources, duplicates, known weaknesses, unused dependencies, the Rust that is needed; says what it cannot check
-	@PYTHON='$(PYTHON)' deploy/supply_chain.sh
+	@PYTHON='$(PYTHON)' tools/scripts/supply_chain.sh
 
 sbom: ## a CycloneDX list of what each shipped program is made of, in sbom/; needs cargo-cyclonedx
-	@deploy/sbom.sh
+	@tools/scripts/sbom.sh
 
 DATA ?= ../shared/data/movies_metadata.csv
 WORK ?= $(RUNTIME)/default-model
 
 default-model: models ## fit models/default.safetensors and its report again from DATA=movies_metadata.csv
 	$(CARGO) build --release --locked -p trainer
-	@deploy/default_model.sh target/release '$(DATA)' '$(WORK)'
+	@tools/scripts/default_model.sh target/release '$(DATA)' '$(WORK)'
 
 clean: ## remove what was built and downloaded
 	$(CARGO) clean

@@ -4,18 +4,17 @@
 //! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
 //! and applies the thresholds. [`run`] is the whole service.
 
-pub mod classification;
 pub mod classifier;
+pub mod classify;
+pub mod config;
 pub mod encoder_pool;
 mod error;
-mod explanation;
+pub mod explain;
+pub mod grpc;
 pub mod model_store;
 pub mod output;
 mod readiness;
 pub mod rest;
-pub mod segments;
-pub mod service;
-pub mod settings;
 
 use service_kit::{
     FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
@@ -23,12 +22,12 @@ use service_kit::{
 };
 use tonic::transport::Channel;
 
-pub use crate::classification::Classification;
 pub use crate::classifier::Classifier;
+pub use crate::classify::Classification;
+pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
 pub use crate::encoder_pool::EncoderPool;
 pub use crate::error::StartError;
 pub use crate::model_store::ModelStore;
-pub use crate::settings::{ClassifierSvcConfig, ClassifierSvcSettings};
 
 /// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
 ///
@@ -94,7 +93,7 @@ pub async fn start(
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
         .with_messages_of(classification.limits().max_message_bytes())
-        .with_service(service::ClassifierServer::new(classification.clone()).into_grpc());
+        .with_service(grpc::ClassifierServer::new(classification.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;
     let readiness = health.readiness();

@@ -1,13 +1,13 @@
 //! `classifier-svc serve`, `classifier-svc classify` and `classifier-svc healthcheck`.
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
-mod command_line;
+mod cli;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use classifier_svc::settings::ENVIRONMENT_PREFIX;
+use classifier_svc::config::ENVIRONMENT_PREFIX;
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use service_kit::{
     HealthcheckArgs, Listeners, Metrics, Overrides, Shutdown, init_telemetry, load_settings, print_settings,
@@ -15,7 +15,7 @@ use service_kit::{
 };
 use tonic::transport::Channel;
 
-use crate::command_line::ClassifyArgs;
+use crate::cli::ClassifyArgs;
 
 /// Gives memory back: thousands of connections come and go, and an embedded encoder loads a graph.
 #[global_allocator]
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     run_command(async {
         match cli.command {
             Command::Serve(args) => serve(args).await,
-            Command::Classify(args) => command_line::classify(*args).await,
+            Command::Classify(args) => cli::classify(*args).await,
             Command::Healthcheck { address, args } => args.run(&address).await,
         }
     })
@@ -135,7 +135,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 async fn embedded_encoder(bundle: Option<String>, metrics: Metrics) -> anyhow::Result<Channel> {
     let flags = Overrides::default().with("encoder.bundle", bundle);
     let settings: encoder_svc::EncoderSvcSettings =
-        load_settings(encoder_svc::settings::ENVIRONMENT_PREFIX, None, flags)?;
+        load_settings(encoder_svc::config::ENVIRONMENT_PREFIX, None, flags)?;
     Ok(encoder_svc::embedded::channel(settings, metrics, Shutdown::new()).await?)
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use classifier_svc::settings::ClassifierSvcConfig;
+use classifier_svc::config::ClassifierSvcConfig;
 use classifier_svc::{Classification, Classifier, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
 use common::{Running, any_port, classifier_settings, model_file, start_encoder};
 use http::{HeaderMap, Request, StatusCode};

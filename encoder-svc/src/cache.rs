@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use service_kit::{ApiError, Metrics};
 use sha2::{Digest as _, Sha256};
 
-use crate::queue::Encoded;
+use crate::scheduler::queue::Encoded;
 
 /// What an entry takes beside its floats, about.
 const ENTRY_BYTES: usize = 192;

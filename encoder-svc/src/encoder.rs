@@ -8,20 +8,20 @@ use ort::environment::Environment;
 use service_kit::{ApiError, Deadline, Metrics};
 
 use crate::StartError;
-use crate::admission::{Admission, Place};
 use crate::bundle::{Bundle, ReferenceText};
 use crate::cache::EmbeddingCache;
-use crate::cost::CostModel;
-use crate::device::Device;
-use crate::micro_batch::BatchRule;
-use crate::queue::{Class, Encoded, Entry, Queue};
-use crate::self_check::{company_check, self_check};
-use crate::session::EncoderSession;
-use crate::session_pool::{SessionPool, Sessions};
-use crate::settings::EncoderConfig;
-use crate::shared_weights::SharedWeights;
-use crate::stage_metrics::{ExpectedWait, StageMetrics, register_encoder};
-use crate::task_pool::{Model, TaskPool};
+use crate::config::EncoderConfig;
+use crate::inference::device::Device;
+use crate::inference::self_check::{company_check, self_check};
+use crate::inference::session::EncoderSession;
+use crate::inference::shared_weights::SharedWeights;
+use crate::inference::task_pool::{Model, TaskPool};
+use crate::inference::worker_pool::{SessionPool, Sessions};
+use crate::metrics::{ExpectedWait, StageMetrics, register_encoder};
+use crate::scheduler::admission::{Admission, Place};
+use crate::scheduler::cost::CostModel;
+use crate::scheduler::micro_batch::BatchRule;
+use crate::scheduler::queue::{Class, Encoded, Entry, Queue};
 use crate::tokenizer::TextTokenizer;
 
 /// Which encoder it is, and what its vectors are like.
@@ -66,7 +66,7 @@ impl Encoder {
 
     fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Self, StartError> {
         let begin = Instant::now();
-        let environment = crate::runtime::load(config.runtime_library.as_deref())?;
+        let environment = crate::inference::onnx_runtime::load(config.runtime_library.as_deref())?;
         let bundle = Bundle::open(&config.bundle)?;
         let tokenizer = TextTokenizer::load(&bundle)?;
         let mut sessions = load_sessions(config, &environment, &bundle)?;

@@ -16,7 +16,7 @@ pub enum StartError {
     Bundle(#[from] crate::bundle::BundleError),
     /// ONNX Runtime's library cannot be loaded.
     #[error(transparent)]
-    Runtime(#[from] crate::runtime::RuntimeError),
+    Runtime(#[from] crate::inference::onnx_runtime::RuntimeError),
     /// ONNX Runtime refuses the graph, or a text.
     #[error("{path}: {source}")]
     Session {
@@ -31,7 +31,7 @@ pub enum StartError {
     )]
     Device {
         /// The device.
-        device: crate::device::Device,
+        device: crate::inference::device::Device,
         /// What the runtime said.
         source: ort::Error,
     },
@@ -41,7 +41,7 @@ pub enum StartError {
         /// The graph.
         path: PathBuf,
         /// Why.
-        source: crate::shared_weights::WeightsError,
+        source: crate::inference::shared_weights::WeightsError,
     },
     /// The reference texts do not give the reference vectors.
     #[error("{path}: self-check failed: {reason}")]

@@ -5,37 +5,25 @@
 //! makes token ids of it, [`session`] runs the graph, and the vector goes back to the caller, with others where nobody
 //! notices (`answers`). [`bundle`] says which encoder all of this is. [`run`] is the whole service.
 
-pub mod admission;
-mod answers;
 pub mod bundle;
 pub mod cache;
-pub mod cost;
-pub mod device;
+pub mod config;
 pub mod embedded;
 pub mod encoder;
 mod error;
-mod layout;
-pub mod micro_batch;
-pub mod queue;
-pub mod runtime;
-mod self_check;
-pub mod service;
-pub mod session;
-pub mod session_pool;
-pub mod settings;
-pub mod shared_weights;
-pub mod stage_metrics;
-pub mod task_pool;
+pub mod grpc;
+pub mod inference;
+pub mod metrics;
+pub mod scheduler;
 pub mod tokenizer;
-mod turn;
 
 use std::sync::Arc;
 
 use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, operations_routes};
 
+pub use crate::config::{EncoderSettings, EncoderSvcConfig, EncoderSvcSettings};
 pub use crate::encoder::Encoder;
 pub use crate::error::StartError;
-pub use crate::settings::{EncoderSettings, EncoderSvcConfig, EncoderSvcSettings};
 
 /// The gRPC server of `encoder`, for whatever it is met on.
 pub fn server(
@@ -43,7 +31,7 @@ pub fn server(
     config: &EncoderSvcConfig,
     metrics: Metrics,
 ) -> Result<GrpcServer, ServeError> {
-    let service = service::EncoderServer::new(encoder, config).into_grpc();
+    let service = grpc::EncoderServer::new(encoder, config).into_grpc();
     Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_messages_of(config.limits.max_message_bytes())
         .with_service(service))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use encoder_svc::settings::ENVIRONMENT_PREFIX;
+use encoder_svc::config::ENVIRONMENT_PREFIX;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{
     HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, print_settings,

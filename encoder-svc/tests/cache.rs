@@ -4,7 +4,7 @@
 mod common;
 
 use common::settings;
-use encoder_svc::queue::Class;
+use encoder_svc::scheduler::queue::Class;
 use encoder_svc::{Encoder, EncoderSvcConfig};
 use service_kit::{ApiError, Deadline, Metrics};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{count, encode, fixture, largest_difference, settings, texts};
-use encoder_svc::device::Device;
-use encoder_svc::queue::Class;
+use encoder_svc::inference::device::Device;
+use encoder_svc::scheduler::queue::Class;
 use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError};
 use service_kit::{Deadline, Metrics};
 

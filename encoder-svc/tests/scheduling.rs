@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use encoder_svc::admission::{Admission, LongestQueues, Place};
-use encoder_svc::cost::CostModel;
-use encoder_svc::queue::{Class, Encoded, Entry, Queue, Worker};
+use encoder_svc::scheduler::admission::{Admission, LongestQueues, Place};
+use encoder_svc::scheduler::cost::CostModel;
+use encoder_svc::scheduler::queue::{Class, Encoded, Entry, Queue, Worker};
 use proptest::prelude::*;
 use service_kit::{ApiError, Deadline, Metrics};
 use tokio::time::{Instant, sleep};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::{fixture, settings};
-use encoder_svc::queue::{Class, Encoded};
+use encoder_svc::scheduler::queue::{Class, Encoded};
 use encoder_svc::{Encoder, EncoderSvcConfig};
 use proptest::prelude::*;
 use service_kit::Deadline;

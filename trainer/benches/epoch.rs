@@ -13,7 +13,7 @@ use genre_model::{Activation, EncoderIdentity, FilmWords, Fingerprint, GENRES, G
 use linfa::ParamGuard as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use trainer::vectors_file::{VectorRows, VectorsHeader, VectorsWriter};
+use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsWriter};
 use trainer::{FittingData, MlpParams, Vectors};
 
 const DIMENSION: usize = 512;

@@ -1,7 +1,6 @@
 //! The command `trainer`: arguments, logging, and the command that was asked for.
 
-mod args;
-mod commands;
+mod cli;
 
 use std::process::ExitCode;
 
@@ -9,8 +8,8 @@ use clap::Parser as _;
 use service_kit::{Telemetry, TelemetrySettings, TraceSettings, init_telemetry};
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    let outcome = start().and_then(|_running| commands::run(cli.command));
+    let arguments = cli::args::Cli::parse();
+    let outcome = start().and_then(|_running| cli::commands::run(arguments.command));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,7 +3,7 @@
 use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
 
 use crate::Vectors;
-use crate::vectors_file::{VectorRows, VectorsHeader};
+use crate::data::vectors_file::{VectorRows, VectorsHeader};
 
 /// Films with ids from 1 and vectors of 8 floats, from which two genres can be learnt.
 pub(crate) fn vectors(films: u64) -> Vectors {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use fake_encoder::{Behaviour, Failure, FakeEncoder, Fault, start, vector};
 use genre_model::InputTemplate;
-use trainer::encode_job::{EncodeError, EncodeJob, EncodeOutcome, run};
-use trainer::encoder_client::{EncoderClient, EncoderError, channel};
-use trainer::movie_source::MovieSource;
-use trainer::retry::RetryPolicy;
-use trainer::{Load, Vectors, prepare};
+use trainer::data::ingest::prepare;
+use trainer::data::movie_source::MovieSource;
+use trainer::encode::encoder_client::{EncoderClient, EncoderError, channel};
+use trainer::encode::job::{EncodeError, EncodeJob, EncodeOutcome, run};
+use trainer::encode::retry::RetryPolicy;
+use trainer::{Load, Vectors};
 
 const FILMS: usize = 100;
 /// Films in a part.

@@ -27,8 +27,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use self::openapi::document as openapi_document;
-use crate::classification::Classification;
-use crate::settings::RestConfig;
+use crate::classify::Classification;
+use crate::config::RestConfig;
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use utoipa::openapi::{Components, OpenApi as Document, RefOr};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use super::{Api, movies, predict_genre};
-use crate::settings::Limits;
+use crate::config::Limits;
 
 /// `!service_kit::is_blank`, whatever a dialect of regular expressions counts as white space.
 const NOT_BLANK: &str = r"[^\s\x00-\x1f\x7f-\x9f\u180e\ufeff]";

@@ -1,14 +1,11 @@
 //! Text to what the graph takes: token ids, and hash buckets where the encoder has them.
 
-mod farmhash;
-mod re2;
-mod text_rules;
-mod vocabulary;
-mod word_piece;
+mod use_large;
+mod wordpiece;
 
 use crate::bundle::{Bundle, BundleError, TokenizerKind};
-use vocabulary::VocabularyTokenizer;
-use word_piece::WordPiece;
+use use_large::vocabulary::VocabularyTokenizer;
+use wordpiece::WordPiece;
 
 /// A text's tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use encoder_svc::queue::{Class, Encoded};
+use encoder_svc::scheduler::queue::{Class, Encoded};
 use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use service_kit::{ApiError, Deadline, Listeners, Metrics, Shutdown};

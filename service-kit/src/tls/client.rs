@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::material::{authorities, identity, provider};
 use super::{ClientTlsSettings, TlsError, watch};
 use crate::Shutdown;
-use crate::connect::bare_host;
+use crate::net::connect::bare_host;
 
 /// TLS of a client; clones share their certificates.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Trial;
 use super::trial::settings;
-use crate::estimator::EpochLosses;
-use crate::recipe::Recipe;
+use crate::fit::mlp::estimator::EpochLosses;
+use crate::fit::preset::Recipe;
 
 /// Settings that have a column of their own.
 const COLUMNS: [&str; 8] = [

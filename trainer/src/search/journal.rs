@@ -10,7 +10,7 @@ use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, Trial};
-use crate::fitting_data::FittingData;
+use crate::data::training_data::FittingData;
 
 const FORMAT: &str = "movieclassifier.search/1";
 

@@ -7,7 +7,7 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::recipe::Recipe;
+use crate::fit::preset::Recipe;
 
 /// A space of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -58,7 +58,7 @@ fn the_winner_has_the_lowest_validation_loss_and_is_its_trial_fitted_again() {
     let outcome = run(&job(folder.path()), &data).unwrap();
     let loss = |trial: usize| outcome.trials[trial].validation_loss.unwrap();
     assert!((0..6).all(|trial| loss(trial) >= loss(outcome.winner)));
-    let again = fit_job::fit(&data, &outcome.recipe, |_, _| {}).unwrap();
+    let again = job::fit(&data, &outcome.recipe, |_, _| {}).unwrap();
     assert!(again.to_bytes() == outcome.model.to_bytes());
     assert!((outcome.model.provenance().metrics["validation_loss"] - loss(outcome.winner)).abs() < 1e-6);
 }

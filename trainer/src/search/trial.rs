@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TrialResult;
-use crate::estimator::{EpochLosses, FitError};
-use crate::fitting_data::FittingData;
-use crate::metrics::{count, micro_f1};
-use crate::recipe::Recipe;
-use crate::thresholds;
+use crate::data::training_data::FittingData;
+use crate::evaluate::metrics::{count, micro_f1};
+use crate::fit::mlp::estimator::{EpochLosses, FitError};
+use crate::fit::preset::Recipe;
+use crate::fit::thresholds;
 
 /// A finished trial, as it stands in the journal: nothing in it depends on the machine's speed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,98 @@
+//! What every way in shares: requests are checked here, whether they came over gRPC or HTTP.
+
+use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
+use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
+
+use crate::classifier::{Classifier, Wanted};
+use crate::config::Limits;
+
+/// A classifier behind its limits.
+#[derive(Clone)]
+pub struct Classification {
+    classifier: Classifier,
+    limits: Limits,
+}
+
+impl Classification {
+    /// Requests are checked against `limits`.
+    #[must_use]
+    pub fn new(classifier: Classifier, limits: Limits) -> Self {
+        Self { classifier, limits }
+    }
+
+    /// What a request may ask for.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Describes the model in use.
+    #[must_use]
+    pub fn model(&self) -> GetModelResponse {
+        let model = self.classifier.model();
+        let provenance = model.provenance();
+        GetModelResponse {
+            labels: model.labels().to_vec(),
+            thresholds: model.thresholds().per_genre().to_vec(),
+            threshold_rule: model.thresholds().rule().to_owned(),
+            encoder_id: provenance.encoder.id.clone(),
+            encoder_version: provenance.encoder.version.clone(),
+            encoder_fingerprint: provenance.encoder.fingerprint.to_string(),
+            model_version: model.version().to_owned(),
+            input_template: provenance.input_template.to_string(),
+            metrics: provenance.metrics.clone().into_iter().collect(),
+            max_batch_size: self.limits.max_batch_size as u32,
+        }
+    }
+
+    /// One film.
+    pub async fn one(
+        &self,
+        movie: Movie,
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Result<ClassifyResponse, ApiError> {
+        let violations = self.violations("", &movie);
+        if !violations.is_empty() {
+            return Err(ApiError::Invalid(violations));
+        }
+        let (mut answers, _) = self.classifier.classify(&[movie], wanted, deadline).await?;
+        answers
+            .pop()
+            .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
+    }
+
+    /// Many films, answered in order by one model, whose version comes with them; all of them or none.
+    pub async fn batch(
+        &self,
+        movies: &[Movie],
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
+        let max = self.limits.max_batch_size;
+        if movies.is_empty() || movies.len() > max {
+            let reason = if movies.is_empty() { "EMPTY_BATCH" } else { "BATCH_TOO_LARGE" };
+            let description = format!("expected 1 to {max} movies, found {}", movies.len());
+            return Err(ApiError::invalid("movies", reason, description));
+        }
+        let violations: Vec<_> = movies
+            .iter()
+            .enumerate()
+            .flat_map(|(index, movie)| self.violations(&format!("movies[{index}]."), movie))
+            .collect();
+        if !violations.is_empty() {
+            return Err(ApiError::Invalid(violations));
+        }
+        self.classifier.classify(movies, wanted, deadline).await
+    }
+
+    /// What is wrong with a film; `path` is where it stands in the request, such as `movies[3].`.
+    fn violations(&self, path: &str, movie: &Movie) -> Vec<FieldViolation> {
+        let check = |field, text, max, may_be_blank| {
+            check_text_length(format!("{path}{field}"), text, max, may_be_blank)
+        };
+        let title = check("title", &movie.title, self.limits.max_title_chars, true);
+        let overview = check("overview", &movie.overview, self.limits.max_overview_chars, false);
+        title.into_iter().chain(overview).collect()
+    }
+}

@@ -1,0 +1,115 @@
+//! Why these genres: each part of a film's texts is left out in turn, and the rest classified again.
+//!
+//! This is occlusion (Zeiler and Fergus, 2014, arXiv:1311.2901; Li, Monroe and Jurafsky, 2016, arXiv:1612.08220): it
+//! looks at the whole of encoder and network from outside, and needs nothing of them but answers.
+
+use ndarray::{ArrayView1, ArrayView2};
+use proto::classifier::v1::{Contribution, Explanation, Movie, Segment, Source};
+use service_kit::is_blank;
+
+use crate::explain::segments::sentences;
+
+/// The texts to encode for one explanation.
+pub(crate) struct Occlusions {
+    segments: Vec<(Source, String)>,
+    /// The film without each of the segments, in their order.
+    pub(crate) movies: Vec<Movie>,
+}
+
+impl Occlusions {
+    /// None where there is but one part, as nothing can be left out. The title is no part where the model's template
+    /// does not use it.
+    pub(crate) fn of(movie: &Movie, uses_title: bool) -> Self {
+        let title = if uses_title { movie.title.trim() } else { "" };
+        let parts = sentences(&movie.overview);
+        let titles = (!title.is_empty()).then(|| (Source::Title, title.to_owned()));
+        let parts = titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned())));
+        // What says nothing is no part: with all others left out, it would be a text that no encoder takes.
+        let all: Vec<_> = parts.filter(|(_, text)| !is_blank(text)).collect();
+        if all.len() < 2 {
+            return Self { segments: Vec::new(), movies: Vec::new() };
+        }
+        let without = |left_out: usize| {
+            let rest = |source| {
+                let kept = all.iter().enumerate();
+                let kept = kept.filter(|(i, (s, _))| *s == source && *i != left_out).map(|(_, (_, t))| &**t);
+                kept.collect::<Vec<_>>().join(" ")
+            };
+            Movie { title: rest(Source::Title), overview: rest(Source::Overview) }
+        };
+        Self { movies: (0..all.len()).map(without).collect(), segments: all }
+    }
+
+    /// `with` are the film's own probabilities, `[labels]`; `without` those of its [`Occlusions::movies`],
+    /// `[segments, labels]`; `shown` are the labels to tell of, in that order.
+    pub(crate) fn explain(
+        self,
+        labels: &[String],
+        shown: &[usize],
+        with: ArrayView1<'_, f32>,
+        without: ArrayView2<'_, f32>,
+    ) -> Explanation {
+        let segments = self.segments.into_iter().zip(without.rows()).map(|((source, text), without)| {
+            let contributions = shown.iter().map(|&label| Contribution {
+                label: labels[label].clone(),
+                probability_without: without[label],
+                contribution: with[label] - without[label],
+            });
+            Segment { source: source.into(), text, contributions: contributions.collect() }
+        });
+        Explanation { segments: segments.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    fn movie(title: &str, overview: &str) -> Movie {
+        Movie { title: title.to_owned(), overview: overview.to_owned() }
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_part() {
+        assert!(Occlusions::of(&movie("", "It rains.\n\u{18}\u{18}\n\u{feff}"), true).movies.is_empty());
+        let found = Occlusions::of(&movie("\0", "It rains.\n\u{18}\nIt pours."), true);
+        assert_eq!(found.movies, [movie("", "It pours."), movie("", "It rains.")]);
+    }
+
+    #[test]
+    fn each_part_is_left_out_once() {
+        let found = Occlusions::of(&movie(" Reef ", "It rains. It pours."), true);
+        assert_eq!(
+            found.movies,
+            [movie("", "It rains. It pours."), movie("Reef", "It pours."), movie("Reef", "It rains.")]
+        );
+    }
+
+    #[test]
+    fn of_one_part_nothing_can_be_left_out() {
+        assert!(Occlusions::of(&movie("", "It rains."), true).movies.is_empty());
+        assert!(Occlusions::of(&movie("Reef", "It rains."), false).movies.is_empty());
+        // A title is a part: what is left of such a film is its title.
+        assert_eq!(Occlusions::of(&movie("Reef", "It rains."), true).movies[1], movie("Reef", ""));
+    }
+
+    #[test]
+    fn a_contribution_is_what_the_probability_loses() {
+        let labels = ["Drama".to_owned(), "War".to_owned()];
+        let without = array![[0.5_f32, 0.25], [0.75, 1.0]];
+        let found = Occlusions::of(&movie("", "It rains. It pours."), true).explain(
+            &labels,
+            &[1],
+            array![0.75_f32, 0.5].view(),
+            without.view(),
+        );
+        let told: Vec<_> = found
+            .segments
+            .iter()
+            .map(|s| (s.contributions[0].label.as_str(), s.contributions[0].contribution))
+            .collect();
+        assert_eq!(told, [("War", 0.25), ("War", -0.5)]);
+    }
+}

@@ -1,0 +1,112 @@
+//! `movieclassifier.classifier.v1.ClassifierService`.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt as _};
+use proto::classifier::v1::classifier_service_server::{ClassifierService, ClassifierServiceServer};
+use proto::classifier::v1::classify_stream_response::Result as StreamResult;
+use proto::classifier::v1::{
+    BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest,
+    ClassifyStreamResponse, GetModelRequest, GetModelResponse, Movie, MovieError,
+};
+use service_kit::{Deadline, malformed_item};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span};
+
+use crate::classifier::Wanted;
+use crate::classify::Classification;
+
+/// The handlers.
+#[derive(Clone)]
+pub struct ClassifierServer(Classification);
+
+impl ClassifierServer {
+    /// Handlers over `classification`.
+    #[must_use]
+    pub fn new(classification: Classification) -> Self {
+        Self(classification)
+    }
+
+    /// As a service that a gRPC server takes.
+    #[must_use]
+    pub fn into_grpc(self) -> ClassifierServiceServer<Self> {
+        let max_message = self.0.limits().max_message_bytes();
+        ClassifierServiceServer::new(self).max_decoding_message_size(max_message)
+    }
+
+    async fn classify_item(
+        &self,
+        request: ClassifyStreamRequest,
+        deadline: Deadline,
+    ) -> ClassifyStreamResponse {
+        let movie = Movie { title: request.title, overview: request.overview };
+        let wanted = Wanted { scores: request.include_scores, explanation: false };
+        let result = match self.0.one(movie, wanted, deadline).await {
+            Ok(answer) => StreamResult::Classification(answer),
+            Err(error) => {
+                let item = error.to_item();
+                StreamResult::Error(MovieError {
+                    code: item.code,
+                    message: item.message,
+                    reason: item.reason,
+                })
+            }
+        };
+        ClassifyStreamResponse { id: request.id, result: Some(result) }
+    }
+}
+
+#[tonic::async_trait]
+impl ClassifierService for ClassifierServer {
+    async fn get_model(
+        &self,
+        _request: Request<GetModelRequest>,
+    ) -> Result<Response<GetModelResponse>, Status> {
+        Ok(Response::new(self.0.model()))
+    }
+
+    async fn classify(
+        &self,
+        request: Request<ClassifyRequest>,
+    ) -> Result<Response<ClassifyResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let request = request.into_inner();
+        let movie = Movie { title: request.title, overview: request.overview };
+        let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
+        Ok(Response::new(self.0.one(movie, wanted, deadline).await?))
+    }
+
+    async fn batch_classify(
+        &self,
+        request: Request<BatchClassifyRequest>,
+    ) -> Result<Response<BatchClassifyResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let request = request.into_inner();
+        let wanted = Wanted { scores: request.include_scores, explanation: false };
+        let (results, model_version) = self.0.batch(&request.movies, wanted, deadline).await?;
+        Ok(Response::new(BatchClassifyResponse { results, model_version }))
+    }
+
+    type ClassifyStreamStream = Pin<Box<dyn Stream<Item = Result<ClassifyStreamResponse, Status>> + Send>>;
+
+    async fn classify_stream(
+        &self,
+        request: Request<Streaming<ClassifyStreamRequest>>,
+    ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
+        let deadline = Deadline::of(&request);
+        let server = self.clone();
+        let in_flight = self.0.limits().stream_in_flight;
+        // The stream's span, of which its films are parts.
+        let span = Span::current();
+        // Bounded as in the encoder: what is not answered yet holds back what is not read yet.
+        let answers = request
+            .into_inner()
+            .map(move |item| {
+                let server = server.clone();
+                async move { Ok(server.classify_item(item.map_err(malformed_item)?, deadline).await) }
+                    .instrument(span.clone())
+            })
+            .buffer_unordered(in_flight);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

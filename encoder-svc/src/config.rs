@@ -1,0 +1,373 @@
+//! Settings as they are written, and the checked configuration that is made of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use service_kit::{
+    ApiKeys, AuthSettings, Drain, HttpSettings, ServerTls, ServerTlsSettings, TelemetrySettings,
+    TraceSettings, in_range, listen_address, optional_listen_address, seconds,
+};
+
+use crate::StartError;
+use crate::inference::device::Device;
+use crate::scheduler::admission::LongestQueues;
+
+/// Prefix of the environment's variables: `ENCODER_SVC_LISTEN`, `ENCODER_SVC_ENCODER__BUNDLE`.
+pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
+
+/// All settings of encoder-svc.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderSvcSettings {
+    /// Address of the gRPC listener.
+    pub listen: String,
+    /// Threads that serve calls; 0 stands for one for four cores.
+    pub call_threads: usize,
+    /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    pub endpoint_removal_seconds: f64,
+    /// Seconds that calls in flight get after that.
+    pub drain_seconds: f64,
+    /// `/livez`, `/readyz` and `/metrics`.
+    pub http: HttpSettings,
+    /// TLS of both listeners.
+    pub tls: ServerTlsSettings,
+    /// Who may call.
+    pub auth: AuthSettings,
+    /// What is encoded with.
+    pub encoder: EncoderSettings,
+    /// What a request may ask for.
+    pub limits: LimitSettings,
+    /// Logs.
+    pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
+}
+
+/// What is encoded with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderSettings {
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// ONNX Runtime's library; `ORT_DYLIB_PATH`, then `.runtime/lib/libonnxruntime.so` where not given.
+    pub runtime_library: Option<PathBuf>,
+    /// What the graph is run on.
+    pub device: Device,
+    /// Which of several GPUs, as CUDA counts them.
+    pub device_id: u8,
+    /// Tokens of texts that run together, padding included; 0 stands for what the device needs: each text alone on the CPU,
+    /// 2,048 with CUDA. 1 is each text alone.
+    pub batch_tokens: usize,
+    /// Sessions of one thread each; 0 stands for one a core, or for two cores beside a GPU, eight at most.
+    pub sessions: usize,
+    /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
+    pub lone_text_threads: usize,
+    /// How far workers of one thread stand back on the machine's cores, 0 to 19 as `nice` has it: behind an online text that
+    /// is alone, behind the threads that serve calls, and behind all other programs.
+    pub session_niceness: usize,
+    /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
+    pub max_queue_ms: usize,
+    /// The same for bulk texts.
+    pub max_bulk_queue_ms: usize,
+    /// Mebibytes of vectors that are kept; 0 keeps none.
+    pub cache_mib: usize,
+    /// Whether bulk texts are kept and looked up, too.
+    pub cache_bulk: bool,
+}
+
+/// What a request may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Texts in one Encode call.
+    pub max_batch_size: usize,
+    /// UTF-8 bytes in one text.
+    pub max_text_bytes: usize,
+    /// Texts of one stream that are read before one is answered; 0 stands for what the device needs: 64 on the CPU, 512 with CUDA.
+    pub stream_in_flight: usize,
+}
+
+impl Default for EncoderSvcSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:50051".to_owned(),
+            call_threads: 0,
+            endpoint_removal_seconds: 0.0,
+            drain_seconds: 10.0,
+            http: HttpSettings::default(),
+            tls: ServerTlsSettings::default(),
+            auth: AuthSettings::default(),
+            encoder: EncoderSettings::default(),
+            limits: LimitSettings::default(),
+            log: TelemetrySettings::default(),
+            trace: TraceSettings::default(),
+        }
+    }
+}
+
+impl Default for EncoderSettings {
+    fn default() -> Self {
+        Self {
+            bundle: ".runtime/bundles/minilm-512".into(),
+            runtime_library: None,
+            device: Device::Cpu,
+            device_id: 0,
+            batch_tokens: 0,
+            sessions: 0,
+            lone_text_threads: 0,
+            session_niceness: 12,
+            max_queue_ms: 2_000,
+            max_bulk_queue_ms: 30_000,
+            cache_mib: 32,
+            cache_bulk: false,
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { max_batch_size: 256, max_text_bytes: 32 << 10, stream_in_flight: 0 }
+    }
+}
+
+/// Checked configuration of encoder-svc.
+#[derive(Debug, Clone)]
+pub struct EncoderSvcConfig {
+    /// Address of the gRPC listener.
+    pub listen: SocketAddr,
+    /// What happens at shutdown.
+    pub drain: Drain,
+    /// Address of the HTTP listener, where there is one.
+    pub http_listen: Option<SocketAddr>,
+    /// TLS of both listeners, where it is on.
+    pub tls: Option<ServerTls>,
+    /// Who may call; `None` for everybody.
+    pub keys: Option<ApiKeys>,
+    /// What is encoded with.
+    pub encoder: EncoderConfig,
+    /// What a request may ask for.
+    pub limits: Limits,
+    /// Logs.
+    pub log: TelemetrySettings,
+    /// Traces.
+    pub trace: TraceSettings,
+}
+
+/// Checked [`EncoderSettings`].
+#[derive(Debug, Clone)]
+pub struct EncoderConfig {
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// ONNX Runtime's library, where it is not the default one.
+    pub runtime_library: Option<PathBuf>,
+    /// What the graph is run on.
+    pub device: Device,
+    /// Which of several.
+    pub device_id: i32,
+    /// Tokens of a run of several texts; `None` for each text alone.
+    pub batch_tokens: Option<usize>,
+    /// At least 1.
+    pub sessions: usize,
+    /// At least 1.
+    pub lone_text_threads: usize,
+    /// 0 to 19.
+    pub session_niceness: u8,
+    /// What is let in.
+    pub longest_queues: LongestQueues,
+    /// 0 for no cache.
+    pub cache_bytes: u64,
+    /// Whether bulk texts are kept and looked up, too.
+    pub cache_bulk: bool,
+}
+
+/// Checked [`LimitSettings`].
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// At least 1.
+    pub max_batch_size: usize,
+    /// At least 1.
+    pub max_text_bytes: usize,
+    /// At least 1.
+    pub stream_in_flight: usize,
+}
+
+impl Limits {
+    /// Bytes of the largest request that these limits allow, with room for what stands around the texts.
+    #[must_use]
+    pub fn max_message_bytes(self) -> usize {
+        self.max_batch_size.saturating_mul(self.max_text_bytes.saturating_add(16)).saturating_add(1024)
+    }
+}
+
+const MAX_CALL_THREADS: usize = 1024;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl EncoderSvcSettings {
+    /// Threads of the runtime that calls are to be served on: at least 1.
+    #[must_use]
+    pub fn call_threads(&self) -> usize {
+        match self.call_threads {
+            // Calls take some hundredths of what their texts take of the sessions, and each further thread that wakes takes a core
+            // from one: on two cores, two of them cost 2 to 3 % of the texts a second. Beside a GPU more gain nothing either.
+            0 => cores().div_ceil(4),
+            // More is refused later.
+            threads => threads.min(MAX_CALL_THREADS),
+        }
+    }
+}
+
+impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
+    type Error = StartError;
+
+    fn try_from(settings: EncoderSvcSettings) -> Result<Self, StartError> {
+        in_range("call_threads", settings.call_threads, 0, MAX_CALL_THREADS)?;
+        let device = settings.encoder.device;
+        let encoder = EncoderConfig::try_from(settings.encoder)?;
+        let limits = settings.limits;
+        Ok(Self {
+            listen: listen_address("listen", &settings.listen)?,
+            drain: Drain {
+                removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
+                finish: seconds("drain_seconds", settings.drain_seconds)?,
+            },
+            http_listen: optional_listen_address("http.listen", &settings.http.listen)?,
+            tls: ServerTls::new(&settings.tls)?,
+            keys: ApiKeys::new(&settings.auth)?,
+            limits: Limits {
+                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
+                max_text_bytes: in_range("limits.max_text_bytes", limits.max_text_bytes, 1, 1 << 24)?,
+                stream_in_flight: match in_range(
+                    "limits.stream_in_flight",
+                    limits.stream_in_flight,
+                    0,
+                    1 << 16,
+                )? {
+                    0 => device.stream_in_flight(),
+                    texts => texts,
+                },
+            },
+            encoder,
+            log: settings.log,
+            trace: settings.trace,
+        })
+    }
+}
+
+impl TryFrom<EncoderSettings> for EncoderConfig {
+    type Error = StartError;
+
+    fn try_from(settings: EncoderSettings) -> Result<Self, StartError> {
+        let cores = cores();
+        let or = |default, setting| if setting == 0 { default } else { setting };
+        let sessions = or(settings.device.sessions(cores), settings.sessions);
+        let lone_text_threads = or(cores, settings.lone_text_threads);
+        let batch_tokens = in_range("encoder.batch_tokens", settings.batch_tokens, 0, 1 << 20)?;
+        let milliseconds =
+            |name, value| in_range(name, value, 1, 600_000).map(|ms| Duration::from_millis(ms as u64));
+        Ok(Self {
+            bundle: settings.bundle,
+            runtime_library: settings.runtime_library,
+            device: settings.device,
+            device_id: settings.device_id.into(),
+            batch_tokens: match batch_tokens {
+                0 => settings.device.batch_tokens(),
+                1 => None,
+                tokens => Some(tokens),
+            },
+            sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
+            lone_text_threads: in_range("encoder.lone_text_threads", lone_text_threads, 1, 1024)?,
+            session_niceness: in_range("encoder.session_niceness", settings.session_niceness, 0, 19)? as u8,
+            longest_queues: LongestQueues {
+                online: milliseconds("encoder.max_queue_ms", settings.max_queue_ms)?,
+                bulk: milliseconds("encoder.max_bulk_queue_ms", settings.max_bulk_queue_ms)?,
+            },
+            cache_bytes: in_range("encoder.cache_mib", settings.cache_mib, 0, 1 << 20)? as u64 * (1 << 20),
+            cache_bulk: settings.cache_bulk,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_documents_every_key_with_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/encoder-svc.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let loaded: EncoderSvcSettings = service_kit::load_settings(
+            "NO_SUCH_PREFIX",
+            Some(path.as_ref()),
+            service_kit::Overrides::default(),
+        )
+        .unwrap();
+        assert_eq!(loaded, EncoderSvcSettings::default());
+        let mut known = service_kit::keys(&serde_json::to_value(EncoderSvcSettings::default()).unwrap());
+        known.sort();
+        assert_eq!(service_kit::documented_keys(&text).unwrap(), known);
+    }
+
+    #[test]
+    fn printed_settings_are_a_file_that_gives_them_again() {
+        let settings = EncoderSvcSettings::default();
+        let again: EncoderSvcSettings = toml::from_str(&service_kit::print_settings(&settings)).unwrap();
+        assert_eq!(again, settings);
+    }
+
+    #[test]
+    fn the_defaults_are_a_valid_configuration() {
+        let config = EncoderSvcConfig::try_from(EncoderSvcSettings::default()).unwrap();
+        assert!(config.encoder.sessions >= 1);
+    }
+
+    #[test]
+    fn what_runs_together_is_up_to_the_device_where_nothing_is_said() {
+        let batch_tokens = |device, batch_tokens| {
+            let mut settings = EncoderSvcSettings::default();
+            (settings.encoder.device, settings.encoder.batch_tokens) = (device, batch_tokens);
+            EncoderSvcConfig::try_from(settings).unwrap().encoder.batch_tokens
+        };
+        assert_eq!(batch_tokens(Device::Cpu, 0), None);
+        assert_eq!(batch_tokens(Device::Cuda, 0), Some(2048));
+        assert_eq!(batch_tokens(Device::Cuda, 1), None);
+        assert_eq!(batch_tokens(Device::Cpu, 512), Some(512));
+    }
+
+    #[test]
+    fn streams_of_a_gpu_have_more_texts_under_way() {
+        let in_flight = |device, stream_in_flight| {
+            let mut settings = EncoderSvcSettings::default();
+            (settings.encoder.device, settings.limits.stream_in_flight) = (device, stream_in_flight);
+            EncoderSvcConfig::try_from(settings).unwrap().limits.stream_in_flight
+        };
+        assert_eq!(
+            [in_flight(Device::Cpu, 0), in_flight(Device::Cuda, 0), in_flight(Device::Cuda, 7)],
+            [64, 512, 7]
+        );
+    }
+
+    #[test]
+    fn there_are_as_many_call_threads_as_asked_for_within_reason() {
+        let threads = |call_threads| {
+            EncoderSvcSettings { call_threads, ..EncoderSvcSettings::default() }.call_threads()
+        };
+        assert!(threads(0) >= 1);
+        assert_eq!([threads(3), threads(usize::MAX)], [3, MAX_CALL_THREADS]);
+        let settings = EncoderSvcSettings { call_threads: 5000, ..EncoderSvcSettings::default() };
+        let message = EncoderSvcConfig::try_from(settings).unwrap_err().to_string();
+        assert!(message.contains("call_threads") && message.contains("5000"), "{message}");
+    }
+
+    #[test]
+    fn a_queue_without_time_is_refused() {
+        let mut settings = EncoderSvcSettings::default();
+        settings.encoder.max_queue_ms = 0;
+        let message = EncoderSvcConfig::try_from(settings).unwrap_err().to_string();
+        assert!(message.contains("encoder.max_queue_ms") && message.contains("600000"), "{message}");
+    }
+}

@@ -1,0 +1,144 @@
+//! `movieclassifier.encoder.v1.EncoderService`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _};
+use proto::encoder::v1::encode_stream_response::Result as StreamResult;
+use proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
+use proto::encoder::v1::{
+    Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
+    GetEncoderResponse, TextError,
+};
+use service_kit::{ApiError, Deadline, check_text, malformed_item};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span};
+
+use crate::config::{EncoderSvcConfig, Limits};
+use crate::encoder::Encoder;
+use crate::scheduler::queue::{Class, Encoded};
+
+/// The handlers.
+#[derive(Clone)]
+pub struct EncoderServer {
+    encoder: Arc<Encoder>,
+    limits: Limits,
+}
+
+impl EncoderServer {
+    /// Handlers that check requests against the configured limits.
+    #[must_use]
+    pub fn new(encoder: Arc<Encoder>, config: &EncoderSvcConfig) -> Self {
+        Self { encoder, limits: config.limits }
+    }
+
+    /// As a service that a gRPC server takes.
+    #[must_use]
+    pub fn into_grpc(self) -> EncoderServiceServer<Self> {
+        let max_message = self.limits.max_message_bytes();
+        EncoderServiceServer::new(self).max_decoding_message_size(max_message)
+    }
+
+    fn check_batch(&self, texts: &[String]) -> Result<(), ApiError> {
+        let max = self.limits.max_batch_size;
+        if texts.is_empty() {
+            return Err(ApiError::invalid(
+                "texts",
+                "EMPTY_BATCH",
+                format!("expected 1 to {max} texts, found none"),
+            ));
+        }
+        if texts.len() > max {
+            let description = format!("expected 1 to {max} texts, found {}", texts.len());
+            return Err(ApiError::invalid("texts", "BATCH_TOO_LARGE", description));
+        }
+        let violations: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| {
+                check_text(format!("texts[{index}]"), text, self.limits.max_text_bytes)
+            })
+            .collect();
+        if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
+    }
+
+    async fn encode_item(&self, request: EncodeStreamRequest, deadline: Deadline) -> EncodeStreamResponse {
+        let class = Class::from(request.priority());
+        let checked = check_text("text", &request.text, self.limits.max_text_bytes);
+        let result = match checked {
+            Some(violation) => Err(ApiError::Invalid(vec![violation])),
+            None => self.encoder.encode_waiting(request.text, class, deadline).await,
+        };
+        let result = match result {
+            Ok(encoded) => StreamResult::Embedding(embedding(encoded)),
+            Err(error) => {
+                let item = error.to_item();
+                StreamResult::Error(TextError { code: item.code, message: item.message, reason: item.reason })
+            }
+        };
+        let fingerprint = self.encoder.fingerprint().to_owned();
+        EncodeStreamResponse { id: request.id, result: Some(result), fingerprint }
+    }
+}
+
+fn embedding(encoded: Encoded) -> Embedding {
+    Embedding {
+        values: encoded.vector,
+        token_count: encoded.token_count as u32,
+        truncated: encoded.truncated,
+    }
+}
+
+#[tonic::async_trait]
+impl EncoderService for EncoderServer {
+    async fn get_encoder(
+        &self,
+        _request: Request<GetEncoderRequest>,
+    ) -> Result<Response<GetEncoderResponse>, Status> {
+        let encoder = self.encoder.description();
+        Ok(Response::new(GetEncoderResponse {
+            id: encoder.id.clone(),
+            version: encoder.version.clone(),
+            fingerprint: encoder.fingerprint.clone(),
+            dimension: encoder.dimension as u32,
+            max_tokens: encoder.max_tokens as u32,
+            max_batch_size: self.limits.max_batch_size as u32,
+            max_text_bytes: self.limits.max_text_bytes as u32,
+        }))
+    }
+
+    async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let request = request.into_inner();
+        self.check_batch(&request.texts)?;
+        let class = Class::from(request.priority());
+        let encoded = self.encoder.encode_batch(request.texts, class, deadline).await?;
+        Ok(Response::new(EncodeResponse {
+            embeddings: encoded.into_iter().map(embedding).collect(),
+            fingerprint: self.encoder.fingerprint().to_owned(),
+        }))
+    }
+
+    type EncodeStreamStream = Pin<Box<dyn Stream<Item = Result<EncodeStreamResponse, Status>> + Send>>;
+
+    async fn encode_stream(
+        &self,
+        request: Request<Streaming<EncodeStreamRequest>>,
+    ) -> Result<Response<Self::EncodeStreamStream>, Status> {
+        let deadline = Deadline::of(&request);
+        let server = self.clone();
+        // The stream's span, of which its texts are parts.
+        let span = Span::current();
+        // Nothing is read while `stream_in_flight` texts are on their way or their answers are not taken: HTTP/2
+        // flow control then holds the client back.
+        let answers = request
+            .into_inner()
+            .map(move |item| {
+                let server = server.clone();
+                async move { Ok(server.encode_item(item.map_err(malformed_item)?, deadline).await) }
+                    .instrument(span.clone())
+            })
+            .buffer_unordered(self.limits.stream_in_flight);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

@@ -1,0 +1,7 @@
+//! The HTTP server: probes, metrics, and errors as `application/problem+json`.
+//!
+//! Knows no routes of a service.
+
+pub(crate) mod metrics;
+pub(crate) mod problem;
+pub(crate) mod server;

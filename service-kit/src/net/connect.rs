@@ -1,0 +1,174 @@
+//! Connections that are made: over TCP for `http://`, over TLS for `https://`, with the certificates of that moment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::ClientTls;
+use crate::net::transport::{Io, Network, Tcp};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection is asked this often whether it lives, whether or not calls are in flight on it.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// And given up when it has not answered after this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// An IPv6 address stands in brackets in a URL, and without them elsewhere.
+pub(crate) fn bare_host(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Where a client connects to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    uri: Uri,
+    host: String,
+    port: u16,
+    encrypted: bool,
+    network: Arc<dyn Network>,
+}
+
+/// What is no address of a service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a URL such as http://127.0.0.1:50051 or https://encoder:50051, found {0:?}")]
+pub struct InvalidTarget(String);
+
+impl Target {
+    /// Parses `http://HOST:PORT` or `https://HOST:PORT`.
+    pub fn parse(url: &str) -> Result<Self, InvalidTarget> {
+        let wrong = || InvalidTarget(url.to_owned());
+        let uri: Uri = url.trim().parse().map_err(|_| wrong())?;
+        let encrypted = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
+        let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self { uri, host, port, encrypted, network: Arc::new(Tcp) })
+    }
+
+    /// The same host on another network than the system's.
+    #[must_use]
+    pub fn over(self, network: Arc<dyn Network>) -> Self {
+        Self { network, ..self }
+    }
+
+    /// Whether it is an `https://` address.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// All addresses that the host's name stands for now.
+    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut addresses = self.network.resolve(bare_host(&self.host), self.port).await?;
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
+    /// A channel, connected when it is first used and again after it broke: to `address` where one is given, else to
+    /// whatever the host's name stands for at that time.
+    #[must_use]
+    pub fn channel(&self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> Channel {
+        let endpoint = Endpoint::from(self.uri.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let target = self.clone();
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let (target, tls) = (target.clone(), tls.clone());
+            async move { target.connect(address, tls).await.map(TokioIo::new) }
+        }))
+    }
+
+    async fn connect(self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> io::Result<Box<dyn Io>> {
+        let stream = match address {
+            Some(address) => self.network.connect(address).await?,
+            None => self.connect_any().await?,
+        };
+        match tls {
+            Some(tls) if self.encrypted => Ok(Box::new(tls.connect(&self.host, stream).await?)),
+            None if self.encrypted => Err(io::Error::other("https without TLS settings")),
+            _ => Ok(stream),
+        }
+    }
+
+    /// To the first address of the name, in the system's order, that takes connections.
+    async fn connect_any(&self) -> io::Result<Box<dyn Io>> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in self.network.resolve(bare_host(&self.host), self.port).await? {
+            match self.network.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.encrypted { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_of_a_service_is_refused() {
+        for wrong in ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"] {
+            assert!(Target::parse(wrong).is_err(), "{wrong:?} was accepted");
+        }
+        assert_eq!(Target::parse("https://encoder").unwrap().to_string(), "https://encoder:443");
+        assert_eq!(Target::parse(" http://[::1]:9 ").unwrap().to_string(), "http://[::1]:9");
+    }
+
+    /// Takes connections and never says a word.
+    #[derive(Debug)]
+    struct Silent(std::sync::Mutex<Vec<tokio::io::DuplexStream>>);
+
+    impl Network for Silent {
+        fn resolve<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))]) })
+        }
+
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            self.0.lock().unwrap().push(far);
+            Box::pin(async move { Ok(Box::new(near) as Box<dyn Io>) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_falls_silent_is_given_up() {
+        let network = std::sync::Arc::new(Silent(std::sync::Mutex::default()));
+        let channel = Target::parse("http://silent:1").unwrap().over(network.clone()).channel(None, None);
+        let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
+        let begin = tokio::time::Instant::now();
+        client.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err();
+        assert!(begin.elapsed() <= KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT * 2, "{:?}", begin.elapsed());
+        assert_eq!(network.0.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_stands_for_each_of_its_addresses_once() {
+        let found = Target::parse("http://127.0.0.1:9").unwrap().resolve().await.unwrap();
+        assert_eq!(found, ["127.0.0.1:9".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,184 @@
+//! The `genres` field in each of its forms: a Python literal, JSON, names between bars.
+//!
+//! Any text is tried in all three, as a field of a table; and from each input lists of genres are made and written as Python
+//! and JSON write them, which must be read as those very genres.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use genre_model::{GENRES, GenreSet};
+use trainer::data::ingest::columns::{GenresFormat, Layout};
+use trainer::{DropReason, KaggleReader};
+
+use crate::Target;
+use crate::allocation::bounded;
+use crate::sections::file;
+
+pub(crate) const TARGET: Target = Target {
+    name: "genres_field",
+    check,
+    seeds,
+    words: &[
+        "[",
+        "]",
+        "{",
+        "}",
+        "(",
+        ")",
+        "'",
+        "\"",
+        "'id'",
+        ": ",
+        ", ",
+        "18",
+        "None",
+        "True",
+        "\\",
+        "\\x41",
+        "\\u00e9",
+        "\\N{BULLET}",
+        "b'",
+        "r'",
+        "1e9",
+        "0x12",
+        "1j",
+        "-",
+        "+",
+        "|",
+        "Drama",
+        "'name': 'Drama'",
+        "[{'id': 18}]",
+    ],
+    max_len: 1024,
+    cases: 4000,
+};
+
+/// Far longer than any field takes, and far shorter than one that stops a run.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn check(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for format in GenresFormat::ALL {
+        let begin = Instant::now();
+        let found = bounded(data.len(), || read(format, &text));
+        assert!(begin.elapsed() < PATIENCE, "{format} took {:?}", begin.elapsed());
+        // White space around a field says nothing.
+        assert_eq!(found, read(format, &format!(" {text}\n")), "{format}: {text:?}");
+        match (format, found) {
+            (GenresFormat::Json, found) => assert_eq!(found, json(&text), "{text:?}"),
+            (GenresFormat::Pipe, found) => assert_eq!(found, Some(names(text.split('|')))),
+            (GenresFormat::Python, Some(genres)) => {
+                assert!(text.trim().starts_with('['), "{text:?}");
+                // A genre is in the literal by its number.
+                for index in (0..GENRES.len()).filter(|index| genres.contains(*index)) {
+                    assert!(has_digits(&text), "{text:?} has no number of {}", GENRES[index].name);
+                }
+            }
+            (GenresFormat::Python, None) => {}
+        }
+    }
+    round_trip(data);
+}
+
+/// Reads the field as the one of a table's one film; `None` where it is not in that form. Known to be in the form, but
+/// without a known genre, is the empty set.
+fn read(format: GenresFormat, field: &str) -> Option<GenreSet> {
+    let table = format!("id,title,overview,genres\n1,T,O.,\"{}\"\n", field.replace('"', "\"\""));
+    let layout = Layout { genres_format: format, ..Layout::default() };
+    let path = file("genres.csv", table.as_bytes());
+    let mut reader = KaggleReader::open_with(&path, &layout).expect("the header is sound");
+    match reader.next() {
+        Some(Ok(movie)) => Some(movie.genres),
+        Some(Err(_)) => {
+            let dropped: Vec<_> = reader.report().dropped.keys().copied().collect();
+            match dropped[..] {
+                [DropReason::NoKnownGenre] => Some(GenreSet::EMPTY),
+                [DropReason::UnreadableGenres] => None,
+                _ => panic!("a field of genres cannot be {dropped:?}: {field:?}"),
+            }
+        }
+        None => panic!("a table has films or an error"),
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> GenreSet {
+    let mut genres = GenreSet::EMPTY;
+    names.for_each(|name| {
+        genres.insert_name(name.trim());
+    });
+    genres
+}
+
+fn json(text: &str) -> Option<GenreSet> {
+    let entries: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+    let mut genres = GenreSet::EMPTY;
+    for entry in entries {
+        if let Some(id) = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok()) {
+            genres.insert_tmdb_id(id);
+        } else if let Some(name) = entry.as_str().or(entry["name"].as_str()) {
+            genres.insert_name(name.trim());
+        }
+    }
+    Some(genres)
+}
+
+fn has_digits(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Genres and names out of `data`, written as Python's `repr` and JSON write them.
+fn round_trip(data: &[u8]) {
+    let Some((&count, data)) = data.split_first() else { return };
+    let mut chunks = data.chunks((data.len() / (usize::from(count % 5) + 1)).max(1));
+    let (mut python, mut json) = (Vec::new(), Vec::new());
+    let mut expected = GenreSet::EMPTY;
+    while let Some([id, name @ ..]) = chunks.next() {
+        let name = String::from_utf8_lossy(name);
+        // Now and then one that is none of the twenty.
+        let id = GENRES.get(usize::from(id % 24)).map_or(11_176, |genre| genre.tmdb_id);
+        expected.insert_tmdb_id(id);
+        python.push(format!("{{'id': {id}, 'name': {}}}", repr(&name)));
+        json.push(serde_json::json!({"id": id, "name": name}));
+    }
+    let python = format!("[{}]", python.join(", "));
+    assert_eq!(read(GenresFormat::Python, &python), Some(expected), "{python}");
+    let json = serde_json::Value::from(json).to_string();
+    assert_eq!(read(GenresFormat::Json, &json), Some(expected), "{json}");
+}
+
+/// As Python writes a string: in single quotes, unless only these stand in it.
+fn repr(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for character in text.chars() {
+        let _ = match character {
+            '\\' => write!(out, "\\\\"),
+            '\n' => write!(out, "\\n"),
+            '\r' => write!(out, "\\r"),
+            '\t' => write!(out, "\\t"),
+            c if c == quote => write!(out, "\\{c}"),
+            c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)),
+            c if c.is_control() => write!(out, "\\x{:02x}", u32::from(c)),
+            c if c.is_whitespace() && c != ' ' => write!(out, "\\u{:04x}", u32::from(c)),
+            c => write!(out, "{c}"),
+        };
+    }
+    out.push(quote);
+    out
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let fields = [
+        "[{'id': 18, 'name': 'Drama'}, {'id': 10752, 'name': 'War'}]",
+        r#"[{"id": 18, "name": "O'Hara \"and\" sons \u00e9 \x41 é 電影 ["}, {'name': 'it\'s {', 'id': 37}]"#,
+        "[]",
+        "[{'id': 18}",
+        "[[[[[]]]]]",
+        "[((((1))))]",
+        "[{'id': 18L}, None, True, 1.5, b'x', {1, 2}, ('a',), -7, 0x10, 1e400, 3j]",
+        r#"["War", {"id": 18}, {"name": "Comedy"}, {"id": 1}, 7, null]"#,
+        "Drama| Science Fiction |Sport||",
+        "[{'id': 99999999999999999999}, {'id': 18.0}, {'id': '18'}]",
+    ];
+    fields.iter().map(|field| field.as_bytes().to_vec()).collect()
+}

@@ -1,0 +1,174 @@
+//! Both services in this process, whole but for their sockets: what is fuzzed is what is served.
+//!
+//! The encoder runs a bundle of random weights on ONNX Runtime, which `make models` fetches. Limits are small, so that
+//! short inputs reach them.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use classifier_svc::{
+    Classification, Classifier, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, rest,
+};
+use encoder_svc::EncoderSvcSettings;
+use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+use tower::ServiceExt as _;
+
+use crate::sections::{file, repository};
+use crate::{grpc, model_file};
+
+/// Films in a call.
+pub(crate) const MAX_BATCH: usize = 4;
+/// Texts in a call: as many as an explanation takes, which is a film, its title and 31 sentences.
+pub(crate) const MAX_TEXTS: usize = 33;
+/// Bytes of a text, for the encoder.
+pub(crate) const MAX_TEXT_BYTES: usize = 512;
+/// Characters of a title, for the classifier.
+pub(crate) const MAX_TITLE_CHARS: usize = 20;
+/// Characters of an overview, for the classifier.
+pub(crate) const MAX_OVERVIEW_CHARS: usize = 60;
+/// Tokens that the bundle reads.
+pub(crate) const MAX_TOKENS: u32 = 64;
+/// Floats in a vector.
+pub(crate) const DIMENSION: usize = 512;
+/// The one key that [`Services::guarded`] takes.
+pub(crate) const KEY: &str = "sesame";
+/// Far more than any call takes; who is not answered by then is never answered.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Services {
+    runtime: Runtime,
+    pub(crate) encoder: Channel,
+    pub(crate) classifier: Channel,
+    /// The classifier again, for those who have [`KEY`].
+    pub(crate) guarded: Channel,
+    router: Router,
+}
+
+pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
+    let library = repository(".runtime/lib/libonnxruntime.so");
+    assert!(library.is_file(), "{} is missing: run `make models` first", library.display());
+    let mut encoder = EncoderSvcSettings::default();
+    encoder.encoder.bundle = repository("encoder-svc/tests/fixtures/tiny-512");
+    encoder.encoder.runtime_library = Some(library);
+    encoder.encoder.sessions = 1;
+    encoder.encoder.lone_text_threads = 1;
+    encoder.limits.max_batch_size = MAX_TEXTS;
+    encoder.limits.max_text_bytes = MAX_TEXT_BYTES;
+    encoder.limits.stream_in_flight = 2;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime can be made");
+    let encoder =
+        runtime.block_on(encoder_svc::embedded::channel(encoder, Metrics::default(), Shutdown::new()));
+    let encoder = encoder.expect("the fixture is a sound bundle");
+
+    let inside = runtime.enter();
+    let model = model_file::model_for("encoder-svc/tests/fixtures/tiny-512", DIMENSION);
+    let mut settings = ClassifierSvcSettings {
+        model: file("served.safetensors", &model.to_bytes()),
+        ..ClassifierSvcSettings::default()
+    };
+    settings.encoder.hedge_seconds = 0.0;
+    settings.limits.max_batch_size = MAX_BATCH;
+    settings.limits.max_title_chars = MAX_TITLE_CHARS;
+    settings.limits.max_overview_chars = MAX_OVERVIEW_CHARS;
+    settings.limits.stream_in_flight = 2;
+    let config = ClassifierSvcConfig::try_from(settings).expect("these settings are sound");
+    let metrics = Metrics::default();
+    let models = ModelStore::load(config.model.clone(), &metrics).expect("the file was just written");
+    let pool = EncoderPool::fixed(encoder.clone(), config.encoder.clone(), &metrics);
+    let classification = Classification::new(Classifier::new(models, pool), config.limits);
+    let keys = AuthSettings {
+        keys: vec![ApiKeySettings {
+            name: "fuzz".to_owned(),
+            sha256: hex::encode(Sha256::digest(KEY)),
+            requests_per_second: 0,
+            burst: 0,
+        }],
+    };
+    let keys = ApiKeys::new(&keys).expect("the hash is one");
+    let classifier = serve(&classification, None);
+    let guarded = serve(&classification, keys);
+    let rest_config = config.rest.expect("there is a REST listener by default");
+    let router = rest::routes(classification, &rest_config, None);
+    drop(inside);
+    Services { runtime, encoder, classifier, guarded, router }
+});
+
+/// The classifier's whole gRPC server over in-memory connections.
+fn serve(classification: &Classification, keys: Option<ApiKeys>) -> Channel {
+    let service = classifier_svc::grpc::ClassifierServer::new(classification.clone()).into_grpc();
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, Drain::default(), Metrics::default());
+    let server = server.expect("the descriptors are ours").with_keys(keys).with_service(service);
+    server.in_memory(Shutdown::new())
+}
+
+impl Services {
+    /// Sends the bytes to a gRPC method as they are.
+    pub(crate) fn call(
+        &self,
+        channel: &Channel,
+        path: &str,
+        headers: &[(http::HeaderName, http::HeaderValue)],
+        body: Vec<u8>,
+    ) -> grpc::Reply {
+        let reply = grpc::call(channel.clone(), path, headers, body);
+        let answered = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, reply).await });
+        answered.expect("every call is answered")
+    }
+
+    /// Posts the bytes over HTTP: status, content type and body.
+    pub(crate) fn post(&self, path: &str, body: Vec<u8>) -> (u16, String, Vec<u8>) {
+        let answer = async {
+            let request = http::Request::post(path)
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(AxumBody::from(body))
+                .expect("the path is one of ours");
+            let response = self.router.clone().oneshot(request).await.expect("a router does not fail");
+            let (parts, body) = response.into_parts();
+            let kind = parts.headers.get(http::header::CONTENT_TYPE);
+            let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+            let body = axum::body::to_bytes(body, usize::MAX).await.expect("the body is in memory");
+            (parts.status.as_u16(), kind, body.to_vec())
+        };
+        let answered = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
+        answered.expect("every request is answered")
+    }
+}
+
+/// What both services take for a text that says nothing, written down a second time.
+pub(crate) fn is_blank(text: &str) -> bool {
+    let says_nothing = |c: char| c.is_whitespace() || c.is_control() || c == '\u{180e}' || c == '\u{feff}';
+    !text.chars().any(|c| !says_nothing(c))
+}
+
+/// The field and reason of each film or text that a request must be refused for.
+pub(crate) type Violations = Vec<(String, &'static str)>;
+
+/// What is wrong with a film at `path`, such as `movies[3].`.
+pub(crate) fn wrong_film(path: &str, title: &str, overview: &str) -> Violations {
+    let mut wrong = Vec::new();
+    if title.chars().count() > MAX_TITLE_CHARS {
+        wrong.push((format!("{path}title"), "TEXT_TOO_LONG"));
+    }
+    if overview.chars().count() > MAX_OVERVIEW_CHARS {
+        wrong.push((format!("{path}overview"), "TEXT_TOO_LONG"));
+    } else if is_blank(overview) {
+        wrong.push((format!("{path}overview"), "EMPTY_TEXT"));
+    }
+    wrong
+}
+
+/// What is wrong with a batch of so many.
+pub(crate) fn wrong_batch(field: &str, count: usize, max: usize) -> Violations {
+    match count {
+        0 => vec![(field.to_owned(), "EMPTY_BATCH")],
+        _ if count <= max => Vec::new(),
+        _ => vec![(field.to_owned(), "BATCH_TOO_LARGE")],
+    }
+}

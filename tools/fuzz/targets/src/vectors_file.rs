@@ -1,0 +1,119 @@
+//! Parquet files of vectors and of films.
+
+use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
+use trainer::data::movies_file::{MoviesReader, MoviesWriter};
+use trainer::data::table_file::TableError;
+use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
+use trainer::{DataDigest, Movie, Split, Vectors};
+
+use crate::Target;
+use crate::allocation::bounded;
+use crate::sections::{file, folder};
+
+pub(crate) const TARGET: Target = Target {
+    name: "vectors_file",
+    check,
+    seeds,
+    words: &[
+        "PAR1",
+        "movieclassifier.vectors/2",
+        "movieclassifier.movies/1",
+        "\u{15}\u{4}",
+        "\u{7f}\u{7f}\u{7f}\u{7f}",
+        "train",
+        "Drama",
+    ],
+    max_len: 16_384,
+    cases: 20000,
+};
+
+fn check(data: &[u8]) {
+    let path = file("vectors.parquet", data);
+    match bounded(data.len(), || Vectors::read(&path)) {
+        Ok(vectors) => is_sound(&vectors),
+        Err(error) => says_what_is_wrong(&error),
+    }
+    // Batch by batch, as a job reads it: what comes before an error is whole.
+    if let Ok(mut reader) = bounded(data.len(), || VectorsReader::open(&path)) {
+        let dimension = reader.header().dimension;
+        while let Ok(Some(rows)) = bounded(data.len(), || reader.next_rows()) {
+            assert_eq!(rows.values.len(), rows.ids.len() * dimension);
+            assert_eq!(rows.genres.len(), rows.ids.len());
+        }
+    }
+    let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
+    match bounded(data.len(), read) {
+        Ok(films) => is_written_back(&films),
+        Err(error) => says_what_is_wrong(&error),
+    }
+}
+
+fn is_sound(vectors: &Vectors) {
+    let films = vectors.len();
+    assert!(films > 0);
+    assert_eq!(vectors.vectors.dim(), (films, vectors.dimension()));
+    assert_eq!((vectors.splits.len(), vectors.targets.nrows()), (films, films));
+    assert!(vectors.vectors.iter().all(|value| value.is_finite()));
+    assert!(vectors.ids.iter().zip(&vectors.splits).all(|(id, split)| Split::of(*id) == *split));
+    assert!(vectors.targets.iter().all(|target| [0.0, 1.0].contains(target)));
+}
+
+fn is_written_back(films: &[Movie]) {
+    let path = folder().join("again.parquet");
+    let mut digest = DataDigest::default();
+    let mut writer = MoviesWriter::create(&path).expect("a temporary file can be written");
+    for film in films {
+        digest.add(film);
+        writer.write(film.clone()).expect("a temporary file can be written");
+    }
+    assert_eq!(writer.finish().expect("a temporary file can be written"), digest.finish());
+    let again: Result<Vec<Movie>, _> = MoviesReader::open(&path).expect("ours can be read").collect();
+    assert_eq!(again.expect("ours can be read"), films);
+}
+
+fn says_what_is_wrong(error: &TableError) {
+    let message = error.to_string();
+    assert!(message.contains("vectors.parquet"), "{message}");
+    let is_known =
+        ["expected", "not a sound Parquet file", "template"].iter().any(|word| message.contains(word));
+    assert!(is_known, "a refusal says what was expected: {message}");
+}
+
+fn header(dimension: usize) -> VectorsHeader {
+    VectorsHeader {
+        encoder: EncoderIdentity {
+            id: "tiny".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse("ab".repeat(32)).expect("64 digits"),
+        },
+        dimension,
+        template: InputTemplate::parse(InputTemplate::OVERVIEW).expect("it is ours"),
+        data_digest: "cd".repeat(32),
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let mut drama = GenreSet::EMPTY;
+    drama.insert_name("Drama");
+    let mut seeds = Vec::new();
+    for (films, dimension) in [(1_u64, 1_usize), (3, 2), (40, 4)] {
+        let path = folder().join("seed.parquet");
+        let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed");
+        let values = (0..films as usize * dimension).map(|value| (value as f32).sin()).collect();
+        let rows = {
+            let words = (1..=films).map(|id| FilmWords::of(&format!("Film {id}"), "a diver")).collect();
+            VectorRows { ids: (1..=films).collect(), genres: vec![drama; films as usize], values, words }
+        };
+        writer.write(rows).and_then(|()| writer.finish()).expect("a seed");
+        seeds.push(std::fs::read(&path).expect("a seed"));
+
+        let mut writer = MoviesWriter::create(&path).expect("a seed");
+        for id in 1..=films {
+            let (title, overview) = (format!("Film {id}"), "A diver loses her map. ".repeat(3));
+            writer.write(Movie { id, title, overview, genres: drama }).expect("a seed");
+        }
+        writer.finish().expect("a seed");
+        seeds.push(std::fs::read(&path).expect("a seed"));
+    }
+    seeds
+}

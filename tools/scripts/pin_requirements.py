@@ -1,0 +1,87 @@
+"""Adds hashes to a pinned closure: `NAME.in` -> `NAME.txt`.
+
+Asks pip for the wheel of every line for each supported interpreter and processor (CPython 3.11 to 3.13 on x86_64 and
+aarch64 Linux with glibc 2.28 or newer), and writes the sha256 of each. Wheels only: a source archive would run its
+build script on the machine that installs it. Format: pip's hash-checking mode
+(https://pip.pypa.io/en/stable/topics/secure-installs/).
+
+    python3 tools/scripts/pin_requirements.py requirements.in
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
+MACHINES = ("x86_64", "aarch64")
+# pip matches a platform name exactly, so each glibc that a wheel may name is listed.
+MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+
+
+def pinned_lines(source: Path) -> list[str]:
+    """The `name==version` lines of `source`, without comments. Raises ValueError on a line that is not pinned."""
+    pins = []
+    for line in source.read_text(encoding="utf-8").splitlines():
+        pin = line.split("#")[0].strip()
+        if not pin:
+            continue
+        if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin):
+            raise ValueError(f"{source.name}: expected name==version, found {pin!r}")
+        pins.append(pin)
+    return sorted(pins)
+
+
+def download(pins: list[str], python_version: str, machine: str, folder: Path) -> None:
+    """Fetches one wheel per pin into `folder`. Raises CalledProcessError when a wheel does not exist."""
+    platforms = [argument for name in MANYLINUX for argument in ("--platform", f"{name}_{machine}")]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        + ["--implementation", "cp", "--python-version", python_version, "--dest", str(folder)]
+        + platforms
+        + pins,
+        check=True,
+    )
+
+
+def hashes_by_project(folder: Path) -> dict[str, set[str]]:
+    """Project name, as PEP 503 writes it -> sha256 hex of each of its wheels in `folder`."""
+    hashes: dict[str, set[str]] = {}
+    for wheel in folder.glob("*.whl"):
+        project = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+        with wheel.open("rb") as file:
+            hashes.setdefault(project, set()).add(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the pinned closure, for example requirements.in")
+    parser.add_argument("--machine", action="append", choices=MACHINES, help="this processor only; default: each")
+    arguments = parser.parse_args()
+    source: Path = arguments.source
+    pins = pinned_lines(source)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for python_version in PYTHON_VERSIONS:
+            for machine in arguments.machine or MACHINES:
+                download(pins, python_version, machine, folder)
+        hashes = hashes_by_project(folder)
+    lines = [
+        f"# Written by tools/scripts/pin_requirements.py from {source.name}; edit that file instead.",
+        "# Install with: pip install --no-deps --require-hashes -r FILE",
+        "--only-binary :all:",
+    ]
+    for pin in pins:
+        digests = sorted(hashes[pin.split("==")[0]])
+        lines.append(" \\\n    ".join([pin] + [f"--hash=sha256:{digest}" for digest in digests]))
+    source.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

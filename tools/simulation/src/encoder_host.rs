@@ -1,0 +1,168 @@
+//! An encoder's process: the real service with its queue, admission and cache, over a model that costs simulated time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use encoder_svc::encoder::Description;
+use encoder_svc::grpc::EncoderServer;
+use encoder_svc::inference::task_pool::Model;
+use encoder_svc::scheduler::queue::{Encoded, Worker};
+use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
+use futures_util::{Stream, StreamExt as _};
+use proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
+use proto::encoder::v1::{
+    EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
+    GetEncoderResponse,
+};
+use service_kit::{GrpcServer, Metrics};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::network::incoming;
+use crate::plan::Garbage;
+use crate::sabotage::Sabotage;
+use crate::truth;
+use crate::world::{EncoderState, Life, World};
+
+/// Where encoders are met.
+pub const PORT: u16 = 50051;
+/// In the metadata of calls that are to get what the service says, whatever its encoder is like.
+pub const HONEST: &str = "simulation-honest";
+
+/// A text that every encoder has run before it is started.
+const KNOWN: &str = "one two three four five six seven eight nine ten";
+
+struct SimulatedModel {
+    world: Arc<World>,
+    index: usize,
+    fingerprint: String,
+}
+
+impl SimulatedModel {
+    fn state(&self) -> &EncoderState {
+        &self.world.encoders[self.index]
+    }
+}
+
+impl Model for SimulatedModel {
+    async fn run(&self, text: &str, worker: Worker) -> Result<Encoded, String> {
+        let all_cores = if worker == Worker::Lone { 2 } else { 1 };
+        let cost = truth::cost(text) * self.state().slow.load(Ordering::Relaxed) / all_cores;
+        tokio::time::sleep(cost).await;
+        let sabotage = self.world.plan.sabotage;
+        if sabotage == Some(Sabotage::KeepText) && text.len().is_multiple_of(5) {
+            std::future::pending::<()>().await;
+        }
+        let (token_count, truncated) = truth::tokens(text);
+        let fingerprint = match sabotage {
+            Some(Sabotage::ForeignVectors) => &truth::fingerprint(77),
+            _ => &self.fingerprint,
+        };
+        self.world.ledger.count("text:run");
+        Ok(Encoded { vector: truth::vector(fingerprint, text), token_count, truncated })
+    }
+}
+
+/// The process, from its start to its end.
+pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
+    let state = &world.encoders[index];
+    let generation = state.generation.load(Ordering::Relaxed);
+    let metrics = Metrics::default();
+    let shutdown = Life::begin(&world, move |world| &world.encoders[index].life, &metrics);
+    let mut settings = EncoderSvcSettings { drain_seconds: 1.0, ..EncoderSvcSettings::default() };
+    settings.encoder.sessions = world.plan.sessions;
+    settings.encoder.lone_text_threads = 2;
+    settings.encoder.cache_mib = world.plan.cache_mib;
+    settings.encoder.max_queue_ms = world.plan.max_queue_ms;
+    let config = EncoderSvcConfig::try_from(settings)?;
+    let description = Description {
+        id: "simulated-16".to_owned(),
+        version: generation.to_string(),
+        fingerprint: truth::fingerprint(generation),
+        dimension: truth::DIMENSION,
+        max_tokens: truth::MAX_TOKENS,
+    };
+    let model = SimulatedModel { world: world.clone(), index, fingerprint: description.fingerprint.clone() };
+    let known = (KNOWN, truth::cost(KNOWN));
+    // A bundle is loaded and checked.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let encoder = Arc::new(Encoder::of_model(description, model, known, &config.encoder, &metrics));
+    state.set_encoder(&encoder, generation);
+    let service = Distorted { inner: EncoderServer::new(encoder, &config), world: world.clone(), index };
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(
+        EncoderServiceServer::new(service).max_decoding_message_size(config.limits.max_message_bytes()),
+    );
+    server.health().await.set_serving(true).await;
+    world.event(&format!("encoder-{index} serves generation {generation}"));
+    server.serve_incoming(incoming(PORT).await?, shutdown).await?;
+    world.event(&format!("encoder-{index} has ended"));
+    Ok(())
+}
+
+/// The real handlers; what they answer may be turned into garbage on its way out.
+struct Distorted {
+    inner: EncoderServer,
+    world: Arc<World>,
+    index: usize,
+}
+
+impl Distorted {
+    fn distort(&self, mut answer: EncodeResponse) -> EncodeResponse {
+        let sabotage = self.world.plan.sabotage;
+        if sabotage == Some(Sabotage::Reorder) {
+            answer.embeddings.reverse();
+        }
+        let Some(garbage) = self.world.encoders[self.index].garbage() else { return answer };
+        self.world.ledger.count("garbage:answer");
+        match garbage {
+            Garbage::Dimension => {
+                answer.embeddings.iter_mut().take(1).for_each(|embedding| embedding.values.truncate(1));
+            }
+            Garbage::NotANumber => {
+                let values = answer.embeddings.iter_mut().take(1).flat_map(|embedding| &mut embedding.values);
+                values.take(1).for_each(|value| *value = f32::NAN);
+            }
+            Garbage::TooFew => drop(answer.embeddings.pop()),
+            Garbage::TooMany => answer.embeddings.extend(answer.embeddings.first().cloned()),
+            Garbage::None => answer.embeddings.clear(),
+            Garbage::Fingerprint => answer.fingerprint = truth::fingerprint(66),
+        }
+        answer
+    }
+}
+
+#[tonic::async_trait]
+impl EncoderService for Distorted {
+    async fn get_encoder(
+        &self,
+        request: Request<GetEncoderRequest>,
+    ) -> Result<Response<GetEncoderResponse>, Status> {
+        self.inner.get_encoder(request).await
+    }
+
+    async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
+        let honest = request.metadata().contains_key(HONEST);
+        let answer = self.inner.encode(request).await?;
+        Ok(if honest { answer } else { answer.map(|answer| self.distort(answer)) })
+    }
+
+    type EncodeStreamStream = Pin<Box<dyn Stream<Item = Result<EncodeStreamResponse, Status>> + Send>>;
+
+    async fn encode_stream(
+        &self,
+        request: Request<Streaming<EncodeStreamRequest>>,
+    ) -> Result<Response<Self::EncodeStreamStream>, Status> {
+        let answers = self.inner.encode_stream(request).await?.into_inner();
+        let sabotage = self.world.plan.sabotage;
+        let answers = answers.enumerate().flat_map(move |(place, answer)| {
+            let times = match sabotage {
+                Some(Sabotage::AnswerTwice) if place == 1 => 2,
+                Some(Sabotage::LoseAnswer) if place == 1 => 0,
+                _ => 1,
+            };
+            futures_util::stream::iter(std::iter::repeat_n(answer, times))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

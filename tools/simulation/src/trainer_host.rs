@@ -1,0 +1,124 @@
+//! The bulk job's process: the real `encode`, started again whenever it fails, as an orchestrator does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use service_kit::{Metrics, Target};
+use trainer::data::movie_source::MovieSource;
+use trainer::encode::encoder_client::EncoderClient;
+use trainer::encode::job::{EncodeError, EncodeJob, EncodeOutcome, run as encode};
+use trainer::encode::retry::RetryPolicy;
+use trainer::{Load, Vectors};
+
+use crate::truth;
+use crate::world::{Life, World};
+use crate::{encoder_host, plan};
+
+/// What the job does where it is left alone.
+const POLICY: RetryPolicy = RetryPolicy {
+    first_delay: Duration::from_millis(50),
+    longest_delay: Duration::from_secs(1),
+    call_timeout: Duration::from_secs(20),
+    connect_patience: Duration::from_secs(3),
+    patience: Duration::from_secs(40),
+};
+/// Between two starts.
+const RESTART: Duration = Duration::from_secs(1);
+/// Films of the job have numbers of their own.
+const FIRST_FILM: u64 = 1_000_000;
+
+/// The film of a place in the input.
+fn film(place: u64) -> proto::classifier::v1::Movie {
+    truth::film(FIRST_FILM + place)
+}
+
+/// Writes the job's input.
+pub fn write_input(world: &World) -> std::io::Result<()> {
+    let rows = (1..=world.plan.bulk_films).map(|id| {
+        let film = film(id);
+        format!("{id},{},{},\"[{{'id': 18, 'name': 'Drama'}}]\"\n", film.title, film.overview)
+    });
+    let header = "id,title,overview,genres\n".to_owned();
+    std::fs::write(input(world), std::iter::once(header).chain(rows).collect::<String>())
+}
+
+fn input(world: &World) -> PathBuf {
+    world.folder.join("films.csv")
+}
+
+/// The process, until the output is there; then it is looked at.
+pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
+    Life::begin(&world, |world| &world.trainer, &Metrics::default());
+    let mut job = EncodeJob {
+        source: MovieSource::Kaggle(input(&world)),
+        output: world.folder.join("vectors.parquet"),
+        template: truth::template(),
+        chunk: 50,
+        load: Load { batch: 2, in_flight: 1 },
+        restart: false,
+        shard: None,
+    };
+    loop {
+        match attempt(&world, &job).await {
+            Ok(outcome) => {
+                let (EncodeOutcome::NothingToDo { films } | EncodeOutcome::Encoded { films, .. }) = outcome;
+                world.event(&format!("the bulk job is done: {films} films, {outcome:?}"));
+                world.ledger.count(match outcome {
+                    EncodeOutcome::Encoded { resumed: 1.., .. } => "bulk:resumed",
+                    EncodeOutcome::Encoded { .. } => "bulk:encoded",
+                    EncodeOutcome::NothingToDo { .. } => "bulk:nothing-to-do",
+                });
+                check(&world, &job);
+                world.bulk_is_done.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(error) => {
+                // Vectors of two encoders are never mixed: whoever runs the job decides for the new one.
+                job.restart =
+                    matches!(error, EncodeError::OtherParts { .. } | EncodeError::OtherOutput { .. });
+                if !(job.restart || matches!(error, EncodeError::Encoder(_))) {
+                    world.violation(&format!("the bulk job fails otherwise than by its encoder: {error}"));
+                }
+                // The folder's name is no function of the seed.
+                let folder = world.folder.display().to_string();
+                world.event(&format!("the bulk job failed: {error}").replace(&folder, ""));
+                world.ledger.count("bulk:failed");
+                tokio::time::sleep(RESTART).await;
+            }
+        }
+    }
+}
+
+async fn attempt(world: &Arc<World>, job: &EncodeJob) -> Result<EncodeOutcome, EncodeError> {
+    let network = Arc::new(world.network.clone());
+    let channels = (0..world.plan.encoders).map(|index| {
+        let url = format!("http://{}:{}", plan::encoder(index), encoder_host::PORT);
+        Ok(Target::parse(&url)?.over(network.clone()).channel(None, None))
+    });
+    let channels =
+        channels.collect::<Result<_, _>>().map_err(trainer::encode::encoder_client::EncoderError::Url)?;
+    let client = EncoderClient::connect_all(channels, POLICY).await?;
+    encode(job, &client).await
+}
+
+/// The output has each film once, in order, with the vector of its own text by the one encoder that it names.
+fn check(world: &World, job: &EncodeJob) {
+    let vectors = match Vectors::read(&job.output) {
+        Ok(vectors) => vectors,
+        Err(error) => return world.violation(&format!("the bulk job's output cannot be read: {error}")),
+    };
+    if !vectors.ids.iter().copied().eq(1..=world.plan.bulk_films) {
+        world.violation("the bulk job's output has other films than its input");
+    }
+    let fingerprint = vectors.encoder.fingerprint.as_str();
+    for (id, row) in vectors.ids.iter().zip(vectors.vectors.rows()) {
+        let film = film(*id);
+        let text = truth::template().compose(&film.title, &film.overview);
+        if !row.iter().copied().eq(truth::vector(fingerprint, &text)) {
+            world.violation(&format!("the bulk job's film {id} has the vector of another text or encoder"));
+        }
+    }
+    world.ledger.add("bulk:films", vectors.len() as u64);
+}

@@ -1,0 +1,318 @@
+//! What each command does: the library's parts, put together.
+
+mod search;
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use genre_model::{GenreModel, write_atomically};
+use trainer::data::ingest::prepare;
+use trainer::data::movie_source::MovieSource;
+use trainer::data::table_file::TableError;
+use trainer::encode::embedded;
+use trainer::encode::encoder_client::{self, EncoderClient};
+use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
+use trainer::encode::retry::RetryPolicy;
+use trainer::encode::shard::Shard;
+use trainer::encode::shard_store::ShardFolder;
+use trainer::evaluate::baselines;
+use trainer::evaluate::evaluation::{Evaluation, SplitChoice, check_encoder};
+use trainer::evaluate::report::{self, Details, NamedModel, markdown};
+use trainer::fit;
+use trainer::fit::loss_curves::{LossCurves, LossRecorder};
+use trainer::fit::preset::Recipe;
+use trainer::{FittingData, Load, Progress, Split, Vectors};
+
+use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Merge, Prepare, RecipeName, Report};
+
+pub(crate) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Prepare(args) => prepare(&args),
+        Command::Encode(args) => block_on(encode(args)),
+        Command::Merge(args) => merge(&args),
+        Command::Fit(args) => fit(&args),
+        Command::Search(args) => search::search(&args),
+        Command::Reference(args) => search::reference(&args),
+        Command::Evaluate(args) => evaluate(&args),
+        Command::Report(args) => report(&args),
+    }
+}
+
+fn prepare(args: &Prepare) -> Result<()> {
+    let input = Input::new(&args.input)?;
+    let report = prepare::run_with(&input.path, &args.layout.layout(), &args.output, args.report.as_deref())?;
+    print(&format!("{report}\n\nwrote {}", args.output.display()))
+}
+
+async fn encode(args: Encode) -> Result<()> {
+    let input = args.input.as_deref().map(Input::new).transpose()?;
+    let source = match (&input, args.movies) {
+        (Some(input), _) => MovieSource::Table(input.path.clone(), args.layout.layout()),
+        (None, Some(path)) => MovieSource::MoviesFile(path),
+        (None, None) => bail!("expected --input or --movies"),
+    };
+    let policy = RetryPolicy { patience: Duration::from_secs(args.give_up_after), ..RetryPolicy::default() };
+    let client = connect(&args.encoder, policy).await?;
+    let job = EncodeJob {
+        source,
+        output: args.output,
+        template: args.template,
+        chunk: args.resume_chunk,
+        load: Load { batch: args.batch, in_flight: args.in_flight },
+        restart: args.restart,
+        shard: None,
+    };
+    let variable = |name| std::env::var(name).ok();
+    let of_job =
+        Shard::of_job(variable("JOB_COMPLETION_INDEX").as_deref(), variable("JOB_COMPLETIONS").as_deref());
+    let (outcome, path) = match args.shard.map_or_else(|| of_job, |shard| Ok(Some(shard)))? {
+        None => (encode_job::run(&job, &client).await?, job.output.display().to_string()),
+        Some(shard) => {
+            let folder = ShardFolder::open(&job.output)?;
+            let path = format!("shard {shard} in {}", job.output.display());
+            let job = EncodeJob { output: args.work, ..job };
+            (encode_job::run_shard(&job, shard, &folder, &client).await?, path)
+        }
+    };
+    match outcome {
+        EncodeOutcome::NothingToDo { films } => {
+            print(&format!("nothing to do: {path} holds these {films} films' vectors already"))
+        }
+        EncodeOutcome::Encoded { films, resumed: 0 } => print(&format!("wrote {path}: {films} films")),
+        EncodeOutcome::Encoded { films, resumed } => {
+            print(&format!("wrote {path}: {films} films, {resumed} of them encoded by an earlier run"))
+        }
+    }
+}
+
+fn fit(args: &Fit) -> Result<()> {
+    let vectors = read_vectors(&args.vectors)?;
+    let data =
+        FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
+    let recipe = recipe(args);
+    let epochs = recipe.check()?.max_epochs() * recipe.ensemble;
+    let progress = Progress::new(epochs, "epochs at most");
+    let recorder = LossRecorder::default();
+    let model = fit::job::fit(&data, &recipe, |member, losses| {
+        recorder.record(member, losses);
+        let validation = losses.validation.unwrap_or(f64::NAN);
+        progress.say(format!("training loss {:.4}, validation loss {validation:.4}", losses.train));
+        progress.advance(1);
+    })?;
+    progress.finish();
+    model.save(&args.output)?;
+    recorder
+        .finish(model.version())
+        .save_beside(&args.output)
+        .with_context(|| format!("loss curves {}", LossCurves::path_beside(&args.output).display()))?;
+
+    let mut lines = reference_lines(&model, &vectors, args.report_test)?;
+    if args.baselines {
+        for NamedModel { name, model } in baselines(&data)? {
+            let metrics = &model.provenance().metrics;
+            let (micro, macro_) = (metrics["validation_micro_f1"], metrics["validation_macro_f1"]);
+            lines.push(format!("baseline {name}: validation micro-F1 {micro:.4}, macro-F1 {macro_:.4}"));
+        }
+    }
+    let metrics = &model.provenance().metrics;
+    lines.push(format!(
+        "wrote {}: model {}, {} hidden units, validation loss {:.4} after {} epochs, thresholds by {}",
+        args.output.display(),
+        model.version(),
+        model.mlp().units(),
+        metrics["validation_loss"],
+        metrics["epochs"],
+        model.thresholds().rule(),
+    ));
+    print(&lines.join("\n"))
+}
+
+/// The reference system's lines, to the letter: scripts may look for them.
+fn reference_lines(model: &GenreModel, vectors: &Vectors, with_test: bool) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (split, name) in [(Split::Validation, "Val"), (Split::Test, "Test")] {
+        if split == Split::Test && !with_test {
+            continue;
+        }
+        let figures = Evaluation::of(model, vectors, SplitChoice::One(split))?;
+        lines.push(format!("{name} data f1 score: {:.4}", figures.micro_f1_at_0_5));
+        lines.push(format!("{name} data f1 score tuned: {:.4}", figures.micro_f1));
+    }
+    Ok(lines)
+}
+
+fn baselines(data: &FittingData) -> Result<Vec<NamedModel>> {
+    let named = |name: &str, model| NamedModel { name: name.to_owned(), model };
+    Ok(vec![
+        named("logistic regression", baselines::logistic(data)?),
+        named("majority", baselines::majority(data)?),
+    ])
+}
+
+fn recipe(args: &Fit) -> Recipe {
+    let mut recipe = match args.recipe {
+        RecipeName::Default => Recipe::best(),
+        RecipeName::Reference => Recipe::reference(),
+    };
+    let plain = recipe.clone();
+    macro_rules! change {
+        ($($arg:ident => $setter:ident),*) => {
+            $(if let Some(value) = args.$arg {
+                recipe.params = recipe.params.$setter(value);
+            })*
+        };
+    }
+    change!(
+        units => units, activation => activation, dropout => dropout, input_dropout => input_dropout,
+        learning_rate => learning_rate, batch_size => batch_size, weight_decay => weight_decay,
+        label_smoothing => label_smoothing, standardise => standardise, seed => seed, epochs => max_epochs,
+        patience => patience
+    );
+    recipe.ensemble = args.ensemble.unwrap_or(recipe.ensemble);
+    recipe.word_cost = args.word_cost.unwrap_or(recipe.word_cost);
+    recipe.calibrate = args.calibrate.unwrap_or(recipe.calibrate);
+    recipe.threshold_rule = args.threshold_rule.unwrap_or(recipe.threshold_rule);
+    if recipe != plain {
+        recipe.name.push_str(" (changed)");
+    }
+    recipe
+}
+
+fn evaluate(args: &Evaluate) -> Result<()> {
+    let model = GenreModel::load(&args.model)?;
+    let vectors = match &args.vectors {
+        Some(path) => {
+            let vectors = read_vectors(path)?;
+            if let Some(input) = &args.input {
+                let file = Input::new(input)?;
+                let source = MovieSource::Table(file.path.clone(), args.layout.layout());
+                let digest = source.inventory()?.data_digest;
+                if digest != vectors.data_digest {
+                    let (vectors, input) = (path.display(), input.display());
+                    bail!("vectors file {vectors}: expected the films of {input}, found other films");
+                }
+            }
+            vectors
+        }
+        None => block_on(encode_for(args, &model))?,
+    };
+    let figures = Evaluation::of(&model, &vectors, args.split).with_context(|| {
+        let source = args.vectors.as_ref().or(args.input.as_ref());
+        format!(
+            "model file {}, films of {}",
+            args.model.display(),
+            source.map_or(String::new(), |path| path.display().to_string())
+        )
+    })?;
+    if args.json { print(&serde_json::to_string(&figures)?) } else { print(&figures.table()) }
+}
+
+async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
+    let Some(input) = &args.input else { bail!("expected --input or --vectors") };
+    let client = connect(&args.encoder, RetryPolicy::default()).await?;
+    check_encoder(model, &client.description().identity)
+        .with_context(|| format!("model file {}", args.model.display()))?;
+    let file = Input::new(input)?;
+    let source = MovieSource::Table(file.path.clone(), args.layout.layout());
+    let template = &model.provenance().input_template;
+    Ok(encode_job::encode_in_memory(&source, args.split, &client, template, !args.no_title).await?)
+}
+
+fn report(args: &Report) -> Result<()> {
+    let vectors = read_vectors(&args.vectors)?;
+    let load = |path: &Path| -> Result<NamedModel> {
+        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        Ok(NamedModel { name, model: GenreModel::load(path)? })
+    };
+    let paths = std::iter::once(&args.model).chain(&args.compare);
+    let mut models = paths.map(|path| load(path)).collect::<Result<Vec<_>>>()?;
+    let context = || format!("vectors file {}", args.vectors.display());
+    if !args.no_baselines {
+        models.extend(baselines(&FittingData::of(&vectors).with_context(context)?)?);
+    }
+    let mut text = markdown(&models, &vectors).with_context(context)?;
+    let titles = titles(args.titles.as_deref())?;
+    let subject = &models[0].model;
+    let curves = LossCurves::load_beside(&args.model, subject.version())
+        .with_context(|| format!("loss curves {}", LossCurves::path_beside(&args.model).display()))?;
+    let details = Details { curves: curves.as_ref(), titles: &|id| titles.get(&id).cloned() };
+    let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (more, figures) = report::details(subject, &vectors, &details, &stem)?;
+    text += &more;
+    for figure in figures {
+        let path = args.output.with_file_name(format!("{stem}-{}.svg", figure.name));
+        write_atomically(&path, figure.svg.as_bytes()).with_context(|| format!("plot {}", path.display()))?;
+    }
+    if let Some(notes) = &args.notes {
+        let notes = std::fs::read_to_string(notes).with_context(|| format!("notes {}", notes.display()))?;
+        text.push('\n');
+        text.push_str(&notes);
+    }
+    write_atomically(&args.output, text.as_bytes())
+        .with_context(|| format!("report {}", args.output.display()))?;
+    print(&format!("wrote {}", args.output.display()))
+}
+
+/// Titles of a prepared table, by id; none where no table is named.
+fn titles(movies: Option<&Path>) -> Result<HashMap<u64, String>> {
+    let Some(path) = movies else { return Ok(HashMap::new()) };
+    let movies = MovieSource::MoviesFile(path.to_owned()).open()?;
+    movies.map(|movie| movie.map(|movie| (movie.id, movie.title)).map_err(Into::into)).collect()
+}
+
+async fn connect(args: &EncoderArgs, policy: RetryPolicy) -> Result<EncoderClient> {
+    let (channels, what) = if args.embedded {
+        (vec![embedded::channel().await?], "embedded encoder".to_owned())
+    } else {
+        let channels = args.encoder.iter().map(|url| encoder_client::channel(url));
+        (channels.collect::<Result<_, _>>()?, args.encoder.join(", "))
+    };
+    let client = EncoderClient::connect_all(channels, policy).await.with_context(|| what.clone())?;
+    tracing::info!("encoder {} at {what}", client.description().identity);
+    Ok(client)
+}
+
+/// A data set by its path; standard input lies in a temporary file while this lives.
+struct Input {
+    path: PathBuf,
+    _spooled: Option<tempfile::NamedTempFile>,
+}
+
+impl Input {
+    fn new(path: &Path) -> Result<Self> {
+        if path != Path::new("-") {
+            return Ok(Self { path: path.to_owned(), _spooled: None });
+        }
+        let file = trainer::data::ingest::input::spool(std::io::stdin().lock()).context("standard input")?;
+        Ok(Self { path: file.path().to_owned(), _spooled: Some(file) })
+    }
+}
+
+fn merge(args: &Merge) -> Result<()> {
+    let folder = ShardFolder::open(&args.shards)?;
+    let films = block_on(async { Ok(folder.merge(&args.output).await?) })?;
+    print(&format!("wrote {}: {films} films", args.output.display()))
+}
+
+fn read_vectors(path: &Path) -> Result<Vectors> {
+    if ShardFolder::is_one(path) {
+        let folder = ShardFolder::open(path)?;
+        return block_on(async { Ok(Vectors::read_shards(&folder).await?) });
+    }
+    Vectors::read(path).map_err(|error: TableError| anyhow::anyhow!("vectors file {error}"))
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// Standard output; a reader that has left is no error.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,114 @@
+//! How a table of films is laid out: Kaggle's way, or as the command line says.
+
+use std::fmt;
+
+use genre_model::GenreSet;
+use serde_json::Value;
+
+use crate::data::ingest::genres_literal::{self, UnreadableGenres};
+
+/// How genres stand in their field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GenresFormat {
+    /// A Python list of dictionaries with TMDB's ids, as in Kaggle's file.
+    #[default]
+    Python,
+    /// A JSON list of names, or of objects with an `id` of TMDB or a `name`.
+    Json,
+    /// Names with `|` between them.
+    Pipe,
+}
+
+/// The names of the columns that are used, and the form of the genres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Whole numbers; the split is made by them.
+    pub id: String,
+    /// May be empty.
+    pub title: String,
+    /// What is classified.
+    pub overview: String,
+    /// What is learnt.
+    pub genres: String,
+    /// The form of the genres.
+    pub genres_format: GenresFormat,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        let [id, title, overview, genres] = ["id", "title", "overview", "genres"].map(str::to_owned);
+        Self { id, title, overview, genres, genres_format: GenresFormat::Python }
+    }
+}
+
+impl GenresFormat {
+    /// All forms.
+    pub const ALL: [Self; 3] = [Self::Python, Self::Json, Self::Pipe];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Json => "json",
+            Self::Pipe => "pipe",
+        }
+    }
+
+    /// Reads a field. Genres that are none of the twenty are ignored.
+    pub(crate) fn parse(self, field: &str) -> Result<GenreSet, UnreadableGenres> {
+        match self {
+            Self::Python => genres_literal::parse(field),
+            Self::Json => json(field),
+            Self::Pipe => {
+                let mut genres = GenreSet::EMPTY;
+                field.split('|').for_each(|name| {
+                    genres.insert_name(name.trim());
+                });
+                Ok(genres)
+            }
+        }
+    }
+}
+
+impl fmt::Display for GenresFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn json(field: &str) -> Result<GenreSet, UnreadableGenres> {
+    let Ok(value) = serde_json::from_str(field) else { return Err(UnreadableGenres::Syntax) };
+    let Value::Array(entries) = value else { return Err(UnreadableGenres::NotAList) };
+    let mut genres = GenreSet::EMPTY;
+    for entry in &entries {
+        let id = entry.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        match (id, entry.as_str().or_else(|| entry.get("name").and_then(Value::as_str))) {
+            (Some(id), _) => genres.insert_tmdb_id(id),
+            (None, Some(name)) => genres.insert_name(name.trim()),
+            (None, None) => false,
+        };
+    }
+    Ok(genres)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(format: GenresFormat, field: &str) -> Vec<&'static str> {
+        format.parse(field).unwrap().names().collect()
+    }
+
+    #[test]
+    fn each_form_gives_the_genres_that_are_known() {
+        assert_eq!(names(GenresFormat::Python, "[{'id': 18, 'name': 'Drama'}]"), ["Drama"]);
+        assert_eq!(names(GenresFormat::Pipe, "Drama| Science Fiction |Sport"), ["Drama", "Science Fiction"]);
+        assert_eq!(names(GenresFormat::Pipe, ""), [] as [&str; 0]);
+        let json = r#"["War", {"id": 18}, {"name": "Comedy"}, {"id": 1}, 7, null]"#;
+        assert_eq!(names(GenresFormat::Json, json), ["Comedy", "Drama", "War"]);
+        assert_eq!(GenresFormat::Json.parse("{'id': 18}"), Err(UnreadableGenres::Syntax));
+        assert_eq!(GenresFormat::Json.parse("{}"), Err(UnreadableGenres::NotAList));
+        assert_eq!(GenresFormat::Json.parse(&"[".repeat(100_000)), Err(UnreadableGenres::Syntax));
+    }
+}

@@ -1,0 +1,213 @@
+//! The reader of Kaggle's `movies_metadata.csv`, and of tables that are laid out otherwise.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use csv::ByteRecord;
+
+use crate::data::ingest::columns::{GenresFormat, Layout};
+use crate::data::ingest::input::{self, Input};
+use crate::data::ingest::quote_watch::QuoteWatch;
+use crate::{DropReason, IngestReport, Movie};
+
+/// Why a file cannot be read as films. A single bad row is no error: it is dropped and reported.
+#[derive(Debug, thiserror::Error)]
+pub enum KaggleError {
+    /// The file cannot be opened or read.
+    #[error("movies file {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a table of films.
+    #[error("movies file {path}: {reason}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+/// Where the columns that are used stand.
+#[derive(Debug)]
+struct Columns {
+    id: usize,
+    title: usize,
+    overview: usize,
+    genres: usize,
+    genres_format: GenresFormat,
+    /// Only counted; Kaggle's file has it.
+    language: Option<usize>,
+}
+
+/// Reads films one by one, in the order of the file; memory does not grow with it, but for the ids seen.
+///
+/// Yields the usable ones. After the last, [`report`](Self::report) says what became of all.
+#[derive(Debug)]
+pub struct KaggleReader {
+    path: PathBuf,
+    reader: csv::Reader<QuoteWatch<Input>>,
+    columns: Columns,
+    record: ByteRecord,
+    seen: HashSet<u64>,
+    report: IngestReport,
+    finished: bool,
+}
+
+impl KaggleReader {
+    /// Opens the file and finds its columns by the names in its header.
+    pub fn open(path: &Path) -> Result<Self, KaggleError> {
+        Self::open_with(path, &Layout::default())
+    }
+
+    /// As [`open`](Self::open), for tables with other names of columns or another form of genres.
+    pub fn open_with(path: &Path, layout: &Layout) -> Result<Self, KaggleError> {
+        let invalid = |reason| KaggleError::Invalid { path: path.to_owned(), reason };
+        let io = |source| KaggleError::Io { path: path.to_owned(), source };
+        let input = input::open(path).map_err(io)?;
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(QuoteWatch::new(input));
+        let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
+        let columns = Columns::find(header, layout).map_err(invalid)?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            columns,
+            record: ByteRecord::new(),
+            seen: HashSet::new(),
+            report: IngestReport::new(path.display().to_string()),
+            finished: false,
+        })
+    }
+
+    /// What became of the rows read so far.
+    #[must_use]
+    pub fn report(&self) -> &IngestReport {
+        &self.report
+    }
+
+    fn read(&mut self) -> Result<Option<Movie>, KaggleError> {
+        while self.reader.read_byte_record(&mut self.record).map_err(|error| csv_error(&self.path, error))? {
+            match self.columns.movie(&self.record) {
+                Ok(movie) if self.seen.insert(movie.id) => {
+                    let language = self.columns.language.and_then(|column| self.record.get(column));
+                    self.report.keep(&movie, language.map(String::from_utf8_lossy).as_deref());
+                    return Ok(Some(movie));
+                }
+                Ok(_) => self.drop_row(DropReason::DuplicateId),
+                Err(reason) => self.drop_row(reason),
+            }
+        }
+        if let Some(line) = self.reader.get_ref().open_quote() {
+            let reason =
+                format!("expected a closing quote, found the end of the file: line {line} opens one");
+            return Err(KaggleError::Invalid { path: self.path.clone(), reason });
+        }
+        if self.report.kept == 0 {
+            let reason =
+                format!("expected usable films, found none in {} rows{}", self.report.rows, self.reasons());
+            return Err(KaggleError::Invalid { path: self.path.clone(), reason });
+        }
+        Ok(None)
+    }
+
+    fn drop_row(&mut self, reason: DropReason) {
+        let line = self.record.position().map_or(0, csv::Position::line);
+        let id = String::from_utf8_lossy(self.record.get(self.columns.id).unwrap_or_default());
+        self.report.drop_row(reason, line, &id);
+    }
+
+    fn reasons(&self) -> String {
+        let reasons = self.report.dropped.iter();
+        let reasons = reasons.map(|(reason, dropped)| format!("; {} dropped, {reason}", dropped.rows));
+        reasons.collect::<Vec<_>>().concat()
+    }
+}
+
+impl Iterator for KaggleReader {
+    type Item = Result<Movie, KaggleError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finished {
+            return None;
+        }
+        let movie = self.read().transpose();
+        self.finished = !matches!(movie, Some(Ok(_)));
+        movie
+    }
+}
+
+impl Columns {
+    fn find(header: &ByteRecord, layout: &Layout) -> Result<Self, String> {
+        let Layout { id, title, overview, genres, genres_format } = layout;
+        if header.is_empty() {
+            return Err(format!(
+                "expected a CSV header with the columns {id}, {title}, {overview} and {genres}, \
+                 found an empty file"
+            ));
+        }
+        let column = |name: &str| {
+            header.iter().position(|field| field == name.as_bytes()).ok_or_else(|| {
+                // A binary file's first line is no help to anybody.
+                let found = std::str::from_utf8(header.as_slice()).ok().filter(|text| !text.contains('\0'));
+                let fields = || header.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
+                let found = found.map_or("bytes that are no text".to_owned(), |_| shorten(&fields()));
+                format!("line 1: expected a CSV header with the column {name:?}, found {found}")
+            })
+        };
+        Ok(Self {
+            id: column(id)?,
+            title: column(title)?,
+            overview: column(overview)?,
+            genres: column(genres)?,
+            genres_format: *genres_format,
+            language: header.iter().position(|field| field == b"original_language"),
+        })
+    }
+
+    fn movie(&self, record: &ByteRecord) -> Result<Movie, DropReason> {
+        let text = |column| {
+            std::str::from_utf8(record.get(column).unwrap_or_default()).map_err(|_| DropReason::NotUtf8)
+        };
+        let id = decimal_id(record.get(self.id).unwrap_or_default()).ok_or(DropReason::Shifted)?;
+        let (title, overview, genres) = (text(self.title)?, text(self.overview)?, text(self.genres)?);
+        if is_no_overview(overview) {
+            return Err(DropReason::NoOverview);
+        }
+        let genres = self.genres_format.parse(genres).map_err(|_| DropReason::UnreadableGenres)?;
+        if genres.is_empty() {
+            return Err(DropReason::NoKnownGenre);
+        }
+        Ok(Movie { id, title: title.to_owned(), overview: overview.to_owned(), genres })
+    }
+}
+
+/// Digits only, and no more than a signed 64-bit column holds.
+fn decimal_id(field: &[u8]) -> Option<u64> {
+    let is_decimal = !field.is_empty() && field.iter().all(u8::is_ascii_digit);
+    let id: u64 = std::str::from_utf8(field).ok().filter(|_| is_decimal)?.parse().ok()?;
+    i64::try_from(id).ok().map(|_| id)
+}
+
+fn csv_error(path: &Path, error: csv::Error) -> KaggleError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => KaggleError::Io { path: path.to_owned(), source },
+        kind => KaggleError::Invalid { path: path.to_owned(), reason: format!("not a CSV file: {kind:?}") },
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let short: String = text.chars().take(120).collect();
+    if short.len() < text.len() { format!("{short:?} …") } else { format!("{short:?}") }
+}
+
+/// Blank, or the text that TMDB's exports hold in place of one: it stands for films of every kind and says nothing.
+fn is_no_overview(overview: &str) -> bool {
+    let overview = overview.trim();
+    overview.is_empty() || overview == "No overview found."
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! From Kaggle's file to the table of usable films, and a report of what was left out.
+
+use std::path::{Path, PathBuf};
+
+use genre_model::write_atomically;
+
+use crate::data::ingest::columns::Layout;
+use crate::data::movies_file::MoviesWriter;
+use crate::data::table_file::TableError;
+use crate::{IngestReport, KaggleError, KaggleReader};
+
+/// Why there is no table.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The films cannot be read.
+    #[error(transparent)]
+    Input(#[from] KaggleError),
+    /// The table cannot be written.
+    #[error("movies file {0}")]
+    Output(#[from] TableError),
+    /// The report cannot be written.
+    #[error("report {path}: {source}")]
+    Report {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Reads `input` film by film and writes the usable ones to `output`, which appears only when all went well; the
+/// report goes to `report` as JSON.
+pub fn run(input: &Path, output: &Path, report: Option<&Path>) -> Result<IngestReport, PrepareError> {
+    run_with(input, &Layout::default(), output, report)
+}
+
+/// As [`run`], for a table that is laid out otherwise.
+pub fn run_with(
+    input: &Path,
+    layout: &Layout,
+    output: &Path,
+    report: Option<&Path>,
+) -> Result<IngestReport, PrepareError> {
+    let mut reader = KaggleReader::open_with(input, layout)?;
+    let mut writer = MoviesWriter::create(output)?;
+    for movie in reader.by_ref() {
+        writer.write(movie?)?;
+    }
+    writer.finish()?;
+    let found = reader.report();
+    if let Some(path) = report {
+        let json = serde_json::to_vec_pretty(found).expect("texts and numbers are JSON");
+        write_atomically(path, &json)
+            .map_err(|source| PrepareError::Report { path: path.to_owned(), source })?;
+    }
+    Ok(found.clone())
+}

@@ -1,0 +1,239 @@
+//! The table of usable films: what `prepare` writes and `encode` reads.
+//!
+//! One row a film, in the order of the source: `id` (int64), `split` (utf8), `title` (utf8), `overview` (utf8),
+//! `labels` (list of utf8).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{Schema, SchemaRef};
+use genre_model::SPLIT_RULE;
+
+use crate::data::movie_columns;
+use crate::data::movie_columns::{
+    id_column, id_field, labels_column, labels_field, split_column, text_field,
+};
+use crate::data::table_file::{TableError, TableReader, TableWriter};
+use crate::{DataDigest, Movie};
+
+const FORMAT: &str = "movieclassifier.movies/1";
+/// Films that are gathered before they are written.
+const BATCH: usize = 1024;
+
+fn schema() -> SchemaRef {
+    let (title, overview) = (text_field("title"), text_field("overview"));
+    Arc::new(Schema::new(vec![id_field(), text_field("split"), title, overview, labels_field()]))
+}
+
+/// Writes films one by one; memory does not grow with their number. Dropped before [`finish`](Self::finish), it
+/// leaves nothing behind.
+pub struct MoviesWriter {
+    table: TableWriter,
+    schema: SchemaRef,
+    digest: DataDigest,
+    waiting: Vec<Movie>,
+}
+
+impl MoviesWriter {
+    /// Begins a file; it appears at `path` when it is finished.
+    pub fn create(path: &Path) -> Result<Self, TableError> {
+        let schema = schema();
+        let table = TableWriter::create(path, schema.clone(), |properties| properties)?;
+        Ok(Self { table, schema, digest: DataDigest::default(), waiting: Vec::with_capacity(BATCH) })
+    }
+
+    /// Adds a film.
+    pub fn write(&mut self, movie: Movie) -> Result<(), TableError> {
+        self.digest.add(&movie);
+        self.waiting.push(movie);
+        if self.waiting.len() == BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), TableError> {
+        let movies = std::mem::take(&mut self.waiting);
+        let ids: Vec<u64> = movies.iter().map(|movie| movie.id).collect();
+        let text = |field: fn(&Movie) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(movies.iter().map(field)))
+        };
+        let columns = vec![
+            id_column(&ids),
+            split_column(&ids),
+            text(|movie| &movie.title),
+            text(|movie| &movie.overview),
+            labels_column(movies.iter().map(|movie| movie.genres)),
+        ];
+        let batch =
+            RecordBatch::try_new(self.schema.clone(), columns).expect("the columns are those of the schema");
+        self.table.write(&batch)
+    }
+
+    /// Ends the file and gives it its name; answers the digest over all films.
+    pub fn finish(mut self) -> Result<String, TableError> {
+        self.flush()?;
+        let digest = self.digest.finish();
+        self.table.finish([
+            ("format", FORMAT.to_owned()),
+            ("data_digest", digest.clone()),
+            ("split_rule", SPLIT_RULE.to_owned()),
+        ])?;
+        Ok(digest)
+    }
+}
+
+/// Reads films one by one, and verifies the digest after the last.
+pub struct MoviesReader {
+    table: TableReader,
+    digest: Option<DataDigest>,
+    batch: std::vec::IntoIter<Movie>,
+}
+
+impl MoviesReader {
+    /// Opens a file and checks what it says of itself.
+    pub fn open(path: &Path) -> Result<Self, TableError> {
+        let table = TableReader::open(path, FORMAT)?;
+        table.expect("split_rule", SPLIT_RULE)?;
+        if table.schema.fields() != schema().fields() {
+            let (expected, found) = (schema(), &table.schema);
+            return Err(TableError::invalid(path, format!("expected columns {expected}, found {found}")));
+        }
+        Ok(Self { table, digest: Some(DataDigest::default()), batch: Vec::new().into_iter() })
+    }
+
+    fn read(&mut self) -> Result<Option<Movie>, TableError> {
+        let Some(digest) = &mut self.digest else { return Ok(None) };
+        loop {
+            if let Some(movie) = self.batch.next() {
+                digest.add(&movie);
+                return Ok(Some(movie));
+            }
+            let Some(batch) = self.table.next_batch()? else { break };
+            let (ids, genres) = movie_columns::read(&batch)
+                .map_err(|reason| TableError::invalid(&self.table.path, reason))?;
+            let (titles, overviews) =
+                (batch.column(2).as_string::<i32>(), batch.column(3).as_string::<i32>());
+            let movies: Vec<Movie> = ids
+                .into_iter()
+                .zip(genres)
+                .enumerate()
+                .map(|(row, (id, genres))| Movie {
+                    id,
+                    title: titles.value(row).to_owned(),
+                    overview: overviews.value(row).to_owned(),
+                    genres,
+                })
+                .collect();
+            self.batch = movies.into_iter();
+        }
+        let found = std::mem::take(digest).finish();
+        self.table.expect("data_digest", &found).map(|()| None)
+    }
+}
+
+impl Iterator for MoviesReader {
+    type Item = Result<Movie, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let movie = self.read().transpose();
+        if !matches!(movie, Some(Ok(_))) {
+            self.digest = None;
+        }
+        movie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use genre_model::GenreSet;
+
+    use super::*;
+
+    fn movies(count: u64) -> Vec<Movie> {
+        let genres = |id| {
+            let mut set = GenreSet::EMPTY;
+            set.insert_name(if id % 2 == 0 { "Drama" } else { "War" });
+            set
+        };
+        let movie =
+            |id| Movie { id, title: format!("Film {id}"), overview: "é\n\"".repeat(3), genres: genres(id) };
+        (1..=count).map(movie).collect()
+    }
+
+    fn write(path: &Path, movies: &[Movie]) -> String {
+        let mut writer = MoviesWriter::create(path).unwrap();
+        for movie in movies {
+            writer.write(movie.clone()).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn films_are_read_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        let written = movies(2500);
+        write(&path, &written);
+        let read: Vec<Movie> = MoviesReader::open(&path).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(read, written);
+    }
+
+    #[test]
+    fn the_same_films_are_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("a"), folder.path().join("b"));
+        assert_eq!(write(&first, &movies(1500)), write(&second, &movies(1500)));
+        assert_eq!(std::fs::read(first).unwrap(), std::fs::read(second).unwrap());
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_the_old_one_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        write(&path, &movies(3));
+        let before = std::fs::read(&path).unwrap();
+        let mut writer = MoviesWriter::create(&path).unwrap();
+        for movie in movies(5) {
+            writer.write(movie).unwrap();
+        }
+        drop(writer);
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Its reader would make room for all that a page says it holds before it has looked.
+    #[test]
+    fn a_page_that_says_it_holds_gigabytes_is_refused_before_there_is_room_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        let overview = "a storm ".repeat(200);
+        write(&path, &[Movie { overview, ..movies(1).remove(0) }]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The overview's page: its type (0 data, 2 dictionary), its length unpacked, of two bytes, its length packed.
+        let [.., at] = (0..bytes.len() - 8)
+            .filter(|at| {
+                let head = &bytes[*at..at + 8];
+                matches!(head, [0x15, 0 | 4, 0x15, low, high, 0x15, ..] if *low >= 0x80 && (8..0x7f).contains(high))
+            })
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("no page of more than a kilobyte");
+        };
+        // As much as two bytes can say.
+        bytes[at + 3..at + 5].copy_from_slice(&[0xfe, 0x7f]);
+        std::fs::write(&path, bytes).unwrap();
+        let read: Result<Vec<_>, _> = MoviesReader::open(&path).unwrap().collect();
+        let message = read.unwrap_err().to_string();
+        assert!(message.contains("bytes unpacked, found one that says 8191"), "{message}");
+    }
+
+    #[test]
+    fn another_table_is_refused_by_its_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.parquet");
+        let writer = TableWriter::create(&path, schema(), |properties| properties).unwrap();
+        writer.finish([("format", "something/1".to_owned())]).unwrap();
+        let message = MoviesReader::open(&path).err().unwrap().to_string();
+        assert!(message.contains("other.parquet: expected format"), "{message}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Parquet files that are whole or not there, and that say what they hold.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Compression;
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use tempfile::NamedTempFile;
+
+use crate::data::checked_pages::CheckedPages;
+
+/// Rows held in memory before they are written out: 16 MiB of 512-vectors.
+const ROW_GROUP: usize = 8192;
+/// Rows read at a time.
+const READ_BATCH: usize = 1024;
+
+/// Why a Parquet file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The file cannot be opened, read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is there, but is not what it should be.
+    #[error("{path}: {reason}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+impl TableError {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn invalid(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Invalid { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// The reason alone, for a message that names the file itself.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            Self::Invalid { reason, .. } => reason.clone(),
+        }
+    }
+}
+
+/// Writes under a temporary name; the file appears, synced, in [`finish`](Self::finish).
+pub(crate) struct TableWriter {
+    path: PathBuf,
+    writer: ArrowWriter<NamedTempFile>,
+}
+
+impl TableWriter {
+    /// `properties` may be refined, such as which columns have a dictionary.
+    pub(crate) fn create(
+        path: &Path,
+        schema: SchemaRef,
+        properties: impl FnOnce(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
+    ) -> Result<Self, TableError> {
+        Self::create_in(&folder_of(path), path, schema, properties)
+    }
+
+    /// The temporary file lies in `folder`, which must be on the file system of `path`.
+    pub(crate) fn create_in(
+        folder: &Path,
+        path: &Path,
+        schema: SchemaRef,
+        properties: impl FnOnce(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
+    ) -> Result<Self, TableError> {
+        if path.is_dir() {
+            return Err(TableError::invalid(path, "expected a file to write to, found a folder"));
+        }
+        std::fs::create_dir_all(folder).map_err(|error| TableError::io(folder, error))?;
+        let file = NamedTempFile::new_in(folder).map_err(|error| TableError::io(folder, error))?;
+        let builder = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            // The default names the library's version: the same films would be other bytes after an upgrade.
+            .set_created_by("movieclassifier trainer".to_owned());
+        let writer = ArrowWriter::try_new(file, schema, Some(properties(builder).build()))
+            .map_err(|error| TableError::invalid(path, error.to_string()))?;
+        Ok(Self { path: path.to_owned(), writer })
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
+        self.writer.write(batch).map_err(|error| TableError::invalid(&self.path, error.to_string()))
+    }
+
+    /// Ends the file with its metadata and gives it its name.
+    pub(crate) fn finish(
+        mut self,
+        metadata: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<(), TableError> {
+        for (key, value) in metadata {
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        let io = |error| TableError::io(&self.path, error);
+        let file =
+            self.writer.into_inner().map_err(|error| TableError::invalid(&self.path, error.to_string()))?;
+        // A temporary file is private to its owner; what takes its place is for every reader.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io)?;
+        }
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(&self.path).map_err(|error| io(error.error))?;
+        File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all()).map_err(io)
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Reads a file batch by batch.
+pub(crate) struct TableReader {
+    pub(crate) path: PathBuf,
+    pub(crate) schema: SchemaRef,
+    pub(crate) rows: usize,
+    metadata: BTreeMap<String, String>,
+    batches: ParquetRecordBatchReader,
+}
+
+impl TableReader {
+    /// Opens a file whose metadata's `format` is `format`.
+    pub(crate) fn open(path: &Path, format: &str) -> Result<Self, TableError> {
+        let file = File::open(path).map_err(|error| TableError::io(path, error))?;
+        let metadata = file.metadata().map_err(|error| TableError::io(path, error))?;
+        if metadata.is_dir() {
+            return Err(TableError::invalid(path, "expected a Parquet file, found a folder"));
+        }
+        let invalid = |reason| TableError::invalid(path, reason);
+        let bytes = metadata.len();
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let contents = unless_it_panics(|| ArrowReaderMetadata::load(&file, options)).map_err(|error| {
+            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
+        })?;
+        check_places(contents.metadata(), bytes).map_err(invalid)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(CheckedPages(file), contents);
+        let file_metadata = builder.metadata().file_metadata();
+        let rows = usize::try_from(file_metadata.num_rows())
+            .map_err(|_| invalid(format!("expected a number of rows, found {}", file_metadata.num_rows())))?;
+        let metadata: BTreeMap<String, String> = file_metadata
+            .key_value_metadata()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some((entry.key.clone(), entry.value.clone()?)))
+            .collect();
+        let schema = builder.schema().clone();
+        let batches = unless_it_panics(|| builder.with_batch_size(READ_BATCH).build()).map_err(invalid)?;
+        let reader = Self { path: path.to_owned(), schema, rows, metadata, batches };
+        let found = reader.text("format")?;
+        if found != format {
+            return Err(invalid(format!("expected format {format:?}, found {found:?}")));
+        }
+        Ok(reader)
+    }
+
+    /// A value of the file's metadata.
+    pub(crate) fn text(&self, key: &str) -> Result<&str, TableError> {
+        let missing = || TableError::invalid(&self.path, format!("expected metadata {key:?}, found none"));
+        self.metadata.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    /// Checks that a value of the metadata is `expected`.
+    pub(crate) fn expect(&self, key: &str, expected: &str) -> Result<(), TableError> {
+        let found = self.text(key)?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(TableError::invalid(
+            &self.path,
+            format!("metadata {key:?}: expected {expected:?}, found {found:?}"),
+        ))
+    }
+
+    /// The next rows.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        let batch = unless_it_panics(|| self.batches.next().transpose());
+        batch.map_err(|error| TableError::invalid(&self.path, format!("not a sound Parquet file: {error}")))
+    }
+}
+
+/// The parquet crate panics on some files that are damaged, in each of its parts. A reader is of no use after that, and of none
+/// after an error.
+fn unless_it_panics<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its reader gave up".to_owned()),
+    }
+}
+
+/// Whether all columns lie within the file's bytes.
+fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), String> {
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let (start, length) = (u64::try_from(start).ok(), u64::try_from(column.compressed_size()).ok());
+        let end = start.zip(length).and_then(|(start, length)| start.checked_add(length));
+        if end.is_none_or(|end| end > bytes) {
+            return Err(format!(
+                "expected a whole Parquet file, found column {} outside of its {bytes} bytes",
+                column.column_path()
+            ));
+        }
+    }
+    Ok(())
+}

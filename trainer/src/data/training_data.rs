@@ -1,0 +1,191 @@
+//! What a fit may see: training and validation films, and no way to a test film.
+
+use genre_model::{EncoderIdentity, FilmWords, InputTemplate};
+use linfa::dataset::Dataset;
+use sha2::{Digest as _, Sha256};
+
+use crate::fit::mlp::estimator::LabelledVectors;
+use crate::{Split, Vectors};
+
+/// Training and validation films of one encoder and one source. There is no constructor that lets a test film in.
+#[derive(Debug, Clone)]
+pub struct FittingData {
+    train: LabelledVectors,
+    validation: LabelledVectors,
+    train_words: Vec<FilmWords>,
+    validation_words: Vec<FilmWords>,
+    encoder: EncoderIdentity,
+    template: InputTemplate,
+    data_digest: String,
+}
+
+/// Films that may not be fitted on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FittingDataError {
+    /// A film of another part.
+    #[error("film {id} is a {found} film by its id: expected {expected} films only")]
+    WrongSplit {
+        /// The film.
+        id: u64,
+        /// The part it was given for.
+        expected: Split,
+        /// The part it belongs to.
+        found: Split,
+    },
+    /// A part without films.
+    #[error("expected {expected} films, found none")]
+    Empty {
+        /// The part.
+        expected: Split,
+    },
+    /// Parts that do not belong together.
+    #[error(
+        "expected training and validation vectors of one encoder, template and source, found different {what}s"
+    )]
+    Different {
+        /// What differs.
+        what: &'static str,
+    },
+}
+
+impl FittingData {
+    /// Takes the two parts out of a file's vectors; its test films are left behind.
+    pub fn of(vectors: &Vectors) -> Result<Self, FittingDataError> {
+        Self::new(vectors.subset(Split::Train), vectors.subset(Split::Validation))
+    }
+
+    /// Checks every film by its id, whatever its vectors' source says of it.
+    pub fn new(train: Vectors, validation: Vectors) -> Result<Self, FittingDataError> {
+        check(&train, Split::Train)?;
+        check(&validation, Split::Validation)?;
+        for (what, is_same) in [
+            ("encoder", train.encoder == validation.encoder),
+            ("template", train.template == validation.template),
+            ("source", train.data_digest == validation.data_digest),
+        ] {
+            if !is_same {
+                return Err(FittingDataError::Different { what });
+            }
+        }
+        Ok(Self {
+            train: Dataset::new(train.vectors, train.targets),
+            validation: Dataset::new(validation.vectors, validation.targets),
+            train_words: train.words,
+            validation_words: validation.words,
+            encoder: train.encoder,
+            template: train.template,
+            data_digest: train.data_digest,
+        })
+    }
+
+    /// What gradients are computed from.
+    #[must_use]
+    pub fn train(&self) -> &LabelledVectors {
+        &self.train
+    }
+
+    /// What early stopping and thresholds are judged on.
+    #[must_use]
+    pub fn validation(&self) -> &LabelledVectors {
+        &self.validation
+    }
+
+    /// The words of the training films, in the same order.
+    #[must_use]
+    pub fn train_words(&self) -> &[FilmWords] {
+        &self.train_words
+    }
+
+    /// The words of the validation films, in the same order.
+    #[must_use]
+    pub fn validation_words(&self) -> &[FilmWords] {
+        &self.validation_words
+    }
+
+    /// The encoder of all vectors.
+    #[must_use]
+    pub fn encoder(&self) -> &EncoderIdentity {
+        &self.encoder
+    }
+
+    /// How films became texts.
+    #[must_use]
+    pub fn template(&self) -> &InputTemplate {
+        &self.template
+    }
+
+    /// SHA-256 over both parts' vectors, targets and words: what decides, with the settings, what a fit gives.
+    #[must_use]
+    pub fn content_sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        let mut bytes = Vec::new();
+        for part in [&self.train, &self.validation] {
+            for matrix in [part.records(), part.targets()] {
+                digest.update(format!("{:?}", matrix.shape()));
+                for row in matrix.rows() {
+                    bytes.clear();
+                    bytes.extend(row.iter().copied().flat_map(f32::to_le_bytes));
+                    digest.update(&bytes);
+                }
+            }
+        }
+        for film in self.train_words.iter().chain(&self.validation_words) {
+            digest.update(film.to_bytes());
+        }
+        hex::encode(digest.finalize())
+    }
+
+    /// SHA-256 over all films of the source.
+    #[must_use]
+    pub fn data_digest(&self) -> &str {
+        &self.data_digest
+    }
+}
+
+fn check(vectors: &Vectors, expected: Split) -> Result<(), FittingDataError> {
+    if vectors.is_empty() {
+        return Err(FittingDataError::Empty { expected });
+    }
+    match vectors.ids.iter().find(|id| Split::of(**id) != expected) {
+        Some(&id) => Err(FittingDataError::WrongSplit { id, expected, found: Split::of(id) }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::vectors;
+
+    #[test]
+    fn a_test_film_among_the_training_films_is_an_error() {
+        let all = vectors(300);
+        let mut train = all.subset(Split::Train);
+        let leak = all.subset(Split::Test).ids[0];
+        // Even one that claims to be a training film.
+        train.ids[3] = leak;
+        let error = FittingData::new(train, all.subset(Split::Validation)).unwrap_err();
+        let expected = FittingDataError::WrongSplit { id: leak, expected: Split::Train, found: Split::Test };
+        assert_eq!(error, expected);
+        assert!(error.to_string().contains(&format!("film {leak} is a test film")));
+        let swapped = FittingData::new(all.subset(Split::Train), all.subset(Split::Test));
+        assert!(matches!(swapped, Err(FittingDataError::WrongSplit { .. })));
+    }
+
+    #[test]
+    fn what_is_taken_out_of_a_file_is_its_training_and_validation_films() {
+        let all = vectors(300);
+        let data = FittingData::of(&all).unwrap();
+        assert_eq!(*data.train().records(), all.subset(Split::Train).vectors);
+        assert_eq!(*data.validation().targets(), all.subset(Split::Validation).targets);
+    }
+
+    #[test]
+    fn parts_of_different_encoders_are_not_mixed() {
+        let all = vectors(300);
+        let mut validation = all.subset(Split::Validation);
+        validation.encoder.version = "2".to_owned();
+        let error = FittingData::new(all.subset(Split::Train), validation).unwrap_err();
+        assert_eq!(error, FittingDataError::Different { what: "encoder" });
+    }
+}

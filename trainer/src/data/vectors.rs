@@ -1,0 +1,134 @@
+//! Vectors and targets in memory, as arithmetic wants them.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use genre_model::{EncoderIdentity, FilmWords, GENRES, InputTemplate};
+use ndarray::{Array2, Axis};
+
+use crate::Split;
+use crate::data::table_file::TableError;
+use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
+use crate::encode::shard_store::{ShardError, ShardFolder};
+
+/// Films with their vectors and labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// TMDB ids, all different.
+    pub ids: Vec<u64>,
+    /// Each film's part, by its id.
+    pub splits: Vec<Split>,
+    /// Shape `[films, 20]`: 1 where the film carries the genre of that column in [`GENRES`], else 0.
+    pub targets: Array2<f32>,
+    /// Shape `[films, dimension]`; finite.
+    pub vectors: Array2<f32>,
+    /// Each film's words.
+    pub words: Vec<FilmWords>,
+    /// The encoder that made the vectors.
+    pub encoder: EncoderIdentity,
+    /// How a film became the text that was encoded.
+    pub template: InputTemplate,
+    /// SHA-256 over all films of the source.
+    pub data_digest: String,
+}
+
+impl Vectors {
+    /// Reads and verifies a whole file.
+    pub fn read(path: &Path) -> Result<Self, TableError> {
+        let mut reader = VectorsReader::open(path)?;
+        // Floats are not compressed: a footer that promises more films than the file has room for is not believed.
+        let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
+        let (films, dimension) = (reader.len(), reader.header().dimension);
+        let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);
+        let mut all = VectorRows::with_capacity(films.min(room), dimension);
+        while let Some(mut rows) = reader.next_rows()? {
+            all.append(&mut rows);
+        }
+        Self::checked(all, reader.header().clone(), path)
+    }
+
+    /// Reads and verifies a folder of shards, all of one job.
+    pub async fn read_shards(folder: &ShardFolder) -> Result<Self, ShardError> {
+        let (mut all, mut header) = (VectorRows::default(), None);
+        folder
+            .read(|found, mut rows| {
+                header.get_or_insert_with(|| found.clone());
+                all.append(&mut rows);
+                Ok(())
+            })
+            .await?;
+        let path = Path::new("shards");
+        let header = header.ok_or_else(|| TableError::invalid(path, "expected films, found none"))?;
+        Ok(Self::checked(all, header, path)?)
+    }
+
+    fn checked(all: VectorRows, header: VectorsHeader, path: &Path) -> Result<Self, TableError> {
+        let mut seen = HashSet::with_capacity(all.ids.len());
+        if let Some(twin) = all.ids.iter().find(|id| !seen.insert(**id)) {
+            return Err(TableError::invalid(
+                path,
+                format!("expected each film once, found film {twin} twice"),
+            ));
+        }
+        if all.ids.is_empty() {
+            return Err(TableError::invalid(path, "expected films, found none"));
+        }
+        Ok(Self::from_rows(all, header))
+    }
+
+    /// Puts rows in matrices.
+    ///
+    /// # Panics
+    /// If there are not `header.dimension` floats and a film's words for each film.
+    #[must_use]
+    pub fn from_rows(rows: VectorRows, header: VectorsHeader) -> Self {
+        let films = rows.ids.len();
+        assert_eq!(rows.words.len(), films, "the words of each film");
+        let has = |(film, genre): (usize, usize)| f32::from(u8::from(rows.genres[film].contains(genre)));
+        Self {
+            splits: rows.ids.iter().map(|id| Split::of(*id)).collect(),
+            targets: Array2::from_shape_fn((films, GENRES.len()), has),
+            vectors: Array2::from_shape_vec((films, header.dimension), rows.values)
+                .expect("one vector of the header's dimension for each film"),
+            words: rows.words,
+            ids: rows.ids,
+            encoder: header.encoder,
+            template: header.template,
+            data_digest: header.data_digest,
+        }
+    }
+
+    /// The films of one part, in the same order; possibly none.
+    #[must_use]
+    pub fn subset(&self, split: Split) -> Self {
+        let rows: Vec<usize> = (0..self.len()).filter(|row| self.splits[*row] == split).collect();
+        Self {
+            ids: rows.iter().map(|row| self.ids[*row]).collect(),
+            splits: vec![split; rows.len()],
+            targets: self.targets.select(Axis(0), &rows),
+            vectors: self.vectors.select(Axis(0), &rows),
+            words: rows.iter().map(|row| self.words[*row].clone()).collect(),
+            encoder: self.encoder.clone(),
+            template: self.template.clone(),
+            data_digest: self.data_digest.clone(),
+        }
+    }
+
+    /// Number of films.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no film.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Floats in a vector.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.vectors.ncols()
+    }
+}

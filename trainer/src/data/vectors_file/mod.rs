@@ -1,0 +1,329 @@
+//! The table of vectors: what `encode` writes and `fit` and `evaluate` read.
+//!
+//! One row a film, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of utf8), `vector`
+//! (fixed-size list of float32), `words` and `title_words` (lists of uint32: [`FilmWords`]). The metadata says which encoder made the vectors of which texts, and holds a hash
+//! over the rows, so that a damaged file is never learnt from.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::builder::{ListBuilder, UInt32Builder};
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float32Type, UInt32Type};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE};
+use parquet::basic::Compression;
+use parquet::file::properties::EnabledStatistics;
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest as _, Sha256};
+
+use crate::data::movie_columns;
+use crate::data::movie_columns::{
+    element, id_column, id_field, labels_column, labels_field, split_column, text_field,
+};
+use crate::data::table_file::{TableError, TableReader, TableWriter};
+
+/// The first had no words.
+const FORMAT: &str = "movieclassifier.vectors/2";
+
+/// What the vectors of a file have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorsHeader {
+    /// The encoder that made them.
+    pub encoder: EncoderIdentity,
+    /// Floats in a vector.
+    pub dimension: usize,
+    /// How a film became the text that was encoded.
+    pub template: InputTemplate,
+    /// [`DataDigest`](crate::DataDigest) over all films of the source.
+    pub data_digest: String,
+}
+
+/// Some films' vectors.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VectorRows {
+    /// TMDB ids.
+    pub ids: Vec<u64>,
+    /// Each film's genres.
+    pub genres: Vec<GenreSet>,
+    /// `ids.len() * dimension` floats, film after film.
+    pub values: Vec<f32>,
+    /// Each film's words.
+    pub words: Vec<FilmWords>,
+}
+
+impl VectorRows {
+    /// None yet, and room for so many films.
+    #[must_use]
+    pub fn with_capacity(films: usize, dimension: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(films),
+            genres: Vec::with_capacity(films),
+            values: Vec::with_capacity(films * dimension),
+            words: Vec::with_capacity(films),
+        }
+    }
+
+    /// Moves the films of `other` behind these.
+    pub fn append(&mut self, other: &mut Self) {
+        self.ids.append(&mut other.ids);
+        self.genres.append(&mut other.genres);
+        self.values.append(&mut other.values);
+        self.words.append(&mut other.words);
+    }
+
+    fn split_off(&mut self, films: usize, dimension: usize) -> Self {
+        Self {
+            ids: self.ids.split_off(films),
+            genres: self.genres.split_off(films),
+            values: self.values.split_off(films * dimension),
+            words: self.words.split_off(films),
+        }
+    }
+}
+
+fn schema(dimension: i32) -> SchemaRef {
+    let vector = DataType::FixedSizeList(Arc::new(element(DataType::Float32)), dimension);
+    let vector = Field::new("vector", vector, false);
+    let words = |name| Field::new(name, DataType::List(Arc::new(element(DataType::UInt32))), false);
+    let fields =
+        vec![id_field(), text_field("split"), labels_field(), vector, words("words"), words("title_words")];
+    Arc::new(Schema::new(fields))
+}
+
+/// A hash over the header and the rows, in order and independent of how they are cut into batches.
+#[derive(Clone)]
+struct ContentDigest(Sha256);
+
+impl ContentDigest {
+    fn begin(header: &VectorsHeader) -> Self {
+        let VectorsHeader { encoder, dimension, template, data_digest } = header;
+        let EncoderIdentity { id, version, fingerprint } = encoder;
+        let text = format!("{id:?} {version:?} {fingerprint} {dimension} {template} {data_digest:?}");
+        Self(Sha256::new_with_prefix(text))
+    }
+
+    fn add(&mut self, rows: &VectorRows) {
+        let dimension = rows.values.len() / rows.ids.len().max(1);
+        for (((id, genres), vector), words) in
+            rows.ids.iter().zip(&rows.genres).zip(rows.values.chunks(dimension.max(1))).zip(&rows.words)
+        {
+            self.0.update(id.to_le_bytes());
+            for name in genres.names() {
+                self.0.update(name);
+            }
+            let bytes: Vec<u8> = vector.iter().copied().flat_map(f32::to_le_bytes).collect();
+            self.0.update(&bytes);
+            self.0.update(words.to_bytes());
+        }
+    }
+
+    fn finish(self) -> String {
+        hex::encode(self.0.finalize())
+    }
+}
+
+/// Writes vectors batch by batch. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+pub struct VectorsWriter {
+    table: TableWriter,
+    schema: SchemaRef,
+    header: VectorsHeader,
+    digest: ContentDigest,
+    waiting: VectorRows,
+}
+
+/// Films that are written at a time, so that the file does not depend on how many came at a time.
+const BATCH: usize = 1024;
+
+impl VectorsWriter {
+    /// Begins a file; it appears at `path` when it is finished. Until then it lies in `folder`, which must exist on
+    /// the file system of `path`.
+    pub fn create_in(folder: &Path, path: &Path, header: VectorsHeader) -> Result<Self, TableError> {
+        let dimension = i32::try_from(header.dimension).map_err(|_| {
+            TableError::invalid(path, format!("vectors of {} floats are too long", header.dimension))
+        })?;
+        let schema = schema(dimension);
+        let table = TableWriter::create_in(folder, path, schema.clone(), |properties| {
+            // Floats hardly repeat, compress by nothing, and their smallest and largest tell nobody anything.
+            let column = ColumnPath::from(["vector", "list", "element"].map(str::to_owned).to_vec());
+            let words = ["words", "title_words"]
+                .map(|name| ColumnPath::from([name, "list", "element"].map(str::to_owned).to_vec()));
+            words
+                .into_iter()
+                .fold(properties, |properties, column| {
+                    properties.set_column_statistics_enabled(column, EnabledStatistics::None)
+                })
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
+                .set_column_statistics_enabled(column, EnabledStatistics::None)
+        })?;
+        let digest = ContentDigest::begin(&header);
+        Ok(Self { table, schema, header, digest, waiting: VectorRows::default() })
+    }
+
+    /// Adds films; there must be `dimension` floats for each.
+    pub fn write(&mut self, mut rows: VectorRows) -> Result<(), TableError> {
+        self.digest.add(&rows);
+        self.waiting.append(&mut rows);
+        while self.waiting.ids.len() >= BATCH {
+            let rest = self.waiting.split_off(BATCH, self.header.dimension);
+            let full = std::mem::replace(&mut self.waiting, rest);
+            self.write_batch(full)?;
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self, rows: VectorRows) -> Result<(), TableError> {
+        let values = Arc::new(Float32Array::from(rows.values));
+        let dimension = i32::try_from(self.header.dimension).expect("the constructor has checked it");
+        let field = Arc::new(element(DataType::Float32));
+        let vectors = FixedSizeListArray::try_new(field, dimension, values, None);
+        let words = [words_column(&rows.words, FilmWords::text), words_column(&rows.words, FilmWords::title)];
+        let columns = |vectors: FixedSizeListArray| {
+            let films: [ArrayRef; 4] = [
+                id_column(&rows.ids),
+                split_column(&rows.ids),
+                labels_column(rows.genres),
+                Arc::new(vectors),
+            ];
+            films.into_iter().chain(words).collect()
+        };
+        let batch = vectors
+            .and_then(|vectors| RecordBatch::try_new(self.schema.clone(), columns(vectors)))
+            .expect("there are as many vectors as ids, of the header's dimension");
+        self.table.write(&batch)
+    }
+
+    /// Ends the file and gives it its name.
+    pub fn finish(mut self) -> Result<(), TableError> {
+        let rest = std::mem::take(&mut self.waiting);
+        if !rest.ids.is_empty() {
+            self.write_batch(rest)?;
+        }
+        let VectorsHeader { encoder, dimension: _, template, data_digest } = self.header;
+        self.table.finish([
+            ("format", FORMAT.to_owned()),
+            ("encoder_id", encoder.id),
+            ("encoder_version", encoder.version),
+            ("encoder_fingerprint", encoder.fingerprint.to_string()),
+            ("input_template", template.to_string()),
+            ("data_digest", data_digest),
+            ("split_rule", SPLIT_RULE.to_owned()),
+            ("content_sha256", self.digest.finish()),
+        ])
+    }
+}
+
+/// Reads vectors batch by batch; the last batch is given out only when the hash over all of them is right.
+pub struct VectorsReader {
+    table: TableReader,
+    header: VectorsHeader,
+    digest: ContentDigest,
+    rows: usize,
+}
+
+impl VectorsReader {
+    /// Opens a file and checks what it says of itself.
+    pub fn open(path: &Path) -> Result<Self, TableError> {
+        let table = TableReader::open(path, FORMAT)?;
+        table.expect("split_rule", SPLIT_RULE)?;
+        let invalid = |reason: String| TableError::invalid(path, reason);
+        let dimension = match table.schema.field_with_name("vector").map(Field::data_type) {
+            Ok(DataType::FixedSizeList(_, dimension)) if *dimension > 0 => *dimension,
+            _ => 512,
+        };
+        if table.schema.fields() != schema(dimension).fields() {
+            let (expected, found) = (schema(dimension), &table.schema);
+            return Err(invalid(format!("expected columns {expected}, found {found}")));
+        }
+        let header = VectorsHeader {
+            encoder: EncoderIdentity {
+                id: table.text("encoder_id")?.to_owned(),
+                version: table.text("encoder_version")?.to_owned(),
+                fingerprint: Fingerprint::parse(table.text("encoder_fingerprint")?)
+                    .map_err(|error| invalid(error.to_string()))?,
+            },
+            dimension: dimension.cast_unsigned() as usize,
+            template: InputTemplate::parse(table.text("input_template")?)
+                .map_err(|error| invalid(error.to_string()))?,
+            data_digest: table.text("data_digest")?.to_owned(),
+        };
+        let digest = ContentDigest::begin(&header);
+        Ok(Self { table, header, digest, rows: 0 })
+    }
+
+    /// What the vectors have in common.
+    #[must_use]
+    pub fn header(&self) -> &VectorsHeader {
+        &self.header
+    }
+
+    /// Films in the file, by its footer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.rows
+    }
+
+    /// Whether it holds no film.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next films; `None` after the last.
+    pub fn next_rows(&mut self) -> Result<Option<VectorRows>, TableError> {
+        let Some(batch) = self.table.next_batch()? else {
+            if self.rows == self.table.rows {
+                return Ok(None);
+            }
+            let (expected, found) = (self.table.rows, self.rows);
+            return Err(TableError::invalid(
+                &self.table.path,
+                format!("expected {expected} rows, found {found}"),
+            ));
+        };
+        let rows = read_rows(&batch).map_err(|reason| TableError::invalid(&self.table.path, reason))?;
+        self.digest.add(&rows);
+        self.rows += rows.ids.len();
+        if self.rows == self.table.rows {
+            let found = self.digest.clone().finish();
+            self.table.expect("content_sha256", &found)?;
+        }
+        Ok(Some(rows))
+    }
+}
+
+fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
+    let (ids, genres) = movie_columns::read(batch)?;
+    let vectors = batch.column(3).as_fixed_size_list();
+    let dimension = vectors.value_length().cast_unsigned() as usize;
+    let values = vectors.values().as_primitive::<Float32Type>().values().to_vec();
+    if values.len() != ids.len() * dimension {
+        return Err(format!("expected {} floats, found {}", ids.len() * dimension, values.len()));
+    }
+    if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+        let (id, found) = (ids[position / dimension], values[position]);
+        return Err(format!("film {id}: expected a vector of finite numbers, found {found}"));
+    }
+    let words = read_words(batch, ids.len());
+    Ok(VectorRows { ids, genres, values, words })
+}
+
+fn words_column(films: &[FilmWords], of: impl Fn(&FilmWords) -> &[u32]) -> ArrayRef {
+    let mut builder = ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
+    for film in films {
+        builder.values().append_slice(of(film));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn read_words(batch: &RecordBatch, films: usize) -> Vec<FilmWords> {
+    let [text, title] = [4, 5].map(|column| batch.column(column).as_list::<i32>());
+    let hashes = |list: &ListArray, film| list.value(film).as_primitive::<UInt32Type>().values().to_vec();
+    (0..films).map(|film| FilmWords::from_hashes(hashes(text, film), hashes(title, film))).collect()
+}
+
+#[cfg(test)]
+mod tests;

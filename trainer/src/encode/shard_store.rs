@@ -1,0 +1,319 @@
+//! A folder of shards, on a local disk or in an object store, and what is in it.
+//!
+//! Each shard is a vectors file with a manifest beside it, written after it: a shard without a manifest is not there.
+
+use std::path::{Path, PathBuf};
+
+use genre_model::write_atomically;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as StorePath};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::data::table_file::TableError;
+use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
+use crate::encode::shard::Shard;
+
+const FORMAT: &str = "movieclassifier.shard/1";
+
+/// What a shard's file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardManifest {
+    format: String,
+    file: String,
+    shard: usize,
+    shards: usize,
+    /// Films in it, of so many in the source, from this one on.
+    films: usize,
+    films_in_all: usize,
+    first_film: usize,
+    encoder: String,
+    encoder_fingerprint: String,
+    dimension: usize,
+    input_template: String,
+    data_digest: String,
+    /// Of the file.
+    sha256: String,
+}
+
+/// Why shards cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The address is none that is known.
+    #[error("shards {location}: expected a folder or a URL of file, s3, gs or az: {reason}")]
+    Location {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The object store does not do its part.
+    #[error("shards {location}: {source}")]
+    Store {
+        /// The folder.
+        location: String,
+        /// What the store said.
+        source: object_store::Error,
+    },
+    /// A local file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A vectors file is not sound.
+    #[error("vectors file {0}")]
+    Table(#[from] TableError),
+    /// Shards that are not the whole of one job.
+    #[error("shards {location}: {reason}")]
+    Set {
+        /// The folder.
+        location: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+/// Where shards lie.
+#[derive(Debug)]
+pub struct ShardFolder {
+    location: String,
+    store: Box<dyn ObjectStore>,
+    prefix: StorePath,
+    local: Option<PathBuf>,
+}
+
+impl ShardFolder {
+    /// Whether this is the address of a folder of shards rather than of one file: a URL, or a folder that is there.
+    #[must_use]
+    pub fn is_one(location: &Path) -> bool {
+        location.to_string_lossy().contains("://") || location.is_dir()
+    }
+
+    /// A folder (made where there is none) or a URL such as `s3://bucket/vectors`. Stores take their settings from the
+    /// variables `AWS_…`, `GOOGLE_…` and `AZURE_…`.
+    pub fn open(location: &Path) -> Result<Self, ShardError> {
+        let text = location.to_string_lossy().into_owned();
+        let invalid = |reason: String| ShardError::Location { location: text.clone(), reason };
+        let local = match text.split_once("://") {
+            None => Some(location.to_owned()),
+            Some(("file", path)) => Some(PathBuf::from(path)),
+            Some(_) => None,
+        };
+        if let Some(folder) = local {
+            std::fs::create_dir_all(&folder)
+                .map_err(|source| ShardError::Io { path: folder.clone(), source })?;
+            let store =
+                LocalFileSystem::new_with_prefix(&folder).map_err(|error| invalid(error.to_string()))?;
+            let (store, prefix) = (Box::new(store), StorePath::default());
+            return Ok(Self { location: text, store, prefix, local: Some(folder) });
+        }
+        // The HTTP client brings no cryptography of its own; a second caller finds it installed.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let url = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
+        let settings = std::env::vars()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix)));
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, settings).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { location: text, store, prefix, local: None })
+    }
+
+    /// Where a shard is encoded: in its place, or below `work` when that is not on this machine.
+    #[must_use]
+    pub fn working_file(&self, shard: Shard, work: &Path) -> PathBuf {
+        self.local.as_deref().unwrap_or(work).join(shard.file_name())
+    }
+
+    fn error(&self, source: object_store::Error) -> ShardError {
+        ShardError::Store { location: self.location.clone(), source }
+    }
+
+    fn set_error(&self, reason: impl Into<String>) -> ShardError {
+        ShardError::Set { location: self.location.clone(), reason: reason.into() }
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ShardError> {
+        match self.store.get(&self.prefix.clone().join(name)).await {
+            Ok(found) => Ok(Some(found.bytes().await.map_err(|error| self.error(error))?.to_vec())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// A shard's manifest, where the shard is there.
+    pub async fn manifest(&self, shard: Shard) -> Result<Option<ShardManifest>, ShardError> {
+        let name = manifest_name(&shard.file_name());
+        let Some(bytes) = self.get(&name).await? else { return Ok(None) };
+        self.parse(&name, &bytes).map(Some)
+    }
+
+    fn parse(&self, name: &str, bytes: &[u8]) -> Result<ShardManifest, ShardError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| self.set_error(format!("{name}: expected a shard's manifest: {error}")))
+    }
+
+    /// Puts a finished shard in its place, and its manifest after it. Both appear whole or not at all.
+    pub async fn publish(
+        &self,
+        file: &Path,
+        shard: Shard,
+        header: &VectorsHeader,
+        films_in_all: usize,
+    ) -> Result<(), ShardError> {
+        let bytes = std::fs::read(file).map_err(|source| ShardError::Io { path: file.to_owned(), source })?;
+        let manifest = ShardManifest::new(shard, header, films_in_all, hex::encode(Sha256::digest(&bytes)));
+        let json = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
+        let name = manifest_name(&manifest.file);
+        if let Some(folder) = &self.local {
+            let path = folder.join(name);
+            return write_atomically(&path, &json).map_err(|source| ShardError::Io { path, source });
+        }
+        for (name, bytes) in [(manifest.file, bytes), (name, json)] {
+            let path = self.prefix.clone().join(name);
+            self.store.put(&path, bytes.into()).await.map_err(|error| self.error(error))?;
+        }
+        Ok(())
+    }
+
+    /// The manifests of a whole job, in order. What is missing, twice or of another job is an error.
+    pub async fn whole_set(&self) -> Result<Vec<ShardManifest>, ShardError> {
+        let listed =
+            self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(|error| self.error(error))?;
+        let mut manifests = Vec::new();
+        for object in listed.objects {
+            let name = object.location.filename().unwrap_or_default().to_owned();
+            if name.strip_suffix(".json").is_some_and(|name| name.starts_with("shard-")) {
+                let Some(bytes) = self.get(&name).await? else { continue };
+                manifests.push(self.parse(&name, &bytes)?);
+            }
+        }
+        manifests.sort_by_key(|manifest| manifest.shard);
+        let Some(first) = manifests.first() else {
+            return Err(self.set_error("expected shards, found none"));
+        };
+        let mut next_film = 0;
+        for (place, manifest) in manifests.iter().enumerate() {
+            for (what, expected, found) in first.common(manifest) {
+                if expected != found {
+                    let name = &manifest.file;
+                    return Err(self.set_error(format!("{name}: {what}: expected {expected}, found {found}")));
+                }
+            }
+            if manifest.shard != place {
+                return Err(self.set_error(format!("expected shard {place} of {}, found none", first.shards)));
+            }
+            if manifest.first_film != next_film {
+                let (name, found) = (&manifest.file, manifest.first_film);
+                return Err(
+                    self.set_error(format!("{name}: expected films from {next_film} on, found {found}"))
+                );
+            }
+            next_film += manifest.films;
+        }
+        if manifests.len() != first.shards || next_film != first.films_in_all {
+            let (place, shards) = (manifests.len(), first.shards);
+            return Err(self.set_error(format!("expected shard {place} of {shards}, found none")));
+        }
+        Ok(manifests)
+    }
+
+    /// Gives the rows of every shard, in order, to `take`, with what they have in common.
+    pub async fn read(
+        &self,
+        mut take: impl FnMut(&VectorsHeader, VectorRows) -> Result<(), TableError>,
+    ) -> Result<(), ShardError> {
+        for manifest in self.whole_set().await? {
+            let missing = || self.set_error(format!("{}: expected a file, found none", manifest.file));
+            let bytes = self.get(&manifest.file).await?.ok_or_else(missing)?;
+            let found = hex::encode(Sha256::digest(&bytes));
+            if found != manifest.sha256 {
+                let (name, expected) = (&manifest.file, &manifest.sha256);
+                return Err(self.set_error(format!("{name}: expected SHA-256 {expected}, found {found}")));
+            }
+            let folder = tempfile::tempdir()
+                .map_err(|source| ShardError::Io { path: std::env::temp_dir(), source })?;
+            let path = folder.path().join(&manifest.file);
+            std::fs::write(&path, bytes).map_err(|source| ShardError::Io { path: path.clone(), source })?;
+            let mut reader = VectorsReader::open(&path)?;
+            while let Some(rows) = reader.next_rows()? {
+                take(reader.header(), rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one vectors file of all shards: byte for byte the one that a single worker writes.
+    pub async fn merge(&self, output: &Path) -> Result<usize, ShardError> {
+        let folder =
+            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (mut writer, mut films) = (None, 0);
+        self.read(|header, rows| {
+            films += rows.ids.len();
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                None => writer.insert(VectorsWriter::create_in(folder, output, header.clone())?),
+            };
+            writer.write(rows)
+        })
+        .await?;
+        match writer {
+            Some(writer) => writer.finish()?,
+            None => return Err(self.set_error("expected films, found none")),
+        }
+        Ok(films)
+    }
+}
+
+impl ShardManifest {
+    fn new(shard: Shard, header: &VectorsHeader, films_in_all: usize, sha256: String) -> Self {
+        let films = shard.films(films_in_all);
+        Self {
+            format: FORMAT.to_owned(),
+            file: shard.file_name(),
+            shard: shard.index(),
+            shards: shard.count(),
+            films: films.len(),
+            films_in_all,
+            first_film: films.start,
+            encoder: header.encoder.to_string(),
+            encoder_fingerprint: header.encoder.fingerprint.to_string(),
+            dimension: header.dimension,
+            input_template: header.template.to_string(),
+            data_digest: header.data_digest.clone(),
+            sha256,
+        }
+    }
+
+    /// What all shards of a job must share.
+    fn common<'a>(&'a self, other: &'a Self) -> [(&'static str, String, String); 6] {
+        let pair = |field: fn(&Self) -> String| (field(self), field(other));
+        let named = |name, (expected, found)| (name, expected, found);
+        [
+            named("format", pair(|m| m.format.clone())),
+            named("encoder", pair(|m| m.encoder_fingerprint.clone())),
+            named("template", pair(|m| m.input_template.clone())),
+            named("films (by their digest)", pair(|m| m.data_digest.clone())),
+            named("number of films", pair(|m| m.films_in_all.to_string())),
+            named("number of shards", pair(|m| m.shards.to_string())),
+        ]
+    }
+
+    /// How it differs from what this job's shard would be; `None` if it is the same.
+    #[must_use]
+    pub fn differences(&self, shard: Shard, header: &VectorsHeader, films_in_all: usize) -> Option<String> {
+        let expected = Self::new(shard, header, films_in_all, self.sha256.clone());
+        let differs = expected.common(self).into_iter().filter(|(_, expected, found)| expected != found);
+        let lines: Vec<_> = differs
+            .map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}"))
+            .collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
+
+fn manifest_name(file: &str) -> String {
+    format!("{}.json", file.trim_end_matches(".parquet"))
+}

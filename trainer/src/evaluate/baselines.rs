@@ -1,0 +1,114 @@
+//! What a model must beat: logistic regression on the same vectors, and a guess that knows only how common genres are.
+//!
+//! Both are written as networks of the model file's form, so that everything that measures models measures them.
+
+use genre_model::{Activation, Dense, GenreModel, Mlp};
+use linfa::dataset::DatasetBase;
+use linfa::traits::Fit as _;
+use linfa_logistic::LogisticRegression;
+use ndarray::{Array1, Array2, Axis};
+
+use crate::data::training_data::FittingData;
+use crate::fit::interpolation::Blend;
+use crate::fit::job::{FitJobError, model_of};
+use crate::fit::parallel;
+use crate::fit::thresholds::ThresholdRule;
+
+/// Steps of L-BFGS for each genre.
+const ITERATIONS: u64 = 30;
+
+/// linfa's logistic regression, one genre against the rest, with its default L2 penalty; a genre that no training film
+/// has, or all have, keeps its share as its probability.
+pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
+    let records = data.train().records().mapv(f64::from);
+    let targets = data.train().targets();
+    let (labels, dimension) = (targets.ncols(), records.ncols());
+    let rows = parallel::map(labels, |label| {
+        let has: Array1<bool> = targets.column(label).mapv(|target| target > 0.5);
+        one_against_rest(&records, &has)
+    });
+    // relu(x) - relu(-x) = x
+    let eye = Array2::<f32>::eye(dimension);
+    let hidden =
+        Dense { weight: ndarray::concatenate![Axis(0), eye, -&eye], bias: Array1::zeros(2 * dimension) };
+    let mut weight = Array2::zeros((labels, 2 * dimension));
+    for (mut to, (from, _)) in weight.rows_mut().into_iter().zip(&rows) {
+        for (column, value) in from.iter().enumerate() {
+            (to[column], to[dimension + column]) = (*value as f32, -*value as f32);
+        }
+    }
+    let bias = rows.iter().map(|(_, bias)| *bias as f32).collect();
+    finish(data, "logistic regression (linfa), one genre against the rest", hidden, Dense { weight, bias })
+}
+
+/// Each genre's probability is its share of the training films, whatever the film: with a threshold, the most common
+/// genres for every film.
+pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
+    let targets = data.train().targets();
+    let dimension = data.train().records().ncols();
+    let hidden = Dense { weight: Array2::zeros((1, dimension)), bias: Array1::zeros(1) };
+    let bias = targets.columns().into_iter().map(|column| prior(column.sum(), column.len())).collect();
+    let output = Dense { weight: Array2::zeros((targets.ncols(), 1)), bias };
+    finish(data, "majority: each genre's share of the training films", hidden, output)
+}
+
+/// The log-odds of a share, as if one film more had the genre and one more had not.
+fn prior(there: f32, films: usize) -> f32 {
+    let share = (there + 1.0) / (films as f32 + 2.0);
+    (share / (1.0 - share)).ln()
+}
+
+fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, f64) {
+    let there = has.iter().filter(|has| **has).count();
+    let constant = || (Array1::zeros(records.ncols()), f64::from(prior(there as f32, has.len())));
+    let dataset = DatasetBase::new(records.view(), has.view());
+    let Ok(fitted) = LogisticRegression::default().max_iterations(ITERATIONS).fit(&dataset) else {
+        return constant();
+    };
+    // Which class its scores stand for is said by the scores themselves.
+    let scores = records.dot(fitted.params()) + fitted.intercept();
+    let mean = |wanted: bool| {
+        let of_class = scores.iter().zip(has).filter(|(_, has)| **has == wanted).map(|(score, _)| *score);
+        let (count, sum) = of_class.fold((0_u32, 0.0), |(count, sum), score| (count + 1, sum + score));
+        sum / f64::from(count.max(1))
+    };
+    let sign = if mean(true) >= mean(false) { 1.0 } else { -1.0 };
+    (fitted.params() * sign, fitted.intercept() * sign)
+}
+
+fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Result<GenreModel, FitJobError> {
+    let mlp =
+        Mlp::new(hidden, Activation::Relu, output).map_err(|error| FitJobError::Model(error.to_string()))?;
+    let hyper_parameters = [("recipe".to_owned(), name.to_owned())].into();
+    model_of(data, Blend::of(mlp), ThresholdRule::Global, hyper_parameters, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Split;
+    use crate::evaluate::evaluation::{Evaluation, SplitChoice};
+    use crate::testing::vectors;
+
+    #[test]
+    fn the_regression_learns_what_a_line_separates_and_beats_the_guess() {
+        let all = vectors(2000);
+        let data = FittingData::of(&all).unwrap();
+        let figures = |model| Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap().per_genre;
+        let (line, guess) = (figures(logistic(&data).unwrap()), figures(majority(&data).unwrap()));
+        // "War" is the sign of one input; "Drama" is a product of two, which no line separates.
+        assert!(line[14].f1 > 0.95, "{:?}", line[14]);
+        assert!(line[14].f1 > guess[14].f1 + 0.2);
+        assert!(line[6].f1 < 0.8, "{:?}", line[6]);
+    }
+
+    #[test]
+    fn the_guess_says_the_share_of_each_genre_for_every_film() {
+        let all = vectors(1000);
+        let data = FittingData::of(&all).unwrap();
+        let model = majority(&data).unwrap();
+        let probabilities = model.probabilities(&all.vectors.view(), &all.words);
+        let share = data.train().targets().column(6).mean().unwrap();
+        assert!(probabilities.column(6).iter().all(|p| (p - share).abs() < 2e-3));
+    }
+}

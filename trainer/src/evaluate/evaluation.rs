@@ -1,0 +1,295 @@
+//! A model's figures on the films of one part.
+
+use comfy_table::{CellAlignment, Table, presets};
+use genre_model::GenreModel;
+use serde::Serialize;
+
+use crate::evaluate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
+use crate::{Split, Vectors};
+
+/// Which films are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitChoice {
+    /// Those of one part.
+    One(Split),
+    /// All, those that the model was fitted on among them.
+    All,
+}
+
+impl SplitChoice {
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One(split) => split.name(),
+            Self::All => "all",
+        }
+    }
+
+    /// Whether the film with this TMDB id is measured.
+    #[must_use]
+    pub fn contains(self, movie_id: u64) -> bool {
+        match self {
+            Self::One(split) => Split::of(movie_id) == split,
+            Self::All => true,
+        }
+    }
+}
+
+/// Why a model cannot be measured on these vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// They are another encoder's.
+    #[error("expected vectors of the model's encoder {expected}, found vectors of {found}")]
+    OtherEncoder {
+        /// The encoder that the model was fitted on.
+        expected: String,
+        /// The one that made the vectors.
+        found: String,
+    },
+    /// Films were made to texts in another way.
+    #[error("expected vectors of texts composed by the model's template {expected:?}, found {found:?}")]
+    OtherTemplate {
+        /// The model's template.
+        expected: String,
+        /// The vectors' template.
+        found: String,
+    },
+    /// The vectors are longer or shorter than the model's.
+    #[error("expected vectors of {expected} floats, found {found}")]
+    OtherDimension {
+        /// The model's.
+        expected: usize,
+        /// The vectors'.
+        found: usize,
+    },
+    /// The model predicts other labels.
+    #[error("expected a model of the twenty genres in label order, found one of {found:?}")]
+    OtherLabels {
+        /// The model's labels.
+        found: Vec<String>,
+    },
+    /// There is nothing to measure on.
+    #[error("expected {split} films, found none")]
+    NoFilms {
+        /// The part.
+        split: &'static str,
+    },
+}
+
+/// One genre's figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GenreFigures {
+    /// The genre.
+    pub label: String,
+    /// Share of the predictions that are right; 0 when there are none.
+    pub precision: f64,
+    /// Share of the genre's films that were found; 0 when there are none.
+    pub recall: f64,
+    /// Their harmonic mean; 0 when undefined.
+    pub f1: f64,
+    /// Films of the genre.
+    pub support: u64,
+    /// Above which probability it is predicted.
+    pub threshold: f32,
+}
+
+/// All figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Films measured.
+    pub rows: usize,
+    /// Which films.
+    pub split: &'static str,
+    /// How the model's thresholds were chosen.
+    pub threshold_rule: String,
+    /// F1 over all pairs of film and genre, with the model's thresholds.
+    pub micro_f1: f64,
+    /// Mean of the genres' F1, with the model's thresholds.
+    pub macro_f1: f64,
+    /// F1 over all pairs, with a threshold of 0.5.
+    pub micro_f1_at_0_5: f64,
+    /// How far probabilities are from frequencies, in 15 bins over all pairs.
+    pub expected_calibration_error: f64,
+    /// Mean binary cross-entropy over all pairs, in nats.
+    pub binary_cross_entropy: f64,
+    /// The model file's version.
+    pub model_version: String,
+    /// The encoder that made the vectors.
+    pub encoder_fingerprint: String,
+    /// In label order.
+    pub per_genre: Vec<GenreFigures>,
+}
+
+impl Evaluation {
+    /// Measures `model` on the films of `choice` among `vectors`.
+    pub fn of(model: &GenreModel, vectors: &Vectors, choice: SplitChoice) -> Result<Self, EvaluationError> {
+        check(model, vectors)?;
+        let part;
+        let films = match choice {
+            SplitChoice::All => vectors,
+            SplitChoice::One(split) => {
+                part = vectors.subset(split);
+                &part
+            }
+        };
+        if films.is_empty() {
+            return Err(EvaluationError::NoFilms { split: choice.name() });
+        }
+        let probabilities = model.probabilities(&films.vectors.view(), &films.words);
+        let thresholds = model.thresholds().per_genre();
+        let counts = count(&probabilities, &films.targets, thresholds);
+        let at_half = count(&probabilities, &films.targets, &vec![0.5; thresholds.len()]);
+        let genre = |((label, counts), threshold): ((&String, &crate::evaluate::metrics::Counts), &f32)| {
+            GenreFigures {
+                label: label.clone(),
+                precision: counts.precision(),
+                recall: counts.recall(),
+                f1: counts.f1(),
+                support: counts.support(),
+                threshold: *threshold,
+            }
+        };
+        Ok(Self {
+            rows: films.len(),
+            split: choice.name(),
+            threshold_rule: model.thresholds().rule().to_owned(),
+            micro_f1: micro_f1(&counts),
+            macro_f1: macro_f1(&counts),
+            micro_f1_at_0_5: micro_f1(&at_half),
+            expected_calibration_error: expected_calibration_error(&probabilities, &films.targets),
+            binary_cross_entropy: binary_cross_entropy(&probabilities.view(), &films.targets.view()),
+            model_version: model.version().to_owned(),
+            encoder_fingerprint: films.encoder.fingerprint.to_string(),
+            per_genre: model.labels().iter().zip(&counts).zip(thresholds).map(genre).collect(),
+        })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut genres = Table::new();
+        genres.load_style(presets::NOTHING);
+        genres.set_header(["genre", "threshold", "precision", "recall", "F1", "films"]);
+        for genre in &self.per_genre {
+            genres.add_row([
+                genre.label.clone(),
+                format!("{:.3}", genre.threshold),
+                format!("{:.4}", genre.precision),
+                format!("{:.4}", genre.recall),
+                format!("{:.4}", genre.f1),
+                genre.support.to_string(),
+            ]);
+        }
+        for column in 1..6 {
+            if let Some(column) = genres.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        format!(
+            "model {} on {} {} films, thresholds by {}\n\
+             micro-F1 {:.4} (at 0.5: {:.4}), macro-F1 {:.4}, calibration error {:.4}\n\n{genres}",
+            self.model_version,
+            self.rows,
+            self.split,
+            self.threshold_rule,
+            self.micro_f1,
+            self.micro_f1_at_0_5,
+            self.macro_f1,
+            self.expected_calibration_error,
+        )
+    }
+}
+
+/// Whether the model may be given these vectors.
+fn check(model: &GenreModel, vectors: &Vectors) -> Result<(), EvaluationError> {
+    let provenance = model.provenance();
+    check_encoder(model, &vectors.encoder)?;
+    // The reference system's title-less texts are a question one may ask of any model: `--no-title`.
+    if provenance.input_template != vectors.template {
+        let (expected, found) = (provenance.input_template.to_string(), vectors.template.to_string());
+        return Err(EvaluationError::OtherTemplate { expected, found });
+    }
+    let (expected, found) = (model.mlp().dimension(), vectors.dimension());
+    if expected != found {
+        return Err(EvaluationError::OtherDimension { expected, found });
+    }
+    if !model.labels().iter().map(String::as_str).eq(genre_model::GENRES.iter().map(|genre| genre.name)) {
+        return Err(EvaluationError::OtherLabels { found: model.labels().to_vec() });
+    }
+    Ok(())
+}
+
+/// Whether an encoder is the one that the model was fitted on.
+pub fn check_encoder(
+    model: &GenreModel,
+    found: &genre_model::EncoderIdentity,
+) -> Result<(), EvaluationError> {
+    let expected = &model.provenance().encoder;
+    if expected.fingerprint == found.fingerprint {
+        return Ok(());
+    }
+    Err(EvaluationError::OtherEncoder { expected: expected.to_string(), found: found.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use genre_model::Fingerprint;
+
+    use super::*;
+    use crate::FittingData;
+    use crate::fit::job;
+    use crate::fit::preset::Recipe;
+    use crate::testing::vectors;
+
+    fn model(vectors: &Vectors) -> GenreModel {
+        let mut recipe = Recipe::best();
+        recipe.params = recipe.params.units(8).max_epochs(3);
+        recipe.ensemble = 1;
+        job::fit(&FittingData::of(vectors).unwrap(), &recipe, |_, _| {}).unwrap()
+    }
+
+    #[test]
+    fn another_encoders_vectors_are_refused() {
+        let all = vectors(300);
+        let model = model(&all);
+        let mut others = all.clone();
+        others.encoder.fingerprint = Fingerprint::parse("ef".repeat(32)).unwrap();
+        let message = Evaluation::of(&model, &others, SplitChoice::All).unwrap_err().to_string();
+        assert!(message.contains("(abababababab), found vectors of tiny-8 1 (efefefefefef)"), "{message}");
+    }
+
+    #[test]
+    fn vectors_of_texts_composed_otherwise_are_refused() {
+        let all = vectors(300);
+        let model = model(&all);
+        let mut others = all.clone();
+        others.template = genre_model::InputTemplate::parse("{overview}").unwrap();
+        let error = Evaluation::of(&model, &others, SplitChoice::All).unwrap_err();
+        assert!(matches!(error, EvaluationError::OtherTemplate { .. }));
+    }
+
+    #[test]
+    fn each_part_is_measured_on_its_own_films() {
+        let all = vectors(300);
+        let model = model(&all);
+        let rows = |choice| Evaluation::of(&model, &all, choice).unwrap().rows;
+        assert_eq!(rows(SplitChoice::All), 300);
+        assert_eq!(Split::ALL.map(|split| rows(SplitChoice::One(split))).iter().sum::<usize>(), 300);
+        let only_train = all.subset(Split::Train);
+        let error = Evaluation::of(&model, &only_train, SplitChoice::One(Split::Test)).unwrap_err();
+        assert_eq!(error.to_string(), "expected test films, found none");
+    }
+
+    #[test]
+    fn the_json_has_the_fields_that_scripts_read() {
+        let all = vectors(300);
+        let evaluation = Evaluation::of(&model(&all), &all, SplitChoice::All).unwrap();
+        let json = serde_json::to_value(&evaluation).unwrap();
+        for field in ["rows", "threshold_rule", "micro_f1", "macro_f1", "micro_f1_at_0_5", "per_genre"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert_eq!(json["per_genre"][6]["label"], "Drama");
+        assert!(evaluation.table().contains("Drama"));
+    }
+}

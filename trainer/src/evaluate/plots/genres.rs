@@ -1,0 +1,91 @@
+//! Pictures of genres: their figures as bars, and which is taken for which.
+
+use ndarray::Array2;
+use plotters::prelude::*;
+
+use super::Failure;
+use crate::evaluate::evaluation::GenreFigures;
+
+const SIZE: (u32, u32) = (980, 620);
+const FONT: (&str, i32) = ("sans-serif", 13);
+const BARS: [(&str, RGBColor); 3] = [
+    ("precision", RGBColor(0x9e, 0xc5, 0xe8)),
+    ("recall", RGBColor(0x5b, 0x9b, 0xd0)),
+    ("F1", RGBColor(0x1f, 0x4e, 0x79)),
+];
+/// Pixels left of the first column of cells, and above the first row.
+const MARGIN: (i32, i32) = (130, 120);
+const CELL: (i32, i32) = (42, 24);
+
+/// Precision, recall and F1 of each genre, with the number of its films.
+pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let genres = figures.len() as f64;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(28)
+            .y_label_area_size(160)
+            .build_cartesian_2d(0.0..1.0, 0.0..genres)?;
+        chart.configure_mesh().disable_y_mesh().disable_y_axis().label_style(FONT).draw()?;
+        for (bar, (name, colour)) in BARS.into_iter().enumerate() {
+            let rectangles = figures.iter().enumerate().map(|(place, genre)| {
+                let value = [genre.precision, genre.recall, genre.f1][bar];
+                let top = genres - place as f64 - 0.12 - 0.26 * bar as f64;
+                Rectangle::new([(0.0, top - 0.24), (value, top)], colour.filled())
+            });
+            chart
+                .draw_series(rectangles)?
+                .label(name)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
+        }
+        for (place, genre) in figures.iter().enumerate() {
+            let at = chart.backend_coord(&(0.0, genres - place as f64 - 0.3));
+            let text = format!("{} ({})", genre.label, genre.support);
+            area.draw(&Text::new(text, (12, at.1), FONT))?;
+        }
+        let mut labels = chart.configure_series_labels();
+        labels.background_style(WHITE.mix(0.8)).label_font(FONT).draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn pixels(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// How often films of one genre (rows) that were not given it were given another that they do not have (columns), as a
+/// share of the row's films.
+pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
+    let mut svg = String::new();
+    {
+        let genres = pixels(labels.len());
+        let pixels_in_all =
+            ((MARGIN.0 + genres * CELL.0 + 20) as u32, (MARGIN.1 + genres * CELL.1 + 20) as u32);
+        let area = SVGBackend::with_string(&mut svg, pixels_in_all).into_drawing_area();
+        area.fill(&WHITE)?;
+        let highest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        for (row, label) in labels.iter().enumerate() {
+            let (place, shown) = (pixels(row), label.clone());
+            area.draw(&Text::new(shown.clone(), (8, MARGIN.1 + place * CELL.1 + 6), FONT))?;
+            let upright = FONT.into_font().transform(FontTransform::Rotate270);
+            area.draw(&Text::new(shown, (MARGIN.0 + place * CELL.0 + 14, MARGIN.1 - 8), upright))?;
+            for column in 0..labels.len() {
+                let share = shares[[row, column]];
+                let (x, y) = (MARGIN.0 + pixels(column) * CELL.0, MARGIN.1 + place * CELL.1);
+                let colour = BARS[2].1.mix((share / highest).sqrt());
+                area.draw(&Rectangle::new([(x, y), (x + CELL.0 - 1, y + CELL.1 - 1)], colour.filled()))?;
+                if share >= 0.01 {
+                    let ink = if share > highest * 0.3 { WHITE } else { BLACK };
+                    let text = format!("{:.0}%", share * 100.0);
+                    area.draw(&Text::new(text, (x + 8, y + 6), FONT.into_font().color(&ink)))?;
+                }
+            }
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}

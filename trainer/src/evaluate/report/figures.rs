@@ -1,0 +1,225 @@
+//! The report's pictures, and the tables that go with them.
+
+use std::fmt::Write as _;
+
+use genre_model::{GENRES, GenreModel};
+use ndarray::{Array2, ArrayView1};
+
+use crate::evaluate::evaluation::{Evaluation, SplitChoice};
+use crate::evaluate::metrics::{count, macro_f1, micro_f1};
+use crate::evaluate::plots::curves::{Axis, Line};
+use crate::evaluate::plots::{PlotError, curves, genres};
+use crate::fit::loss_curves::LossCurves;
+use crate::fit::thresholds::{ThresholdRule, choose};
+use crate::{Split, Vectors};
+
+/// Genres whose precision-recall curves are drawn: with more, nobody could tell them apart.
+const CURVES: usize = 8;
+/// Films in the table of the worst mistakes.
+const MISTAKES: usize = 15;
+
+/// A picture: what the file's name ends with, and its content.
+pub struct Figure {
+    /// Such as `loss`, for `REPORT-loss.svg`.
+    pub name: &'static str,
+    /// What a reader who does not see it is told.
+    pub description: &'static str,
+    /// SVG.
+    pub svg: String,
+}
+
+/// A model's probabilities on some films.
+pub(super) struct Measured {
+    probabilities: Array2<f32>,
+    films: Vectors,
+}
+
+impl Measured {
+    pub(super) fn of(model: &GenreModel, vectors: &Vectors, split: Split) -> Self {
+        let films = vectors.subset(split);
+        Self { probabilities: model.probabilities(&films.vectors.view(), &films.words), films }
+    }
+
+    /// All rules side by side. On validation films, where they are chosen.
+    pub(super) fn rules(&self) -> String {
+        let mut text = String::from("| rule | micro-F1 | macro-F1 |\n|---|---:|---:|\n");
+        for rule in ThresholdRule::ALL {
+            let thresholds = choose(rule, &self.probabilities, &self.films.targets);
+            let counts = count(&self.probabilities, &self.films.targets, thresholds.per_genre());
+            let _ = writeln!(text, "| {rule} | {:.4} | {:.4} |", micro_f1(&counts), macro_f1(&counts));
+        }
+        text
+    }
+
+    /// F1 of one threshold for all genres, from 0.02 to 0.98.
+    pub(super) fn sweep(&self) -> Result<Figure, PlotError> {
+        let figures = |f: fn(&[crate::evaluate::metrics::Counts]) -> f64| -> Vec<(f64, f64)> {
+            let step = |step: u8| {
+                let threshold = f32::from(step) / 50.0;
+                let thresholds = vec![threshold; self.films.targets.ncols()];
+                (f64::from(threshold), f(&count(&self.probabilities, &self.films.targets, &thresholds)))
+            };
+            (1..50).map(step).collect()
+        };
+        let lines = [
+            Line { name: "micro-F1".to_owned(), points: figures(micro_f1) },
+            Line { name: "macro-F1".to_owned(), points: figures(macro_f1) },
+        ];
+        figure(
+            "thresholds",
+            "F1 by threshold",
+            curves::draw("one threshold for all genres", Axis::unit("threshold"), Axis::unit("F1"), &lines),
+        )
+    }
+
+    /// Precision by recall over all pairs, and of the most common genres.
+    pub(super) fn precision_recall(&self) -> Result<Figure, PlotError> {
+        let all: Vec<(f32, bool)> =
+            self.probabilities.iter().zip(&self.films.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
+        let mut lines = vec![Line { name: "all pairs".to_owned(), points: precision_recall(all) }];
+        let mut order: Vec<usize> = (0..GENRES.len()).collect();
+        order.sort_by_key(|genre| std::cmp::Reverse(self.films.targets.column(*genre).sum() as u64));
+        for genre in order.into_iter().take(CURVES) {
+            let (said, there) = (self.probabilities.column(genre), self.films.targets.column(genre));
+            let pairs = said.iter().zip(there).map(|(p, y)| (*p, *y > 0.5)).collect();
+            lines.push(Line { name: GENRES[genre].name.to_owned(), points: precision_recall(pairs) });
+        }
+        figure(
+            "precision-recall",
+            "precision by recall",
+            curves::draw(
+                "over all pairs, and of the most common genres",
+                Axis::unit("recall"),
+                Axis::unit("precision"),
+                &lines,
+            ),
+        )
+    }
+
+    /// For films of each genre that missed it: how often another was predicted that is not there.
+    pub(super) fn confusion(&self, model: &GenreModel) -> Result<Figure, PlotError> {
+        let thresholds = model.thresholds();
+        let genres = GENRES.len();
+        let (mut shares, mut films) = (Array2::<f64>::zeros((genres, genres)), vec![0.0_f64; genres]);
+        for (said, there) in self.probabilities.rows().into_iter().zip(self.films.targets.rows()) {
+            let is_there = |genre: usize| there[genre] > 0.5;
+            let is_said = |genre: usize| thresholds.predicts(genre, said[genre]);
+            for row in (0..genres).filter(|row| is_there(*row)) {
+                films[row] += 1.0;
+                if is_said(row) {
+                    continue;
+                }
+                for column in (0..genres).filter(|column| is_said(*column) && !is_there(*column)) {
+                    shares[[row, column]] += 1.0;
+                }
+            }
+        }
+        for (mut row, films) in shares.rows_mut().into_iter().zip(films) {
+            row /= films.max(1.0);
+        }
+        figure("confusion", "which genre is taken for which", genres::confusion(model.labels(), &shares))
+    }
+
+    /// The films whose genres were least expected, by their summed cross-entropy. Films are named by their TMDB ids
+    /// unless `titles` knows better.
+    pub(super) fn worst(&self, model: &GenreModel, titles: &dyn Fn(u64) -> Option<String>) -> String {
+        let loss = |said: ArrayView1<'_, f32>, there: ArrayView1<'_, f32>| -> f64 {
+            let pairs = said.iter().zip(there);
+            pairs.map(|(p, y)| -f64::from(if *y > 0.5 { *p } else { 1.0 - p }).max(1e-7).ln()).sum()
+        };
+        let mut rows: Vec<(usize, f64)> = (0..self.films.len())
+            .map(|row| (row, loss(self.probabilities.row(row), self.films.targets.row(row))))
+            .collect();
+        rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let mut text = String::from("| film | loss | has | predicted |\n|---|---:|---|---|\n");
+        for (row, loss) in rows.into_iter().take(MISTAKES) {
+            let id = self.films.ids[row];
+            let film =
+                titles(id).map_or(id.to_string(), |title| format!("{id}, {}", title.replace('|', "/")));
+            let names = |is: &dyn Fn(usize) -> Option<String>| {
+                let names: Vec<String> = (0..GENRES.len()).filter_map(is).collect();
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            };
+            let said = self.probabilities.row(row);
+            let has = names(&|genre| {
+                let is_there = self.films.targets[[row, genre]] > 0.5;
+                is_there.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
+            });
+            let predicted = names(&|genre| {
+                let is_said = model.thresholds().predicts(genre, said[genre]);
+                is_said.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
+            });
+            let _ = writeln!(text, "| {film} | {loss:.2} | {has} | {predicted} |");
+        }
+        text
+    }
+}
+
+/// Precision, recall and F1 of each genre, as bars.
+pub(super) fn bars(evaluation: &Evaluation) -> Result<Figure, PlotError> {
+    figure("genres", "precision, recall and F1 of each genre", genres::bars(&evaluation.per_genre))
+}
+
+/// Losses by epoch.
+pub(super) fn losses(loss_curves: &LossCurves) -> Result<Figure, PlotError> {
+    let lines: Vec<Line> = loss_curves
+        .members
+        .iter()
+        .enumerate()
+        .flat_map(|(member, curve)| {
+            let line = |what: &str, values: &[f64]| Line {
+                name: format!("{what}, network {member}"),
+                points: values.iter().enumerate().map(|(epoch, loss)| (epoch as f64 + 1.0, *loss)).collect(),
+            };
+            [line("training", &curve.train), line("validation", &curve.validation)]
+        })
+        .collect();
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let x = Axis::around("epoch", points().map(|point| point.0));
+    let y = Axis::around("binary cross-entropy", points().map(|point| point.1));
+    figure("loss", "loss by epoch", curves::draw("losses of the fit", x, y, &lines))
+}
+
+fn figure(
+    name: &'static str,
+    description: &'static str,
+    svg: Result<String, Box<dyn std::error::Error>>,
+) -> Result<Figure, PlotError> {
+    let svg = svg.map_err(|error| PlotError::drawing(&error))?;
+    Ok(Figure { name, description, svg })
+}
+
+/// Recall and precision at a hundred thresholds: those between neighbouring pairs of the order, evenly spread.
+fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let there = pairs.iter().filter(|pair| pair.1).count().max(1) as f64;
+    let (mut right, mut points) = (0.0, Vec::new());
+    let mut next = 0.0;
+    for (predicted, (_, is_there)) in pairs.iter().enumerate() {
+        right += f64::from(u8::from(*is_there));
+        let recall = right / there;
+        if *is_there && recall >= next {
+            points.push((recall, right / (predicted as f64 + 1.0)));
+            next = recall + 0.01;
+        }
+    }
+    points
+}
+
+/// The films of one part, for [`Evaluation`].
+pub(super) fn test_figures(model: &GenreModel, vectors: &Vectors) -> Result<Evaluation, PlotError> {
+    Ok(Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_perfect_order_has_precision_1_up_to_full_recall() {
+        let pairs = vec![(0.1, false), (0.9, true), (0.8, true), (0.3, false)];
+        assert_eq!(precision_recall(pairs), [(0.5, 1.0), (1.0, 1.0)]);
+        assert_eq!(precision_recall(vec![(0.9, false), (0.5, true)]), [(1.0, 0.5)]);
+        assert_eq!(precision_recall(vec![(0.9, false)]), []);
+    }
+}

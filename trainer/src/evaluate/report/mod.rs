@@ -1,0 +1,223 @@
+//! A Markdown report of models: where they come from, how good they are, and where they fail.
+
+mod figures;
+
+use std::fmt::Write as _;
+
+use genre_model::GenreModel;
+
+use crate::evaluate::evaluation::{Evaluation, EvaluationError, SplitChoice};
+use crate::evaluate::plots::{self, PlotError};
+use crate::fit::loss_curves::LossCurves;
+use crate::{Split, Vectors};
+use figures::Measured;
+
+/// A model and the name of its file.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    /// As it is to stand in the report.
+    pub name: String,
+    /// The model.
+    pub model: GenreModel,
+}
+
+pub use figures::Figure;
+
+/// What the report shows beside the models' figures.
+pub struct Details<'a> {
+    /// The fit of the first model, where it is known.
+    pub curves: Option<&'a LossCurves>,
+    /// Of the films among the worst mistakes; texts are other people's, so that a report for everybody has none.
+    pub titles: &'a dyn Fn(u64) -> Option<String>,
+}
+
+/// Pictures and tables of a model, on test films where nothing else is said: Markdown, with the pictures' files named
+/// `stem` and their own name, and the pictures.
+pub fn details(
+    model: &GenreModel,
+    vectors: &Vectors,
+    details: &Details<'_>,
+    stem: &str,
+) -> Result<(String, Vec<Figure>), PlotError> {
+    let (validation, tested) =
+        (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
+    let mut text = String::from("\n## Rules for thresholds, validation films\n\n");
+    text.push_str(
+        "Each chosen and measured on the same films, so that the finer ones flatter themselves.\n\n",
+    );
+    text.push_str(&validation.rules());
+    let mut pictures = Vec::new();
+    let mut show = |text: &mut String, title: &str, figure: Figure| {
+        let _ = write!(text, "\n## {title}\n\n![{}]({stem}-{}.svg)\n", figure.description, figure.name);
+        pictures.push(figure);
+    };
+    if let Some(curves) = details.curves {
+        show(&mut text, "Losses", figures::losses(curves)?);
+    }
+    let evaluation = figures::test_figures(model, vectors)?;
+    show(&mut text, "Genres, test films", figures::bars(&evaluation)?);
+    show(&mut text, "Precision and recall, test films", tested.precision_recall()?);
+    show(&mut text, "Threshold, validation films", validation.sweep()?);
+    let reliability = Figure {
+        name: "reliability",
+        description: "share of films that have a genre, by its probability",
+        svg: plots::reliability(model, vectors)?,
+    };
+    show(&mut text, "Reliability, test films", reliability);
+    show(&mut text, "Genres taken for others, test films", tested.confusion(model)?);
+    text.push_str("\nOf the films of a genre (row): how many were not given it, but another (column) that they have not.\n");
+    text.push_str("\n## Worst mistakes, test films\n\n");
+    text.push_str(&tested.worst(model, details.titles));
+    Ok((text, pictures))
+}
+
+/// The report of `models`, the first of which is its subject and is shown genre by genre.
+pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, EvaluationError> {
+    let mut text = String::from("# Genre model: figures\n\n");
+    text.push_str(
+        "Written by `trainer report`. Validation films chose the epoch, the temperature and the thresholds; \
+         test films chose nothing.\n\n",
+    );
+    if let Some(subject) = models.first() {
+        provenance(&mut text, subject, vectors);
+    }
+    text.push_str("## Models\n\n");
+    text.push_str(
+        "| model | films | micro-F1 | micro-F1 at 0.5 | macro-F1 | calibration error | cross-entropy |\n",
+    );
+    text.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+    for named in models {
+        for split in [Split::Validation, Split::Test] {
+            let figures = Evaluation::of(&named.model, vectors, SplitChoice::One(split))?;
+            let _ = writeln!(
+                text,
+                "| `{}` | {split}, {} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
+                named.name,
+                figures.rows,
+                figures.micro_f1,
+                figures.micro_f1_at_0_5,
+                figures.macro_f1,
+                figures.expected_calibration_error,
+                figures.binary_cross_entropy,
+            );
+        }
+    }
+    text.push_str(
+        "\nMicro-F1 counts over all pairs of film and genre; macro-F1 is the mean of the genres' F1, 0 where \
+         undefined; the calibration error is in 15 bins of equal width over all pairs.\n",
+    );
+    for named in models {
+        let thresholds = named.model.thresholds();
+        let _ = writeln!(
+            text,
+            "\n`{}`: version {}, {} hidden units ({}), thresholds by {} (global {:.2}).",
+            named.name,
+            named.model.version(),
+            named.model.mlp().units(),
+            named.model.mlp().activation().name(),
+            thresholds.rule(),
+            thresholds.global(),
+        );
+    }
+    if let Some(subject) = models.first() {
+        per_genre(&mut text, subject, vectors)?;
+    }
+    Ok(text)
+}
+
+fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
+    let provenance = subject.model.provenance();
+    let parts = Split::ALL.map(|split| {
+        let films = vectors.splits.iter().filter(|found| **found == split).count();
+        format!("{films} {split}")
+    });
+    let _ = write!(
+        text,
+        "## Where `{}` comes from\n\n\
+         - encoder: {} {}, fingerprint `{}`\n\
+         - text: `{}`\n\
+         - films it was fitted on: digest `{}`\n\
+         - films of this report: {} ({}), digest `{}`\n\
+         - split: {}\n\
+         - fitted with:",
+        subject.name,
+        provenance.encoder.id,
+        provenance.encoder.version,
+        provenance.encoder.fingerprint,
+        provenance.input_template,
+        provenance.data_digest,
+        vectors.len(),
+        parts.join(", "),
+        vectors.data_digest,
+        provenance.split_rule,
+    );
+    let settings: Vec<String> =
+        provenance.hyper_parameters.iter().map(|(name, value)| format!(" {name} {value}")).collect();
+    let _ = writeln!(text, "{}\n", settings.join(","));
+}
+
+fn per_genre(text: &mut String, subject: &NamedModel, vectors: &Vectors) -> Result<(), EvaluationError> {
+    let figures = Evaluation::of(&subject.model, vectors, SplitChoice::One(Split::Test))?;
+    let _ = writeln!(text, "\n## Genres of `{}`, test films\n", subject.name);
+    text.push_str(
+        "| genre | threshold | precision | recall | F1 | films |\n|---|---:|---:|---:|---:|---:|\n",
+    );
+    for genre in &figures.per_genre {
+        let _ = writeln!(
+            text,
+            "| {} | {:.3} | {:.4} | {:.4} | {:.4} | {} |",
+            genre.label, genre.threshold, genre.precision, genre.recall, genre.f1, genre.support,
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FittingData;
+    use crate::fit::job;
+    use crate::fit::preset::Recipe;
+    use crate::testing::vectors;
+
+    #[test]
+    fn the_report_names_every_model_part_and_genre() {
+        let all = vectors(300);
+        let model = |mut recipe: Recipe| {
+            recipe.params = recipe.params.units(8).max_epochs(2);
+            job::fit(&FittingData::of(&all).unwrap(), &recipe, |_, _| {}).unwrap()
+        };
+        let named = |name: &str, recipe| NamedModel { name: name.to_owned(), model: model(recipe) };
+        let text = markdown(&[named("a", Recipe::best()), named("b", Recipe::reference())], &all).unwrap();
+        for expected in
+            ["| `a` | validation", "| `b` | test", "| Drama |", "tiny-8 1", "[{title}. ]{overview}"]
+        {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn details_show_every_picture_rule_and_mistake_and_no_title_unless_asked() {
+        let all = vectors(600);
+        let mut recipe = Recipe::reference();
+        recipe.params = recipe.params.units(8).max_epochs(2);
+        let recorder = crate::fit::loss_curves::LossRecorder::default();
+        let observe = |member, losses| recorder.record(member, losses);
+        let model = job::fit(&FittingData::of(&all).unwrap(), &recipe, observe).unwrap();
+        let curves = recorder.finish(model.version());
+        let with = |titles: &dyn Fn(u64) -> Option<String>| {
+            details(&model, &all, &Details { curves: Some(&curves), titles }, "R").unwrap()
+        };
+        let (text, pictures) = with(&|_| None);
+        for name in ["loss", "genres", "precision-recall", "thresholds", "reliability", "confusion"] {
+            assert!(text.contains(&format!("(R-{name}.svg)")), "{name} is missing in\n{text}");
+            assert!(pictures.iter().any(|figure| figure.name == name && figure.svg.contains("</svg>")));
+        }
+        for rule in crate::fit::thresholds::ThresholdRule::ALL {
+            assert!(text.contains(&format!("| {rule} |")), "{rule}");
+        }
+        assert_eq!(text.matches("Film of").count(), 0);
+        let (text, _) = with(&|id| Some(format!("Film of {id}")));
+        assert_eq!(text.matches("Film of").count(), 15);
+    }
+}

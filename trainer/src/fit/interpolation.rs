@@ -1,0 +1,124 @@
+//! A network and a model of words as one: how much of each is chosen on validation films.
+
+use genre_model::{FilmWords, Mlp, WordWeights, sigmoid};
+use ndarray::{Array1, Array2};
+
+use crate::evaluate::metrics::binary_cross_entropy;
+use crate::fit::job::FitJobError;
+use crate::fit::word_model::FittedWords;
+
+/// Shares that are tried: no words, up to half.
+const SHARES: [f32; 11] = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5];
+
+/// What is added before the sigmoid.
+#[derive(Debug, Clone)]
+pub(crate) struct Blend {
+    /// The network, its outputs already times what the words leave, and their bias in its own.
+    pub(crate) mlp: Mlp,
+    /// The words, already times their share.
+    pub(crate) words: Option<WordWeights>,
+}
+
+impl Blend {
+    /// The network alone.
+    pub(crate) fn of(mlp: Mlp) -> Self {
+        Self { mlp, words: None }
+    }
+
+    /// Outputs before the sigmoid, shape `[films, labels]`.
+    pub(crate) fn logits(&self, vectors: &Array2<f32>, films: &[FilmWords]) -> Array2<f32> {
+        let mut logits = self.mlp.logits(&vectors.view());
+        if let Some(words) = &self.words {
+            words.add_to(&mut logits, films);
+        }
+        logits
+    }
+
+    /// The share of the words at which `(1 - share) · network + share · words` has the lowest cross-entropy, and the two in those
+    /// shares. `network` are the network's outputs for the films.
+    pub(crate) fn chosen(
+        mlp: Mlp,
+        network: &Array2<f32>,
+        words: FittedWords,
+        films: &[FilmWords],
+        targets: &Array2<f32>,
+    ) -> Result<(Self, f32), FitJobError> {
+        let of_words = words.logits(films);
+        let loss = |share: f32| {
+            let probabilities = (network * (1.0 - share) + &of_words * share).mapv_into(sigmoid);
+            binary_cross_entropy(&probabilities.view(), &targets.view())
+        };
+        let share = SHARES.into_iter().min_by(|a, b| loss(*a).total_cmp(&loss(*b))).unwrap_or_default();
+        let FittedWords { weights, bias } = words;
+        let blend = Self { mlp, words: Some(weights) }.times(1.0 - share, share, &(bias * share))?;
+        Ok((blend, share))
+    }
+
+    /// Both with their outputs divided by a temperature.
+    pub(crate) fn cooled(self, temperature: f64) -> Result<Self, FitJobError> {
+        let factor = (1.0 / temperature) as f32;
+        let none = Array1::zeros(self.mlp.labels());
+        self.times(factor, factor, &none)
+    }
+
+    fn times(self, mlp: f32, words: f32, bias: &Array1<f32>) -> Result<Self, FitJobError> {
+        let model_error = |error: &dyn std::fmt::Display| FitJobError::Model(error.to_string());
+        Ok(Self {
+            mlp: self.mlp.rescaled(mlp, bias).map_err(|error| model_error(&error))?,
+            words: self
+                .words
+                .map(|weights| weights.times(words))
+                .transpose()
+                .map_err(|error| model_error(&error))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use genre_model::{Activation, Dense};
+    use ndarray::array;
+
+    use super::*;
+    use crate::fit::word_model;
+
+    /// Of one input, which says yes above one half.
+    fn network(weight: f32) -> Mlp {
+        let hidden = Dense { weight: array![[1.0]], bias: Array1::zeros(1) };
+        let output = Dense { weight: array![[weight]], bias: array![-weight / 2.0] };
+        Mlp::new(hidden, Activation::Relu, output).unwrap()
+    }
+
+    #[test]
+    fn outputs_of_the_blend_are_the_shares_of_both() {
+        let has = |film: usize| film.is_multiple_of(2);
+        let films: Vec<_> =
+            (0..40).map(|film| FilmWords::of("", if has(film) { "storm" } else { "calm" })).collect();
+        let targets = Array2::from_shape_fn((40, 1), |(film, _)| f32::from(u8::from(has(film))));
+        let vectors = Array2::from_shape_fn((40, 1), |(film, _)| (film % 3) as f32 * 0.5);
+        let words = word_model::fit(&films, &targets, 4.0).unwrap();
+        let (network, of_words) = (network(2.0).logits(&vectors.view()), words.logits(&films));
+        let (blend, share) = Blend::chosen(self::network(2.0), &network, words, &films, &targets).unwrap();
+        assert!((share - 0.5).abs() < 1e-6, "the network knows nothing of it: {share}");
+        let expected = (network * (1.0 - share) + of_words * share) / 2.0;
+        let found = blend.cooled(2.0).unwrap().logits(&vectors, &films);
+        assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-4));
+    }
+
+    #[test]
+    fn words_that_say_nothing_get_no_share() {
+        let films: Vec<_> =
+            (0..400).map(|film| FilmWords::of("", &format!("word{}", film * 7919 % 397))).collect();
+        let targets = Array2::from_shape_fn((400, 1), |(film, _)| f32::from(u8::from(film % 2 == 0)));
+        let words = word_model::fit(
+            &films[200..],
+            &targets.select(ndarray::Axis(0), &(200..400).collect::<Vec<_>>()),
+            16.0,
+        )
+        .unwrap();
+        let sure = network(12.0);
+        let outputs = sure.logits(&targets.view());
+        let (_, share) = Blend::chosen(sure, &outputs, words, &films, &targets).unwrap();
+        assert!(share < 0.11, "{share}");
+    }
+}

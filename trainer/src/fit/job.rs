@@ -1,0 +1,170 @@
+//! From vectors to a model: fit, average, calibrate, choose thresholds.
+
+use std::collections::BTreeMap;
+
+use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE, sigmoid};
+
+use crate::data::training_data::{FittingData, FittingDataError};
+use crate::evaluate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
+use crate::fit::calibration::temperature;
+use crate::fit::ensemble;
+use crate::fit::interpolation::Blend;
+use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
+use crate::fit::preset::Recipe;
+use crate::fit::thresholds::{self, ThresholdRule};
+use crate::fit::word_model;
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum FitJobError {
+    /// The network cannot be fitted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// The films may not be fitted on.
+    #[error(transparent)]
+    Data(#[from] FittingDataError),
+    /// The model of words cannot be fitted.
+    #[error("words: {0}")]
+    Words(String),
+    /// What was fitted is no sound model.
+    #[error("fitted model: {0}")]
+    Model(String),
+}
+
+/// Fits by `recipe`. Gradients come from training films; early stopping, calibration and thresholds from validation
+/// films; nothing else is reachable from `data`. `observe` is told of every member's epochs.
+pub fn fit(
+    data: &FittingData,
+    recipe: &Recipe,
+    observe: impl Fn(usize, EpochLosses) + Sync,
+) -> Result<GenreModel, FitJobError> {
+    let params = recipe.check().map_err(FitError::from)?;
+    let members = ensemble::fit(&params, recipe.ensemble, data.train(), data.validation(), observe)?;
+    finish(data, recipe, &members)
+}
+
+/// Makes the model of networks that are fitted: average, add what words say, calibrate, choose thresholds.
+pub(crate) fn finish(
+    data: &FittingData,
+    recipe: &Recipe,
+    members: &[FittedMlp],
+) -> Result<GenreModel, FitJobError> {
+    let params = recipe.check().map_err(FitError::from)?;
+    let mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
+    let mut hyper_parameters = recipe.describe(&params);
+    let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    let mut blend = Blend::of(mlp);
+    if recipe.word_cost > 0.0 {
+        let fitted = word_model::fit(data.train_words(), data.train().targets(), recipe.word_cost)?;
+        let network = blend.logits(vectors, data.validation_words());
+        let (both, share) = Blend::chosen(blend.mlp, &network, fitted, data.validation_words(), targets)?;
+        blend = both;
+        hyper_parameters.insert("word_share".to_owned(), share.to_string());
+    }
+    if recipe.calibrate {
+        let temperature = temperature(&blend.logits(vectors, data.validation_words()), targets);
+        blend = blend.cooled(temperature)?;
+        hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
+    }
+    let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
+    model_of(data, blend, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
+}
+
+/// The model file's content for a network and words: thresholds by `rule` and figures, both from validation films, and where it
+/// all comes from.
+pub(crate) fn model_of(
+    data: &FittingData,
+    blend: Blend,
+    rule: ThresholdRule,
+    hyper_parameters: BTreeMap<String, String>,
+    more: Option<(&str, f64)>,
+) -> Result<GenreModel, FitJobError> {
+    let (vectors, targets) = (data.validation().records(), data.validation().targets());
+    let probabilities = blend.logits(vectors, data.validation_words()).mapv_into(sigmoid);
+    let thresholds = thresholds::choose(rule, &probabilities, targets);
+    let counts = count(&probabilities, targets, thresholds.per_genre());
+    let metrics = [
+        ("validation_micro_f1", micro_f1(&counts)),
+        ("validation_macro_f1", macro_f1(&counts)),
+        ("validation_loss", binary_cross_entropy(&probabilities.view(), &targets.view())),
+    ];
+    let provenance = Provenance {
+        encoder: data.encoder().clone(),
+        input_template: data.template().clone(),
+        data_digest: data.data_digest().to_owned(),
+        split_rule: SPLIT_RULE.to_owned(),
+        hyper_parameters,
+        metrics: metrics.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
+    let Blend { mlp, words } = blend;
+    let model = GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)?;
+    match words {
+        Some(words) => model.with_words(words).map_err(FitJobError::Model),
+        None => Ok(model),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::evaluation::{Evaluation, SplitChoice};
+    use crate::testing::vectors;
+    use crate::{Split, Vectors};
+
+    fn quick(mut recipe: Recipe) -> Recipe {
+        recipe.params = recipe.params.units(24).learning_rate(0.02).batch_size(64).max_epochs(60);
+        recipe.ensemble = recipe.ensemble.min(2);
+        recipe
+    }
+
+    #[test]
+    fn a_model_learns_what_can_be_learnt_and_says_how_it_was_made() {
+        let all = vectors(3000);
+        let model = fit(&FittingData::of(&all).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap();
+        let evaluation = Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap();
+        assert!(evaluation.micro_f1 > 0.85, "{}", evaluation.micro_f1);
+        assert_eq!(model.mlp().units(), 48);
+        let provenance = model.provenance();
+        assert_eq!(provenance.encoder, all.encoder);
+        assert_eq!(provenance.hyper_parameters["recipe"], "default");
+        assert!(provenance.metrics["validation_micro_f1"] > 0.85);
+    }
+
+    #[test]
+    fn test_films_have_no_part_in_a_fit() {
+        let all = vectors(600);
+        let mut changed: Vectors = all.clone();
+        for (row, split) in all.splits.iter().enumerate() {
+            if *split == Split::Test {
+                changed.vectors.row_mut(row).fill(9.0);
+                changed.targets.row_mut(row).fill(1.0);
+            }
+        }
+        let bytes = |vectors| {
+            fit(&FittingData::of(vectors).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap().to_bytes()
+        };
+        assert!(bytes(&all) == bytes(&changed));
+    }
+
+    #[test]
+    fn the_reference_recipe_is_one_sigmoid_layer_and_one_of_eight_thresholds() {
+        let recipe = Recipe::reference();
+        let described = recipe.describe(&recipe.check().unwrap());
+        for (name, value) in [
+            ("activation", "sigmoid"),
+            ("max_epochs", "200"),
+            ("patience", "10"),
+            ("min_delta", "0.0001"),
+            ("dropout", "0"),
+            ("weight_decay", "0"),
+            ("ensemble", "1"),
+            ("threshold_rule", "reference-grid"),
+        ] {
+            assert_eq!(described[name], value, "{name}");
+        }
+        let model = fit(&FittingData::of(&vectors(600)).unwrap(), &quick(recipe), |_, _| {}).unwrap();
+        let tenths = f64::from(model.thresholds().global()) * 10.0;
+        assert!((tenths - tenths.round()).abs() < 1e-6 && (1.0..=8.0).contains(&tenths.round()));
+    }
+}

@@ -1,0 +1,197 @@
+//! Loss and gradient of one mini-batch, in buffers that are made once.
+
+use std::ops::Range;
+
+use genre_model::Activation;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
+use pulp::Arch;
+use rand::{Rng as _, RngCore};
+
+use crate::fit::mlp::simd::{self, activate};
+use crate::fit::mlp::weights::{Parameters, slice, slice_mut};
+
+/// Everything between the inputs of a batch and its gradient.
+pub(crate) struct Workspace {
+    arch: Arch,
+    activation: Activation,
+    rows: usize,
+    /// Shape `[capacity, inputs]`.
+    inputs: Array2<f32>,
+    /// Shape `[capacity, labels]`.
+    targets: Array2<f32>,
+    /// Shape `[capacity, units]`: sums, then activations.
+    hidden: Array2<f32>,
+    /// Shape `[capacity, units]`: the activation's derivative, 0 where a unit was left out.
+    slope: Array2<f32>,
+    /// Shape `[capacity, units]`: the loss's derivative by the sums.
+    hidden_delta: Array2<f32>,
+    /// Shape `[capacity, labels]`: sums, then the loss's derivative by them.
+    output: Array2<f32>,
+    /// Chance, one draw for each input or hidden value of the batch.
+    draws: Vec<u16>,
+    pub(crate) gradient: Parameters,
+}
+
+impl Workspace {
+    /// For batches of at most `capacity` rows.
+    pub(crate) fn new(capacity: usize, like: &Parameters, activation: Activation) -> Self {
+        let (units, inputs) = like.hidden_weight.dim();
+        let labels = like.output_bias.len();
+        Self {
+            arch: Arch::new(),
+            activation,
+            rows: 0,
+            inputs: Array2::zeros((capacity, inputs)),
+            targets: Array2::zeros((capacity, labels)),
+            hidden: Array2::zeros((capacity, units)),
+            slope: Array2::zeros((capacity, units)),
+            hidden_delta: Array2::zeros((capacity, units)),
+            output: Array2::zeros((capacity, labels)),
+            draws: vec![0; capacity * units.max(inputs)],
+            gradient: Parameters::zeros(inputs, units, labels),
+        }
+    }
+
+    /// Copies the rows of a batch together. `smoothing` moves each target that far from 0 or 1 towards 1/2.
+    pub(crate) fn gather(
+        &mut self,
+        inputs: &Array2<f32>,
+        targets: &Array2<f32>,
+        rows: &[usize],
+        smoothing: f32,
+    ) {
+        self.rows = rows.len();
+        let (from_inputs, from_targets) = (slice(inputs), slice(targets));
+        let (dimension, labels) = (inputs.ncols(), targets.ncols());
+        for (to, &row) in slice_mut(&mut self.inputs).chunks_exact_mut(dimension).zip(rows) {
+            to.copy_from_slice(&from_inputs[row * dimension..(row + 1) * dimension]);
+        }
+        for (to, &row) in slice_mut(&mut self.targets).chunks_exact_mut(labels).zip(rows) {
+            for (to, from) in to.iter_mut().zip(&from_targets[row * labels..(row + 1) * labels]) {
+                *to = from * (1.0 - smoothing) + 0.5 * smoothing;
+            }
+        }
+    }
+
+    /// Copies neighbouring rows, as they are.
+    fn take(&mut self, inputs: &Array2<f32>, targets: &Array2<f32>, rows: Range<usize>) {
+        self.rows = rows.len();
+        for (to, from) in [(&mut self.inputs, inputs), (&mut self.targets, targets)] {
+            let columns = from.ncols();
+            slice_mut(to)[..rows.len() * columns]
+                .copy_from_slice(&slice(from)[rows.start * columns..rows.end * columns]);
+        }
+    }
+
+    /// Leaves inputs out by chance.
+    pub(crate) fn drop_inputs(&mut self, probability: f32, rng: &mut dyn RngCore) {
+        let length = self.rows * self.inputs.ncols();
+        let draws = &mut self.draws[..length];
+        rng.fill(draws);
+        let (dropped_below, kept) = odds(probability);
+        simd::mask(self.arch, &mut slice_mut(&mut self.inputs)[..length], draws, dropped_below, kept);
+    }
+
+    /// Activations of the hidden layer, and sums of the output layer without its bias. With dropout, each unit is
+    /// left out of a row with that probability, and the others are scaled up so that sums keep their expectation
+    /// (Srivastava et al., 2014; the inverted form).
+    fn forward(&mut self, parameters: &Parameters, dropout: Option<(f32, &mut dyn RngCore)>) {
+        let rows = self.rows;
+        let inputs = first_rows(&self.inputs, rows);
+        let mut sums = first_rows_mut(&mut self.hidden, rows);
+        general_mat_mul(1.0, &inputs, &parameters.hidden_weight.t(), 0.0, &mut sums);
+        let bias = slice(&parameters.hidden_bias);
+        let length = rows * bias.len();
+        let hidden = &mut slice_mut(&mut self.hidden)[..length];
+        let slope = &mut slice_mut(&mut self.slope)[..length];
+        match self.activation {
+            Activation::Sigmoid => activate(self.arch, hidden, slope, bias, simd::sigmoid_and_slope),
+            Activation::Relu => activate(self.arch, hidden, slope, bias, simd::relu_and_slope),
+            Activation::Gelu => activate(self.arch, hidden, slope, bias, simd::gelu_and_slope),
+        }
+        if let Some((probability, rng)) = dropout {
+            let draws = &mut self.draws[..length];
+            rng.fill(draws);
+            let (dropped_below, kept) = odds(probability);
+            simd::mask(self.arch, hidden, draws, dropped_below, kept);
+            simd::mask(self.arch, slope, draws, dropped_below, kept);
+        }
+        let hidden = first_rows(&self.hidden, rows);
+        let mut output = first_rows_mut(&mut self.output, rows);
+        general_mat_mul(1.0, &hidden, &parameters.output_weight.t(), 0.0, &mut output);
+    }
+
+    /// As [`simd::cross_entropy`], over the batch.
+    fn cross_entropy(&mut self, bias: &Array1<f32>, scale: f32) -> f64 {
+        let (bias, length) = (slice(bias), self.rows * bias.len());
+        let sums = &mut slice_mut(&mut self.output)[..length];
+        simd::cross_entropy(self.arch, sums, &slice(&self.targets)[..length], bias, scale)
+    }
+
+    /// The batch's mean loss over rows and labels; its gradient is left in [`gradient`](Self::gradient).
+    pub(crate) fn loss_and_gradient(
+        &mut self,
+        parameters: &Parameters,
+        dropout: f32,
+        rng: &mut dyn RngCore,
+    ) -> f64 {
+        self.forward(parameters, (dropout > 0.0).then_some((dropout, rng)));
+        let pairs = (self.rows * parameters.output_bias.len()) as f32;
+        let loss = self.cross_entropy(&parameters.output_bias, 1.0 / pairs);
+
+        let rows = self.rows;
+        let output_delta = first_rows(&self.output, rows);
+        let hidden = first_rows(&self.hidden, rows);
+        general_mat_mul(1.0, &output_delta.t(), &hidden, 0.0, &mut self.gradient.output_weight);
+        let (labels, units) = (parameters.output_bias.len(), parameters.hidden_bias.len());
+        let deltas = &slice(&self.output)[..rows * labels];
+        simd::sum_of_rows(self.arch, deltas, slice_mut(&mut self.gradient.output_bias));
+
+        let mut hidden_delta = first_rows_mut(&mut self.hidden_delta, rows);
+        general_mat_mul(1.0, &output_delta, &parameters.output_weight, 0.0, &mut hidden_delta);
+        let slopes = &slice(&self.slope)[..rows * units];
+        simd::multiply(self.arch, &mut slice_mut(&mut self.hidden_delta)[..rows * units], slopes);
+        let hidden_delta = first_rows(&self.hidden_delta, rows);
+        let inputs = first_rows(&self.inputs, rows);
+        general_mat_mul(1.0, &hidden_delta.t(), &inputs, 0.0, &mut self.gradient.hidden_weight);
+        let deltas = &slice(&self.hidden_delta)[..rows * units];
+        simd::sum_of_rows(self.arch, deltas, slice_mut(&mut self.gradient.hidden_bias));
+        loss / f64::from(pairs)
+    }
+
+    /// The mean loss over all rows and labels of a data set, nothing left out.
+    pub(crate) fn mean_loss(
+        &mut self,
+        parameters: &Parameters,
+        inputs: &Array2<f32>,
+        targets: &Array2<f32>,
+    ) -> f64 {
+        let mut total = 0.0;
+        let capacity = self.inputs.nrows();
+        for first in (0..inputs.nrows()).step_by(capacity) {
+            self.take(inputs, targets, first..inputs.nrows().min(first + capacity));
+            self.forward(parameters, None);
+            total += self.cross_entropy(&parameters.output_bias, 1.0);
+        }
+        total / targets.len() as f64
+    }
+}
+
+// Not the `s!` macro: it expands to unsafe code, which this workspace forbids.
+fn first_rows(matrix: &Array2<f32>, rows: usize) -> ArrayView2<'_, f32> {
+    matrix.slice_axis(Axis(0), Slice::from(..rows))
+}
+
+fn first_rows_mut(matrix: &mut Array2<f32>, rows: usize) -> ArrayViewMut2<'_, f32> {
+    matrix.slice_axis_mut(Axis(0), Slice::from(..rows))
+}
+
+/// Below which draw of 16 bits a value is left out, and what the others are multiplied by: 16 bits are as exact as
+/// anybody chooses a dropout.
+fn odds(probability: f32) -> (u32, f32) {
+    ((probability * 65536.0).round() as u32, 1.0 / (1.0 - probability))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! Vectors to a model: networks, word model, interpolation, ensemble, calibration, thresholds.
+//!
+//! Sees training and validation movies only; figures on test movies come from `evaluate`.
+
+pub mod calibration;
+pub mod ensemble;
+pub(crate) mod interpolation;
+pub mod job;
+pub mod loss_curves;
+pub mod mlp;
+pub(crate) mod parallel;
+pub mod preset;
+pub mod thresholds;
+pub(crate) mod word_model;

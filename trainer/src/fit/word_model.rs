@@ -1,0 +1,207 @@
+//! The linear model over words: logistic regression with an L2 penalty, one genre against the rest.
+//!
+//! Least over `w` and `b` of `|w|² / 2 + cost · Σ ln(1 + e^(-y (w·x + b)))`, as liblinear has it (Fan et al., 2008), found by L-BFGS.
+//! linfa's takes matrices in which most numbers would be zeros: a film has some 70 of 65,536 buckets.
+
+use argmin::core::{CostFunction, Error, Executor, Gradient, State as _};
+use argmin::solver::linesearch::MoreThuenteLineSearch;
+use argmin::solver::quasinewton::LBFGS;
+use genre_model::{FilmWords, WordWeights};
+use ndarray::{Array1, Array2, ArrayView1};
+
+use crate::fit::job::FitJobError;
+use crate::fit::parallel;
+
+/// Buckets that words are hashed into: twice as many as there are words in 13,000 overviews.
+const BUCKETS: usize = 1 << 16;
+/// Steps of L-BFGS for each genre.
+const ITERATIONS: u64 = 100;
+/// Changes of gradient that L-BFGS remembers.
+const MEMORY: usize = 7;
+/// Where the gradient is shorter than this it ends; costs are some hundreds.
+const GRADIENT: f64 = 1e-2;
+
+/// What words say of each genre.
+pub(crate) struct FittedWords {
+    /// To be added to other outputs.
+    pub(crate) weights: WordWeights,
+    /// Shape `[labels]`.
+    pub(crate) bias: Array1<f32>,
+}
+
+impl FittedWords {
+    /// Outputs before the sigmoid, shape `[films, labels]`.
+    pub(crate) fn logits(&self, films: &[FilmWords]) -> Array2<f32> {
+        let mut logits = Array2::zeros((films.len(), self.bias.len())) + &self.bias;
+        self.weights.add_to(&mut logits, films);
+        logits
+    }
+}
+
+/// Fits `targets`, of shape `[films, labels]`; the more a film's error costs, the less weights are held back.
+pub(crate) fn fit(films: &[FilmWords], targets: &Array2<f32>, cost: f64) -> Result<FittedWords, FitJobError> {
+    let (rows, used) = rows_of(films);
+    let fit_one = |label| one_against_rest(&rows, used.len(), targets.column(label), cost);
+    let fitted = parallel::map(targets.ncols(), fit_one);
+    let mut weights = Array2::zeros((BUCKETS, targets.ncols()));
+    let mut bias = Array1::zeros(targets.ncols());
+    for (label, parameters) in fitted.into_iter().enumerate() {
+        let parameters = parameters.map_err(|error| FitJobError::Words(error.to_string()))?;
+        for (bucket, weight) in used.iter().zip(&parameters) {
+            weights[[*bucket, label]] = *weight as f32;
+        }
+        bias[label] = parameters[used.len()] as f32;
+    }
+    let weights = WordWeights::quantised(&weights).map_err(|error| FitJobError::Words(error.to_string()))?;
+    Ok(FittedWords { weights, bias })
+}
+
+/// Films over the buckets that they use, which are numbered as they are met: a bucket that no film uses has no weight.
+fn rows_of(films: &[FilmWords]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
+    let (mut numbers, mut used) = (vec![None; BUCKETS], Vec::new());
+    let mut number = |bucket: usize| {
+        *numbers[bucket].get_or_insert_with(|| {
+            used.push(bucket);
+            used.len() - 1
+        })
+    };
+    let rows = films
+        .iter()
+        .map(|film| {
+            film.features(BUCKETS).map(|(bucket, value)| (number(bucket), f64::from(value))).collect()
+        })
+        .collect();
+    (rows, used)
+}
+
+/// Weights of so many buckets, and the bias behind them.
+fn one_against_rest(
+    rows: &[Vec<(usize, f64)>],
+    buckets: usize,
+    targets: ArrayView1<'_, f32>,
+    cost: f64,
+) -> Result<Array1<f64>, Error> {
+    let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
+    let mut start = Array1::zeros(buckets + 1);
+    // Where all words are new the genre's share is the best guess; nearly so from the beginning, it is found sooner.
+    let share = (targets.sum() + 1.0) / (targets.len() as f32 + 2.0);
+    start[buckets] = f64::from((share / (1.0 - share)).ln());
+    let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
+    let problem = Problem { rows, buckets, signs, cost };
+    let result = Executor::new(problem, solver)
+        .configure(|state| state.param(start.clone()).max_iters(ITERATIONS))
+        .run()?;
+    Ok(result.state().get_best_param().cloned().unwrap_or(start))
+}
+
+struct Problem<'a> {
+    rows: &'a [Vec<(usize, f64)>],
+    buckets: usize,
+    signs: Array1<f64>,
+    cost: f64,
+}
+
+impl Problem<'_> {
+    /// `y (w·x + b)` of each film.
+    fn margins<'a>(&'a self, parameters: &'a Array1<f64>) -> impl Iterator<Item = f64> + 'a {
+        let bias = parameters[self.buckets];
+        self.rows.iter().zip(&self.signs).map(move |(row, sign)| {
+            sign * (bias + row.iter().map(|(bucket, value)| parameters[*bucket] * value).sum::<f64>())
+        })
+    }
+}
+
+impl CostFunction for Problem<'_> {
+    type Param = Array1<f64>;
+    type Output = f64;
+
+    fn cost(&self, parameters: &Array1<f64>) -> Result<f64, Error> {
+        // ln(1 + e^-m), without overflow.
+        let errors =
+            self.margins(parameters).map(|margin| (-margin.abs()).exp().ln_1p() + (-margin).max(0.0));
+        let bias = parameters[self.buckets];
+        Ok((parameters.dot(parameters) - bias * bias) / 2.0 + self.cost * errors.sum::<f64>())
+    }
+}
+
+impl Gradient for Problem<'_> {
+    type Param = Array1<f64>;
+    type Gradient = Array1<f64>;
+
+    fn gradient(&self, parameters: &Array1<f64>) -> Result<Array1<f64>, Error> {
+        let mut gradient = parameters.clone();
+        gradient[self.buckets] = 0.0;
+        for ((row, sign), margin) in self.rows.iter().zip(&self.signs).zip(self.margins(parameters)) {
+            let factor = -self.cost * sign / (1.0 + margin.exp());
+            for (bucket, value) in row {
+                gradient[*bucket] += factor * value;
+            }
+            gradient[self.buckets] += factor;
+        }
+        Ok(gradient)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn films() -> (Vec<FilmWords>, Array2<f32>) {
+        let words = ["storm", "ship", "reef", "laugh", "joke", "the", "a"];
+        let text =
+            |film: usize| format!("{} {} {}", words[film % 3], words[3 + film / 3 % 2], words[5 + film % 2]);
+        // A storm is the first genre, a joke is not the second, and nobody has the third.
+        let has = |(film, genre): (usize, usize)| match genre {
+            0 => film % 3 == 0,
+            1 => film / 3 % 2 == 0,
+            _ => false,
+        };
+        let films: Vec<_> = (0..300).map(|film| FilmWords::of("", &text(film))).collect();
+        let targets = Array2::from_shape_fn((300, 3), |at| f32::from(u8::from(has(at))));
+        (films, targets)
+    }
+
+    #[test]
+    fn words_that_tell_a_genre_are_found() {
+        let (films, targets) = films();
+        let fitted = fit(&films, &targets, 16.0).unwrap();
+        let logits = fitted.logits(&films);
+        for (logit, target) in logits.iter().zip(&targets) {
+            assert!((*logit > 0.0) == (*target > 0.5), "{logit} {target}");
+        }
+        let of = |text| fitted.weights.logits(&FilmWords::of("", text));
+        assert!(of("storm")[0] > 1.0 && of("ship")[0] < 0.0 && of("the")[0].abs() < 0.5);
+        // All that is known of a film without a known word are the genres' shares.
+        assert!(fitted.bias[2] < -3.0);
+    }
+
+    #[test]
+    fn the_gradient_is_the_costs() {
+        let (films, targets) = films();
+        let (rows, used) = rows_of(&films);
+        let signs = targets.column(0).mapv(|target| f64::from(target) * 2.0 - 1.0);
+        let problem = Problem { rows: &rows, buckets: used.len(), signs, cost: 3.0 };
+        let mut at = Array1::from_shape_fn(used.len() + 1, |index| ((index as f64) * 0.7).sin());
+        let gradient = problem.gradient(&at).unwrap();
+        for index in [rows[0][0].0, rows[1][1].0, used.len()] {
+            let step = 1e-5;
+            at[index] += step;
+            let above = problem.cost(&at).unwrap();
+            at[index] -= 2.0 * step;
+            let below = problem.cost(&at).unwrap();
+            at[index] += step;
+            assert!(((above - below) / (2.0 * step) - gradient[index]).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn less_cost_is_smaller_weights_and_the_same_data_the_same_model() {
+        let (films, targets) = films();
+        let size = |cost| {
+            let fitted = fit(&films, &targets, cost).unwrap();
+            fitted.weights.logits(&FilmWords::of("", "storm"))[0]
+        };
+        assert!(size(0.1) < size(10.0));
+        assert!((size(1.0) - size(1.0)).abs() < f32::EPSILON);
+    }
+}

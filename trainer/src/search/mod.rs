@@ -1,0 +1,236 @@
+//! Random search: trials over the cores, a journal that survives anything, and the winner's model.
+//!
+//! What a trial gives is a function of the films, the space and `seed + trial` alone. Which thread runs it, when, and
+//! how often the search was interrupted cannot be seen in any file of a finished search.
+
+mod display;
+mod journal;
+mod plot;
+mod results;
+mod space;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use genre_model::{GenreModel, ModelFileError, write_atomically};
+
+pub use display::text as trials_table;
+pub use space::Space;
+pub use trial::Trial;
+
+use crate::data::table_file::TableError;
+use crate::data::training_data::FittingData;
+use crate::fit::job::{self, FitJobError};
+use crate::fit::mlp::estimator::{FitError, FittedMlp};
+use crate::fit::preset::Recipe;
+use display::Display;
+use journal::{Header, Journal, JournalError};
+
+/// What to search, and where the results go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchJob {
+    /// Which settings are tried.
+    pub space: Space,
+    /// Trials in all.
+    pub trials: usize,
+    /// Trial `i` draws its settings, weights and order of films from `seed + i`.
+    pub seed: u64,
+    /// Passes over the training films at most, where the space's own limit is to be another.
+    pub max_epochs: Option<usize>,
+    /// Trials at the same time.
+    pub threads: usize,
+    /// The folder of `journal.jsonl`, `trials.parquet`, `trials.svg` and `model.safetensors`.
+    pub folder: PathBuf,
+    /// Throw away the trials that another search left in the folder.
+    pub restart: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct SearchOutcome {
+    /// All trials, in their order.
+    pub trials: Vec<Trial>,
+    /// The trial with the lowest validation loss; the first of equals.
+    pub winner: usize,
+    /// Trials that an earlier, interrupted run had finished.
+    pub resumed: usize,
+    /// The winner's settings.
+    pub recipe: Recipe,
+    /// The winner, fitted.
+    pub model: GenreModel,
+}
+
+/// Why there is no winner. Finished trials stay in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Settings or films that cannot be fitted.
+    #[error(transparent)]
+    Fit(#[from] FitJobError),
+    /// No trial ended with a finite loss.
+    #[error("expected a trial with a finite validation loss, found none in {trials}")]
+    NoWinner {
+        /// Trials that were made.
+        trials: usize,
+    },
+    /// The table of trials cannot be written.
+    #[error("trials file {0}")]
+    Table(#[from] TableError),
+    /// The plot cannot be drawn.
+    #[error("plot of the trials: {0}")]
+    Plot(String),
+    /// A file cannot be written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The model cannot be written.
+    #[error(transparent)]
+    Model(#[from] ModelFileError),
+}
+
+/// Runs all trials that the journal does not hold yet, then fits and writes the winner.
+pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchError> {
+    let header = Header::new(job.space, job.seed, job.max_epochs, data);
+    let recipes: Vec<Recipe> = (0..job.trials).map(|trial| recipe_of(job, trial)).collect();
+    let (mut journal, found) = Journal::open(&job.folder.join("journal.jsonl"), &header, job.restart)?;
+    remove_leftovers(&job.folder);
+    let (mut finished, mut beyond): (Vec<Option<Trial>>, Vec<Trial>) = (vec![None; job.trials], Vec::new());
+    for trial in found {
+        let index = trial.trial;
+        match finished.get_mut(index) {
+            Some(place) if trial.settings == trial::settings(&recipes[index]) => *place = Some(trial),
+            Some(_) => return Err(JournalError::OtherSettings { trial: index }.into()),
+            // A longer search's; this one asks for fewer.
+            None => beyond.push(trial),
+        }
+    }
+    let resumed = finished.iter().flatten().count();
+    let best = run_trials(job, data, &recipes, &mut journal, &mut finished)?;
+
+    let trials: Vec<Trial> = finished.into_iter().flatten().collect();
+    let winner = winner(&trials).ok_or(SearchError::NoWinner { trials: trials.len() })?;
+    let mut recipe = job.space.final_recipe(recipes[winner].clone());
+    recipe.name = format!("search {}, trial {winner}", job.space);
+    // A fit is a function of its seed: what was kept is what fitting again would give.
+    let model = match best {
+        Some((trial, fitted)) if trial == winner && recipe.ensemble == 1 => {
+            job::finish(data, &recipe, &[fitted])?
+        }
+        _ => job::fit(data, &recipe, |_, _| {})?,
+    };
+
+    results::write(&job.folder.join("trials.parquet"), &trials, &header)?;
+    let drawing = plot::draw(&trials, winner).map_err(|error| SearchError::Plot(error.to_string()))?;
+    write(&job.folder.join("trials.svg"), drawing.as_bytes())?;
+    model.save(&job.folder.join("model.safetensors"))?;
+    // Last: lines in the order of trials, not of their ends.
+    beyond.sort_by_key(|trial| trial.trial);
+    journal.rewrite(&header, trials.iter().chain(&beyond))?;
+    Ok(SearchOutcome { trials, winner, resumed, recipe, model })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), SearchError> {
+    write_atomically(path, bytes).map_err(|source| SearchError::Io { path: path.to_owned(), source })
+}
+
+/// Temporary files of writes that were killed. The journal is locked: nobody is writing.
+fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".tmp") {
+            // One that stays does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn recipe_of(job: &SearchJob, trial: usize) -> Recipe {
+    let mut recipe = job.space.recipe(job.seed.wrapping_add(trial as u64), trial);
+    if let Some(epochs) = job.max_epochs {
+        recipe.params = recipe.params.max_epochs(epochs);
+    }
+    recipe
+}
+
+/// The trial with the lowest validation loss, the first of equals.
+fn winner(trials: &[Trial]) -> Option<usize> {
+    let losses = trials.iter().filter_map(|trial| Some((trial.trial, trial.validation_loss?)));
+    losses.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0))).map(|(trial, _)| trial)
+}
+
+/// Runs what is missing and answers the best of the networks fitted here.
+fn run_trials(
+    job: &SearchJob,
+    data: &FittingData,
+    recipes: &[Recipe],
+    journal: &mut Journal,
+    finished: &mut [Option<Trial>],
+) -> Result<Option<(usize, FittedMlp)>, SearchError> {
+    let mut missing: Vec<usize> = (0..job.trials).filter(|trial| finished[*trial].is_none()).collect();
+    // The longest first, so that no core waits for another's last trial.
+    missing.sort_by(|a, b| trial::expected_cost(&recipes[*b]).total_cmp(&trial::expected_cost(&recipes[*a])));
+    let display = Display::new(job.trials, finished);
+    let (next, stop) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let best = std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..job.threads.clamp(1, missing.len().max(1)) {
+            let (sender, next, stop, missing, display) = (sender.clone(), &next, &stop, &missing, &display);
+            scope.spawn(move || {
+                while stop.load(Ordering::Relaxed) == 0 {
+                    let Some(&trial) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                    display.begin(trial, &recipes[trial]);
+                    let result =
+                        trial::run(trial, &recipes[trial], data, |losses| display.epoch(trial, losses));
+                    if sender.send(result).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let outcome = gather(receiver, journal, &display, finished);
+        stop.store(1, Ordering::Relaxed);
+        outcome
+    })?;
+    display.finish();
+    Ok(best.map(|(trial, _, fitted)| (trial, fitted)))
+}
+
+/// Writes each trial down as it ends; answers the best one with its loss.
+fn gather(
+    results: mpsc::Receiver<TrialResult>,
+    journal: &mut Journal,
+    display: &Display,
+    finished: &mut [Option<Trial>],
+) -> Result<Option<(usize, f64, FittedMlp)>, SearchError> {
+    let mut best: Option<(usize, f64, FittedMlp)> = None;
+    for result in results {
+        let (trial, fitted) = result.map_err(FitJobError::Fit)?;
+        journal.append(&trial)?;
+        display.end(&trial);
+        let index = trial.trial;
+        if let (Some(loss), Some(fitted)) = (trial.validation_loss, fitted) {
+            let is_better = |(other, least, _): &(usize, f64, FittedMlp)| {
+                loss.total_cmp(least).then(index.cmp(other)).is_lt()
+            };
+            if best.as_ref().is_none_or(is_better) {
+                best = Some((index, loss, fitted));
+            }
+        }
+        finished[index] = Some(trial);
+    }
+    Ok(best)
+}
+
+/// A trial's end, with the network where there is one.
+type TrialResult = Result<(Trial, Option<FittedMlp>), FitError>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! All trials as a Parquet table.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::Trial;
+use super::journal::Header;
+use crate::data::table_file::{TableError, TableWriter};
+
+/// One row a trial: its number, every setting in a column of its own type, and its figures.
+pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<(), TableError> {
+    let mut columns: Vec<(String, DataType, ArrayRef)> = Vec::new();
+    let mut add = |name: &str, data_type, column| columns.push((name.to_owned(), data_type, column));
+    let whole = |value: fn(&Trial) -> usize| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(
+            trials.iter().map(|trial| i64::try_from(value(trial)).unwrap_or(i64::MAX)),
+        ))
+    };
+    let floats = |value: fn(&Trial) -> Option<f64>| -> ArrayRef {
+        Arc::new(trials.iter().map(value).collect::<Float64Array>())
+    };
+    add("trial", DataType::Int64, whole(|trial| trial.trial));
+    if let Some(first) = trials.first() {
+        for name in first.settings.keys() {
+            let texts: Vec<&str> =
+                trials.iter().map(|trial| trial.settings.get(name).map_or("", String::as_str)).collect();
+            let (data_type, column) = typed(&texts);
+            add(name, data_type, column);
+        }
+    }
+    add("epochs", DataType::Int64, whole(|trial| trial.epochs));
+    add("best_epoch", DataType::Int64, whole(|trial| trial.best_epoch));
+    add("validation_loss", DataType::Float64, floats(|trial| trial.validation_loss));
+    add("validation_micro_f1", DataType::Float64, floats(|trial| Some(trial.micro_f1)));
+    add("validation_micro_f1_at_0_5", DataType::Float64, floats(|trial| Some(trial.micro_f1_at_0_5)));
+
+    let field =
+        |(name, data_type, _): &(String, DataType, ArrayRef)| Field::new(name, data_type.clone(), true);
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let arrays = columns.into_iter().map(|(_, _, array)| array).collect();
+    let batch = RecordBatch::try_new(schema.clone(), arrays)
+        .expect("every column has one value a trial, of its field's type");
+    let mut writer = TableWriter::create(path, schema, |properties| properties)?;
+    writer.write(&batch)?;
+    writer.finish([
+        ("format", header.format.clone()),
+        ("space", header.space.clone()),
+        ("seed", header.seed.to_string()),
+        ("encoder_fingerprint", header.encoder_fingerprint.clone()),
+        ("vectors_sha256", header.vectors_sha256.clone()),
+    ])
+}
+
+/// Settings are written as texts; here numbers become numbers.
+fn typed(texts: &[&str]) -> (DataType, ArrayRef) {
+    fn all<T: std::str::FromStr>(texts: &[&str]) -> Option<Vec<T>> {
+        texts.iter().map(|text| text.parse().ok()).collect()
+    }
+    if let Some(values) = all::<i64>(texts) {
+        return (DataType::Int64, Arc::new(Int64Array::from(values)));
+    }
+    if let Some(values) = all::<f64>(texts) {
+        return (DataType::Float64, Arc::new(Float64Array::from(values)));
+    }
+    if let Some(values) = all::<bool>(texts) {
+        return (DataType::Boolean, Arc::new(BooleanArray::from(values)));
+    }
+    (DataType::Utf8, Arc::new(StringArray::from_iter_values(texts)))
+}
