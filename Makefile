@@ -15,7 +15,7 @@ TESTER  := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest ru
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-demo: models ## set up all that is needed, start both services, classify a film, stop
+demo: models ## set up all that is needed, start both services, classify a movie, stop
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
 	@tools/scripts/demo.sh target/release
 

@@ -89,7 +89,7 @@ class Page:
         return [row["label"] for row in self.rows() if row["predicted"]]
 
     def write(self, overview: str, title: str = "") -> None:
-        """Replaces the film at once, as pasting does."""
+        """Replaces the movie at once, as pasting does."""
         script = """for (const [id, text] of Object.entries(arguments[0])) document.getElementById(id).value = text;
         document.getElementById('overview').dispatchEvent(new Event('input', {bubbles: true}))"""
         self.driver.execute_script(script, {"title": title, "overview": overview})

@@ -14,7 +14,7 @@ DEADLINE_SECONDS = 5.0
 
 
 class Load:
-    """Callers that classify one film after another until the end of a `with` block."""
+    """Callers that classify one movie after another until the end of a `with` block."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -31,7 +31,7 @@ class Load:
                 count += 1
                 begin = time.monotonic()
                 try:
-                    overview = f"Caller {caller} searches the flooded mine for film number {count}."
+                    overview = f"Caller {caller} searches the flooded mine for movie number {count}."
                     client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview=overview)
                 except grpc.RpcError as error:
                     self.failures.append(f"{error.code()}: {error.details()}")

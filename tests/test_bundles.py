@@ -1,4 +1,4 @@
-"""Films to vectors to a model to genres, on every kind of bundle that there is a small one of, with the real binaries.
+"""Movies to vectors to a model to genres, on every kind of bundle that there is a small one of, with the real binaries.
 
 Which bundles there are is read off the fixtures: nothing here or in the services knows one of them by name.
 """
@@ -21,7 +21,7 @@ from reflection import ReflectionClient
 
 FIXTURES = ROOT / "encoder-svc" / "tests" / "fixtures"
 SERVICE = "movieclassifier.classifier.v1.ClassifierService"
-FILMS = 300
+MOVIES = 300
 KINDS = (
     ("Drama", 18, "A retired judge hides a stolen painting in the house of her dying sister."),
     ("Horror", 27, "A ghost hunts two children through a lighthouse, night after night!"),
@@ -53,14 +53,14 @@ def one_of_each_kind() -> list[Path]:
 BUNDLES = one_of_each_kind()
 
 
-def write_films(path: Path) -> None:
+def write_movies(path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "title", "overview", "genres"])
-        for number in range(1, FILMS + 1):
+        for number in range(1, MOVIES + 1):
             genre, code, overview = KINDS[number % len(KINDS)]
             genres = str([{"id": code, "name": genre}])
-            rows.writerow([number, f"Film {number}", f"{overview} Part {number}.", genres])
+            rows.writerow([number, f"Movie {number}", f"{overview} Part {number}.", genres])
 
 
 def run(folder: Path, bundle: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -85,8 +85,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Fitted]:
     made = {}
     for bundle in BUNDLES:
         folder = tmp_path_factory.mktemp(bundle.name)
-        write_films(folder / "films.csv")
-        succeed(folder, bundle, "trainer", "encode", "--input", "films.csv", "--output", "v.parquet", "--embedded")
+        write_movies(folder / "movies.csv")
+        succeed(folder, bundle, "trainer", "encode", "--input", "movies.csv", "--output", "v.parquet", "--embedded")
         succeed(folder, bundle, "trainer", "fit", "--vectors", "v.parquet", "--output", "m.safetensors")
         made[bundle] = Fitted(bundle, folder / "v.parquet", folder / "m.safetensors")
     return made
@@ -108,13 +108,13 @@ def test_there_is_a_bundle_of_each_kind_of_tokenizer() -> None:
     assert len(BUNDLES) >= 2, [bundle.name for bundle in BUNDLES]
 
 
-def test_films_become_vectors_a_model_figures_and_genres(
+def test_movies_become_vectors_a_model_figures_and_genres(
     encoder: tuple[Path, str], fitted: dict[Path, Fitted], tmp_path: Path
 ) -> None:
     bundle, address = encoder
     made = fitted[bundle]
     # The vectors of the process and those of the service are of one encoder, so there is nothing left to do.
-    again = ("trainer", "encode", "--input", str(made.vectors.parent / "films.csv"), "--output", str(made.vectors))
+    again = ("trainer", "encode", "--input", str(made.vectors.parent / "movies.csv"), "--output", str(made.vectors))
     assert succeed(tmp_path, bundle, *again, "--encoder", f"http://{address}").startswith("nothing to do")
     evaluate = ("trainer", "evaluate", "--vectors", str(made.vectors), "--model", str(made.model), "--split", "test")
     figures = json.loads(succeed(tmp_path, bundle, *evaluate, "--json"))
@@ -131,7 +131,7 @@ def test_films_become_vectors_a_model_figures_and_genres(
         model = client.call(SERVICE, "GetModel")
         assert model.encoder_fingerprint == hashlib.sha256((bundle / "encoder.json").read_bytes()).hexdigest()
         for genre, _, overview in KINDS:
-            answer = client.call(SERVICE, "Classify", title="Film 7", overview=f"{overview} Part 7.")
+            answer = client.call(SERVICE, "Classify", title="Movie 7", overview=f"{overview} Part 7.")
             assert answer.genres[0].label == genre, answer
     finally:
         stop(process)
@@ -154,7 +154,7 @@ def test_a_model_of_one_bundle_is_refused_by_a_service_on_another(
 def test_vectors_of_one_bundle_are_not_gone_on_with_by_another(fitted: dict[Path, Fitted], tmp_path: Path) -> None:
     for bundle, made in fitted.items():
         for other in (other for other in fitted if other != bundle):
-            films, output = made.vectors.parent / "films.csv", str(made.vectors)
-            command = ("trainer", "encode", "--input", str(films), "--output", output, "--embedded")
+            movies, output = made.vectors.parent / "movies.csv", str(made.vectors)
+            command = ("trainer", "encode", "--input", str(movies), "--output", output, "--embedded")
             refused = run(tmp_path, other, *command)
             assert refused.returncode == 1 and "encoder" in refused.stderr, (refused.stdout, refused.stderr)

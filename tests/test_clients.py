@@ -54,7 +54,7 @@ def http_client() -> Path:
     return CLIENTS / "classify_http.py"
 
 
-def test_a_film_is_classified_over_grpc(grpc_client: Path, services: Services) -> None:
+def test_a_movie_is_classified_over_grpc(grpc_client: Path, services: Services) -> None:
     result = run(grpc_client, "--address", services.classifier, "--title", TITLE, "--overview", OVERVIEW)
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"^\* Western +\d+\.\d%  \(threshold \d+\.\d%\)$", result.stdout, re.MULTILINE)
@@ -69,21 +69,21 @@ def test_an_explanation_has_every_sentence_over_grpc(grpc_client: Path, services
         assert re.search(rf"^{re.escape(sentence.strip())}\n    .*Western [+-]\d", result.stdout, re.MULTILINE)
 
 
-def test_more_films_than_one_batch_takes_are_answered_in_order_over_grpc(grpc_client: Path, services: Services) -> None:
-    films = [{"title": f"Film {number}", "overview": OVERVIEW} for number in range(258)]
-    lines = "\n".join(map(json.dumps, films))
-    result = run(grpc_client, "--address", services.classifier, "--films", "-", "--deadline", "50", stdin=lines)
+def test_more_movies_than_one_batch_takes_are_answered_in_order_over_grpc(grpc_client: Path, services: Services) -> None:
+    movies = [{"title": f"Movie {number}", "overview": OVERVIEW} for number in range(258)]
+    lines = "\n".join(map(json.dumps, movies))
+    result = run(grpc_client, "--address", services.classifier, "--movies", "-", "--deadline", "50", stdin=lines)
     assert result.returncode == 0, result.stderr
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [answer["title"] for answer in answers] == [film["title"] for film in films]
+    assert [answer["title"] for answer in answers] == [movie["title"] for movie in movies]
     assert all("Western" in answer["genres"] for answer in answers)
 
 
-def test_a_refused_film_is_an_exit_code_and_a_reason_over_grpc(grpc_client: Path, services: Services) -> None:
+def test_a_refused_movie_is_an_exit_code_and_a_reason_over_grpc(grpc_client: Path, services: Services) -> None:
     result = run(grpc_client, "--address", services.classifier, "--overview", " ")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.startswith("error: INVALID_ARGUMENT: ") and "overview" in result.stderr
-    result = run(grpc_client, "--address", services.classifier, "--films", "-", stdin='{"overview": "A."}\n[]\n')
+    result = run(grpc_client, "--address", services.classifier, "--movies", "-", stdin='{"overview": "A."}\n[]\n')
     assert result.returncode == 1 and "line 2" in result.stderr
 
 
@@ -126,7 +126,7 @@ def test_a_service_that_stays_unavailable_is_given_up_over_grpc(grpc_client: Pat
     assert len(calls) == 4
 
 
-def test_a_film_is_classified_over_http(http_client: Path, services: Services) -> None:
+def test_a_movie_is_classified_over_http(http_client: Path, services: Services) -> None:
     result = run(http_client, "--url", services.rest, "--title", TITLE, "--overview", OVERVIEW)
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"^\* Western +\d+\.\d%  \(threshold \d+\.\d%\)$", result.stdout, re.MULTILINE)
@@ -143,7 +143,7 @@ def test_the_reference_interface_answers_as_it_did(http_client: Path, services: 
     assert "Western" in answer["genre"].split(", ")
 
 
-def test_a_refused_film_is_an_exit_code_and_a_reason_over_http(http_client: Path, services: Services) -> None:
+def test_a_refused_movie_is_an_exit_code_and_a_reason_over_http(http_client: Path, services: Services) -> None:
     result = run(http_client, "--url", services.rest, "--overview", " ")
     assert result.returncode == 1 and result.stdout == ""
     assert re.match(r"error: EMPTY_TEXT: overview: .+", result.stderr)

@@ -39,7 +39,7 @@ def test_health_says_serving(services: Services, name: str) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_film_gets_its_genres(classifier: ReflectionClient) -> None:
+def test_a_movie_gets_its_genres(classifier: ReflectionClient) -> None:
     answer = classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=OVERVIEW, include_scores=True)
     assert "Western" in [genre.label for genre in answer.genres]
     assert len(answer.scores) == 20
@@ -49,14 +49,14 @@ def test_a_film_gets_its_genres(classifier: ReflectionClient) -> None:
     assert answer.model_version and not answer.truncated
 
 
-def test_a_batch_is_answered_in_order_as_each_film_alone(classifier: ReflectionClient) -> None:
-    films = [
+def test_a_batch_is_answered_in_order_as_each_movie_alone(classifier: ReflectionClient) -> None:
+    movies = [
         {"title": "Dust Creek", "overview": OVERVIEW},
         {"title": "", "overview": "Two sisters inherit a vineyard that is haunted by a murdered child."},
         {"title": "Reef", "overview": "A documentary about the slow death of a coral reef."},
     ]
-    batch = classifier.call(CLASSIFIER, "BatchClassify", movies=films)
-    alone = [classifier.call(CLASSIFIER, "Classify", **film) for film in films]
+    batch = classifier.call(CLASSIFIER, "BatchClassify", movies=movies)
+    alone = [classifier.call(CLASSIFIER, "Classify", **movie) for movie in movies]
     assert list(batch.results) == alone
     assert {result.model_version for result in batch.results} == {batch.model_version}
 
@@ -78,10 +78,10 @@ def test_a_blank_overview_is_a_bad_request_that_names_the_field(classifier: Refl
     assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("EMPTY_TEXT", "movieclassifier")
 
 
-def test_a_batch_names_every_film_that_is_wrong(classifier: ReflectionClient) -> None:
-    films = [{"overview": OVERVIEW}, {"overview": ""}, {"title": "t" * 2000, "overview": OVERVIEW}]
+def test_a_batch_names_every_movie_that_is_wrong(classifier: ReflectionClient) -> None:
+    movies = [{"overview": OVERVIEW}, {"overview": ""}, {"title": "t" * 2000, "overview": OVERVIEW}]
     with pytest.raises(grpc.RpcError) as failure:
-        classifier.call(CLASSIFIER, "BatchClassify", movies=films)
+        classifier.call(CLASSIFIER, "BatchClassify", movies=movies)
     violations = details(failure.value)["BadRequest"].field_violations
     assert [violation.field for violation in violations] == ["movies[1].overview", "movies[2].title"]
 

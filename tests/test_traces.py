@@ -80,8 +80,8 @@ class _WithTraceparent(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
 
 
 def test_a_batch_job_and_the_encoder_share_traces(collector: Receiver, tmp_path: Path) -> None:
-    films = tmp_path / "films.csv"
-    with films.open("w", newline="") as file:
+    movies = tmp_path / "movies.csv"
+    with movies.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["genres", "id", "overview", "title"])
         for number in range(1, 9):
@@ -90,7 +90,7 @@ def test_a_batch_job_and_the_encoder_share_traces(collector: Receiver, tmp_path:
     process = start("encoder-svc", "serve", "--listen", encoder, "--http-listen", "")
     try:
         wait_until_serving(encoder, process)
-        command = [BINARIES / "trainer", "encode", "--input", films, "--output", tmp_path / "vectors.parquet"]
+        command = [BINARIES / "trainer", "encode", "--input", movies, "--output", tmp_path / "vectors.parquet"]
         subprocess.run([*command, "--encoder", f"http://{encoder}"], check=True, cwd=ROOT, timeout=120)
         root = ("trainer", "encode")
         spans = collector.wait_for(lambda spans: any(path[-1:] == [root] for path in paths(spans)))

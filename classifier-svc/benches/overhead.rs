@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Made-up films of 20 to 90 words: what matters here is not what they say.
+/// Made-up movies of 20 to 90 words: what matters here is not what they say.
 fn overview(index: usize) -> String {
     const WORDS: [&str; 12] = [
         "a", "pilot", "finds", "the", "harbour", "where", "her", "brother", "vanished", "and", "storm",

@@ -1,8 +1,8 @@
-//! Films to genres.
+//! Movies to genres.
 
 use std::sync::Arc;
 
-use genre_model::{FilmWords, GenreModel};
+use genre_model::{GenreModel, WordFeatures};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, Deadline, blocking};
@@ -40,7 +40,7 @@ impl Classifier {
         self.models.current()
     }
 
-    /// One answer for each film, in order, and the version of the one model that gave them all.
+    /// One answer for each movie, in order, and the version of the one model that gave them all.
     pub async fn classify(
         &self,
         movies: &[Movie],
@@ -54,7 +54,7 @@ impl Classifier {
         } else {
             Vec::new()
         };
-        // All in one call: the films first, then what each explanation leaves of them.
+        // All in one call: the movies first, then what each explanation leaves of them.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
         let words = all().map(|movie| words_for(&model, movie)).collect();
@@ -62,14 +62,14 @@ impl Classifier {
         let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await?;
         let probabilities = probabilities(&model, vectors.values, words).await?;
 
-        let films = probabilities.slice_axis(Axis(0), (..movies.len()).into());
-        let mut answers: Vec<_> = films
+        let movies = probabilities.slice_axis(Axis(0), (..movies.len()).into());
+        let mut answers: Vec<_> = movies
             .axis_iter(Axis(0))
             .zip(vectors.truncated)
             .map(|(row, truncated)| answer(&model, row, wanted, truncated))
             .collect();
         let mut next = movies.len();
-        for ((answer, row), occlusion) in answers.iter_mut().zip(films.rows()).zip(occlusions) {
+        for ((answer, row), occlusion) in answers.iter_mut().zip(movies.rows()).zip(occlusions) {
             let end = next + occlusion.movies.len();
             let without = probabilities.slice_axis(Axis(0), (next..end).into());
             let shown = shown_labels(&model, answer, wanted);
@@ -83,16 +83,16 @@ impl Classifier {
 /// Rows that are run where they are; more would hold up other calls for longer than half a millisecond.
 const FEW_ROWS: usize = 2;
 
-/// Probabilities of shape `[rows, labels]`, each row as if it were alone: what a film gets does not depend on company.
+/// Probabilities of shape `[rows, labels]`, each row as if it were alone: what a movie gets does not depend on company.
 async fn probabilities(
     model: &Arc<GenreModel>,
     vectors: Array2<f32>,
-    words: Vec<FilmWords>,
+    words: Vec<WordFeatures>,
 ) -> Result<Array2<f32>, ApiError> {
-    let run = |model: &GenreModel, vectors: &Array2<f32>, words: &[FilmWords]| {
+    let run = |model: &GenreModel, vectors: &Array2<f32>, words: &[WordFeatures]| {
         let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
-        for ((vector, film), mut row) in vectors.rows().into_iter().zip(words).zip(rows.rows_mut()) {
-            row.assign(&model.probabilities_of(&vector, film));
+        for ((vector, movie), mut row) in vectors.rows().into_iter().zip(words).zip(rows.rows_mut()) {
+            row.assign(&model.probabilities_of(&vector, movie));
         }
         rows
     };
@@ -105,11 +105,11 @@ async fn probabilities(
         .map_err(|error| ApiError::Internal { message: format!("the model failed: {error}") })
 }
 
-/// A film's words, where the model asks for them.
-fn words_for(model: &GenreModel, movie: &Movie) -> FilmWords {
+/// A movie's words, where the model asks for them.
+fn words_for(model: &GenreModel, movie: &Movie) -> WordFeatures {
     match model.words() {
         Some(_) => model.provenance().input_template.words(&movie.title, &movie.overview),
-        None => FilmWords::default(),
+        None => WordFeatures::default(),
     }
 }
 

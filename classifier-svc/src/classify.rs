@@ -45,7 +45,7 @@ impl Classification {
         }
     }
 
-    /// One film.
+    /// One movie.
     pub async fn one(
         &self,
         movie: Movie,
@@ -62,7 +62,7 @@ impl Classification {
             .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
     }
 
-    /// Many films, answered in order by one model, whose version comes with them; all of them or none.
+    /// Many movies, answered in order by one model, whose version comes with them; all of them or none.
     pub async fn batch(
         &self,
         movies: &[Movie],
@@ -86,7 +86,7 @@ impl Classification {
         self.classifier.classify(movies, wanted, deadline).await
     }
 
-    /// What is wrong with a film; `path` is where it stands in the request, such as `movies[3].`.
+    /// What is wrong with a movie; `path` is where it stands in the request, such as `movies[3].`.
     fn violations(&self, path: &str, movie: &Movie) -> Vec<FieldViolation> {
         let check = |field, text, max, may_be_blank| {
             check_text_length(format!("{path}{field}"), text, max, may_be_blank)

@@ -80,7 +80,7 @@ pub struct RestSettings {
     pub listen: String,
     /// Seconds that a request may take.
     pub timeout_seconds: f64,
-    /// Origins whose pages may call, such as `https://films.example`; `*` for all; empty for none but our own.
+    /// Origins whose pages may call, such as `https://movies.example`; `*` for all; empty for none but our own.
     pub cors_origins: Vec<String>,
 }
 
@@ -94,13 +94,13 @@ impl Default for RestSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Films in one `BatchClassify` call.
+    /// Movies in one `BatchClassify` call.
     pub max_batch_size: usize,
     /// Unicode characters in one title.
     pub max_title_chars: usize,
     /// Unicode characters in one overview.
     pub max_overview_chars: usize,
-    /// Films of one stream that are read before one is answered.
+    /// Movies of one stream that are read before one is answered.
     pub stream_in_flight: usize,
 }
 
@@ -311,7 +311,7 @@ fn origins(origins: &[String]) -> Result<Vec<http::HeaderValue>, InvalidSetting>
         let value = http::HeaderValue::from_str(text).ok().filter(|_| plausible && !text.ends_with('/'));
         value.ok_or_else(|| InvalidSetting {
             key: "rest.cors_origins",
-            expected: "origins such as https://films.example, or *".to_owned(),
+            expected: "origins such as https://movies.example, or *".to_owned(),
             found: format!("{text:?}"),
         })
     };
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn an_origin_is_no_page() {
         let mut settings = ClassifierSvcSettings::default();
-        settings.rest.cors_origins = vec!["https://films.example/".to_owned()];
+        settings.rest.cors_origins = vec!["https://movies.example/".to_owned()];
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
         assert!(message.contains("rest.cors_origins"), "{message}");
     }

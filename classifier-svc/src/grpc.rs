@@ -96,7 +96,7 @@ impl ClassifierService for ClassifierServer {
         let deadline = Deadline::of(&request);
         let server = self.clone();
         let in_flight = self.0.limits().stream_in_flight;
-        // The stream's span, of which its films are parts.
+        // The stream's span, of which its movies are parts.
         let span = Span::current();
         // Bounded as in the encoder: what is not answered yet holds back what is not read yet.
         let answers = request

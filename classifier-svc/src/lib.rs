@@ -1,6 +1,6 @@
 //! Title and overview to genres over gRPC and HTTP.
 //!
-//! A film flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classification`] checks it,
+//! A movie flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classification`] checks it,
 //! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
 //! and applies the thresholds. [`run`] is the whole service.
 

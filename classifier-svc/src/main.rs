@@ -21,7 +21,7 @@ use crate::cli::ClassifyArgs;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Tells the genres of films from their titles and overviews, over gRPC or on the command line.
+/// Tells the genres of movies from their titles and overviews, over gRPC or on the command line.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
@@ -33,7 +33,7 @@ struct Cli {
 enum Command {
     /// Serve movieclassifier.classifier.v1.ClassifierService until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Classify one film, or many from a file, by a running service or with --embedded by this process alone.
+    /// Classify one movie, or many from a file, by a running service or with --embedded by this process alone.
     Classify(Box<ClassifyArgs>),
     /// Exit 0 if a running service reports that it serves, else 1.
     Healthcheck {
@@ -83,8 +83,8 @@ Examples:
   classifier-svc serve --encoder http://encoder:50051 --listen 0.0.0.0:50052
   classifier-svc classify --title 'The Last Harbour' --overview 'A pilot hunts the smugglers who …'
   classifier-svc classify --embedded --json --overview 'Two sisters inherit a haunted vineyard.'
-  classifier-svc classify --input films.csv --output jsonl > genres.jsonl
-  cat films.jsonl | classifier-svc classify --input - --input-format jsonl --output csv";
+  classifier-svc classify --input movies.csv --output jsonl > genres.jsonl
+  cat movies.jsonl | classifier-svc classify --input - --input-format jsonl --output csv";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,4 +1,4 @@
-//! A classified film as a person or a program reads it.
+//! A classified movie as a person or a program reads it.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use proto::classifier::v1::{ClassifyResponse, Explanation, GenreScore, Source};
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_of_no_genre_is_told_its_nearest() {
+    fn a_movie_of_no_genre_is_told_its_nearest() {
         let mut none = answer();
         none.genres.clear();
         assert!(table("", &none, false).contains("the nearest is War at 0.900"));

@@ -33,16 +33,16 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_film_is_classified_the_same_by_a_service_and_embedded() {
+async fn a_movie_is_classified_the_same_by_a_service_and_embedded() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    let film = ["classify", "--json", "--title", "Harbour", "--overview", "a storm over the sea"];
+    let movie = ["classify", "--json", "--title", "Harbour", "--overview", "a storm over the sea"];
     let served =
-        run_blocking([arguments(&film), arguments(&["--address", &classifier.url()])].concat()).await;
+        run_blocking([arguments(&movie), arguments(&["--address", &classifier.url()])].concat()).await;
     let (model, bundle) = (model.to_string_lossy(), bundle("tiny-512"));
     let alone = arguments(&["--embedded", "--model", &model, "--bundle", &bundle.to_string_lossy()]);
-    let embedded = run_blocking([arguments(&film), alone].concat()).await;
+    let embedded = run_blocking([arguments(&movie), alone].concat()).await;
     assert!(served.status.success(), "{}", text(&served.stderr));
     assert!(embedded.status.success(), "{}", text(&embedded.stderr));
     let json: serde_json::Value = serde_json::from_slice(&served.stdout).unwrap();
@@ -64,21 +64,21 @@ async fn the_default_output_is_a_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_films_are_answered_in_order_and_the_failed_ones_are_named() {
+async fn many_movies_are_answered_in_order_and_the_failed_ones_are_named() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    let input = folder.path().join("films.csv");
-    let mut films = String::from("id,title,overview\n");
+    let input = folder.path().join("movies.csv");
+    let mut movies = String::from("id,title,overview\n");
     for id in 0..100 {
         let overview = if id == 41 || id == 7 { String::new() } else { format!("a storm of {id} days") };
-        writeln!(films, "{id},Film {id},{overview}").unwrap();
+        writeln!(movies, "{id},Movie {id},{overview}").unwrap();
     }
-    std::fs::write(&input, films).unwrap();
+    std::fs::write(&input, movies).unwrap();
     let call = ["classify", "--input", &input.to_string_lossy(), "--address", &classifier.url()];
     let output = run_blocking(arguments(&call)).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("2 of 100 films failed: rows 8, 42"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("2 of 100 movies failed: rows 8, 42"), "{}", text(&output.stderr));
     let records: Vec<serde_json::Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), 100);
@@ -93,7 +93,7 @@ async fn many_films_are_answered_in_order_and_the_failed_ones_are_named() {
     let rows: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
     assert_eq!(rows[0], "row,id,title,genres,truncated,model_version,error");
     assert_eq!(rows.len(), 101);
-    assert!(rows[8].starts_with("8,7,Film 7,") && rows[8].contains("expected a text"), "{}", rows[8]);
+    assert!(rows[8].starts_with("8,7,Movie 7,") && rows[8].contains("expected a text"), "{}", rows[8]);
 }
 
 #[test]

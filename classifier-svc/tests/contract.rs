@@ -17,7 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
-fn film(overview: &str) -> ClassifyRequest {
+fn movie(overview: &str) -> ClassifyRequest {
     ClassifyRequest {
         title: "Harbour".to_owned(),
         overview: overview.to_owned(),
@@ -35,7 +35,7 @@ async fn genres_are_those_over_their_threshold_most_probable_first() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    let answer = classifier.client().classify(film("a storm over the sea")).await.unwrap().into_inner();
+    let answer = classifier.client().classify(movie("a storm over the sea")).await.unwrap().into_inner();
     assert_eq!(answer.scores.len(), 20);
     let expected = answer.scores.iter().filter(|score| score.probability > score.threshold).count();
     assert_eq!(answer.genres.len(), expected);
@@ -46,7 +46,7 @@ async fn genres_are_those_over_their_threshold_most_probable_first() {
 }
 
 #[tokio::test]
-async fn a_batch_gives_what_each_film_gives_alone() {
+async fn a_batch_gives_what_each_movie_gives_alone() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -55,14 +55,14 @@ async fn a_batch_gives_what_each_film_gives_alone() {
     let request = BatchClassifyRequest { movies, include_scores: true };
     let batch = classifier.client().batch_classify(request).await.unwrap().into_inner();
     for (overview, result) in overviews.into_iter().zip(batch.results) {
-        let alone = classifier.client().classify(film(overview)).await.unwrap().into_inner();
+        let alone = classifier.client().classify(movie(overview)).await.unwrap().into_inner();
         // Bit for bit: neither the vector nor the network depends on company.
         assert_eq!(alone, result);
     }
 }
 
 #[tokio::test]
-async fn a_stream_answers_every_film_once_and_outlives_a_bad_one() {
+async fn a_stream_answers_every_movie_once_and_outlives_a_bad_one() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -91,15 +91,15 @@ async fn an_explanation_says_what_each_part_adds() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    let whole = film("a storm over the sea. A horse.");
+    let whole = movie("a storm over the sea. A horse.");
     let request = ClassifyRequest { explain: true, ..whole.clone() };
     let explained = classifier.client().classify(request).await.unwrap().into_inner();
     let segments = &explained.explanation.as_ref().unwrap().segments;
     let texts: Vec<_> = segments.iter().map(|segment| segment.text.as_str()).collect();
     assert_eq!(texts, ["Harbour", "a storm over the sea.", "A horse."]);
 
-    // Each figure is what the service itself says of the film without that part.
-    let rest = film("a storm over the sea.");
+    // Each figure is what the service itself says of the movie without that part.
+    let rest = movie("a storm over the sea.");
     let without = classifier.client().classify(rest).await.unwrap().into_inner();
     assert_eq!(segments[2].contributions.len(), 20);
     for ((contribution, with), without) in
@@ -139,7 +139,7 @@ async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it(
     let mut status =
         async || health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
     assert_eq!(status().await, ServingStatus::NotServing);
-    let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+    let failure = classifier.client().classify(movie("rain")).await.unwrap_err();
     assert_eq!((failure.code(), reason(&failure).as_str()), (Code::Unavailable, "ENCODER_UNREACHABLE"));
 
     let encoder = start_encoder("tiny-512", address).await;
@@ -150,10 +150,10 @@ async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(status().await, ServingStatus::Serving);
-    classifier.client().classify(film("rain")).await.unwrap();
+    classifier.client().classify(movie("rain")).await.unwrap();
 
     encoder.stop().await;
-    let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+    let failure = classifier.client().classify(movie("rain")).await.unwrap_err();
     assert_eq!(failure.code(), Code::Unavailable, "{failure:?}");
 }
 
@@ -163,11 +163,11 @@ async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
     let address = encoder.address;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    classifier.client().classify(film("rain")).await.unwrap();
+    classifier.client().classify(movie("rain")).await.unwrap();
     encoder.stop().await;
     let _other = start_encoder("tiny-other-512", address).await;
     let failure = loop {
-        let failure = classifier.client().classify(film("rain")).await.unwrap_err();
+        let failure = classifier.client().classify(movie("rain")).await.unwrap_err();
         // The broken connection to the old one is noticed first.
         if failure.code() != Code::Unavailable {
             break failure;
@@ -189,6 +189,6 @@ async fn a_deadline_is_passed_on_to_the_encoder() {
     assert!(matches!(failure.code(), Code::DeadlineExceeded | Code::Cancelled), "{failure:?}");
     // The encoder is free at once: what nobody waits for is not run.
     let begin = std::time::Instant::now();
-    classifier.client().classify(film("rain")).await.unwrap();
+    classifier.client().classify(movie("rain")).await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }

@@ -150,7 +150,7 @@ async fn a_model_of_another_encoder_is_taken_when_that_encoder_is_there() {
     encoder.stop().await;
     let _other_encoder = start_encoder("tiny-other-512", address).await;
     wait_for_version(&classifier, other.version()).await;
-    let film = ClassifyRequest { overview: "rain".to_owned(), ..ClassifyRequest::default() };
-    let answer = classifier.client().classify(film).await.unwrap().into_inner();
+    let movie = ClassifyRequest { overview: "rain".to_owned(), ..ClassifyRequest::default() };
+    let answer = classifier.client().classify(movie).await.unwrap().into_inner();
     assert_eq!(answer.model_version, other.version());
 }

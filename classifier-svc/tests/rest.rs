@@ -56,13 +56,13 @@ impl Api {
 }
 
 #[tokio::test]
-async fn a_film_gets_its_genres_and_what_was_asked_for_beside_them() {
+async fn a_movie_gets_its_genres_and_what_was_asked_for_beside_them() {
     let api = Api::start(|_| {}).await;
-    let film = json!({"title": "Harbour", "overview": "a storm over the sea. A horse."});
-    let plain = api.post("/v1/movies:classify", film.to_string()).await;
+    let movie = json!({"title": "Harbour", "overview": "a storm over the sea. A horse."});
+    let plain = api.post("/v1/movies:classify", movie.to_string()).await;
     assert_eq!(plain.status, 200, "{}", plain.json);
     assert!(plain.json.get("scores").is_none() && plain.json.get("explanation").is_none(), "{}", plain.json);
-    let mut all = film;
+    let mut all = movie;
     all["include_scores"] = true.into();
     all["explain"] = true.into();
     let all = api.post("/v1/movies:classify", all.to_string()).await.json;
@@ -83,19 +83,20 @@ async fn the_reference_systems_request_gets_its_answer() {
     for path in ["/predict_genre/", "/predict_genre"] {
         let answer = api.post(path, request.to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.json);
-        let films = answer.json.as_array().unwrap();
-        assert_eq!(films.len(), 2);
-        for (index, film) in films.iter().enumerate() {
-            let keys: Vec<_> = film.as_object().unwrap().keys().map(String::as_str).collect();
+        let movies = answer.json.as_array().unwrap();
+        assert_eq!(movies.len(), 2);
+        for (index, movie) in movies.iter().enumerate() {
+            let keys: Vec<_> = movie.as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(keys, ["genre", "overview", "title"]);
-            assert_eq!(film["overview"], request["overview"][index]);
+            assert_eq!(movie["overview"], request["overview"][index]);
             // The same genres as ours, in the order of the labels.
-            let ours = json!({"title": film["title"], "overview": film["overview"], "include_scores": true});
+            let ours =
+                json!({"title": movie["title"], "overview": movie["overview"], "include_scores": true});
             let ours = api.post("/v1/movies:classify", ours.to_string()).await.json;
             let over = |score: &&Value| score["probability"].as_f64() > score["threshold"].as_f64();
             let labels = ours["scores"].as_array().unwrap().iter().filter(over);
             let labels: Vec<_> = labels.map(|score| score["label"].as_str().unwrap()).collect();
-            assert_eq!(film["genre"], labels.join(", "));
+            assert_eq!(movie["genre"], labels.join(", "));
         }
     }
 }
@@ -206,7 +207,7 @@ async fn with_keys_the_api_is_closed_and_the_page_is_open() {
 async fn other_origins_are_let_in_only_where_configured() {
     let preflight = || {
         Request::options("/v1/movies:classify")
-            .header("origin", "https://films.example")
+            .header("origin", "https://movies.example")
             .header("access-control-request-method", "POST")
             .body(Body::empty())
             .unwrap()
@@ -214,8 +215,8 @@ async fn other_origins_are_let_in_only_where_configured() {
     let closed = Api::start(|_| {}).await.call(preflight()).await;
     assert!(!closed.headers.contains_key("access-control-allow-origin"));
     let open =
-        Api::start(|settings| settings.rest.cors_origins = vec!["https://films.example".to_owned()]).await;
-    assert_eq!(open.call(preflight()).await.headers["access-control-allow-origin"], "https://films.example");
+        Api::start(|settings| settings.rest.cors_origins = vec!["https://movies.example".to_owned()]).await;
+    assert_eq!(open.call(preflight()).await.headers["access-control-allow-origin"], "https://movies.example");
 }
 
 #[tokio::test]

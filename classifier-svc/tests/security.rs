@@ -67,14 +67,14 @@ impl Authority {
     }
 }
 
-fn film() -> ClassifyRequest {
+fn movie() -> ClassifyRequest {
     ClassifyRequest { overview: "a storm".to_owned(), ..ClassifyRequest::default() }
 }
 
 async fn call(port: u16, tls: &ClientTlsSettings) -> Result<ClassifyResponse, Status> {
     let target = Target::parse(&format!("https://localhost:{port}")).unwrap();
     let channel = target.channel(None, Some(ClientTls::new(tls).unwrap()));
-    let mut request = Request::new(film());
+    let mut request = Request::new(movie());
     request.set_timeout(Duration::from_secs(10));
     Ok(ClassifierServiceClient::new(channel).classify(request).await?.into_inner())
 }
@@ -173,12 +173,12 @@ async fn the_classifier_shows_its_key_to_the_encoder() {
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.encoder.api_key_file = Some(file);
     let right = start_classifier_with(settings);
-    right.client().classify(film()).await.unwrap();
+    right.client().classify(movie()).await.unwrap();
 
     let mut settings = classifier_settings(&model, &encoder.url());
     settings.encoder.api_key = Some("wrong".to_owned().into());
     let wrong = start_classifier_with(settings);
-    let failure = wrong.client().classify(film()).await.unwrap_err();
+    let failure = wrong.client().classify(movie()).await.unwrap_err();
     // Whose key is wrong is the operator's affair: the caller is not told to authenticate.
     assert_eq!(failure.code(), Code::Internal, "{failure:?}");
     assert!(!format!("{failure:?}").contains("wrong\""), "{failure:?}");
@@ -225,7 +225,7 @@ async fn no_secret_reaches_a_log_at_any_level() {
     let channel = Target::parse(&url).unwrap().channel(None, None);
     let mut codes = Vec::new();
     for key in [secrets[0], secrets[2]] {
-        let mut request = Request::new(film());
+        let mut request = Request::new(movie());
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
         let answer = ClassifierServiceClient::new(channel.clone()).classify(request).await;
         codes.push(answer.map_or_else(|status| status.code(), |_| Code::Ok));

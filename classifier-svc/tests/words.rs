@@ -1,16 +1,16 @@
-//! A model that knows words: what a film's title and overview say counts beside its vector, by every way in.
+//! A model that knows words: what a movie's title and overview say counts beside its vector, by every way in.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
 use common::{any_port, model_for, start_classifier, start_encoder};
-use genre_model::{Activation, Dense, FilmWords, GenreModel, Mlp, WordWeights};
+use genre_model::{Activation, Dense, GenreModel, Mlp, WordFeatures, WordWeights};
 use ndarray::{Array1, Array2};
 use proto::classifier::v1::{BatchClassifyRequest, ClassifyRequest, Movie};
 
 const BUCKETS: usize = 1 << 10;
 
-/// A network that says one half whatever the film, and words: the title's "storm" for the first genre, any "storm" against the second.
+/// A network that says one half whatever the movie, and words: the title's "storm" for the first genre, any "storm" against the second.
 fn model() -> GenreModel {
     let model = model_for("tiny-512");
     let silent = Mlp::new(
@@ -19,7 +19,7 @@ fn model() -> GenreModel {
         Dense { weight: Array2::zeros((20, 1)), bias: Array1::zeros(20) },
     );
     let mut weights = Array2::zeros((BUCKETS, 20));
-    let storm = FilmWords::of("storm", "");
+    let storm = WordFeatures::of("storm", "");
     weights[[storm.title()[0] as usize % BUCKETS, 0]] = 4.0;
     weights[[storm.text()[0] as usize % BUCKETS, 1]] = -4.0;
     let (labels, thresholds) = (model.labels().to_vec(), model.thresholds().clone());
@@ -29,7 +29,7 @@ fn model() -> GenreModel {
         .unwrap()
 }
 
-fn film(title: &str, overview: &str) -> Movie {
+fn movie(title: &str, overview: &str) -> Movie {
     Movie { title: title.to_owned(), overview: overview.to_owned() }
 }
 
@@ -43,23 +43,24 @@ async fn words_of_title_and_overview_count_as_the_model_says() {
     let classifier = start_classifier(&path, &encoder.url());
     let mut client = classifier.client();
 
-    let films = [film("Storm", "calm"), film("Calm", "a STORM!"), film("", "quiet"), film("Calm", "calm")];
+    let movies =
+        [movie("Storm", "calm"), movie("Calm", "a STORM!"), movie("", "quiet"), movie("Calm", "calm")];
     let mut alone = Vec::new();
-    for movie in &films {
+    for movie in &movies {
         let Movie { title, overview } = movie.clone();
         let request = ClassifyRequest { title, overview, include_scores: true, explain: false };
         alone.push(client.classify(request).await.unwrap().into_inner());
     }
-    let probability = |film: usize, genre: usize| alone[film].scores[genre].probability;
+    let probability = |movie: usize, genre: usize| alone[movie].scores[genre].probability;
     // sigmoid(0.7 · 4), and -4 shared by two words and by three.
     assert!((probability(0, 0) - 0.942_676).abs() < 1e-3, "{}", probability(0, 0));
     assert!((probability(0, 1) - 0.055_806).abs() < 1e-3, "{}", probability(0, 1));
     assert!((probability(1, 1) - 0.090_350).abs() < 1e-3, "{}", probability(1, 1));
-    for (film, genre) in [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (0, 2)] {
-        assert!((probability(film, genre) - 0.5).abs() < 1e-6, "film {film}, genre {genre}");
+    for (movie, genre) in [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (0, 2)] {
+        assert!((probability(movie, genre) - 0.5).abs() < 1e-6, "movie {movie}, genre {genre}");
     }
 
-    let request = BatchClassifyRequest { movies: films.to_vec(), include_scores: true };
+    let request = BatchClassifyRequest { movies: movies.to_vec(), include_scores: true };
     let together = client.batch_classify(request).await.unwrap().into_inner();
     let results: Vec<_> = together.results.iter().map(|result| &result.scores).collect();
     assert_eq!(

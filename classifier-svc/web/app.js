@@ -8,7 +8,7 @@ const CALL_MS = 30_000;
 const ROWS_AT_LEAST = 5;
 const LONGEST_RETRY_MS = 60_000;
 
-// Invented films.
+// Invented movies.
 const EXAMPLES = [
   ["Nine Miles to Mercy", "Marshal Ida Crane has nine miles of open desert between her prisoner and the courthouse. The man’s brothers ride out of the canyon with thirty rifles to take him back. By nightfall the town has bolted its doors, and only a drunken telegraph boy will stand beside her."],
   ["The Quiet Below", "Four hundred metres under the polar ice, a drilling crew breaks into a chamber that no map shows. The lights fail, and an alien creature that has slept since before mankind begins to hunt them through the tunnels. When the lift comes up empty for the third time, the last two understand that it has learned to call them by name."],
@@ -19,7 +19,7 @@ const EXAMPLES = [
 ];
 
 const $ = (id) => document.getElementById(id);
-const film = $("film"), title = $("title"), overview = $("overview"), answer = $("answer");
+const movie = $("movie"), title = $("title"), overview = $("overview"), answer = $("answer");
 const list = $("genres"), notes = $("notes"), blank = $("blank"), more = $("more"), problem = $("problem");
 const keyForm = $("key-form"), apiKey = $("api-key");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -346,7 +346,7 @@ async function loadModel() {
     state.version = model.model_version;
     const f1 = model.metrics?.validation_micro_f1;
     $("model").replaceChildren("Model ", make("code", {}, model.model_version), ` on encoder ${model.encoder_id} ${model.encoder_version}`,
-      f1 ? `, micro‑F1 ${f1.toFixed(3)} on its validation films` : "");
+      f1 ? `, micro‑F1 ${f1.toFixed(3)} on its validation movies` : "");
     const names = [...model.labels].sort((a, b) => a.localeCompare(b, "en"));
     blank.replaceChildren(...names.flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]));
   } catch {
@@ -355,8 +355,8 @@ async function loadModel() {
 }
 
 function showCommand() {
-  const film = overview.value.trim() ? request() : { title: "Reef", overview: "A documentary about the death of a coral reef." };
-  const body = JSON.stringify(film, null, 1).replaceAll("'", "'\\''");
+  const movie = overview.value.trim() ? request() : { title: "Reef", overview: "A documentary about the death of a coral reef." };
+  const body = JSON.stringify(movie, null, 1).replaceAll("'", "'\\''");
   const auth = state.key ? " \\\n  -H \"authorization: Bearer $API_KEY\"" : "";
   $("command").textContent = `curl ${new URL("v1/movies:classify", document.baseURI)}${auth} \\\n  -H 'content-type: application/json' \\\n  -d '${body}'`;
 }
@@ -398,11 +398,11 @@ function changed() {
   showCommand();
 }
 
-film.addEventListener("input", () => {
+movie.addEventListener("input", () => {
   changed();
   ask(state.open === null ? TYPING_MS : TYPING_EXPLAINED_MS);
 });
-film.addEventListener("submit", (event) => { event.preventDefault(); ask(0); });
+movie.addEventListener("submit", (event) => { event.preventDefault(); ask(0); });
 overview.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(0); });
 more.addEventListener("click", () => { state.all = !state.all; showRows(state.shown); });
 keyForm.addEventListener("submit", (event) => {

@@ -1,7 +1,7 @@
-"""Tells the genres of films over gRPC: an example client, and a module to copy from.
+"""Tells the genres of movies over gRPC: an example client, and a module to copy from.
 
     python classify_grpc.py --title 'Reef' --overview 'A documentary about the death of a coral reef.'
-    python classify_grpc.py --films films.jsonl              # {"title": …, "overview": …} a line; - for stdin
+    python classify_grpc.py --movies movies.jsonl              # {"title": …, "overview": …} a line; - for stdin
 
 An API key is read from the variable MOVIECLASSIFIER_API_KEY, as arguments can be seen by every user of a machine.
 """
@@ -68,25 +68,25 @@ class Classifier:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def classify(self, film: wire.Movie, scores: bool = False, explain: bool = False) -> wire.ClassifyResponse:
-        request = wire.ClassifyRequest(title=film.title, overview=film.overview, include_scores=scores, explain=explain)
+    def classify(self, movie: wire.Movie, scores: bool = False, explain: bool = False) -> wire.ClassifyResponse:
+        request = wire.ClassifyRequest(title=movie.title, overview=movie.overview, include_scores=scores, explain=explain)
         return self._stub.Classify(request, **self._call)
 
-    def classify_all(self, films: Iterable[wire.Movie], scores: bool = False) -> Iterator[wire.ClassifyResponse]:
-        """One answer for each film, in their order, in batches of the size that the service takes."""
+    def classify_all(self, movies: Iterable[wire.Movie], scores: bool = False) -> Iterator[wire.ClassifyResponse]:
+        """One answer for each movie, in their order, in batches of the size that the service takes."""
         size = self._stub.GetModel(wire.GetModelRequest(), **self._call).max_batch_size
-        films = iter(films)
-        while batch := list(itertools.islice(films, size)):
+        movies = iter(movies)
+        while batch := list(itertools.islice(movies, size)):
             request = wire.BatchClassifyRequest(movies=batch, include_scores=scores)
             yield from self._stub.BatchClassify(request, **self._call).results
 
 
-def films_of(lines: Iterable[str]) -> Iterator[wire.Movie]:
-    """Raises ValueError with the number of the line that is no film."""
+def movies_of(lines: Iterable[str]) -> Iterator[wire.Movie]:
+    """Raises ValueError with the number of the line that is no movie."""
     for number, line in enumerate(lines, 1):
         try:
-            film = json.loads(line)
-            yield wire.Movie(title=film.get("title", ""), overview=film["overview"])
+            movie = json.loads(line)
+            yield wire.Movie(title=movie.get("title", ""), overview=movie["overview"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             expected = '{"title": …, "overview": …}'
             raise ValueError(f"line {number}: expected {expected}, found {line.strip()[:80]!r}") from error
@@ -116,10 +116,10 @@ def show(answer: wire.ClassifyResponse, scores: bool) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    film = parser.add_mutually_exclusive_group(required=True)
-    film.add_argument("--overview", help="what happens in the film")
-    film.add_argument("--films", metavar="FILE", help="many films as JSON lines; prints JSON lines")
-    parser.add_argument("--title", default="", help="the film's title")
+    movie = parser.add_mutually_exclusive_group(required=True)
+    movie.add_argument("--overview", help="what happens in the movie")
+    movie.add_argument("--movies", metavar="FILE", help="many movies as JSON lines; prints JSON lines")
+    parser.add_argument("--title", default="", help="the movie's title")
     parser.add_argument("--all", action="store_true", help="all genres, not only the predicted ones")
     parser.add_argument("--explain", action="store_true", help="what each sentence adds (with --overview)")
     parser.add_argument("--address", default="127.0.0.1:50052", metavar="HOST:PORT", help="default: %(default)s")
@@ -131,7 +131,7 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.certificate is None) != (arguments.key is None):
         parser.error("--certificate and --key go together")
-    if arguments.explain and arguments.films:
+    if arguments.explain and arguments.movies:
         parser.error("--explain goes with --overview")
     return arguments
 
@@ -141,11 +141,11 @@ def main() -> int:
     try:
         credentials, key = credentials_of(arguments), os.environ.get("MOVIECLASSIFIER_API_KEY")
         with Classifier(arguments.address, credentials, key, arguments.deadline) as classifier:
-            if arguments.films is None:
-                film = wire.Movie(title=arguments.title, overview=arguments.overview)
-                show(classifier.classify(film, arguments.all, arguments.explain), arguments.all)
+            if arguments.movies is None:
+                movie = wire.Movie(title=arguments.title, overview=arguments.overview)
+                show(classifier.classify(movie, arguments.all, arguments.explain), arguments.all)
                 return 0
-            lines = sys.stdin if arguments.films == "-" else Path(arguments.films).read_text("utf-8").splitlines()
+            lines = sys.stdin if arguments.movies == "-" else Path(arguments.movies).read_text("utf-8").splitlines()
             show_all(classifier, lines, arguments.all)
     except grpc.RpcError as error:
         print(f"error: {error.code().name}: {error.details()}", file=sys.stderr)
@@ -157,11 +157,11 @@ def main() -> int:
 
 
 def show_all(classifier: Classifier, lines: Iterable[str], scores: bool) -> None:
-    films = list(films_of(lines))
-    for film, answer in zip(films, classifier.classify_all(films, scores), strict=True):
+    movies = list(movies_of(lines))
+    for movie, answer in zip(movies, classifier.classify_all(movies, scores), strict=True):
         listed = answer.scores if scores else answer.genres
         genres = {genre.label: round(genre.probability, 4) for genre in listed}
-        print(json.dumps({"title": film.title, "genres": genres}, ensure_ascii=False), flush=True)
+        print(json.dumps({"title": movie.title, "genres": genres}, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tells the genres of films over plain HTTP, with Python's standard library alone.
+"""Tells the genres of movies over plain HTTP, with Python's standard library alone.
 
     python classify_http.py --title 'Reef' --overview 'A documentary about the death of a coral reef.'
     python classify_http.py --predict-genre --title 'Reef' --overview '…'     # POST /predict_genre/
@@ -86,8 +86,8 @@ def problem_of(refusal: urllib.error.HTTPError) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--title", default="", help="the film's title")
-    parser.add_argument("--overview", required=True, help="what happens in the film")
+    parser.add_argument("--title", default="", help="the movie's title")
+    parser.add_argument("--overview", required=True, help="what happens in the movie")
     parser.add_argument("--predict-genre", action="store_true", help="ask /predict_genre/, and print its answer")
     parser.add_argument("--all", action="store_true", help="all genres, not only the predicted ones")
     parser.add_argument("--url", default=Classifier.url, help="default: %(default)s")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Teaches MiniLM films: adapts all-MiniLM-L6-v2 to genres on the train split, and writes what it learned as an adapter.
+"""Teaches MiniLM movies: adapts all-MiniLM-L6-v2 to genres on the train split, and writes what it learned as an adapter.
 
   adapt.py train           train a run folder to its end; an interrupted run resumes by itself
   adapt.py from-adapter    make an adapter a run again: to train on from it, or to be taught by it
@@ -7,14 +7,14 @@
   adapt.py probe           fit an MLP on frozen vectors of a run or an adapter: the figure that counts in use
   adapt.py export-adapter  write a run as a small safetensors file (its form: the docstring of adapt_adapter.py)
 
-A first time, with the base's two files in base/ and Kaggle's CSV at films.csv:
+A first time, with the base's two files in base/ and Kaggle's CSV at movies.csv:
 
   pip install -r requirements-adapt.txt
-  adapt.py train --data films.csv --base base --run runs/a
-  adapt.py probe --data films.csv --base base --run runs/a
-  adapt.py export-adapter --data films.csv --base base --run runs/a --output minilm-512-adapter.safetensors
+  adapt.py train --data movies.csv --base base --run runs/a
+  adapt.py probe --data movies.csv --base base --run runs/a
+  adapt.py export-adapter --data movies.csv --base base --run runs/a --output minilm-512-adapter.safetensors
 
-Only films of the train and validation splits are ever used, and every choice is made on validation.
+Only movies of the train and validation splits are ever used, and every choice is made on validation.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ import adapt_adapter
 from adapt_adapter import AdapterError
 from adapt_arguments import arguments
 from adapt_compress import Compressor, student_of
-from adapt_data import SPLIT_RULE, TEXT_TEMPLATE, DataError, FilmSet, pad
+from adapt_data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, pad
 from adapt_eval import Figures, figures, fit_head, fit_probe
-from adapt_model import FilmEncoder
+from adapt_model import MovieEncoder
 from adapt_texts import Texts, Views, load_tokenizer
 from adapt_train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
-HEAD_FILMS = 4000  # enough for a linear head
+HEAD_MOVIES = 4000  # enough for a linear head
 HEAD_VIEWS = Views(title_dropout=0.1, word_dropout=0.25)  # of texts as they stand, learned by heart, a head is too sure
 
 
@@ -48,11 +48,11 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
-def load_texts(args: argparse.Namespace, split: str, max_tokens: int, subset: int = 0) -> tuple[FilmSet, Texts]:
-    films = FilmSet.load(args.data, split)
+def load_texts(args: argparse.Namespace, split: str, max_tokens: int, subset: int = 0) -> tuple[MovieSet, Texts]:
+    movies = MovieSet.load(args.data, split)
     if subset:
-        films = films.subset(subset)
-    return films, Texts(films, load_tokenizer(args.base / "tokenizer.json", max_tokens))
+        movies = movies.subset(subset)
+    return movies, Texts(movies, load_tokenizer(args.base / "tokenizer.json", max_tokens))
 
 
 def start_run(folder: Path, config: Config) -> None:
@@ -74,9 +74,9 @@ def train(args: argparse.Namespace) -> None:
     if args.start_run:
         config = dataclasses.replace(config, start=args.start_run.name)
     start_run(args.run, config)
-    films, learn = load_texts(args, "train", config.max_tokens, config.subset)
+    movies, learn = load_texts(args, "train", config.max_tokens, config.subset)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
-    say(f"train {len(films)} films, {learn.lengths.sum()} tokens; validation {len(check)} films")
+    say(f"train {len(movies)} movies, {learn.lengths.sum()} tokens; validation {len(check)} movies")
     model = new_model(config, args.base)
     if args.start_run:
         model.load_state_dict(load_weights(args.start_run, args.base, "best")[1].state_dict())
@@ -91,7 +91,7 @@ def from_adapter(args: argparse.Namespace) -> None:
     settings = json.loads(metadata["config"])[0]
     known = {name: settings[name] for name in ("activation", "init_seed") if name in settings}
     start_run(args.run, Config(start=args.adapter.name, **known))
-    _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS, HEAD_FILMS)
+    _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS, HEAD_MOVIES)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
     labels = check.labels
     validation, _ = encode(model, check.titled)
@@ -109,7 +109,7 @@ def from_adapter(args: argparse.Namespace) -> None:
     save_weights(args.run, model, found)
 
 
-def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, FilmEncoder, list[dict]]:
+def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, MovieEncoder, list[dict]]:
     """The mean of the weights of one or several runs that began at the same initial projection."""
     loaded = [load_weights(run, base, which) for run in runs]
     config, model, _ = loaded[0]
@@ -167,13 +167,13 @@ def mean_figures(many: list[Figures]) -> dict[str, float]:
     return {name: round(float(np.mean([getattr(f, name) for f in many])), 5) for name in many[0].as_dict()}
 
 
-def run_probe(args: argparse.Namespace, model: FilmEncoder, units: int) -> dict[str, dict[str, float]]:
+def run_probe(args: argparse.Namespace, model: MovieEncoder, units: int) -> dict[str, dict[str, float]]:
     _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
     labels = check.labels
     validation, _ = encode(model, check.titled)
     bare, _ = encode(model, check.bare)
-    say(f"encoding {len(learn)} train films")
+    say(f"encoding {len(learn)} train movies")
     vectors, _ = encode(model, learn.titled)
     titled, untitled = probe_vectors((vectors, learn.labels), validation, bare, labels, units)
     say(f"mean of {len(PROBE_SEEDS)} probes: {titled}")
@@ -197,7 +197,7 @@ def export_adapter(args: argparse.Namespace) -> None:
     config, model, states = averaged(args.run, args.base, args.which)
     base = adapt_adapter.fresh_base(args.base, config.activation)
     rank = args.rank or config.rank
-    films = FilmSet.load(args.data, "train")
+    movies = MovieSet.load(args.data, "train")
     tensors = adapt_adapter.tensors_of(model, base, args.form, rank)
     _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
     adapt_adapter.merge(base, tensors)
@@ -212,7 +212,7 @@ def export_adapter(args: argparse.Namespace) -> None:
         validation |= run_probe(args, base, args.units)
     configs = [Config.read(run) for run in args.run]
     metadata = adapt_adapter.describe(
-        base, args.base, args.form, rank, [dataclasses.asdict(c) for c in configs], films.digest(),
+        base, args.base, args.form, rank, [dataclasses.asdict(c) for c in configs], movies.digest(),
         (TEXT_TEMPLATE, "{overview}"), SPLIT_RULE, validation,
     )  # fmt: skip
     adapt_adapter.write(args.output, tensors, metadata)

@@ -39,7 +39,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adapt_data import LABELS
-from adapt_model import VECTOR, FilmEncoder, adapted_names, small_names
+from adapt_model import VECTOR, MovieEncoder, adapted_names, small_names
 
 FORMAT, VERSION = "minilm-adapter-2", "1.1.0"
 SERVED_TOKENS = 256
@@ -70,7 +70,7 @@ def quantised(delta: Tensor) -> tuple[Tensor, Tensor]:
     return torch.round(delta / scale[:, None]).to(torch.int8), scale
 
 
-def tensors_of(model: FilmEncoder, base: FilmEncoder, form: str, rank: int) -> dict[str, Tensor]:
+def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) -> dict[str, Tensor]:
     """The adapter's tensors for a trained model over its base."""
     out: dict[str, Tensor] = {}
     for name in adapted_names():
@@ -92,7 +92,7 @@ def tensors_of(model: FilmEncoder, base: FilmEncoder, form: str, rank: int) -> d
 
 
 @torch.no_grad()
-def merge(model: FilmEncoder, tensors: dict[str, Tensor]) -> None:
+def merge(model: MovieEncoder, tensors: dict[str, Tensor]) -> None:
     """Put an adapter's tensors onto a model that holds the base's weights."""
     state = model.state_dict()
     for name in adapted_names():
@@ -105,8 +105,8 @@ def merge(model: FilmEncoder, tensors: dict[str, Tensor]) -> None:
         state[name].copy_(tensors[name].float())
 
 
-def fresh_base(base: Path, activation: str) -> FilmEncoder:
-    model = FilmEncoder(len(LABELS), activation, 0.0, 0.0)
+def fresh_base(base: Path, activation: str) -> MovieEncoder:
+    model = MovieEncoder(len(LABELS), activation, 0.0, 0.0)
     model.load_base(base / "model.safetensors")
     model.eval()
     return model
@@ -119,7 +119,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     os.replace(temporary, path)
 
 
-def read(path: Path, base: Path) -> tuple[FilmEncoder, dict[str, str]]:
+def read(path: Path, base: Path) -> tuple[MovieEncoder, dict[str, str]]:
     """A model with the adapter at `path` merged into the base, and the adapter's metadata."""
     try:
         with safe_open(path, framework="pt") as stored:
@@ -138,7 +138,7 @@ def read(path: Path, base: Path) -> tuple[FilmEncoder, dict[str, str]]:
 
 
 def describe(
-    model: FilmEncoder, base: Path, form: str, rank: int, configs: list[dict], data_sha256: str,
+    model: MovieEncoder, base: Path, form: str, rank: int, configs: list[dict], data_sha256: str,
     templates: tuple[str, str], split_rule: str, validation: dict,
 ) -> dict[str, str]:  # fmt: skip
     """The metadata of an adapter file."""
@@ -146,7 +146,7 @@ def describe(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "description": "all-MiniLM-L6-v2 taught film genres, mean pooled, projected to 512",
+        "description": "all-MiniLM-L6-v2 taught movie genres, mean pooled, projected to 512",
         "form": form,
         "rank": str(rank if form == "low-rank" else 0),
         "scale": "1",

@@ -20,7 +20,7 @@ SETTINGS = {
     "asl_negative": "how much less: the power of the negative's probability",
     "label_smoothing": "share of each label that is replaced by 0.1",
     "epochs": "passes over the train split; a longer or shorter end may be given when resuming",
-    "batch": "films a step",
+    "batch": "movies a step",
     "max_tokens": "longest text seen in training (serving and validation: 256)",
     "bfloat16": "1: matrix products in bfloat16, 1.7 times as fast with AVX-512 BF16; evaluation stays float32",
     "learning_rate": "peak rate of the encoder's last layer",
@@ -32,7 +32,7 @@ SETTINGS = {
     "dropout": "inside the encoder",
     "head_dropout": "on the vector, before the linear head",
     "title_dropout": "share of the texts seen without their title",
-    "tagline": "share of the texts seen with the film's tagline, where it has one",
+    "tagline": "share of the texts seen with the movie's tagline, where it has one",
     "cut": "share of the batches whose texts each lose a run of 15 to 45 % of their tokens",
     "word_dropout": "share of the tokens replaced by [MASK]",
     "rdrop": "weight of the agreement of two dropout passes (doubles the time); 0: off",
@@ -41,7 +41,7 @@ SETTINGS = {
     "init_seed": "of the initial projection alone, so that runs can be averaged; -1: the seed",
     "start": "written by --start-run: the run whose weights this one began with",
     "teachers": "written by 'adapt.py compress'",
-    "subset": "train on this many films only, for quick trials; 0: all",
+    "subset": "train on this many movies only, for quick trials; 0: all",
 }
 
 

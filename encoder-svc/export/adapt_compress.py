@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapt_adapter import truncated
-from adapt_model import FilmEncoder, adapted_names
+from adapt_model import MovieEncoder, adapted_names
 from adapt_train import Trainer
 
 VECTOR_WEIGHT = 10.0  # of the vectors' mean squared error beside the probabilities' cross-entropy
 
 
 @torch.no_grad()
-def student_of(mean: FilmEncoder, base: FilmEncoder, rank: int) -> FilmEncoder:
+def student_of(mean: MovieEncoder, base: MovieEncoder, rank: int) -> MovieEncoder:
     """`mean`, its change against `base` truncated to low-rank branches of `base`, the rest as it is."""
     student = base
     weights = {f"{name}.weight" for name in adapted_names()}
@@ -36,7 +36,7 @@ def student_of(mean: FilmEncoder, base: FilmEncoder, rank: int) -> FilmEncoder:
 class Compressor(Trainer):
     """A run whose targets are the mean outputs of its teachers, not the labels."""
 
-    teachers: list[FilmEncoder]
+    teachers: list[MovieEncoder]
 
     def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Films for adaptation: reading the Kaggle CSV, the split rule, and texts as token ids.
+"""Movies for adaptation: reading the Kaggle CSV, the split rule, and texts as token ids.
 
 The split rule is the project's contract: ``xxh3_64(decimal id as ASCII) % 100``; below 72 train, below 82 validation,
-else test. Everything here goes through `FilmSet`, which takes films of one named split only and raises
-`HeldOutFilmError` for any other, so that no test film can reach adaptation by any road.
+else test. Everything here goes through `MovieSet`, which takes movies of one named split only and raises
+`HeldOutMovieError` for any other, so that no test movie can reach adaptation by any road.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class DataError(Exception):
     """The data file cannot be used; the message says why and what to do."""
 
 
-class HeldOutFilmError(DataError):
-    """A film of a split that adaptation must not see was handed to it."""
+class HeldOutMovieError(DataError):
+    """A movie of a split that adaptation must not see was handed to it."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """One usable film: its decimal id, texts, and the indices of its genres in `LABELS`.
+class Movie:
+    """One usable movie: its decimal id, texts, and the indices of its genres in `LABELS`.
 
     The tagline may teach, but nobody who asks for genres gives it."""
 
@@ -54,14 +54,14 @@ class Film:
     tagline: str = ""
 
 
-def split_of(film_id: str) -> str:
-    """The split that a film id belongs to, by the project's contract."""
-    bucket = xxhash.xxh3_64_intdigest(film_id.encode("ascii"), seed=0) % 100
+def split_of(movie_id: str) -> str:
+    """The split that a movie id belongs to, by the project's contract."""
+    bucket = xxhash.xxh3_64_intdigest(movie_id.encode("ascii"), seed=0) % 100
     return "train" if bucket < 72 else "validation" if bucket < 82 else "test"
 
 
 def compose(title: str, overview: str) -> str:
-    """The one text that is encoded for a film; a film without a title is its overview alone."""
+    """The one text that is encoded for a movie; a movie without a title is its overview alone."""
     return TEXT_TEMPLATE.format(title=title, overview=overview) if title else overview
 
 
@@ -77,8 +77,8 @@ def _known_genres(literal: str) -> tuple[int, ...]:
     return tuple(sorted(LABEL_OF_ID[i] for i in ids if isinstance(i, int) and i in LABEL_OF_ID))
 
 
-def read_films(path: Path) -> Iterator[Film]:
-    """Every usable film of the CSV, in file order, the first of a duplicated id.
+def read_movies(path: Path) -> Iterator[Movie]:
+    """Every usable movie of the CSV, in file order, the first of a duplicated id.
 
     Records whose id is not decimal, or without an overview or any known genre, are dropped."""
     csv.field_size_limit(1 << 26)
@@ -91,65 +91,65 @@ def read_films(path: Path) -> Iterator[Film]:
                 absent = ", ".join(sorted(missing))
                 raise DataError(f"{path}: no column {absent}; --data wants Kaggle's movies_metadata.csv")
             for row in reader:
-                film_id = (row["id"] or "").strip()
-                if not (film_id.isascii() and film_id.isdigit()):
+                movie_id = (row["id"] or "").strip()
+                if not (movie_id.isascii() and movie_id.isdigit()):
                     continue
                 overview, title = (row["overview"] or "").strip(), (row["title"] or "").strip()
                 genres = _known_genres(row["genres"] or "")
-                if overview in NO_OVERVIEW or not genres or film_id in seen:
+                if overview in NO_OVERVIEW or not genres or movie_id in seen:
                     continue
-                seen.add(film_id)
-                yield Film(film_id, title, overview, genres, (row.get("tagline") or "").strip())
+                seen.add(movie_id)
+                yield Movie(movie_id, title, overview, genres, (row.get("tagline") or "").strip())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; name Kaggle's movies_metadata.csv with --data") from error
 
 
-class FilmSet:
-    """Films of one split, and only of that one.
+class MovieSet:
+    """Movies of one split, and only of that one.
 
-    It is the sole door into adaptation: the split must be train or validation, and each film's own id is checked
-    against it, whatever the caller says the film is."""
+    It is the sole door into adaptation: the split must be train or validation, and each movie's own id is checked
+    against it, whatever the caller says the movie is."""
 
-    def __init__(self, split: str, films: Iterable[Film]) -> None:
+    def __init__(self, split: str, movies: Iterable[Movie]) -> None:
         if split not in ALLOWED_SPLITS:
-            raise HeldOutFilmError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} films, never {split}")
+            raise HeldOutMovieError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} movies, never {split}")
         self.split = split
-        self.films = tuple(films)
-        for film in self.films:
-            actual = split_of(film.id)
+        self.movies = tuple(movies)
+        for movie in self.movies:
+            actual = split_of(movie.id)
             if actual != split:
-                raise HeldOutFilmError(f"film {film.id} belongs to {actual}, not to {split}: it was kept out")
+                raise HeldOutMovieError(f"movie {movie.id} belongs to {actual}, not to {split}: it was kept out")
 
     @classmethod
-    def load(cls, path: Path, split: str) -> FilmSet:
-        """The films of `split` in the CSV at `path`."""
+    def load(cls, path: Path, split: str) -> MovieSet:
+        """The movies of `split` in the CSV at `path`."""
         if split not in ALLOWED_SPLITS:
-            raise HeldOutFilmError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} films, never {split}")
-        films = cls(split, (film for film in read_films(path) if split_of(film.id) == split))
-        if not films.films:
-            raise DataError(f"{path}: no usable film of the {split} split")
-        return films
+            raise HeldOutMovieError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} movies, never {split}")
+        movies = cls(split, (movie for movie in read_movies(path) if split_of(movie.id) == split))
+        if not movies.movies:
+            raise DataError(f"{path}: no usable movie of the {split} split")
+        return movies
 
     def __len__(self) -> int:
-        return len(self.films)
+        return len(self.movies)
 
-    def subset(self, count: int) -> FilmSet:
-        """The first `count` films in an order fixed by their ids: for trials on less data."""
-        ordered = sorted(self.films, key=lambda film: xxhash.xxh3_64_intdigest(film.id.encode(), seed=1))
-        return FilmSet(self.split, ordered[:count])
+    def subset(self, count: int) -> MovieSet:
+        """The first `count` movies in an order fixed by their ids: for trials on less data."""
+        ordered = sorted(self.movies, key=lambda movie: xxhash.xxh3_64_intdigest(movie.id.encode(), seed=1))
+        return MovieSet(self.split, ordered[:count])
 
     def labels(self) -> np.ndarray:
-        """[films, 20] of 0 and 1, float32."""
-        out = np.zeros((len(self.films), len(LABELS)), dtype=np.float32)
-        for row, film in enumerate(self.films):
-            out[row, list(film.genres)] = 1.0
+        """[movies, 20] of 0 and 1, float32."""
+        out = np.zeros((len(self.movies), len(LABELS)), dtype=np.float32)
+        for row, movie in enumerate(self.movies):
+            out[row, list(movie.genres)] = 1.0
         return out
 
     def digest(self) -> str:
         """sha256 over ids, texts and genres, so that a run can say what it learned from."""
         digest = hashlib.sha256()
-        for film in self.films:
-            digest.update(repr((film.id, film.title, film.overview, film.genres)).encode())
+        for movie in self.movies:
+            digest.update(repr((movie.id, movie.title, movie.overview, movie.genres)).encode())
         return digest.hexdigest()
 
 

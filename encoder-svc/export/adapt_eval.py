@@ -14,7 +14,7 @@ THRESHOLDS = np.round(np.arange(0.05, 0.81, 0.01), 2)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one set of probabilities gives on the films it was computed for.
+    """What one set of probabilities gives on the movies it was computed for.
 
     `micro_f1` and `macro_f1` use the one threshold that is best for micro-F1; `macro_f1_per_genre` and
     `micro_f1_per_genre` use the best threshold of each genre by itself."""
@@ -41,7 +41,7 @@ def _f1(tp: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray
 
 
 def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
-    """Figures of [films, genres] probabilities against 0/1 labels."""
+    """Figures of [movies, genres] probabilities against 0/1 labels."""
     truth = labels > 0.5
     over = probabilities[None] > THRESHOLDS[:, None, None]
     tp = (over & truth).sum(1)

@@ -176,7 +176,7 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
 
 
-class FilmEncoder(nn.Module):
+class MovieEncoder(nn.Module):
     """Text to 512-vector, and the linear genre head that teaches it."""
 
     def __init__(self, genres: int, activation: str, dropout: float, head_dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""Films as token ids, and the views of them that training sees: no text twice the same way, so that none is learned by
+"""Movies as token ids, and the views of them that training sees: no text twice the same way, so that none is learned by
 heart."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapt_data import DataError, FilmSet, compose
+from adapt_data import DataError, MovieSet, compose
 
 MASK_ID = 103
 FIRST_WORD_ID = 1000  # below it are special and unused entries
@@ -17,18 +17,18 @@ SHORTEST_CUT, LONGEST_CUT = 0.15, 0.45  # shares of a text
 
 
 class Texts:
-    """Films as token ids, with their titles, without, and with their taglines too; and labels."""
+    """Movies as token ids, with their titles, without, and with their taglines too; and labels."""
 
-    def __init__(self, films: FilmSet, tokenizer: Tokenizer) -> None:
+    def __init__(self, movies: MovieSet, tokenizer: Tokenizer) -> None:
         def ids(texts: list[str]) -> list[list[int]]:
             return [encoding.ids for encoding in tokenizer.encode_batch(texts)]
 
-        self.titled = ids([compose(film.title, film.overview) for film in films.films])
-        self.bare = ids([film.overview for film in films.films])
-        self.tagged = ids([compose(film.title, f"{film.tagline} {film.overview}".strip()) for film in films.films])
-        self.has_tagline = np.array([bool(film.tagline) for film in films.films])
+        self.titled = ids([compose(movie.title, movie.overview) for movie in movies.movies])
+        self.bare = ids([movie.overview for movie in movies.movies])
+        self.tagged = ids([compose(movie.title, f"{movie.tagline} {movie.overview}".strip()) for movie in movies.movies])
+        self.has_tagline = np.array([bool(movie.tagline) for movie in movies.movies])
         self.lengths = np.array([len(row) for row in self.titled])
-        self.labels = films.labels()
+        self.labels = movies.labels()
 
     def __len__(self) -> int:
         return len(self.titled)
@@ -49,18 +49,18 @@ class Views:
     """How texts are varied. Each is a share: of texts, of batches (`cut`), of tokens (`word_dropout`)."""
 
     title_dropout: float = 0.0  # texts without their title
-    tagline: float = 0.0  # of the films that have one, texts with their tagline
+    tagline: float = 0.0  # of the movies that have one, texts with their tagline
     cut: float = 0.0  # batches whose texts each lose a run of tokens; whole batches, as that makes them shorter
     word_dropout: float = 0.0  # tokens replaced by [MASK]
 
-    def rows(self, texts: Texts, films: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
-        """A view of each of `films`, a batch, as token ids; a function of its arguments alone."""
-        bare = rng.random(len(films)) < self.title_dropout
-        tagged = (rng.random(len(films)) < self.tagline) & texts.has_tagline[films]
+    def rows(self, texts: Texts, movies: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+        """A view of each of `movies`, a batch, as token ids; a function of its arguments alone."""
+        bare = rng.random(len(movies)) < self.title_dropout
+        tagged = (rng.random(len(movies)) < self.tagline) & texts.has_tagline[movies]
         cut = SHORTEST_CUT + (LONGEST_CUT - SHORTEST_CUT) * rng.random() if rng.random() < self.cut else 0.0
         rows = [
-            (texts.bare if is_bare else texts.tagged if is_tagged else texts.titled)[film]
-            for film, is_bare, is_tagged in zip(films, bare, tagged, strict=True)
+            (texts.bare if is_bare else texts.tagged if is_tagged else texts.titled)[movie]
+            for movie, is_bare, is_tagged in zip(movies, bare, tagged, strict=True)
         ]
         return [without_a_run(row, cut, rng) for row in rows] if cut else rows
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapt_data import LABELS, length_bucketed, pad
 from adapt_eval import Figures, figures
-from adapt_model import LAYERS, FilmEncoder, adapted_names
+from adapt_model import LAYERS, MovieEncoder, adapted_names
 from adapt_texts import Texts, Views
 
 CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.jsonl"
@@ -77,10 +77,10 @@ class Config:
         return cls(**{name: value for name, value in stored.items() if name in known})
 
 
-def new_model(config: Config, base: Path) -> FilmEncoder:
+def new_model(config: Config, base: Path) -> MovieEncoder:
     """The base's weights under a fresh projection and head."""
     torch.manual_seed(config.initial_seed)
-    model = FilmEncoder(len(LABELS), config.activation, config.dropout, config.head_dropout)
+    model = MovieEncoder(len(LABELS), config.activation, config.dropout, config.head_dropout)
     model.load_base(base / "model.safetensors")
     if config.mode == "lora":
         for name in adapted_names():
@@ -88,7 +88,7 @@ def new_model(config: Config, base: Path) -> FilmEncoder:
     return model
 
 
-def parameter_groups(model: FilmEncoder, config: Config) -> list[dict]:
+def parameter_groups(model: MovieEncoder, config: Config) -> list[dict]:
     """Layer-wise learning rates (deeper layers learn faster); no decay on biases and norms."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
@@ -125,7 +125,7 @@ def rdrop_of(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode(model: FilmEncoder, rows: list[list[int]], batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def encode(model: MovieEncoder, rows: list[list[int]], batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Vectors and probabilities of all rows, in their order, without dropout."""
     was = model.training
     model.eval()
@@ -146,7 +146,7 @@ def encode(model: FilmEncoder, rows: list[list[int]], batch: int = 64) -> tuple[
 class Average:
     """Exponential moving average of the trainable parameters, used for every evaluation and export."""
 
-    def __init__(self, model: FilmEncoder, decay: float) -> None:
+    def __init__(self, model: MovieEncoder, decay: float) -> None:
         self.live = [p for p in model.parameters() if p.requires_grad]
         self.decay, self.updates = decay, 0
         self.values = [p.detach().clone() for p in self.live]
@@ -176,7 +176,7 @@ class Trainer:
     """One run in one folder. `run` trains the given model to the end, from the folder's checkpoint if there is one."""
 
     def __init__(
-        self, config: Config, model: FilmEncoder, folder: Path, train: Texts, validation: Texts, device: str,
+        self, config: Config, model: MovieEncoder, folder: Path, train: Texts, validation: Texts, device: str,
         save_minutes: float, pause_file: Path, evaluations: int, report=print,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.train_set, self.validation = config, folder, train, validation
@@ -246,12 +246,12 @@ class Trainer:
         left = (self.total - self.step) / max(1, self.total - warm)
         return self.config.final_lr + (1 - self.config.final_lr) * left
 
-    def _batch(self, films: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        ids, mask = pad(self.views.rows(self.train_set, films, rng))
+    def _batch(self, movies: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        ids, mask = pad(self.views.rows(self.train_set, movies, rng))
         ids = self.views.masked(ids, mask, rng)
         return (
             torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device),
-            self.targets[torch.from_numpy(films)].to(self.device),
+            self.targets[torch.from_numpy(movies)].to(self.device),
         )  # fmt: skip
 
     def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
@@ -309,7 +309,7 @@ class Trainer:
         self.report(f"done: best validation micro-F1 of the head {self.best:.4f}")
 
 
-def save_weights(folder: Path, model: FilmEncoder, found: Figures) -> None:
+def save_weights(folder: Path, model: MovieEncoder, found: Figures) -> None:
     """A finished run of the given weights, as `load_weights` reads it."""
     live = {n for n, p in model.named_parameters() if p.requires_grad}
     content = {
@@ -319,7 +319,7 @@ def save_weights(folder: Path, model: FilmEncoder, found: Figures) -> None:
         _save(folder / name, content)
 
 
-def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, FilmEncoder, dict]:
+def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, MovieEncoder, dict]:
     """A run's averaged weights (`which`: best or last) in a fresh model, ready to encode."""
     config = Config.read(folder)
     path = folder / f"{which}.pt"

@@ -158,7 +158,7 @@ async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
     let service = start(settings()).await;
     let requests: Vec<_> = (0..300)
         .map(|i| EncodeStreamRequest {
-            id: format!("film {i}"),
+            id: format!("movie {i}"),
             text: if i == 7 { String::new() } else { format!("a story of {i} days") },
             priority: Priority::Bulk.into(),
         })
@@ -174,7 +174,7 @@ async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
         match result {
             StreamResult::Embedding(embedding) => assert_eq!(embedding.values.len(), 512),
             StreamResult::Error(error) => {
-                assert_eq!((id.as_str(), error.reason.as_str()), ("film 7", "EMPTY_TEXT"));
+                assert_eq!((id.as_str(), error.reason.as_str()), ("movie 7", "EMPTY_TEXT"));
                 assert_eq!(Code::from(error.code), Code::InvalidArgument);
             }
         }

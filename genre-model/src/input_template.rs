@@ -1,13 +1,13 @@
-//! How a film becomes the one text that is encoded.
+//! How a movie becomes the one text that is encoded.
 
 use std::fmt;
 
-use crate::FilmWords;
+use crate::WordFeatures;
 
 /// A template such as `[{title}. ]{overview}`.
 ///
 /// `{title}` and `{overview}` are replaced; a part in square brackets is left out when the title is blank, so that a
-/// film without a title does not begin with a lone full stop. It stands in the model file, so that the trainer and
+/// movie without a title does not begin with a lone full stop. It stands in the model file, so that the trainer and
 /// the classifier can never compose differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputTemplate {
@@ -43,7 +43,7 @@ pub enum InvalidTemplate {
         /// The character without a twin.
         found: char,
     },
-    /// Without its overview every film would be the same text.
+    /// Without its overview every movie would be the same text.
     #[error("template {template:?}: expected {{overview}} exactly once, outside of square brackets")]
     NoOverview {
         /// The whole template.
@@ -113,10 +113,10 @@ impl InputTemplate {
         })
     }
 
-    /// The words of a film; those of its title only where a title makes a difference.
+    /// The words of a movie; those of its title only where a title makes a difference.
     #[must_use]
-    pub fn words(&self, title: &str, overview: &str) -> FilmWords {
-        FilmWords::of(if self.uses_title() { title } else { "" }, overview)
+    pub fn words(&self, title: &str, overview: &str) -> WordFeatures {
+        WordFeatures::of(if self.uses_title() { title } else { "" }, overview)
     }
 
     /// The text to encode. Surrounding white space of both fields is dropped.
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_in_a_film_are_left_as_they_are() {
+    fn braces_in_a_movie_are_left_as_they_are() {
         let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
         assert_eq!(template.compose("{overview}", "[{title}]"), "{overview}. [{title}]");
     }

@@ -5,7 +5,7 @@
 pub struct Genre {
     /// The name as TMDB writes it.
     pub name: &'static str,
-    /// The id that stands in a film's `genres` field.
+    /// The id that stands in a movie's `genres` field.
     pub tmdb_id: u32,
 }
 

@@ -1,8 +1,8 @@
 //! The model that the trainer writes and the classifier reads.
 //!
 //! A [`GenreModel`] is one `.safetensors` file: a network with one hidden layer ([`Mlp`]), what
-//! a film's words add to it ([`WordWeights`]), the [`Thresholds`] that
-//! turn its probabilities into genres, the [`InputTemplate`] that turns a film into the text to encode, and where
+//! a movie's words add to it ([`WordWeights`]), the [`Thresholds`] that
+//! turn its probabilities into genres, the [`InputTemplate`] that turns a movie into the text to encode, and where
 //! all of it came from ([`Provenance`]). It knows neither of the services.
 
 mod encoder_identity;
@@ -20,7 +20,7 @@ pub use input_template::{InputTemplate, InvalidTemplate};
 pub use labels::{GENRES, Genre, GenreSet};
 pub use mlp::{Activation, Dense, InvalidMlp, Mlp, sigmoid};
 pub use thresholds::{InvalidThresholds, Thresholds};
-pub use word_features::{FilmWords, InvalidWordWeights, WordWeights};
+pub use word_features::{InvalidWordWeights, WordFeatures, WordWeights};
 
 /// Name of the one split rule, as it stands in model files and reports.
 pub const SPLIT_RULE: &str = "xxh3_64(decimal movie id as ASCII) % 100: <72 train, <82 validation, else test";

@@ -1,33 +1,33 @@
-//! A film's words, beside its vector.
+//! A movie's words, beside its vector.
 //!
-//! A sentence vector says what a film is about, and little of the very words: a name in a title that tells a series, a word that
+//! A sentence vector says what a movie is about, and little of the very words: a name in a title that tells a series, a word that
 //! one genre alone uses. A linear model over words knows those and nothing else, so the two err differently, and their weighted
 //! sum is better than either (`encoder-svc/export/EXPERIMENTS.md`).
 
 use ndarray::{Array1, Array2};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What a film's words are, as it stands in model files: a change of the rules below is another name.
+/// What a movie's words are, as it stands in model files: a change of the rules below is another name.
 pub(crate) const RULE: &str = "words of title and overview, words of title; binary; xxh3_64/1";
-/// A film's title is worth so much of its whole text: each of both is a vector of that length.
+/// A movie's title is worth so much of its whole text: each of both is a vector of that length.
 const TITLE: f32 = 0.7;
 /// Weights are at most this many times their scale.
 const LARGEST: f32 = 127.0;
 /// Beyond this a label's sum could be infinite.
 const LARGEST_SCALE: f32 = 1e6;
 
-/// Hashes of a film's words, each once and sorted.
+/// Hashes of a movie's words, each once and sorted.
 ///
 /// A word is a run of letters and digits, in lower case. Those of the title count twice: among all words, and as words of a title,
 /// which are other hashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FilmWords {
+pub struct WordFeatures {
     text: Vec<u32>,
     title: Vec<u32>,
 }
 
-impl FilmWords {
-    /// The words of a film; either field may be blank.
+impl WordFeatures {
+    /// The words of a movie; either field may be blank.
     #[must_use]
     pub fn of(title: &str, overview: &str) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl FilmWords {
         bytes
     }
 
-    /// Where a film stands among so many buckets, a power of two: a bucket for each word, and what it counts there. All words of the
+    /// Where a movie stands among so many buckets, a power of two: a bucket for each word, and what it counts there. All words of the
     /// text are a vector of length 1, those of the title one of 0.7, but for words that share a bucket.
     pub fn features(&self, buckets: usize) -> impl Iterator<Item = (usize, f32)> {
         let of = |hashes: &'_ [u32], length: f32| length / (hashes.len().max(1) as f32).sqrt();
@@ -92,7 +92,7 @@ fn distinct(mut hashes: Vec<u32>) -> Vec<u32> {
     hashes
 }
 
-/// A linear model over a film's words, in 8 bits: what is added to the network's outputs before the sigmoid.
+/// A linear model over a movie's words, in 8 bits: what is added to the network's outputs before the sigmoid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordWeights {
     /// Shape `[buckets, labels]`.
@@ -162,9 +162,9 @@ impl WordWeights {
         Self::new(self.weight, scale)
     }
 
-    /// What a film's words add for each label, of shape `[labels]`.
+    /// What a movie's words add for each label, of shape `[labels]`.
     #[must_use]
-    pub fn logits(&self, words: &FilmWords) -> Array1<f32> {
+    pub fn logits(&self, words: &WordFeatures) -> Array1<f32> {
         let mut sums = Array1::<f32>::zeros(self.labels());
         for (bucket, value) in words.features(self.buckets()) {
             sums.zip_mut_with(&self.weight.row(bucket), |sum, weight| *sum += value * f32::from(*weight));
@@ -172,14 +172,14 @@ impl WordWeights {
         sums * &self.scale
     }
 
-    /// Adds that to the outputs of many films, `logits` of shape `[films, labels]`.
+    /// Adds that to the outputs of many movies, `logits` of shape `[movies, labels]`.
     ///
     /// # Panics
-    /// If there are other films than one a row.
-    pub fn add_to(&self, logits: &mut Array2<f32>, films: &[FilmWords]) {
-        assert_eq!(films.len(), logits.nrows(), "a film's words for each row");
-        for (mut row, film) in logits.rows_mut().into_iter().zip(films) {
-            row += &self.logits(film);
+    /// If there are other movies than one a row.
+    pub fn add_to(&self, logits: &mut Array2<f32>, movies: &[WordFeatures]) {
+        assert_eq!(movies.len(), logits.nrows(), "a movie's words for each row");
+        for (mut row, movie) in logits.rows_mut().into_iter().zip(movies) {
+            row += &self.logits(movie);
         }
     }
 
@@ -224,17 +224,17 @@ mod tests {
     #[test]
     fn a_words_hash_is_what_it_always_was() {
         // xxh3_64_intdigest(b"tstorm") and (b"istorm") of the Python package xxhash, the lower half.
-        let words = FilmWords::of("Storm", "");
+        let words = WordFeatures::of("Storm", "");
         assert_eq!((words.text(), words.title()), (&[hash(b't', "storm")][..], &[hash(b'i', "storm")][..]));
         assert_eq!((hash(b't', "storm"), hash(b'i', "storm")), (2_707_890_442, 560_727_916));
     }
 
     #[test]
     fn words_of_a_title_count_in_the_text_too_and_each_word_once() {
-        let words = FilmWords::of("Storm", "A storm, a storm");
+        let words = WordFeatures::of("Storm", "A storm, a storm");
         assert_eq!((words.text().len(), words.title().len()), (2, 1));
-        assert_eq!(FilmWords::of(" ", "..."), FilmWords::default());
-        assert_eq!(FilmWords::default().features(8).count(), 0);
+        assert_eq!(WordFeatures::of(" ", "..."), WordFeatures::default());
+        assert_eq!(WordFeatures::default().features(8).count(), 0);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
                 },
             );
         let model = WordWeights::quantised(&weights).unwrap();
-        let words = FilmWords::of("Storm", "a ship in a storm");
+        let words = WordFeatures::of("Storm", "a ship in a storm");
         let expected: f32 = words.features(1 << 16).map(|(bucket, value)| weights[[bucket, 0]] * value).sum();
         let found = model.logits(&words);
         assert!((found[0] - expected).abs() < 0.02 * 3.0 * 3.0, "{found} {expected}");
@@ -278,11 +278,11 @@ mod tests {
         fn any_two_texts_have_words_that_are_sorted_and_distinct_and_vectors_of_their_length(
             title in "\\PC{0,60}", overview in "\\PC{0,300}"
         ) {
-            let words = FilmWords::of(&title, &overview);
+            let words = WordFeatures::of(&title, &overview);
             for hashes in [words.text(), words.title()] {
                 prop_assert!(hashes.windows(2).all(|pair| pair[0] < pair[1]));
             }
-            prop_assert_eq!(&FilmWords::from_hashes(words.text().to_vec(), words.title().to_vec()), &words);
+            prop_assert_eq!(&WordFeatures::from_hashes(words.text().to_vec(), words.title().to_vec()), &words);
             let square: f32 = words.features(1 << 16).map(|(_, value)| value * value).sum();
             let expected = f32::from(u8::from(!words.text().is_empty())) + TITLE * TITLE * f32::from(u8::from(!words.title().is_empty()));
             prop_assert!((square - expected).abs() < 1e-4);

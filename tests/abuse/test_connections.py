@@ -135,7 +135,7 @@ def served(pair: Pair) -> bool:  # noqa: F811
     return True
 
 
-# A client of its own process, which can be stopped: streams films and says so when the first answer is there.
+# A client of its own process, which can be stopped: streams movies and says so when the first answer is there.
 CLIENT = """
 import socket, sys, time
 sys.path.insert(0, {folder!r})
@@ -168,12 +168,12 @@ def test_a_client_that_stops_or_vanishes_in_a_stream_holds_back_nobody(pair: Pai
 
 
 def test_a_client_that_reads_no_answers_is_not_read_from(pair: Pair) -> None:  # noqa: F811
-    """Its films wait on its side of the connection, not in the service's memory."""
+    """Its movies wait on its side of the connection, not in the service's memory."""
     before = pair.encoder.resident(), pair.classifier.resident()
-    films = b"".join(message(b"\x1a\x08A storm.") for _ in range(400))
+    movies = b"".join(message(b"\x1a\x08A storm.") for _ in range(400))
     texts = b"".join(message(b"\x12\x08A storm.") for _ in range(400))
     for service, method, many in (
-        (pair.classifier, f"{CLASSIFIER}/ClassifyStream", films),
+        (pair.classifier, f"{CLASSIFIER}/ClassifyStream", movies),
         (pair.encoder, f"{ENCODER}/EncodeStream", texts),
     ):
         # A window of nothing: no answer may be sent.
@@ -187,7 +187,7 @@ def test_a_client_that_reads_no_answers_is_not_read_from(pair: Pair) -> None:  #
                 sent += len(many)
             pair.assert_others_are_served()
             granted = granted_on(connection, 1)
-            # What it has read of a megabyte is the few films that may be in flight, so no more is asked for.
+            # What it has read of a megabyte is the few movies that may be in flight, so no more is asked for.
             assert granted < window / 2, f"{granted} bytes more are asked for"
     after = pair.encoder.resident(), pair.classifier.resident()
     assert all(now - then < 16 * MIB for now, then in zip(after, before, strict=True)), (before, after)

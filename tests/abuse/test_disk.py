@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from abused import Pair, pair  # noqa: F401
 from conftest import BINARIES, ROOT
-from films import write_films
+from movies import write_movies
 
-FILMS = 600
+MOVIES = 600
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 OURS = "what was there before"
 
@@ -60,19 +60,19 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @dataclass(frozen=True)
-class Films:
-    """Made-up films and their vectors."""
+class Movies:
+    """Made-up movies and their vectors."""
 
     csv: Path
     vectors: Path
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
-    folder = tmp_path_factory.mktemp("films")
-    csv = folder / "films.csv"
-    write_films(csv, FILMS)
-    return Films(csv, folder / "vectors.parquet")
+def movies(tmp_path_factory: pytest.TempPathFactory) -> Movies:
+    folder = tmp_path_factory.mktemp("movies")
+    csv = folder / "movies.csv"
+    write_movies(csv, MOVIES)
+    return Movies(csv, folder / "vectors.parquet")
 
 
 def trainer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -80,18 +80,18 @@ def trainer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
-def encode(pair: Pair, films: Films, output: Path) -> subprocess.CompletedProcess[str]:  # noqa: F811
+def encode(pair: Pair, movies: Movies, output: Path) -> subprocess.CompletedProcess[str]:  # noqa: F811
     return trainer(
-        *("encode", "--input", films.csv, "--encoder", f"http://{pair.encoder.grpc}"),
+        *("encode", "--input", movies.csv, "--encoder", f"http://{pair.encoder.grpc}"),
         *("--resume-chunk", "64", "--output", output),
     )
 
 
 @pytest.fixture
-def encoded(pair: Pair, films: Films) -> Films:  # noqa: F811
-    if not films.vectors.exists():
-        assert encode(pair, films, films.vectors).returncode == 0
-    return films
+def encoded(pair: Pair, movies: Movies) -> Movies:  # noqa: F811
+    if not movies.vectors.exists():
+        assert encode(pair, movies, movies.vectors).returncode == 0
+    return movies
 
 
 def assert_refused(run: subprocess.CompletedProcess[str], disk: Disk, why: str) -> None:
@@ -101,7 +101,7 @@ def assert_refused(run: subprocess.CompletedProcess[str], disk: Disk, why: str) 
     assert "panicked" not in run.stderr
 
 
-def test_vectors_that_do_not_fit_are_gone_on_with_once_there_is_room(pair: Pair, encoded: Films, disk: Disk) -> None:  # noqa: F811
+def test_vectors_that_do_not_fit_are_gone_on_with_once_there_is_room(pair: Pair, encoded: Movies, disk: Disk) -> None:  # noqa: F811
     output = disk.path / "vectors.parquet"
     assert_refused(encode(pair, encoded, output), disk, FULL)
     assert not output.exists()
@@ -114,11 +114,11 @@ def test_vectors_that_do_not_fit_are_gone_on_with_once_there_is_room(pair: Pair,
     assert disk.names() == ["vectors.parquet"]
 
 
-def commands(films: Films, folder: Path) -> dict[str, tuple[list[str | Path], str]]:
+def commands(movies: Movies, folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     """Each command that writes a file, and the file; `encode` is above."""
-    vectors: list[str | Path] = ["--vectors", films.vectors]
+    vectors: list[str | Path] = ["--vectors", movies.vectors]
     return {
-        "prepare": (["prepare", "--input", films.csv, "--output", folder / "movies.parquet"], "movies.parquet"),
+        "prepare": (["prepare", "--input", movies.csv, "--output", folder / "movies.parquet"], "movies.parquet"),
         "fit": (["fit", *vectors, "--epochs", "1", "--output", folder / "m.safetensors"], "m.safetensors"),
         "search": (["search", *vectors, "--trials", "2", "--epochs", "1", "--output", folder], "model.safetensors"),
         "report": (["report", *vectors, "--model", folder.parent / "m.safetensors", "--output", folder / "R.md"], "R.md"),
@@ -127,7 +127,7 @@ def commands(films: Films, folder: Path) -> dict[str, tuple[list[str | Path], st
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 @pytest.mark.parametrize("command", ["prepare", "fit", "search", "report"])
-def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Films, disk: Disk, command: str, fault: str) -> None:
+def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Movies, disk: Disk, command: str, fault: str) -> None:
     arguments, name = commands(encoded, disk.path)[command]
     if command == "report":
         model = disk.path.parent / "m.safetensors"
@@ -145,7 +145,7 @@ def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Films, disk: Di
 
 def test_vectors_for_a_folder_that_is_read_only_are_refused_before_any_text_is_encoded(
     pair: Pair,  # noqa: F811
-    encoded: Films,
+    encoded: Movies,
     disk: Disk,
 ) -> None:
     disk.mount("ro")

@@ -1,4 +1,4 @@
-"""An encoder that is killed while films stream through the classifier."""
+"""An encoder that is killed while movies stream through the classifier."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from abused import CLASSIFIER, Pair, kill, start_pair
 from conftest import BINARIES, ROOT, wait_until_serving
 from reflection import ReflectionClient
 
-FILMS = 300
+MOVIES = 300
 DOCUMENTED = {("UNAVAILABLE", "ENCODER_UNREACHABLE"), ("UNAVAILABLE", "QUEUE_FULL")}
 
 
-def test_each_film_of_a_stream_is_answered_once_or_fails_with_a_documented_status(tmp_path: Path) -> None:
+def test_each_movie_of_a_stream_is_answered_once_or_fails_with_a_documented_status(tmp_path: Path) -> None:
     pair = start_pair(tmp_path)
     try:
         answers = stream_over_a_kill(pair)
@@ -25,10 +25,10 @@ def test_each_film_of_a_stream_is_answered_once_or_fails_with_a_documented_statu
             kill(service)
             assert service.lines("panicked") == 0, service.tail()
     ids = Counter(answer.id for answer in answers)
-    assert ids == Counter(str(number) for number in range(FILMS)), "each film once"
+    assert ids == Counter(str(number) for number in range(MOVIES)), "each movie once"
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     failed = Counter((names[a.error.code], a.error.reason) for a in answers if a.WhichOneof("result") == "error")
-    answered = FILMS - failed.total()
+    answered = MOVIES - failed.total()
     print(f"{answered} answered, failed: {dict(failed)}")
     assert failed.keys() <= DOCUMENTED, failed
     assert answered > 0 and failed, "the kill fell into no stream"
@@ -37,9 +37,9 @@ def test_each_film_of_a_stream_is_answered_once_or_fails_with_a_documented_statu
 def stream_over_a_kill(pair: Pair) -> list[object]:
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
         # Long enough that many are in flight at the kill.
-        films = ({"id": str(n), "overview": f"Film {n} " + "searches the flooded mine. " * 20} for n in range(FILMS))
+        movies = ({"id": str(n), "overview": f"Movie {n} " + "searches the flooded mine. " * 20} for n in range(MOVIES))
         answers = []
-        for answer in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", films, timeout=40):
+        for answer in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", movies, timeout=40):
             answers.append(answer)
             if len(answers) == 20:
                 kill(pair.encoder)

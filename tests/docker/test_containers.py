@@ -26,8 +26,8 @@ TARGETS = ("encoder", "encoder-nobundle", "classifier", "allinone", "trainer", "
 PREFIX, TAG, PROJECT = "movieclassifier-test", "test", "movieclassifier-test"
 BASES = "movieclassifier-base"
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-FILM = {"title": "Reef", "overview": "A documentary about the death of a coral reef."}
-FILMS = """id,title,overview,genres
+MOVIE = {"title": "Reef", "overview": "A documentary about the death of a coral reef."}
+MOVIES = """id,title,overview,genres
 1,Reef,A documentary about the death of a coral reef.,Documentary
 2,Dust,A sheriff rides into a town that has no law.,Western
 3,Vines,Two sisters inherit a vineyard that is haunted.,Horror|Drama
@@ -39,9 +39,9 @@ def image(target: str) -> str:
 
 
 def classify(rest: str, timeout: float = 10) -> list[str]:
-    """The genres of a film, over REST."""
+    """The genres of a movie, over REST."""
     request = urllib.request.Request(
-        f"{rest}/v1/movies:classify", json.dumps(FILM).encode(), {"content-type": "application/json"}
+        f"{rest}/v1/movies:classify", json.dumps(MOVIE).encode(), {"content-type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         return [genre["label"] for genre in json.load(answer)["genres"]]
@@ -89,8 +89,8 @@ def images(engine: Engine, bases: dict[str, str]) -> Iterator[None]:
 class Stack:
     """What `docker-compose up` has started."""
 
-    def __init__(self, engine: Engine, films: Path, prometheus: str) -> None:
-        self.engine, self.films = engine, films
+    def __init__(self, engine: Engine, movies: Path, prometheus: str) -> None:
+        self.engine, self.movies = engine, movies
         self.grpc, self.rest = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self._variables = {
             "IMAGE_PREFIX": PREFIX,
@@ -98,7 +98,7 @@ class Stack:
             "PROMETHEUS_IMAGE": prometheus,
             "GRPC_PORT": self.grpc.split(":")[1],
             "REST_PORT": self.rest.split(":")[1],
-            "FILMS": str(films),
+            "MOVIES": str(movies),
         }
 
     def compose(self, *arguments: str) -> str:
@@ -125,9 +125,9 @@ def stack(
         file = Path(__file__).with_name("prometheus.Dockerfile")
         argument = f"DEBIAN_IMAGE={bases['DEBIAN_IMAGE']}"
         engine.build(prometheus, "--build-arg", argument, "--file", file, file.parent)
-    films = tmp_path_factory.mktemp("films")
-    films.chmod(0o777)
-    stack = Stack(engine, films, prometheus)
+    movies = tmp_path_factory.mktemp("movies")
+    movies.chmod(0o777)
+    stack = Stack(engine, movies, prometheus)
     try:
         stack.compose("up", "-d", "--no-build")
         yield stack
@@ -187,10 +187,10 @@ def test_compose_waits_for_health(stack: Stack) -> None:
     assert all(container["State"]["Running"] for container in stack.containers("prometheus"))
 
 
-def test_a_film_is_classified_through_the_published_ports(stack: Stack) -> None:
+def test_a_movie_is_classified_through_the_published_ports(stack: Stack) -> None:
     assert classify(f"http://{stack.rest}") == ["Documentary"]
     with grpc.insecure_channel(stack.grpc) as channel:
-        answer = ReflectionClient(channel).call(CLASSIFIER, "Classify", **FILM)
+        answer = ReflectionClient(channel).call(CLASSIFIER, "Classify", **MOVIE)
     assert [genre.label for genre in answer.genres] == ["Documentary"]
 
 
@@ -231,14 +231,14 @@ def test_prometheus_finds_every_replica(stack: Stack) -> None:
 
 
 def test_two_trainers_encode_a_part_each_and_a_third_merges_them(stack: Stack) -> None:
-    (stack.films / "films.csv").write_text(FILMS, encoding="utf-8")
-    encode = ("encode", "--input", "/films/films.csv", "--genres-format", "pipe", "--output", "/films/vectors")
+    (stack.movies / "movies.csv").write_text(MOVIES, encoding="utf-8")
+    encode = ("encode", "--input", "/movies/movies.csv", "--genres-format", "pipe", "--output", "/movies/vectors")
     for index in range(2):
         # As Kubernetes tells a pod of an Indexed Job.
         part = ("-e", f"JOB_COMPLETION_INDEX={index}", "-e", "JOB_COMPLETIONS=2")
         stack.compose("run", "--rm", *part, "trainer", *encode, "--encoder", "http://encoder:50051")
-    stack.compose("run", "--rm", "trainer", "merge", "--shards", "/films/vectors", "--output", "/films/vectors.parquet")
-    assert (stack.films / "vectors.parquet").read_bytes().startswith(b"PAR1")
+    stack.compose("run", "--rm", "trainer", "merge", "--shards", "/movies/vectors", "--output", "/movies/vectors.parquet")
+    assert (stack.movies / "vectors.parquet").read_bytes().startswith(b"PAR1")
 
 
 def test_no_call_fails_when_an_encoder_is_killed(stack: Stack) -> None:

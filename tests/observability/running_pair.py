@@ -46,11 +46,11 @@ def refused(call: Callable[[], Any]) -> grpc.StatusCode | None:
 def call_classifier(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         client = ReflectionClient(channel)
-        film = {"title": "Dust Creek", "overview": OVERVIEW}
-        client.call(CLASSIFIER, "Classify", **film)
-        assert client.call(CLASSIFIER, "Classify", **film, explain=True).explanation.segments
-        client.call(CLASSIFIER, "BatchClassify", movies=[film, {"overview": "A storm."}])
-        answers = list(client.stream(CLASSIFIER, "ClassifyStream", [{"id": str(n), **film} for n in range(3)]))
+        movie = {"title": "Dust Creek", "overview": OVERVIEW}
+        client.call(CLASSIFIER, "Classify", **movie)
+        assert client.call(CLASSIFIER, "Classify", **movie, explain=True).explanation.segments
+        client.call(CLASSIFIER, "BatchClassify", movies=[movie, {"overview": "A storm."}])
+        answers = list(client.stream(CLASSIFIER, "ClassifyStream", [{"id": str(n), **movie} for n in range(3)]))
         assert len(answers) == 3 and all(answer.classification.model_version for answer in answers)
         blank = refused(lambda: client.call(CLASSIFIER, "Classify", overview=" "))
         assert blank is grpc.StatusCode.INVALID_ARGUMENT

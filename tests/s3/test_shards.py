@@ -20,13 +20,13 @@ from botocore.exceptions import EndpointConnectionError  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug"))
 BUNDLE = ROOT / "encoder-svc" / "tests" / "fixtures" / "tiny-512"
-FILMS, SHARDS = 120, 3
+MOVIES, SHARDS = 120, 3
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture
 def s3() -> Iterator[tuple[str, BaseClient]]:
-    """The address of a server with the bucket `films`, and a client of it."""
+    """The address of a server with the bucket `movies`, and a client of it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -44,7 +44,7 @@ def s3() -> Iterator[tuple[str, BaseClient]]:
         end = time.monotonic() + 30
         while True:
             try:
-                client.create_bucket(Bucket="films")
+                client.create_bucket(Bucket="movies")
                 break
             except EndpointConnectionError:
                 assert server.poll() is None and time.monotonic() < end, "moto does not start"
@@ -74,36 +74,36 @@ def succeed(folder: Path, address: str, *arguments: str) -> str:
 
 def test_shards_in_a_bucket_become_the_file_that_one_worker_writes(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:
     address, client = s3
-    row = "{0},Film {0},What happens in number {1},Drama|War\n"
-    rows = "".join(row.format(number, number % 9) for number in range(1, FILMS + 1))
-    (tmp_path / "films.csv").write_text("id,title,overview,genres\n" + rows)
-    films = ("--input", "films.csv", "--genres-format", "pipe", "--embedded")
+    row = "{0},Movie {0},What happens in number {1},Drama|War\n"
+    rows = "".join(row.format(number, number % 9) for number in range(1, MOVIES + 1))
+    (tmp_path / "movies.csv").write_text("id,title,overview,genres\n" + rows)
+    movies = ("--input", "movies.csv", "--genres-format", "pipe", "--embedded")
 
     def encode(shard: int, *more: str) -> str:
-        place = ("--output", "s3://films/run-1/vectors", "--work", f"work-{shard}")
-        return succeed(tmp_path, address, "encode", *films, *place, "--shard", f"{shard}/{SHARDS}", *more)
+        place = ("--output", "s3://movies/run-1/vectors", "--work", f"work-{shard}")
+        return succeed(tmp_path, address, "encode", *movies, *place, "--shard", f"{shard}/{SHARDS}", *more)
 
     for shard in (2, 0):
         encode(shard)
-    failed = trainer(tmp_path, address, "merge", "--shards", "s3://films/run-1/vectors", "--output", "merged.parquet")
+    failed = trainer(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "merged.parquet")
     assert failed.returncode == 1 and "expected shard 1 of 3, found none" in failed.stderr, failed.stderr
     encode(1)
-    names = {entry["Key"] for entry in client.list_objects_v2(Bucket="films")["Contents"]}
+    names = {entry["Key"] for entry in client.list_objects_v2(Bucket="movies")["Contents"]}
     kinds = ("parquet", "json")
     assert names == {f"run-1/vectors/shard-{n:05}-of-00003.{kind}" for n in range(SHARDS) for kind in kinds}
-    manifest = client.get_object(Bucket="films", Key="run-1/vectors/shard-00001-of-00003.json")["Body"].read()
-    assert json.loads(manifest)["films"] == FILMS // SHARDS
+    manifest = client.get_object(Bucket="movies", Key="run-1/vectors/shard-00001-of-00003.json")["Body"].read()
+    assert json.loads(manifest)["movies"] == MOVIES // SHARDS
 
-    succeed(tmp_path, address, "merge", "--shards", "s3://films/run-1/vectors", "--output", "merged.parquet")
-    succeed(tmp_path, address, "encode", *films, "--output", "single.parquet")
+    succeed(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "merged.parquet")
+    succeed(tmp_path, address, "encode", *movies, "--output", "single.parquet")
     assert (tmp_path / "merged.parquet").read_bytes() == (tmp_path / "single.parquet").read_bytes()
     # A worker that is started again, on another machine, finds its shard done.
     assert encode(1, "--in-flight", "2").startswith("nothing to do")
-    fit = ("fit", "--vectors", "s3://films/run-1/vectors", "--recipe", "reference", "--epochs", "1")
+    fit = ("fit", "--vectors", "s3://movies/run-1/vectors", "--recipe", "reference", "--epochs", "1")
     assert "wrote model.safetensors" in succeed(tmp_path, address, *fit, "--output", "model.safetensors")
     # A shard that was changed in the bucket.
-    client.put_object(Bucket="films", Key="run-1/vectors/shard-00000-of-00003.parquet", Body=b"PAR1 and more")
-    failed = trainer(tmp_path, address, "merge", "--shards", "s3://films/run-1/vectors", "--output", "again.parquet")
+    client.put_object(Bucket="movies", Key="run-1/vectors/shard-00000-of-00003.parquet", Body=b"PAR1 and more")
+    failed = trainer(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "again.parquet")
     assert failed.returncode == 1 and "expected SHA-256" in failed.stderr, failed.stderr
 
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 import proc  # noqa: E402
 from conftest import free_port, wait_until_serving  # noqa: E402
-from films import write_films  # noqa: E402
+from movies import write_movies  # noqa: E402
 from reflection import ReflectionClient  # noqa: E402
 
 CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
@@ -100,7 +100,7 @@ class Caller:
         self.versions: Counter[str] = Counter()
         self.begin = time.monotonic()
 
-    def film(self) -> Any:
+    def movie(self) -> Any:
         words = self.random.choices(WORDS, k=self.random.randint(20, 90))
         return self.request(overview=" ".join(words).capitalize() + ".")
 
@@ -110,7 +110,7 @@ class Caller:
         while len(self.minutes) <= minute:
             self.minutes.append(Minute())
         try:
-            answer = await self.classify(self.film(), timeout=DEADLINE_SECONDS)
+            answer = await self.classify(self.movie(), timeout=DEADLINE_SECONDS)
             self.versions[answer.model_version] += 1
             self.minutes[minute].seconds.append(time.monotonic() - begin)
         except grpc.aio.AioRpcError as error:
@@ -178,12 +178,12 @@ def fleet(binaries: Path, folder: Path) -> Iterator[tuple[Service, Service, Serv
 
 
 def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
-    """A model of made-up films, for the same encoder."""
-    films, vectors, model = (folder / name for name in ("films.csv", "vectors.parquet", "second.safetensors"))
-    write_films(films, 300)
+    """A model of made-up movies, for the same encoder."""
+    movies, vectors, model = (folder / name for name in ("movies.csv", "vectors.parquet", "second.safetensors"))
+    write_movies(movies, 300)
     url = f"http://{encoder.address}"
     for arguments in (
-        ("encode", "--input", films, "--encoder", url, "--output", vectors),
+        ("encode", "--input", movies, "--encoder", url, "--output", vectors),
         ("fit", "--vectors", vectors, "--epochs", "1", "--output", model),
     ):
         subprocess.run([binaries / "trainer", *arguments], cwd=ROOT, check=True, capture_output=True)

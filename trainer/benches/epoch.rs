@@ -1,4 +1,4 @@
-//! Seconds of an epoch (a pass over the training films, and the validation loss), on one thread: of the processor where
+//! Seconds of an epoch (a pass over the training movies, and the validation loss), on one thread: of the processor where
 //! the system says them, so that other programs do not count, else on the clock.
 //!
 //! `benches/against_pytorch.py` runs it beside the same network in PyTorch.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use genre_model::{Activation, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreSet, InputTemplate};
+use genre_model::{Activation, EncoderIdentity, Fingerprint, GENRES, GenreSet, InputTemplate, WordFeatures};
 use linfa::ParamGuard as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -34,9 +34,9 @@ enum Task {
     Synthetic {
         /// Where to.
         output: PathBuf,
-        /// Films of all three parts.
+        /// Movies of all three parts.
         #[arg(long, default_value_t = 17_778)]
-        films: u64,
+        movies: u64,
     },
     /// Write training and validation rows as plain float32, for other programs.
     Raw {
@@ -68,7 +68,7 @@ enum Task {
 
 fn main() {
     match Arguments::parse().command {
-        Task::Synthetic { output, films } => synthetic(&output, films),
+        Task::Synthetic { output, movies } => synthetic(&output, movies),
         Task::Raw { vectors, output } => raw(&vectors, &output),
         Task::Epochs { vectors, units, batch, activation, dropout, input_dropout, weight_decay, epochs } => {
             let data = FittingData::of(&Vectors::read(&vectors).unwrap()).unwrap();
@@ -100,7 +100,7 @@ fn seconds(clock: Instant) -> f64 {
 }
 
 /// Unit vectors; a genre is there where its direction, with noise, is strong enough.
-fn synthetic(output: &Path, films: u64) {
+fn synthetic(output: &Path, movies: u64) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let mut normal = |count: usize| -> Vec<f32> {
         let sum = |_| (0..4).map(|_| rng.gen_range(-1.0_f32..1.0)).sum::<f32>();
@@ -120,7 +120,7 @@ fn synthetic(output: &Path, films: u64) {
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).unwrap();
     let mut writer = VectorsWriter::create_in(folder, output, header).unwrap();
-    for id in 1..=films {
+    for id in 1..=movies {
         let mut vector = normal(DIMENSION);
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
         for value in &mut vector {
@@ -139,7 +139,7 @@ fn synthetic(output: &Path, films: u64) {
                 ids: vec![id],
                 genres: vec![genres],
                 values: vector,
-                words: vec![FilmWords::default()],
+                words: vec![WordFeatures::default()],
             })
             .unwrap();
     }

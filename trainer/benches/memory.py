@@ -1,6 +1,6 @@
 """Peak memory (VmHWM) of `prepare` and `fit` for a file of a million made-up rows. Needs 4 GB of disk for a while.
 
-`fit` gets as many 512-vectors as `--fit-films` says: they are all in memory, 2 KB a film and a copy in training order.
+`fit` gets as many 512-vectors as `--fit-movies` says: they are all in memory, 2 KB a movie and a copy in training order.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ GENRES = [(18, "Drama"), (35, "Comedy"), (53, "Thriller"), (10749, "Romance"), (
 WORDS = "a the pilot storm city love war night secret road family doctor ship winter letter stranger returns hunts".split()
 
 
-def write_films(path: Path, rows: int) -> None:
+def write_movies(path: Path, rows: int) -> None:
     chance = random.Random(1)
     with path.open("w", encoding="utf-8") as file:
         file.write("adult,genres,id,original_language,overview,title\n")
         for number in range(1, rows + 1):
             genres = [{"id": key, "name": name} for key, name in chance.sample(GENRES, chance.randint(1, 3))]
             overview = " ".join(chance.choices(WORDS, k=50))
-            file.write(f'False,"{genres}",{number},en,"{overview}.",Film {number}\n')
+            file.write(f'False,"{genres}",{number},en,"{overview}.",Movie {number}\n')
 
 
 def peak(command: list[str | Path]) -> tuple[float, float]:
@@ -48,21 +48,21 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, required=True, help="the built benchmark `epoch`")
     parser.add_argument("--trainer", type=Path, required=True, help="the built `trainer`")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--fit-films", type=int, default=1_000_000)
+    parser.add_argument("--fit-movies", type=int, default=1_000_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        films, vectors = Path(folder) / "films.csv", Path(folder) / "vectors.parquet"
-        write_films(films, arguments.rows)
-        size = films.stat().st_size / 2**20
-        prepare = [arguments.trainer, "prepare", "--input", films, "--output", Path(folder) / "movies.parquet"]
+        movies, vectors = Path(folder) / "movies.csv", Path(folder) / "vectors.parquet"
+        write_movies(movies, arguments.rows)
+        size = movies.stat().st_size / 2**20
+        prepare = [arguments.trainer, "prepare", "--input", movies, "--output", Path(folder) / "movies.parquet"]
         megabytes, seconds = peak(prepare)
         results = {"rows": arguments.rows, "csv_mib": size, "prepare_mib": megabytes, "prepare_seconds": seconds}
         print(json.dumps(results), flush=True)
-        films.unlink()
-        subprocess.run([arguments.bench, "synthetic", vectors, "--films", str(arguments.fit_films)], check=True)
+        movies.unlink()
+        subprocess.run([arguments.bench, "synthetic", vectors, "--movies", str(arguments.fit_movies)], check=True)
         fit = [arguments.trainer, "fit", "--vectors", vectors, "--output", Path(folder) / "m.safetensors"]
         megabytes, seconds = peak([*fit, "--recipe", "reference", "--epochs", "1"])
-        results |= {"fit_films": arguments.fit_films, "fit_mib": megabytes, "fit_seconds": seconds}
+        results |= {"fit_movies": arguments.fit_movies, "fit_mib": megabytes, "fit_seconds": seconds}
     print(json.dumps(results))
 
 

@@ -1,16 +1,16 @@
-//! The batch job: films to vectors, vectors to a fitted genre model, and its figures.
+//! The batch job: movies to vectors, vectors to a fitted genre model, and its figures.
 //!
 //! Data flows one way:
 //!
-//! - [`KaggleReader`] reads films, [`movies_file`] keeps them;
+//! - [`KaggleReader`] reads movies, [`movies_file`] keeps them;
 //! - [`encode_job`] has them encoded through [`encoder_client`], resumably, into a [`vectors_file`];
-//! - [`FittingData`] takes training and validation films out of those [`Vectors`], and nothing else;
+//! - [`FittingData`] takes training and validation movies out of those [`Vectors`], and nothing else;
 //! - [`fit_job`] makes a model of them by a [`recipe`]: [`estimator`] fits networks, [`ensemble`] averages them,
 //!   [`calibration`] makes their probabilities honest, [`thresholds`] turns those into genres;
 //! - [`evaluation`] and [`report`] measure it with [`metrics`].
 //!
 //! What is deliberately absent: no text arithmetic (the encoder service does it), no second copy of the network's
-//! forward pass for prediction (the model file's is the classifier's), and no way from test films to a fit.
+//! forward pass for prediction (the model file's is the classifier's), and no way from test movies to a fit.
 
 pub mod data;
 pub mod encode;

@@ -1,13 +1,13 @@
 //! Made-up vectors for the tests of several modules.
 
-use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
+use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, WordFeatures};
 
 use crate::Vectors;
 use crate::data::vectors_file::{VectorRows, VectorsHeader};
 
-/// Films with ids from 1 and vectors of 8 floats, from which two genres can be learnt.
-pub(crate) fn vectors(films: u64) -> Vectors {
-    let ids: Vec<u64> = (1..=films).collect();
+/// Movies with ids from 1 and vectors of 8 floats, from which two genres can be learnt.
+pub(crate) fn vectors(movies: u64) -> Vectors {
+    let ids: Vec<u64> = (1..=movies).collect();
     let values: Vec<f32> = ids
         .iter()
         .flat_map(|id| (0..8_u64).map(move |i| ((id * 7919 + i * 104_729) as f32 * 0.37).sin()))
@@ -33,6 +33,6 @@ pub(crate) fn vectors(films: u64) -> Vectors {
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "cd".repeat(32),
     };
-    let words = ids.iter().map(|id| FilmWords::of("", &format!("film number {id}"))).collect();
+    let words = ids.iter().map(|id| WordFeatures::of("", &format!("movie number {id}"))).collect();
     Vectors::from_rows(VectorRows { ids, genres, values, words }, header)
 }

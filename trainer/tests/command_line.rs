@@ -7,11 +7,11 @@ mod fake_encoder;
 use std::path::Path;
 use std::process::Output;
 
-use command::{succeed, trainer, write_films};
+use command::{succeed, trainer, write_movies};
 use fake_encoder::{Behaviour, start};
 use trainer::Split;
 
-const FILMS: u64 = 400;
+const MOVIES: u64 = 400;
 
 fn run(folder: &Path, line: &str) -> Output {
     trainer(folder, line).output().unwrap()
@@ -43,8 +43,8 @@ fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
 fn a_malformed_csv_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write_films(path, FILMS);
-    succeed(path, "prepare --input films.csv --output movies.parquet");
+    write_movies(path, MOVIES);
+    succeed(path, "prepare --input movies.csv --output movies.parquet");
     let before = std::fs::read(path.join("movies.parquet")).unwrap();
     for (content, expected) in [
         ("id,title,overview,genres\n1,A,\"open", "line 2 opens one"),
@@ -64,17 +64,17 @@ fn a_malformed_csv_leaves_what_was_there() {
 async fn from_a_csv_to_figures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
-    write_films(&path, FILMS);
+    write_movies(&path, MOVIES);
     let (url, encoder) = start(Behaviour::default()).await;
     let (other_url, _) = start(Behaviour { fingerprint: Some("ef"), ..Behaviour::default() }).await;
     tokio::task::spawn_blocking(move || {
-        succeed(&path, "prepare --input films.csv --output movies.parquet --report report.json");
+        succeed(&path, "prepare --input movies.csv --output movies.parquet --report report.json");
         let report: serde_json::Value =
             serde_json::from_slice(&std::fs::read(path.join("report.json")).unwrap()).unwrap();
-        assert_eq!((&report["rows"], &report["kept"]), (&FILMS.into(), &FILMS.into()));
+        assert_eq!((&report["rows"], &report["kept"]), (&MOVIES.into(), &MOVIES.into()));
 
         let encode = format!("encode --movies movies.parquet --output v.parquet --encoder {url}");
-        assert!(succeed(&path, &encode).contains(&format!("{FILMS} films")));
+        assert!(succeed(&path, &encode).contains(&format!("{MOVIES} movies")));
         assert!(succeed(&path, &encode).starts_with("nothing to do"));
 
         let lines = succeed(
@@ -90,30 +90,30 @@ async fn from_a_csv_to_figures() {
         let from_file = succeed(&path, "evaluate --vectors v.parquet --split test --json");
         let before = encoder.encoded();
         let from_encoder =
-            succeed(&path, &format!("evaluate --input films.csv --split test --json --encoder {url}"));
-        let test_films = (1..=FILMS).filter(|id| Split::of(*id) == Split::Test).count();
-        assert_eq!(encoder.encoded() - before, test_films, "only the films that are asked for are encoded");
+            succeed(&path, &format!("evaluate --input movies.csv --split test --json --encoder {url}"));
+        let test_movies = (1..=MOVIES).filter(|id| Split::of(*id) == Split::Test).count();
+        assert_eq!(encoder.encoded() - before, test_movies, "only the movies that are asked for are encoded");
         assert_eq!(from_file, from_encoder);
         let json: serde_json::Value = serde_json::from_str(&from_file).unwrap();
-        assert_eq!((&json["rows"], &json["split"]), (&test_films.into(), &"test".into()));
+        assert_eq!((&json["rows"], &json["split"]), (&test_movies.into(), &"test".into()));
         assert_eq!(json["per_genre"].as_array().unwrap().len(), 20);
         assert_ne!(
-            succeed(&path, &format!("evaluate --input films.csv --split test --json --no-title --encoder {url}")),
+            succeed(&path, &format!("evaluate --input movies.csv --split test --json --no-title --encoder {url}")),
             from_file
         );
-        let both = succeed(&path, "evaluate --input films.csv --vectors v.parquet --split all --json");
-        assert!(both.contains(&format!("\"rows\":{FILMS}")));
+        let both = succeed(&path, "evaluate --input movies.csv --vectors v.parquet --split all --json");
+        assert!(both.contains(&format!("\"rows\":{MOVIES}")));
 
         succeed(&path, "report --vectors v.parquet --model models/default.safetensors --output REPORT.md");
         assert!(std::fs::read_to_string(path.join("REPORT.md")).unwrap().contains("| Drama |"));
 
         // A model of another encoder.
-        let message = fail(&path, &format!("evaluate --input films.csv --split test --encoder {other_url}"));
+        let message = fail(&path, &format!("evaluate --input movies.csv --split test --encoder {other_url}"));
         assert!(message.contains("models/default.safetensors: expected vectors of the model's encoder"), "{message}");
-        // A vectors file of other films.
+        // A vectors file of other movies.
         std::fs::write(path.join("few.csv"), "id,title,overview,genres\n1,A,B,\"[{'id': 18}]\"\n").unwrap();
         let message = fail(&path, "evaluate --input few.csv --vectors v.parquet --split all");
-        assert!(message.contains("v.parquet: expected the films of few.csv"), "{message}");
+        assert!(message.contains("v.parquet: expected the movies of few.csv"), "{message}");
         // A vectors file that was cut off; the model that is there stays.
         let model = std::fs::read(path.join("models/default.safetensors")).unwrap();
         let bytes = std::fs::read(path.join("v.parquet")).unwrap();

@@ -15,8 +15,8 @@ use trainer::encode::job::{EncodeError, EncodeJob, EncodeOutcome, run};
 use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 
-const FILMS: usize = 100;
-/// Films in a part.
+const MOVIES: usize = 100;
+/// Movies in a part.
 const CHUNK: usize = 16;
 
 struct Place {
@@ -27,9 +27,9 @@ impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         let row = |id: usize| {
-            format!("{id},Film {id},\"What happens,\nin number {id}\",\"[{{'id': 18, 'name': 'Drama'}}]\"\n")
+            format!("{id},Movie {id},\"What happens,\nin number {id}\",\"[{{'id': 18, 'name': 'Drama'}}]\"\n")
         };
-        let rows: String = (1..=FILMS).map(row).collect();
+        let rows: String = (1..=MOVIES).map(row).collect();
         std::fs::write(place.csv(), format!("id,title,overview,genres\n{rows}")).unwrap();
         place
     }
@@ -78,16 +78,16 @@ fn bytes(path: &Path) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_film_gets_the_vector_of_its_text_in_order() {
+async fn every_movie_gets_the_vector_of_its_text_in_order() {
     let place = Place::new();
     let job = place.job("v.parquet");
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
-    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
-    assert_eq!((encoder.encoded(), encoder.distinct()), (FILMS, FILMS));
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
+    assert_eq!((encoder.encoded(), encoder.distinct()), (MOVIES, MOVIES));
     let vectors = Vectors::read(&job.output).unwrap();
-    assert_eq!(vectors.ids, (1..=FILMS as u64).collect::<Vec<_>>());
+    assert_eq!(vectors.ids, (1..=MOVIES as u64).collect::<Vec<_>>());
     for (row, id) in vectors.ids.iter().enumerate() {
-        let text = format!("Film {id}. What happens,\nin number {id}");
+        let text = format!("Movie {id}. What happens,\nin number {id}");
         assert_eq!(vectors.vectors.row(row).to_vec(), vector(&text));
     }
     assert!(!place.folder.path().join("v.parquet.parts").exists());
@@ -103,12 +103,12 @@ async fn an_interrupted_run_is_resumed_and_ends_in_the_same_bytes() {
     let (outcome, first) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
     assert!(matches!(outcome, Err(EncodeError::Encoder(EncoderError::Refused(_)))), "{outcome:?}");
     assert!(!job.output.exists());
-    assert!((1..FILMS).contains(&first.encoded()));
+    assert!((1..MOVIES).contains(&first.encoded()));
 
     let (outcome, second) = encode(&job, Behaviour::default()).await;
-    let Ok(EncodeOutcome::Encoded { films: FILMS, resumed }) = outcome else { panic!("{outcome:?}") };
+    let Ok(EncodeOutcome::Encoded { movies: MOVIES, resumed }) = outcome else { panic!("{outcome:?}") };
     assert!(resumed >= CHUNK && resumed % CHUNK == 0, "{resumed}");
-    assert_eq!(second.encoded(), FILMS - resumed);
+    assert_eq!(second.encoded(), MOVIES - resumed);
     assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
 }
 
@@ -139,7 +139,7 @@ async fn killed_again_and_again_it_still_ends_in_the_same_bytes() {
         assert!(kills < 10, "no run gets anywhere");
     }
     assert!(kills > 1, "{kills}");
-    assert_eq!(encoder.distinct(), FILMS);
+    assert_eq!(encoder.distinct(), MOVIES);
     assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
 }
 
@@ -149,8 +149,8 @@ async fn a_full_queue_is_waited_for() {
     let job = place.job("v.parquet");
     let failure: Fault = (|call| call % 3 != 2, Failure::Busy);
     let (outcome, encoder) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
-    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
-    assert_eq!(encoder.encoded(), FILMS);
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
+    assert_eq!(encoder.encoded(), MOVIES);
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn what_is_there_already_is_not_encoded_again() {
     // Even where a run was killed between naming its output and removing its parts.
     std::fs::create_dir(place.folder.path().join("v.parquet.parts")).unwrap();
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
-    assert_eq!(outcome.unwrap(), EncodeOutcome::NothingToDo { films: FILMS });
+    assert_eq!(outcome.unwrap(), EncodeOutcome::NothingToDo { movies: MOVIES });
     assert_eq!((encoder.encoded(), bytes(&job.output)), (0, before));
     assert!(!place.folder.path().join("v.parquet.parts").exists());
 }
@@ -210,7 +210,7 @@ async fn an_output_of_another_encoder_template_or_source_is_kept_unless_told_oth
     std::fs::write(&job.output, &before).unwrap();
 
     job.restart = true;
-    assert_eq!(encode(&job, other()).await.0.unwrap(), EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+    assert_eq!(encode(&job, other()).await.0.unwrap(), EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
     assert_ne!(bytes(&job.output), before);
 }
 
@@ -228,7 +228,7 @@ async fn parts_of_another_job_are_an_error_that_says_what_differs() {
     assert!(message.contains("chunk: expected 8, found 16") && message.contains("--restart"), "{message}");
     job.restart = true;
     let outcome = encode(&job, Behaviour::default()).await.0.unwrap();
-    assert_eq!(outcome, EncodeOutcome::Encoded { films: FILMS, resumed: 0 });
+    assert_eq!(outcome, EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
 }
 
 #[tokio::test]
@@ -246,8 +246,8 @@ async fn a_damaged_part_is_encoded_again() {
     std::fs::write(&part, damaged).unwrap();
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
     let Ok(EncodeOutcome::Encoded { resumed, .. }) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(encoder.encoded(), FILMS - resumed);
-    assert!(encoder.encoded.lock().unwrap().iter().any(|text| text.starts_with("Film 1.")));
+    assert_eq!(encoder.encoded(), MOVIES - resumed);
+    assert!(encoder.encoded.lock().unwrap().iter().any(|text| text.starts_with("Movie 1.")));
     assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
 }
 
@@ -284,7 +284,7 @@ async fn texts_longer_than_the_encoder_takes_are_cut_at_a_character() {
     std::fs::write(place.csv(), format!("id,title,overview,genres\n1,T,{long},\"[{{'id': 18}}]\"\n"))
         .unwrap();
     let (outcome, encoder) = encode(&place.job("v.parquet"), Behaviour::default()).await;
-    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { films: 1, resumed: 0 });
+    assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: 1, resumed: 0 });
     assert_eq!(encoder.encoded.lock().unwrap()[0].len(), 999);
 }
 

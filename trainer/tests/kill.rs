@@ -7,7 +7,7 @@ mod fake_encoder;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use command::{spawn, succeed, write_films};
+use command::{spawn, succeed, write_movies};
 use fake_encoder::{Behaviour, start};
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -66,9 +66,9 @@ async fn kill_again_and_again(
 async fn encode_killed_at_twenty_moments_ends_in_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write_films(path, 400);
+    write_movies(path, 400);
     let (url, encoder) = start(Behaviour { delay: Duration::from_millis(20), ..Behaviour::default() }).await;
-    let options = format!("--input films.csv --encoder {url} --resume-chunk 16 --batch 4 --in-flight 2");
+    let options = format!("--input movies.csv --encoder {url} --resume-chunk 16 --batch 4 --in-flight 2");
     let begin = Instant::now();
     succeed(path, &format!("encode {options} --output undisturbed.parquet"));
     let length = begin.elapsed();
@@ -88,9 +88,9 @@ async fn encode_killed_at_twenty_moments_ends_in_the_same_bytes() {
 async fn search_killed_at_twenty_moments_ends_in_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write_films(path, 1200);
+    write_movies(path, 1200);
     let (url, _) = start(Behaviour::default()).await;
-    succeed(path, &format!("encode --input films.csv --encoder {url} --output v.parquet"));
+    succeed(path, &format!("encode --input movies.csv --encoder {url} --output v.parquet"));
     let options = "search --vectors v.parquet --trials 24 --epochs 12 --space ours --threads 2";
     let begin = Instant::now();
     succeed(path, &format!("{options} --output undisturbed"));

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use command::{finished, succeed, trainer, write_films};
+use command::{finished, succeed, trainer, write_movies};
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use fake_encoder::{Behaviour, start};
 use service_kit::{Listeners, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-const FILMS: u64 = 3000;
+const MOVIES: u64 = 3000;
 
 /// An encoder service on the tiny fixture bundle, with a queue so short that it sheds.
 struct Replica {
@@ -65,11 +65,12 @@ fn exists_any(folder: &Path, part: &str) -> bool {
 async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worker_makes() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().to_owned();
-    write_films(&path, FILMS);
+    write_movies(&path, MOVIES);
     let (first, second) = (Replica::start("127.0.0.1:0").await, Replica::start("127.0.0.1:0").await);
     let address = second.address.to_string();
     let encoders = format!("http://{},http://{address}", first.address);
-    let options = format!("--input films.csv --encoder {encoders} --resume-chunk 32 --batch 8 --in-flight 4");
+    let options =
+        format!("--input movies.csv --encoder {encoders} --resume-chunk 32 --batch 8 --in-flight 4");
 
     let mut workers = Vec::new();
     for index in 0..4 {
@@ -94,7 +95,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
     second.stop().await;
     assert!(
         !exists_any(&path.join("shards"), "-of-00004.json"),
-        "the films are too few for a restart in the middle"
+        "the movies are too few for a restart in the middle"
     );
     tokio::time::sleep(Duration::from_millis(300)).await;
     let second = Replica::start(&address).await;
@@ -108,7 +109,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
     tokio::task::spawn_blocking({
         let path = path.clone();
         move || {
-            assert!(succeed(&path, "merge --shards shards --output merged.parquet").contains("3000 films"));
+            assert!(succeed(&path, "merge --shards shards --output merged.parquet").contains("3000 movies"));
             succeed(&path, &format!("encode {options} --output single.parquet"));
             let bytes = |name: &str| std::fs::read(path.join(name)).unwrap();
             assert!(bytes("merged.parquet") == bytes("single.parquet"));
@@ -127,12 +128,12 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
 async fn shards_of_different_encoders_or_splits_and_missing_ones_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().to_owned();
-    write_films(&path, 90);
+    write_movies(&path, 90);
     let (url, _) = start(Behaviour::default()).await;
     let (other, _) = start(Behaviour { fingerprint: Some("ef"), ..Behaviour::default() }).await;
     tokio::task::spawn_blocking(move || {
         let encode = |url: &str, shard: &str| {
-            format!("encode --input films.csv --output shards --encoder {url} --shard {shard}")
+            format!("encode --input movies.csv --output shards --encoder {url} --shard {shard}")
         };
         let fail = |line: &str| {
             let output = trainer(&path, line).output().unwrap();
@@ -164,7 +165,7 @@ async fn shards_of_different_encoders_or_splits_and_missing_ones_are_refused() {
         std::fs::write(&shard, bytes).unwrap();
         assert!(fail(merge).contains("shard-00000-of-00003.parquet: expected SHA-256"));
         // Replicas that are different encoders.
-        let message = fail(&format!("encode --input films.csv --output v.parquet --encoder {url},{other}"));
+        let message = fail(&format!("encode --input movies.csv --output v.parquet --encoder {url},{other}"));
         assert!(message.contains("expected replicas of one encoder"), "{message}");
     })
     .await

@@ -1,4 +1,4 @@
-//! Many films: read, classified a few at a time, and written in their order as they are answered.
+//! Many movies: read, classified a few at a time, and written in their order as they are answered.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::backend::Backend;
-use super::film_input::{FilmInput, InputFormat, Record};
+use super::movie_input::{InputFormat, MovieInput, Record};
 use super::record_output::{Outcome, OutputFormat, RecordWriter};
 
-/// Films on their way at once: enough to keep an encoder of some cores busy.
+/// Movies on their way at once: enough to keep an encoder of some cores busy.
 const IN_FLIGHT: usize = 32;
 /// Failed rows that are named one by one.
 const NAMED: usize = 10;
 
-/// Fails at the end where a film failed; what could be classified is written all the same.
+/// Fails at the end where a movie failed; what could be classified is written all the same.
 pub(super) async fn classify(
     backend: &Backend,
     path: &Path,
     input_format: Option<InputFormat>,
     output_format: OutputFormat,
 ) -> anyhow::Result<()> {
-    let input = FilmInput::open(path, input_format)?;
+    let input = MovieInput::open(path, input_format)?;
     let progress = input.progress.clone();
     let (sender, records) = mpsc::channel(IN_FLIGHT);
     // Reading blocks; it stops when nobody takes what it read.
@@ -47,40 +47,40 @@ pub(super) async fn classify(
         if outcome.result.is_err() {
             failed.push(outcome.row);
         }
-        progress.set_message(format!("{all} films, {} failed", failed.len()));
+        progress.set_message(format!("{all} movies, {} failed", failed.len()));
     }
     progress.finish_and_clear();
     reading
         .await?
-        .map_err(|error| error.context(format!("--input {}, after {all} films", path.display())))?;
+        .map_err(|error| error.context(format!("--input {}, after {all} movies", path.display())))?;
     if failed.is_empty() {
         return Ok(());
     }
     let named: Vec<_> = failed.iter().take(NAMED).map(usize::to_string).collect();
     let more = if failed.len() > NAMED { ", …" } else { "" };
     anyhow::bail!(
-        "{} of {all} films failed: rows {}{more}; the field error says why",
+        "{} of {all} movies failed: rows {}{more}; the field error says why",
         failed.len(),
         named.join(", ")
     )
 }
 
 async fn classify_record(backend: &Backend, row: usize, record: Record) -> Outcome {
-    let film = match record {
-        Ok(film) => film,
+    let movie = match record {
+        Ok(movie) => movie,
         Err(error) => return Outcome { row, id: None, title: String::new(), result: Err(error) },
     };
     let request = ClassifyRequest {
-        title: film.title.clone(),
-        overview: film.overview,
+        title: movie.title.clone(),
+        overview: movie.overview,
         include_scores: false,
         explain: false,
     };
     let result = backend.classify(request).await;
     Outcome {
         row,
-        id: film.id,
-        title: film.title,
+        id: movie.id,
+        title: movie.title,
         result: result.map_err(|status| backend.explain(&status).to_string()),
     }
 }

@@ -1,8 +1,8 @@
-//! `classifier-svc classify`: one film from the command line, or many from a file.
+//! `classifier-svc classify`: one movie from the command line, or many from a file.
 
 mod backend;
-mod film_input;
 mod many;
+mod movie_input;
 mod record_output;
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use proto::classifier::v1::ClassifyRequest;
 use service_kit::ClientTlsArgs;
 
 use self::backend::Backend;
-use self::film_input::InputFormat;
+use self::movie_input::InputFormat;
 use self::record_output::OutputFormat;
 
 /// What a person waits for at most.
@@ -22,19 +22,19 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(crate) struct ClassifyArgs {
-    /// The film's title; may be left out.
+    /// The movie's title; may be left out.
     #[arg(long, default_value = "", conflicts_with = "input")]
     title: String,
-    /// What the film is about.
+    /// What the movie is about.
     #[arg(long, required_unless_present = "input", conflicts_with = "input")]
     overview: Option<String>,
-    /// Many films: a file with the columns or keys title, overview and, if wanted, id; - for standard input.
+    /// Many movies: a file with the columns or keys title, overview and, if wanted, id; - for standard input.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// What is in the file [default: by its name's ending].
     #[arg(long, value_name = "FORMAT", requires = "input")]
     input_format: Option<InputFormat>,
-    /// For many films: what is written to standard output, a record for each film as it is answered, in order.
+    /// For many movies: what is written to standard output, a record for each movie as it is answered, in order.
     #[arg(long, value_name = "FORMAT", default_value = "jsonl", requires = "input")]
     output: OutputFormat,
     /// One JSON object instead of a table.

@@ -1,4 +1,4 @@
-//! A record for each film on standard output: its genres, or why it has none.
+//! A record for each movie on standard output: its genres, or why it has none.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ pub(crate) enum OutputFormat {
     Csv,
 }
 
-/// What became of one film.
+/// What became of one movie.
 pub(super) struct Outcome {
     /// Counted from 1.
     pub(super) row: usize,
@@ -66,7 +66,7 @@ impl<W: Write> RecordWriter<W> {
         })
     }
 
-    /// Written through at once, so that whoever reads along sees each film as it is answered.
+    /// Written through at once, so that whoever reads along sees each movie as it is answered.
     pub(super) fn write(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
         let answer = outcome.result.as_ref().ok();
         let error = outcome.result.as_ref().err().map(String::as_str);

@@ -1,4 +1,4 @@
-//! Why these genres: each part of a film's texts is left out in turn, and the rest classified again.
+//! Why these genres: each part of a movie's texts is left out in turn, and the rest classified again.
 //!
 //! This is occlusion (Zeiler and Fergus, 2014, arXiv:1311.2901; Li, Monroe and Jurafsky, 2016, arXiv:1612.08220): it
 //! looks at the whole of encoder and network from outside, and needs nothing of them but answers.
@@ -12,7 +12,7 @@ use crate::explain::segments::sentences;
 /// The texts to encode for one explanation.
 pub(crate) struct Occlusions {
     segments: Vec<(Source, String)>,
-    /// The film without each of the segments, in their order.
+    /// The movie without each of the segments, in their order.
     pub(crate) movies: Vec<Movie>,
 }
 
@@ -40,7 +40,7 @@ impl Occlusions {
         Self { movies: (0..all.len()).map(without).collect(), segments: all }
     }
 
-    /// `with` are the film's own probabilities, `[labels]`; `without` those of its [`Occlusions::movies`],
+    /// `with` are the movie's own probabilities, `[labels]`; `without` those of its [`Occlusions::movies`],
     /// `[segments, labels]`; `shown` are the labels to tell of, in that order.
     pub(crate) fn explain(
         self,
@@ -91,7 +91,7 @@ mod tests {
     fn of_one_part_nothing_can_be_left_out() {
         assert!(Occlusions::of(&movie("", "It rains."), true).movies.is_empty());
         assert!(Occlusions::of(&movie("Reef", "It rains."), false).movies.is_empty());
-        // A title is a part: what is left of such a film is its title.
+        // A title is a part: what is left of such a movie is its title.
         assert_eq!(Occlusions::of(&movie("Reef", "It rains."), true).movies[1], movie("Reef", ""));
     }
 

@@ -1,4 +1,4 @@
-//! The parts of a film's texts that an explanation leaves out in turn: its title, and the overview's sentences.
+//! The parts of a movie's texts that an explanation leaves out in turn: its title, and the overview's sentences.
 
 use unicode_segmentation::UnicodeSegmentation as _;
 

@@ -9,11 +9,11 @@ use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest,
 use super::{Api, Problem};
 use crate::classifier::Wanted;
 
-/// Classify one film.
+/// Classify one movie.
 #[utoipa::path(
     post, path = "/v1/movies:classify", tag = "movies", operation_id = "classify",
     request_body = ClassifyRequest,
-    responses((status = 200, description = "The film's genres", body = ClassifyResponse), super::openapi::Problems),
+    responses((status = 200, description = "The movie's genres", body = ClassifyResponse), super::openapi::Problems),
 )]
 pub(super) async fn classify(
     State(api): State<Api>,
@@ -24,12 +24,12 @@ pub(super) async fn classify(
     Ok(Json(api.classification.one(movie, wanted, deadline).await?.into()))
 }
 
-/// Classify many films, all of them or none.
+/// Classify many movies, all of them or none.
 #[utoipa::path(
     post, path = "/v1/movies:batchClassify", tag = "movies", operation_id = "batchClassify",
     request_body = BatchClassifyRequest,
     responses(
-        (status = 200, description = "One answer for each film, in order", body = BatchClassifyResponse),
+        (status = 200, description = "One answer for each movie, in order", body = BatchClassifyResponse),
         super::openapi::Problems,
     ),
 )]

@@ -100,7 +100,7 @@ pub(super) enum AuthProblems {
 #[openapi(
     info(
         title = "Movie classifier",
-        description = "Tells a film's genres (any of 20) from its title and overview.",
+        description = "Tells a movie's genres (any of 20) from its title and overview.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/")),

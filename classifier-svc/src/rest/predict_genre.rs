@@ -11,7 +11,7 @@ use super::json_body::JsonBody;
 use super::{Api, Problem};
 use crate::classifier::Wanted;
 
-/// Films as two lists of the same length.
+/// Movies as two lists of the same length.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub(super) struct PredictGenreRequest {
     /// Titles; an empty one is allowed.
@@ -22,7 +22,7 @@ pub(super) struct PredictGenreRequest {
     overview: Vec<String>,
 }
 
-/// A film and its genres.
+/// A movie and its genres.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct PredictGenreAnswer {
     /// As it was asked for.
@@ -34,12 +34,12 @@ pub(super) struct PredictGenreAnswer {
     genre: String,
 }
 
-/// Predict the genres of films, in the form of the reference system.
+/// Predict the genres of movies, in the form of the reference system.
 #[utoipa::path(
     post, path = "/predict_genre/", tag = "reference", operation_id = "predictGenre",
     request_body = PredictGenreRequest,
     responses(
-        (status = 200, description = "One answer for each film, in order", body = Vec<PredictGenreAnswer>),
+        (status = 200, description = "One answer for each movie, in order", body = Vec<PredictGenreAnswer>),
         super::openapi::Problems,
     ),
 )]
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_film_is_named_by_its_place_in_the_lists() {
+    fn a_wrong_movie_is_named_by_its_place_in_the_lists() {
         let error = in_columns(ApiError::invalid("movies[3].overview", "EMPTY_TEXT", "blank"));
         assert_eq!(error.to_string(), "overview[3]: blank");
         assert_eq!(

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::object;
 
-/// A film, and what to tell of it.
+/// A movie, and what to tell of it.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifyRequest {
@@ -16,7 +16,7 @@ pub struct ClassifyRequest {
     #[serde(default)]
     #[schema(max_length = 500, example = "Dust Creek")]
     pub title: String,
-    /// What the film is about; must not be blank.
+    /// What the movie is about; must not be blank.
     #[schema(
         min_length = 1,
         max_length = 7500,
@@ -31,7 +31,7 @@ pub struct ClassifyRequest {
     pub explain: bool,
 }
 
-/// A film.
+/// A movie.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Movie {
@@ -39,7 +39,7 @@ pub struct Movie {
     #[serde(default)]
     #[schema(max_length = 500, example = "Reef")]
     pub title: String,
-    /// What the film is about; must not be blank.
+    /// What the movie is about; must not be blank.
     #[schema(
         min_length = 1,
         max_length = 7500,
@@ -48,7 +48,7 @@ pub struct Movie {
     pub overview: String,
 }
 
-/// Many films, all of them classified or none.
+/// Many movies, all of them classified or none.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
@@ -61,7 +61,7 @@ pub struct BatchClassifyRequest {
     pub include_scores: bool,
 }
 
-/// The genres of a film.
+/// The genres of a movie.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClassifyResponse {
     /// The predicted genres, most probable first; may be empty.
@@ -93,14 +93,14 @@ pub struct GenreScore {
     pub threshold: f32,
 }
 
-/// Each part of the film's texts, left out in turn.
+/// Each part of the movie's texts, left out in turn.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Explanation {
     /// The title, where there is one, then the overview's sentences; empty where there is only one part.
     pub segments: Vec<Segment>,
 }
 
-/// One part of a film's texts.
+/// One part of a movie's texts.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Segment {
     /// Where it stands.
@@ -132,10 +132,10 @@ pub struct Contribution {
     pub contribution: f32,
 }
 
-/// The answers to many films.
+/// The answers to many movies.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BatchClassifyResponse {
-    /// One for each film, in the order of the request.
+    /// One for each movie, in the order of the request.
     pub results: Vec<ClassifyResponse>,
     /// Of the one model that gave them all.
     pub model_version: String,
@@ -162,7 +162,7 @@ pub struct Model {
     pub input_template: String,
     /// Figures measured when the model was fitted.
     pub metrics: BTreeMap<String, f64>,
-    /// Films in one batch at most.
+    /// Movies in one batch at most.
     pub max_batch_size: u32,
 }
 

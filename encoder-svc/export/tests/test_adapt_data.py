@@ -1,4 +1,4 @@
-"""No film of the test split can reach adaptation, by any road."""
+"""No movie of the test split can reach adaptation, by any road."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from adapt_data import Film, FilmSet, HeldOutFilmError, split_of
+from adapt_data import Movie, MovieSet, HeldOutMovieError, split_of
 
 
-def film(number: int) -> Film:
-    return Film(str(number), f"Film {number}", "A pilot crosses the sea.", (6,))
+def movie(number: int) -> Movie:
+    return Movie(str(number), f"Movie {number}", "A pilot crosses the sea.", (6,))
 
 
 def ids_of(split: str) -> list[int]:
@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["id", "title", "overview", "genres"])
         for number in range(1, 400):
-            writer.writerow([number, f"Film {number}", "A pilot crosses the sea.", "[{'id': 18, 'name': 'Drama'}]"])
+            writer.writerow([number, f"Movie {number}", "A pilot crosses the sea.", "[{'id': 18, 'name': 'Drama'}]"])
     return path
 
 
@@ -36,18 +36,18 @@ def test_the_split_rule_is_that_of_the_trainer() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_set_holds_the_films_of_its_split_only(data: Path, split: str) -> None:
-    films = FilmSet.load(data, split)
-    assert [int(film.id) for film in films.films] == ids_of(split)
+def test_a_set_holds_the_movies_of_its_split_only(data: Path, split: str) -> None:
+    movies = MovieSet.load(data, split)
+    assert [int(movie.id) for movie in movies.movies] == ids_of(split)
 
 
 def test_the_test_split_cannot_be_loaded(data: Path) -> None:
-    with pytest.raises(HeldOutFilmError, match="never test"):
-        FilmSet.load(data, "test")
+    with pytest.raises(HeldOutMovieError, match="never test"):
+        MovieSet.load(data, "test")
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_test_film_is_refused_whatever_the_caller_says_it_is(split: str) -> None:
+def test_a_test_movie_is_refused_whatever_the_caller_says_it_is(split: str) -> None:
     smuggled = ids_of("test")[0]
-    with pytest.raises(HeldOutFilmError, match=f"film {smuggled} belongs to test"):
-        FilmSet(split, [film(ids_of(split)[0]), film(smuggled)])
+    with pytest.raises(HeldOutMovieError, match=f"movie {smuggled} belongs to test"):
+        MovieSet(split, [movie(ids_of(split)[0]), movie(smuggled)])

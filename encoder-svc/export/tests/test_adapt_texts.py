@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from adapt_data import Film, FilmSet, split_of
+from adapt_data import Movie, MovieSet, split_of
 from adapt_texts import MASK_ID, Texts, Views, without_a_run
 from tiny_bundle import tokenizer_json, vocabulary
 
@@ -15,19 +15,19 @@ CLS, SEP = 101, 102
 
 def texts(count: int = 8) -> Texts:
     ids = [str(number) for number in range(1, 400) if split_of(str(number)) == "train"][:count]
-    films = [
-        Film(id, "Film", "A pilot crosses the sea.", (6,), "He flies." if i % 2 else "") for i, id in enumerate(ids)
+    movies = [
+        Movie(id, "Movie", "A pilot crosses the sea.", (6,), "He flies." if i % 2 else "") for i, id in enumerate(ids)
     ]
-    return Texts(FilmSet("train", films), Tokenizer.from_str(tokenizer_json(vocabulary()).decode()))
+    return Texts(MovieSet("train", movies), Tokenizer.from_str(tokenizer_json(vocabulary()).decode()))
 
 
 def test_a_view_without_any_share_is_the_text_as_it_is_served() -> None:
     learn = texts()
-    films = np.array([3, 1])
-    assert Views().rows(learn, films, np.random.default_rng(0)) == [learn.titled[3], learn.titled[1]]
+    movies = np.array([3, 1])
+    assert Views().rows(learn, movies, np.random.default_rng(0)) == [learn.titled[3], learn.titled[1]]
 
 
-def test_a_tagline_is_shown_only_of_films_that_have_one() -> None:
+def test_a_tagline_is_shown_only_of_movies_that_have_one() -> None:
     learn = texts()
     rows = Views(tagline=1.0).rows(learn, np.arange(8), np.random.default_rng(0))
     assert [rows[i] == learn.titled[i] for i in range(8)] == [True, False] * 4
@@ -51,6 +51,6 @@ def test_only_words_are_masked() -> None:
 
 
 def test_a_view_is_a_function_of_its_seed() -> None:
-    learn, films, views = texts(), np.arange(8), Views(0.5, 0.5, 0.5, 0.5)
-    first, again = (views.rows(learn, films, np.random.default_rng(4)) for _ in range(2))
+    learn, movies, views = texts(), np.arange(8), Views(0.5, 0.5, 0.5, 0.5)
+    first, again = (views.rows(learn, movies, np.random.default_rng(4)) for _ in range(2))
     assert first == again

@@ -5,7 +5,7 @@ machine falls on both; a text's time is the least processor time of its turns.
 
 examples:
   ../../.runtime/venv/bin/python tools/compare_precision.py ../../../shared/data/movies_metadata.csv
-  ../../.runtime/venv/bin/python tools/compare_precision.py FILMS.csv --adapter FILE --texts 1000 --turns 0
+  ../../.runtime/venv/bin/python tools/compare_precision.py MOVIES.csv --adapter FILE --texts 1000 --turns 0
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ pub fn count(metrics: &Metrics, name: &str) -> u64 {
 /// Of 2 to 300 words, in no order of length.
 pub fn texts(count: usize) -> Vec<String> {
     let words = |index: usize| 2 + index * index * 7 % 300;
-    (0..count).map(|index| format!("film {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
+    (0..count).map(|index| format!("movie {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
 }
 
 pub async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Encoded>, ApiError> {

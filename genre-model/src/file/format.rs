@@ -15,20 +15,20 @@ use crate::file::integrity::{
 };
 use crate::word_features;
 use crate::{
-    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, InputTemplate, Mlp, Thresholds, WordWeights,
-    sigmoid, write_atomically,
+    Activation, Dense, EncoderIdentity, Fingerprint, InputTemplate, Mlp, Thresholds, WordFeatures,
+    WordWeights, sigmoid, write_atomically,
 };
 
 /// The metadata's `format` of a network alone.
 const FORMAT: &str = "movieclassifier.genre-model/1";
 /// Of a network and words: a reader that knows the first one alone must not take it for such.
 const FORMAT_WITH_WORDS: &str = "movieclassifier.genre-model/2";
-/// Metadata key of the rule by which a film becomes words.
+/// Metadata key of the rule by which a movie becomes words.
 const WORDS_RULE_KEY: &str = "words_rule";
 /// A model is small (1,000 hidden units are 2 MB); what is larger is some other file.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A fitted model: a film's vector and words go in, a probability for each label comes out.
+/// A fitted model: a movie's vector and words go in, a probability for each label comes out.
 #[derive(Debug, Clone)]
 pub struct GenreModel {
     labels: Vec<String>,
@@ -44,11 +44,11 @@ pub struct GenreModel {
 pub struct Provenance {
     /// The encoder whose vectors it was fitted on, the only one whose vectors it may be given.
     pub encoder: EncoderIdentity,
-    /// How a film becomes the text that is encoded.
+    /// How a movie becomes the text that is encoded.
     pub input_template: InputTemplate,
-    /// SHA-256 over the films it was fitted on.
+    /// SHA-256 over the movies it was fitted on.
     pub data_digest: String,
-    /// The rule that kept the test films away.
+    /// The rule that kept the test movies away.
     pub split_rule: String,
     /// How it was fitted.
     pub hyper_parameters: BTreeMap<String, String>,
@@ -270,34 +270,34 @@ impl GenreModel {
         &self.mlp
     }
 
-    /// What a film's words add, where the model has that.
+    /// What a movie's words add, where the model has that.
     #[must_use]
     pub fn words(&self) -> Option<&WordWeights> {
         self.words.as_ref()
     }
 
-    /// Probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]` and the words of the same films.
+    /// Probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]` and the words of the same movies.
     ///
     /// # Panics
     /// If vectors are of another dimension than the network's, or there are other words than one a vector and the model has words.
     #[must_use]
-    pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>, films: &[FilmWords]) -> Array2<f32> {
+    pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>, movies: &[WordFeatures]) -> Array2<f32> {
         let mut logits = self.mlp.logits(vectors);
         if let Some(words) = &self.words {
-            words.add_to(&mut logits, films);
+            words.add_to(&mut logits, movies);
         }
         logits.mapv_into(sigmoid)
     }
 
-    /// The same for one film, of shape `[labels]`.
+    /// The same for one movie, of shape `[labels]`.
     ///
     /// # Panics
     /// If the vector is of another dimension than the network's.
     #[must_use]
-    pub fn probabilities_of(&self, vector: &ArrayView1<'_, f32>, film: &FilmWords) -> Array1<f32> {
+    pub fn probabilities_of(&self, vector: &ArrayView1<'_, f32>, movie: &WordFeatures) -> Array1<f32> {
         let logits = self.mlp.logits_of(vector);
         match &self.words {
-            Some(words) => logits + words.logits(film),
+            Some(words) => logits + words.logits(movie),
             None => logits,
         }
         .mapv_into(sigmoid)
@@ -485,13 +485,13 @@ mod tests {
         assert_eq!(read.words(), written.words());
         assert_eq!((read.to_bytes(), read.version()), (bytes, written.version()));
         assert_ne!(read.version(), model().version());
-        let film = FilmWords::of("Storm", "a ship");
+        let movie = WordFeatures::of("Storm", "a ship");
         let vector = Array1::from_elem(4, 0.5);
-        let alone = read.probabilities_of(&vector.view(), &film);
+        let alone = read.probabilities_of(&vector.view(), &movie);
         let among =
-            read.probabilities(&vector.view().insert_axis(ndarray::Axis(0)), std::slice::from_ref(&film));
+            read.probabilities(&vector.view().insert_axis(ndarray::Axis(0)), std::slice::from_ref(&movie));
         assert_eq!(alone, among.row(0));
-        assert_ne!(alone, model().probabilities_of(&vector.view(), &film));
+        assert_ne!(alone, model().probabilities_of(&vector.view(), &movie));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
-use crate::{FilmWords, Mlp, WordWeights};
+use crate::{Mlp, WordFeatures, WordWeights};
 
 /// Metadata key of the content hash.
 pub(crate) const HASH_KEY: &str = "content_sha256";
@@ -47,10 +47,11 @@ pub(crate) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     mlp.probabilities(&vector.view()).into_iter().collect()
 }
 
-/// What the words of one fixed film add, shape `[labels]`: covers how a film becomes words and words buckets.
+/// What the words of one fixed movie add, shape `[labels]`: covers how a movie becomes words and words buckets.
 pub(crate) fn words_check_of(words: &WordWeights) -> Vec<f32> {
-    let film = FilmWords::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");
-    words.logits(&film).to_vec()
+    let movie =
+        WordFeatures::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");
+    words.logits(&movie).to_vec()
 }
 
 /// Whether `words` still give what was written down.

@@ -63,9 +63,9 @@ const ON_ITS_WAY: Duration = Duration::from_millis(2 * LATENCY_MS + 5);
 /// What came of a call.
 type Outcome = Result<(), Failure>;
 
-/// Films of a number of calls, each film another one in the whole run.
-pub(crate) fn films(caller: u64, call: u64, count: u64) -> Vec<Movie> {
-    (0..count).map(|place| truth::film((caller * 10_000 + call) * 64 + place)).collect()
+/// Movies of a number of calls, each movie another one in the whole run.
+pub(crate) fn movies(caller: u64, call: u64, count: u64) -> Vec<Movie> {
+    (0..count).map(|place| truth::movie((caller * 10_000 + call) * 64 + place)).collect()
 }
 
 /// Makes calls while things break, and some more when they must be well again.
@@ -152,12 +152,12 @@ impl Call {
             Kind::Stream => rng.random_range(3..30),
             _ => 1,
         };
-        // Now and then a film that was asked for before, which an encoder may remember.
+        // Now and then a movie that was asked for before, which an encoder may remember.
         let asked = if rng.random_bool(0.2) { number.saturating_sub(rng.random_range(0..5)) } else { number };
         Self {
             number,
             kind,
-            movies: films(caller, asked, count),
+            movies: movies(caller, asked, count),
             scores: rng.random_bool(0.5),
             deadline: rng
                 .random_bool(0.85)
@@ -170,7 +170,7 @@ impl Call {
         let kind = [Kind::Classify, Kind::Batch, Kind::Stream, Kind::Explain][number as usize % 4];
         let count = if matches!(kind, Kind::Classify | Kind::Explain) { 1 } else { 4 };
         let deadline = Some(Duration::from_secs(4));
-        let movies = films(caller, number, count);
+        let movies = movies(caller, number, count);
         Self { number, kind, movies, scores: true, deadline, leaves_after: None }
     }
 }
@@ -186,7 +186,7 @@ impl Caller {
         let allowed = match (call.deadline, kind) {
             // The deadline is the caller's own as well.
             (Some(deadline), kind) if kind != Kind::Stream => deadline + TOLERANCE,
-            // Each film is answered by then; the stream's end may be lost with the connection.
+            // Each movie is answered by then; the stream's end may be lost with the connection.
             (deadline, _) => deadline.unwrap_or_default() + WITHOUT_DEADLINE,
         };
         let own_timer = call.deadline.is_some() && kind != Kind::Stream;
@@ -268,7 +268,7 @@ impl Caller {
         if let Some(fault) = self.world.models().fault_in(movie, call.scores, &answer) {
             self.violation(&format!("{:?} {} of {:?}: {fault}", call.kind, call.number, movie.title));
         }
-        self.world.ledger.count("film:answered");
+        self.world.ledger.count("movie:answered");
     }
 
     async fn classify(&self, call: &Call) -> Outcome {
@@ -297,7 +297,7 @@ impl Caller {
         let answer = self.client().batch_classify(request).await;
         let answer = answer.map_err(|status| self.failed("a batch", &status))?.into_inner();
         if answer.results.len() != call.movies.len() {
-            self.violation(&format!("{} films got {} answers", call.movies.len(), answer.results.len()));
+            self.violation(&format!("{} movies got {} answers", call.movies.len(), answer.results.len()));
         }
         if answer.results.iter().any(|result| result.model_version != answer.model_version) {
             self.violation("a batch was answered by two models");
@@ -349,10 +349,10 @@ impl Caller {
                 Some(StreamResult::Classification(answer)) => self.check(call, movie, answer),
                 Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
                     Ok(failure) => {
-                        self.world.ledger.count(&format!("film:{}", failure.name()));
+                        self.world.ledger.count(&format!("movie:{}", failure.name()));
                         of_items = of_items.and(Err(failure));
                     }
-                    Err(undocumented) => self.violation(&format!("a film fails with {undocumented}")),
+                    Err(undocumented) => self.violation(&format!("a movie fails with {undocumented}")),
                 },
                 None => self.violation("an answer without a result"),
             }

@@ -78,8 +78,8 @@ pub struct Plan {
     pub max_queue_ms: usize,
     /// Seconds until a second encoder is asked; 0 for never.
     pub hedge_seconds: f64,
-    /// Films of the bulk job.
-    pub bulk_films: u64,
+    /// Movies of the bulk job.
+    pub bulk_movies: u64,
     /// Calls of each caller while things break.
     pub calls: u32,
     /// In order of time.
@@ -128,7 +128,7 @@ impl Plan {
             cache_mib: rng.random_range(0..=1),
             max_queue_ms: [100, 400, 2000][rng.random_range(0..3)],
             hedge_seconds: [0.0, 0.1, 0.4, 1.0][rng.random_range(0..4)],
-            bulk_films: rng.random_range(300..1_200),
+            bulk_movies: rng.random_range(300..1_200),
             calls: rng.random_range(20..60),
             faults: Vec::new(),
             calm: CALM,

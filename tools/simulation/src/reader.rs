@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::callers::{films, insisting, within};
+use crate::callers::{insisting, movies, within};
 use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::RECOVERY;
 use crate::world::World;
 use crate::{encoder_host, plan, truth};
 
-/// In the numbers of films.
+/// In the numbers of movies.
 const SELF: u64 = 7;
 
 #[derive(Clone)]
@@ -73,8 +73,9 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
 }
 
 fn texts(number: u64, count: u64) -> Vec<String> {
-    let compose = |film: proto::classifier::v1::Movie| truth::template().compose(&film.title, &film.overview);
-    films(SELF, number, count).into_iter().map(compose).collect()
+    let compose =
+        |movie: proto::classifier::v1::Movie| truth::template().compose(&movie.title, &movie.overview);
+    movies(SELF, number, count).into_iter().map(compose).collect()
 }
 
 impl Call {

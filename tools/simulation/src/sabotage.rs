@@ -15,7 +15,7 @@ pub enum Sabotage {
     AnswerTwice,
     /// A stream leaves out one of its answers.
     LoseAnswer,
-    /// A stream gives a film the answer of another.
+    /// A stream gives a movie the answer of another.
     SwapAnswers,
     /// An encoder's session never comes back from some texts.
     KeepText,

@@ -26,26 +26,26 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 /// Between two starts.
 const RESTART: Duration = Duration::from_secs(1);
-/// Films of the job have numbers of their own.
-const FIRST_FILM: u64 = 1_000_000;
+/// Movies of the job have numbers of their own.
+const FIRST_MOVIE: u64 = 1_000_000;
 
-/// The film of a place in the input.
-fn film(place: u64) -> proto::classifier::v1::Movie {
-    truth::film(FIRST_FILM + place)
+/// The movie of a place in the input.
+fn movie(place: u64) -> proto::classifier::v1::Movie {
+    truth::movie(FIRST_MOVIE + place)
 }
 
 /// Writes the job's input.
 pub fn write_input(world: &World) -> std::io::Result<()> {
-    let rows = (1..=world.plan.bulk_films).map(|id| {
-        let film = film(id);
-        format!("{id},{},{},\"[{{'id': 18, 'name': 'Drama'}}]\"\n", film.title, film.overview)
+    let rows = (1..=world.plan.bulk_movies).map(|id| {
+        let movie = movie(id);
+        format!("{id},{},{},\"[{{'id': 18, 'name': 'Drama'}}]\"\n", movie.title, movie.overview)
     });
     let header = "id,title,overview,genres\n".to_owned();
     std::fs::write(input(world), std::iter::once(header).chain(rows).collect::<String>())
 }
 
 fn input(world: &World) -> PathBuf {
-    world.folder.join("films.csv")
+    world.folder.join("movies.csv")
 }
 
 /// The process, until the output is there; then it is looked at.
@@ -63,8 +63,8 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     loop {
         match attempt(&world, &job).await {
             Ok(outcome) => {
-                let (EncodeOutcome::NothingToDo { films } | EncodeOutcome::Encoded { films, .. }) = outcome;
-                world.event(&format!("the bulk job is done: {films} films, {outcome:?}"));
+                let (EncodeOutcome::NothingToDo { movies } | EncodeOutcome::Encoded { movies, .. }) = outcome;
+                world.event(&format!("the bulk job is done: {movies} movies, {outcome:?}"));
                 world.ledger.count(match outcome {
                     EncodeOutcome::Encoded { resumed: 1.., .. } => "bulk:resumed",
                     EncodeOutcome::Encoded { .. } => "bulk:encoded",
@@ -103,22 +103,22 @@ async fn attempt(world: &Arc<World>, job: &EncodeJob) -> Result<EncodeOutcome, E
     encode(job, &client).await
 }
 
-/// The output has each film once, in order, with the vector of its own text by the one encoder that it names.
+/// The output has each movie once, in order, with the vector of its own text by the one encoder that it names.
 fn check(world: &World, job: &EncodeJob) {
     let vectors = match Vectors::read(&job.output) {
         Ok(vectors) => vectors,
         Err(error) => return world.violation(&format!("the bulk job's output cannot be read: {error}")),
     };
-    if !vectors.ids.iter().copied().eq(1..=world.plan.bulk_films) {
-        world.violation("the bulk job's output has other films than its input");
+    if !vectors.ids.iter().copied().eq(1..=world.plan.bulk_movies) {
+        world.violation("the bulk job's output has other movies than its input");
     }
     let fingerprint = vectors.encoder.fingerprint.as_str();
     for (id, row) in vectors.ids.iter().zip(vectors.vectors.rows()) {
-        let film = film(*id);
-        let text = truth::template().compose(&film.title, &film.overview);
+        let movie = movie(*id);
+        let text = truth::template().compose(&movie.title, &movie.overview);
         if !row.iter().copied().eq(truth::vector(fingerprint, &text)) {
-            world.violation(&format!("the bulk job's film {id} has the vector of another text or encoder"));
+            world.violation(&format!("the bulk job's movie {id} has the vector of another text or encoder"));
         }
     }
-    world.ledger.add("bulk:films", vectors.len() as u64);
+    world.ledger.add("bulk:movies", vectors.len() as u64);
 }

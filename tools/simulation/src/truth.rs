@@ -1,12 +1,12 @@
-//! What is right: the one vector of each text, the models that were ever written, and the answer that a film must get.
+//! What is right: the one vector of each text, the models that were ever written, and the answer that a movie must get.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use genre_model::{
-    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp,
-    Provenance, SPLIT_RULE, Thresholds,
+    Activation, Dense, EncoderIdentity, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp, Provenance,
+    SPLIT_RULE, Thresholds, WordFeatures,
 };
 use ndarray::{Array1, Array2};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
@@ -51,7 +51,7 @@ pub fn cost(text: &str) -> Duration {
     Duration::from_millis(3 + tokens(text).0 as u64 / 3 + chance)
 }
 
-/// How films become texts.
+/// How movies become texts.
 #[must_use]
 pub fn template() -> InputTemplate {
     InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).expect("a constant of the crate")
@@ -105,7 +105,7 @@ impl Models {
     }
 
     /// What is wrong with an answer, if anything is: it must be the one that the model of its own version gives for this
-    /// film.
+    /// movie.
     #[must_use]
     pub fn fault_in(&self, movie: &Movie, scores: bool, answer: &ClassifyResponse) -> Option<String> {
         let Some(model) = self.get(&answer.model_version) else {
@@ -133,7 +133,7 @@ fn expected_genres(model: &GenreModel, text: &str) -> Vec<GenreScore> {
 /// The answer, computed without any of the services' code but the model's own forward pass.
 fn expected(model: &GenreModel, text: &str, with_scores: bool) -> ClassifyResponse {
     let vector = vector(model.provenance().encoder.fingerprint.as_str(), text);
-    let probabilities = model.probabilities_of(&Array1::from_vec(vector).view(), &FilmWords::default());
+    let probabilities = model.probabilities_of(&Array1::from_vec(vector).view(), &WordFeatures::default());
     let scores: Vec<_> = model
         .labels()
         .iter()
@@ -157,10 +157,10 @@ fn expected(model: &GenreModel, text: &str, with_scores: bool) -> ClassifyRespon
     }
 }
 
-/// A film that nobody has seen: `number` decides its length, and every film is another text.
+/// A movie that nobody has seen: `number` decides its length, and every movie is another text.
 #[must_use]
-pub fn film(number: u64) -> Movie {
+pub fn movie(number: u64) -> Movie {
     let words = 3 + xxh3_64(&number.to_le_bytes()) % 70;
     let overview: Vec<_> = (0..words).map(|word| format!("w{:x}", (number * 31 + word * 7) % 4096)).collect();
-    Movie { title: format!("Film {number}"), overview: format!("{}. {}.", number, overview.join(" ")) }
+    Movie { title: format!("Movie {number}"), overview: format!("{}. {}.", number, overview.join(" ")) }
 }

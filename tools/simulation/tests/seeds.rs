@@ -28,7 +28,7 @@ fn every_promise_is_kept_whatever_breaks() {
         counts.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, count)| count).sum()
     };
     assert!(sum("fault:") > 200, "{counts:#?}");
-    assert!(sum("film:answered") > 5_000 && sum("text:answered") > 5_000, "{counts:#?}");
+    assert!(sum("movie:answered") > 5_000 && sum("text:answered") > 5_000, "{counts:#?}");
     assert_eq!(sum("bulk:encoded") + sum("bulk:resumed"), SEEDS, "{counts:#?}");
     for kind in ["Crash", "Partition", "Hold", "Loss", "Garbage", "Model", "Generation", "Jump"] {
         assert!(sum(&format!("fault:{kind}")) > 0, "no {kind} in {SEEDS} seeds");
@@ -80,7 +80,7 @@ fn an_answer_that_never_comes_is_noticed() {
 }
 
 #[test]
-fn answers_to_each_others_films_are_noticed() {
+fn answers_to_each_others_movies_are_noticed() {
     is_noticed("swap-answers", "an answer of model");
 }
 

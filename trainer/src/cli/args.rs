@@ -27,7 +27,7 @@ From Kaggle's movies_metadata.csv to a model and its figures:
 What is asked for goes to standard output, all else to standard error; RUST_LOG=debug says more.";
 
 #[derive(Debug, Parser)]
-#[command(name = "trainer", version, about = "Films to vectors, vectors to a genre model, and its figures")]
+#[command(name = "trainer", version, about = "Movies to vectors, vectors to a genre model, and its figures")]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -36,13 +36,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read Kaggle's CSV, keep the usable films, and say what was dropped and why
+    /// Read Kaggle's CSV, keep the usable movies, and say what was dropped and why
     Prepare(Prepare),
-    /// Have films encoded; stopped at any point, the next run goes on from there
+    /// Have movies encoded; stopped at any point, the next run goes on from there
     Encode(Encode),
     /// Make one table of vectors of all shards, the same that one worker writes
     Merge(Merge),
-    /// Fit a model on the training films of a vectors file
+    /// Fit a model on the training movies of a vectors file
     Fit(Box<Fit>),
     /// Try settings by chance, over all cores, and fit the best of them; stopped at any point, the next run goes on
     Search(Search),
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct LayoutArgs {
-    /// Column of whole numbers, by which films are split
+    /// Column of whole numbers, by which movies are split
     #[arg(long, value_name = "NAME", default_value = "id")]
     pub(crate) id_column: String,
     /// Column of titles
@@ -92,7 +92,7 @@ pub(crate) struct Prepare {
     pub(crate) input: PathBuf,
     #[command(flatten)]
     pub(crate) layout: LayoutArgs,
-    /// The table of usable films
+    /// The table of usable movies
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) output: PathBuf,
     /// What was kept and dropped, as JSON
@@ -123,7 +123,7 @@ pub(crate) struct Encode {
     /// The table of vectors; with a shard, the folder of shards: a path, or a URL of s3, gs, az or file
     #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) output: PathBuf,
-    /// Encode only the I-th (from 0) of N parts of the films, such as 0/4. A Kubernetes Indexed Job's
+    /// Encode only the I-th (from 0) of N parts of the movies, such as 0/4. A Kubernetes Indexed Job's
     /// JOB_COMPLETION_INDEX, with JOB_COMPLETIONS set beside it, says the same
     #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
     pub(crate) shard: Option<Shard>,
@@ -135,8 +135,8 @@ pub(crate) struct Encode {
     /// How title and overview become one text; what is in brackets falls away where there is no title
     #[arg(long, default_value = InputTemplate::TITLE_AND_OVERVIEW, value_parser = InputTemplate::parse)]
     pub(crate) template: InputTemplate,
-    /// Films in a part: what is lost at most when the run is stopped
-    #[arg(long, value_name = "FILMS", default_value_t = 256, value_parser = at_least_one)]
+    /// Movies in a part: what is lost at most when the run is stopped
+    #[arg(long, value_name = "MOVIES", default_value_t = 256, value_parser = at_least_one)]
     pub(crate) resume_chunk: usize,
     /// Texts in one call
     #[arg(long, value_name = "TEXTS", default_value_t = 16, value_parser = at_least_one)]
@@ -147,7 +147,7 @@ pub(crate) struct Encode {
     /// Give up when no call has succeeded for so long
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) give_up_after: u64,
-    /// Throw away what other runs left, and replace an output of other films or another encoder
+    /// Throw away what other runs left, and replace an output of other movies or another encoder
     #[arg(long)]
     pub(crate) restart: bool,
 }
@@ -196,8 +196,8 @@ pub(crate) struct Fit {
     /// Adam's step
     #[arg(long, value_name = "X")]
     pub(crate) learning_rate: Option<f32>,
-    /// Films of a mini-batch
-    #[arg(long, value_name = "FILMS")]
+    /// Movies of a mini-batch
+    #[arg(long, value_name = "MOVIES")]
     pub(crate) batch_size: Option<usize>,
     /// Decoupled weight decay (AdamW)
     #[arg(long, value_name = "X")]
@@ -211,7 +211,7 @@ pub(crate) struct Fit {
     /// The same seed gives the same model, bit for bit
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Passes over the training films at most
+    /// Passes over the training movies at most
     #[arg(long)]
     pub(crate) epochs: Option<usize>,
     /// Epochs without improvement after which the fit ends
@@ -220,16 +220,16 @@ pub(crate) struct Fit {
     /// Networks of different seeds, averaged into one
     #[arg(long, value_name = "NETWORKS")]
     pub(crate) ensemble: Option<usize>,
-    /// What a film's error costs the model of words that is added to the network, against its weights' squares; 0 for none
+    /// What a movie's error costs the model of words that is added to the network, against its weights' squares; 0 for none
     #[arg(long, value_name = "X")]
     pub(crate) word_cost: Option<f64>,
-    /// Calibrate probabilities on validation films, by one temperature
+    /// Calibrate probabilities on validation movies, by one temperature
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) calibrate: Option<bool>,
-    /// How thresholds are chosen on validation films
+    /// How thresholds are chosen on validation movies
     #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(ThresholdRule::ALL.map(ThresholdRule::name)).try_map(threshold_rule))]
     pub(crate) threshold_rule: Option<ThresholdRule>,
-    /// Measure on the test films as well, as the reference system printed them
+    /// Measure on the test movies as well, as the reference system printed them
     #[arg(long)]
     pub(crate) report_test: bool,
     /// Fit the baselines on the same vectors, and say their figures: logistic regression, and the majority
@@ -248,7 +248,7 @@ pub(crate) struct SearchArgs {
     /// Trials at the same time; by default as many as there are cores. The results do not depend on it
     #[arg(long, value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
-    /// Passes over the training films at most, in place of the space's own limit
+    /// Passes over the training movies at most, in place of the space's own limit
     #[arg(long, value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
     /// Throw away the trials that another search left in the folder
@@ -269,7 +269,7 @@ pub(crate) struct Search {
     pub(crate) space: Space,
     #[command(flatten)]
     pub(crate) trials: SearchArgs,
-    /// Measure on the test films as well, as the reference system printed them
+    /// Measure on the test movies as well, as the reference system printed them
     #[arg(long)]
     pub(crate) report_test: bool,
 }
@@ -295,7 +295,7 @@ pub(crate) struct Evaluate {
     pub(crate) input: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) layout: LayoutArgs,
-    /// Which films: train, validation, test or all
+    /// Which movies: train, validation, test or all
     #[arg(long, value_parser = PossibleValuesParser::new(["train", "validation", "test", "all"]).map(|name| split_choice(&name)))]
     pub(crate) split: SplitChoice,
     /// The model file
@@ -306,7 +306,7 @@ pub(crate) struct Evaluate {
     pub(crate) vectors: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
-    /// Measure as if no film had a title
+    /// Measure as if no movie had a title
     #[arg(long, conflicts_with = "vectors")]
     pub(crate) no_title: bool,
     /// One JSON object on standard output
@@ -331,7 +331,7 @@ pub(crate) struct Report {
     /// Leave out the baselines, which are fitted on the same vectors for the report (a minute)
     #[arg(long)]
     pub(crate) no_baselines: bool,
-    /// Name films by the titles in this table, which `trainer prepare` wrote, and not by their ids alone
+    /// Name movies by the titles in this table, which `trainer prepare` wrote, and not by their ids alone
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) titles: Option<PathBuf>,
     /// The report; its plots are written beside it, such as REPORT-reliability.svg

@@ -1,9 +1,9 @@
-//! A usable film, and the digest of many.
+//! A usable movie, and the digest of many.
 
 use genre_model::GenreSet;
 use sha2::{Digest as _, Sha256};
 
-/// A film with an overview and at least one genre.
+/// A movie with an overview and at least one genre.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Movie {
     /// TMDB id, at most `i64::MAX`.
@@ -16,13 +16,13 @@ pub struct Movie {
     pub genres: GenreSet,
 }
 
-/// SHA-256 over films in order: ids, titles, overviews and labels, each with its length before it, so that no two
-/// lists of films share one.
+/// SHA-256 over movies in order: ids, titles, overviews and labels, each with its length before it, so that no two
+/// lists of movies share one.
 #[derive(Debug, Clone, Default)]
 pub struct DataDigest(Sha256);
 
 impl DataDigest {
-    /// Adds the next film.
+    /// Adds the next movie.
     pub fn add(&mut self, movie: &Movie) {
         self.field(&movie.id.to_string());
         self.field(&movie.title);

@@ -1,4 +1,4 @@
-//! The columns that both tables share: which film, which part, which genres.
+//! The columns that both tables share: which movie, which part, which genres.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(crate) fn read(batch: &RecordBatch) -> Result<(Vec<u64>, Vec<GenreSet>), Str
         if Split::from_name(splits.value(row)) != Some(expected) {
             let found = splits.value(row);
             return Err(format!(
-                "film {id}: expected split {:?} by its id, found {found:?}",
+                "movie {id}: expected split {:?} by its id, found {found:?}",
                 expected.name()
             ));
         }
@@ -68,7 +68,7 @@ pub(crate) fn read(batch: &RecordBatch) -> Result<(Vec<u64>, Vec<GenreSet>), Str
         let mut set = GenreSet::EMPTY;
         for name in names.as_string::<i32>().iter().flatten() {
             if !set.insert_name(name) {
-                return Err(format!("film {id}: expected genre names, found {name:?}"));
+                return Err(format!("movie {id}: expected genre names, found {name:?}"));
             }
         }
         ids.push(id);

@@ -1,4 +1,4 @@
-//! Films from either form: Kaggle's CSV or the table that `prepare` writes.
+//! Movies from either form: Kaggle's CSV or the table that `prepare` writes.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::data::movies_file::MoviesReader;
 use crate::data::table_file::TableError;
 use crate::{DataDigest, KaggleError, KaggleReader, Movie};
 
-/// Where films are read from; it can be read more than once.
+/// Where movies are read from; it can be read more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MovieSource {
     /// Kaggle's `movies_metadata.csv`.
@@ -18,7 +18,7 @@ pub enum MovieSource {
     MoviesFile(PathBuf),
 }
 
-/// Why films cannot be read.
+/// Why movies cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MovieSourceError {
     /// From a CSV file.
@@ -29,15 +29,15 @@ pub enum MovieSourceError {
     Table(#[from] TableError),
 }
 
-/// Films in order, until the first error.
+/// Movies in order, until the first error.
 pub type Movies = Box<dyn Iterator<Item = Result<Movie, MovieSourceError>>>;
 
-/// A source's films by id, and the digest over all of them.
+/// A source's movies by id, and the digest over all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
     /// TMDB ids in order.
     pub ids: Vec<u64>,
-    /// [`DataDigest`] over the films.
+    /// [`DataDigest`] over the movies.
     pub data_digest: String,
 }
 
@@ -61,7 +61,7 @@ impl MovieSource {
         })
     }
 
-    /// Reads all films once, and keeps their ids only.
+    /// Reads all movies once, and keeps their ids only.
     pub fn inventory(&self) -> Result<Inventory, MovieSourceError> {
         let (mut ids, mut digest) = (Vec::new(), DataDigest::default());
         for movie in self.open()? {

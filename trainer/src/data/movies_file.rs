@@ -1,6 +1,6 @@
-//! The table of usable films: what `prepare` writes and `encode` reads.
+//! The table of usable movies: what `prepare` writes and `encode` reads.
 //!
-//! One row a film, in the order of the source: `id` (int64), `split` (utf8), `title` (utf8), `overview` (utf8),
+//! One row a movie, in the order of the source: `id` (int64), `split` (utf8), `title` (utf8), `overview` (utf8),
 //! `labels` (list of utf8).
 
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::data::table_file::{TableError, TableReader, TableWriter};
 use crate::{DataDigest, Movie};
 
 const FORMAT: &str = "movieclassifier.movies/1";
-/// Films that are gathered before they are written.
+/// Movies that are gathered before they are written.
 const BATCH: usize = 1024;
 
 fn schema() -> SchemaRef {
@@ -27,7 +27,7 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![id_field(), text_field("split"), title, overview, labels_field()]))
 }
 
-/// Writes films one by one; memory does not grow with their number. Dropped before [`finish`](Self::finish), it
+/// Writes movies one by one; memory does not grow with their number. Dropped before [`finish`](Self::finish), it
 /// leaves nothing behind.
 pub struct MoviesWriter {
     table: TableWriter,
@@ -44,7 +44,7 @@ impl MoviesWriter {
         Ok(Self { table, schema, digest: DataDigest::default(), waiting: Vec::with_capacity(BATCH) })
     }
 
-    /// Adds a film.
+    /// Adds a movie.
     pub fn write(&mut self, movie: Movie) -> Result<(), TableError> {
         self.digest.add(&movie);
         self.waiting.push(movie);
@@ -69,7 +69,7 @@ impl MoviesWriter {
         self.table.write(&batch)
     }
 
-    /// Ends the file and gives it its name; answers the digest over all films.
+    /// Ends the file and gives it its name; answers the digest over all movies.
     pub fn finish(mut self) -> Result<String, TableError> {
         self.flush()?;
         let digest = self.digest.finish();
@@ -82,7 +82,7 @@ impl MoviesWriter {
     }
 }
 
-/// Reads films one by one, and verifies the digest after the last.
+/// Reads movies one by one, and verifies the digest after the last.
 pub struct MoviesReader {
     table: TableReader,
     digest: Option<DataDigest>,
@@ -156,7 +156,7 @@ mod tests {
             set
         };
         let movie =
-            |id| Movie { id, title: format!("Film {id}"), overview: "é\n\"".repeat(3), genres: genres(id) };
+            |id| Movie { id, title: format!("Movie {id}"), overview: "é\n\"".repeat(3), genres: genres(id) };
         (1..=count).map(movie).collect()
     }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn films_are_read_back_as_they_were_written() {
+    fn movies_are_read_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("movies.parquet");
         let written = movies(2500);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_films_are_the_same_bytes() {
+    fn the_same_movies_are_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a"), folder.path().join("b"));
         assert_eq!(write(&first, &movies(1500)), write(&second, &movies(1500)));

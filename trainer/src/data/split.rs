@@ -1,4 +1,4 @@
-//! Which part of the data a film belongs to: a pure function of its id.
+//! Which part of the data a movie belongs to: a pure function of its id.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One of the three parts. Every stage that learns or measures asks [`Split::of`], so that none has seen another's
-/// test films ([`genre_model::SPLIT_RULE`]).
+/// test movies ([`genre_model::SPLIT_RULE`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -22,7 +22,7 @@ impl Split {
     /// All parts, in the order of reports.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// The part of the film with this TMDB id.
+    /// The part of the movie with this TMDB id.
     #[must_use]
     pub fn of(movie_id: u64) -> Self {
         match xxh3_64(movie_id.to_string().as_bytes()) % 100 {

@@ -94,7 +94,7 @@ impl TableWriter {
         let builder = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(ROW_GROUP))
-            // The default names the library's version: the same films would be other bytes after an upgrade.
+            // The default names the library's version: the same movies would be other bytes after an upgrade.
             .set_created_by("movieclassifier trainer".to_owned());
         let writer = ArrowWriter::try_new(file, schema, Some(properties(builder).build()))
             .map_err(|error| TableError::invalid(path, error.to_string()))?;

@@ -1,39 +1,39 @@
-//! What a fit may see: training and validation films, and no way to a test film.
+//! What a fit may see: training and validation movies, and no way to a test movie.
 
-use genre_model::{EncoderIdentity, FilmWords, InputTemplate};
+use genre_model::{EncoderIdentity, InputTemplate, WordFeatures};
 use linfa::dataset::Dataset;
 use sha2::{Digest as _, Sha256};
 
 use crate::fit::mlp::estimator::LabelledVectors;
 use crate::{Split, Vectors};
 
-/// Training and validation films of one encoder and one source. There is no constructor that lets a test film in.
+/// Training and validation movies of one encoder and one source. There is no constructor that lets a test movie in.
 #[derive(Debug, Clone)]
 pub struct FittingData {
     train: LabelledVectors,
     validation: LabelledVectors,
-    train_words: Vec<FilmWords>,
-    validation_words: Vec<FilmWords>,
+    train_words: Vec<WordFeatures>,
+    validation_words: Vec<WordFeatures>,
     encoder: EncoderIdentity,
     template: InputTemplate,
     data_digest: String,
 }
 
-/// Films that may not be fitted on.
+/// Movies that may not be fitted on.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FittingDataError {
-    /// A film of another part.
-    #[error("film {id} is a {found} film by its id: expected {expected} films only")]
+    /// A movie of another part.
+    #[error("movie {id} is a {found} movie by its id: expected {expected} movies only")]
     WrongSplit {
-        /// The film.
+        /// The movie.
         id: u64,
         /// The part it was given for.
         expected: Split,
         /// The part it belongs to.
         found: Split,
     },
-    /// A part without films.
-    #[error("expected {expected} films, found none")]
+    /// A part without movies.
+    #[error("expected {expected} movies, found none")]
     Empty {
         /// The part.
         expected: Split,
@@ -49,12 +49,12 @@ pub enum FittingDataError {
 }
 
 impl FittingData {
-    /// Takes the two parts out of a file's vectors; its test films are left behind.
+    /// Takes the two parts out of a file's vectors; its test movies are left behind.
     pub fn of(vectors: &Vectors) -> Result<Self, FittingDataError> {
         Self::new(vectors.subset(Split::Train), vectors.subset(Split::Validation))
     }
 
-    /// Checks every film by its id, whatever its vectors' source says of it.
+    /// Checks every movie by its id, whatever its vectors' source says of it.
     pub fn new(train: Vectors, validation: Vectors) -> Result<Self, FittingDataError> {
         check(&train, Split::Train)?;
         check(&validation, Split::Validation)?;
@@ -90,15 +90,15 @@ impl FittingData {
         &self.validation
     }
 
-    /// The words of the training films, in the same order.
+    /// The words of the training movies, in the same order.
     #[must_use]
-    pub fn train_words(&self) -> &[FilmWords] {
+    pub fn train_words(&self) -> &[WordFeatures] {
         &self.train_words
     }
 
-    /// The words of the validation films, in the same order.
+    /// The words of the validation movies, in the same order.
     #[must_use]
-    pub fn validation_words(&self) -> &[FilmWords] {
+    pub fn validation_words(&self) -> &[WordFeatures] {
         &self.validation_words
     }
 
@@ -108,7 +108,7 @@ impl FittingData {
         &self.encoder
     }
 
-    /// How films became texts.
+    /// How movies became texts.
     #[must_use]
     pub fn template(&self) -> &InputTemplate {
         &self.template
@@ -129,13 +129,13 @@ impl FittingData {
                 }
             }
         }
-        for film in self.train_words.iter().chain(&self.validation_words) {
-            digest.update(film.to_bytes());
+        for movie in self.train_words.iter().chain(&self.validation_words) {
+            digest.update(movie.to_bytes());
         }
         hex::encode(digest.finalize())
     }
 
-    /// SHA-256 over all films of the source.
+    /// SHA-256 over all movies of the source.
     #[must_use]
     pub fn data_digest(&self) -> &str {
         &self.data_digest
@@ -158,22 +158,22 @@ mod tests {
     use crate::testing::vectors;
 
     #[test]
-    fn a_test_film_among_the_training_films_is_an_error() {
+    fn a_test_movie_among_the_training_movies_is_an_error() {
         let all = vectors(300);
         let mut train = all.subset(Split::Train);
         let leak = all.subset(Split::Test).ids[0];
-        // Even one that claims to be a training film.
+        // Even one that claims to be a training movie.
         train.ids[3] = leak;
         let error = FittingData::new(train, all.subset(Split::Validation)).unwrap_err();
         let expected = FittingDataError::WrongSplit { id: leak, expected: Split::Train, found: Split::Test };
         assert_eq!(error, expected);
-        assert!(error.to_string().contains(&format!("film {leak} is a test film")));
+        assert!(error.to_string().contains(&format!("movie {leak} is a test movie")));
         let swapped = FittingData::new(all.subset(Split::Train), all.subset(Split::Test));
         assert!(matches!(swapped, Err(FittingDataError::WrongSplit { .. })));
     }
 
     #[test]
-    fn what_is_taken_out_of_a_file_is_its_training_and_validation_films() {
+    fn what_is_taken_out_of_a_file_is_its_training_and_validation_movies() {
         let all = vectors(300);
         let data = FittingData::of(&all).unwrap();
         assert_eq!(*data.train().records(), all.subset(Split::Train).vectors);

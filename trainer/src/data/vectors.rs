@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use genre_model::{EncoderIdentity, FilmWords, GENRES, InputTemplate};
+use genre_model::{EncoderIdentity, GENRES, InputTemplate, WordFeatures};
 use ndarray::{Array2, Axis};
 
 use crate::Split;
@@ -11,24 +11,24 @@ use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
 use crate::encode::shard_store::{ShardError, ShardFolder};
 
-/// Films with their vectors and labels.
+/// Movies with their vectors and labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
     /// TMDB ids, all different.
     pub ids: Vec<u64>,
-    /// Each film's part, by its id.
+    /// Each movie's part, by its id.
     pub splits: Vec<Split>,
-    /// Shape `[films, 20]`: 1 where the film carries the genre of that column in [`GENRES`], else 0.
+    /// Shape `[movies, 20]`: 1 where the movie carries the genre of that column in [`GENRES`], else 0.
     pub targets: Array2<f32>,
-    /// Shape `[films, dimension]`; finite.
+    /// Shape `[movies, dimension]`; finite.
     pub vectors: Array2<f32>,
-    /// Each film's words.
-    pub words: Vec<FilmWords>,
+    /// Each movie's words.
+    pub words: Vec<WordFeatures>,
     /// The encoder that made the vectors.
     pub encoder: EncoderIdentity,
-    /// How a film became the text that was encoded.
+    /// How a movie became the text that was encoded.
     pub template: InputTemplate,
-    /// SHA-256 over all films of the source.
+    /// SHA-256 over all movies of the source.
     pub data_digest: String,
 }
 
@@ -36,11 +36,11 @@ impl Vectors {
     /// Reads and verifies a whole file.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let mut reader = VectorsReader::open(path)?;
-        // Floats are not compressed: a footer that promises more films than the file has room for is not believed.
+        // Floats are not compressed: a footer that promises more movies than the file has room for is not believed.
         let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
-        let (films, dimension) = (reader.len(), reader.header().dimension);
+        let (movies, dimension) = (reader.len(), reader.header().dimension);
         let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);
-        let mut all = VectorRows::with_capacity(films.min(room), dimension);
+        let mut all = VectorRows::with_capacity(movies.min(room), dimension);
         while let Some(mut rows) = reader.next_rows()? {
             all.append(&mut rows);
         }
@@ -58,7 +58,7 @@ impl Vectors {
             })
             .await?;
         let path = Path::new("shards");
-        let header = header.ok_or_else(|| TableError::invalid(path, "expected films, found none"))?;
+        let header = header.ok_or_else(|| TableError::invalid(path, "expected movies, found none"))?;
         Ok(Self::checked(all, header, path)?)
     }
 
@@ -67,11 +67,11 @@ impl Vectors {
         if let Some(twin) = all.ids.iter().find(|id| !seen.insert(**id)) {
             return Err(TableError::invalid(
                 path,
-                format!("expected each film once, found film {twin} twice"),
+                format!("expected each movie once, found movie {twin} twice"),
             ));
         }
         if all.ids.is_empty() {
-            return Err(TableError::invalid(path, "expected films, found none"));
+            return Err(TableError::invalid(path, "expected movies, found none"));
         }
         Ok(Self::from_rows(all, header))
     }
@@ -79,17 +79,17 @@ impl Vectors {
     /// Puts rows in matrices.
     ///
     /// # Panics
-    /// If there are not `header.dimension` floats and a film's words for each film.
+    /// If there are not `header.dimension` floats and a movie's words for each movie.
     #[must_use]
     pub fn from_rows(rows: VectorRows, header: VectorsHeader) -> Self {
-        let films = rows.ids.len();
-        assert_eq!(rows.words.len(), films, "the words of each film");
-        let has = |(film, genre): (usize, usize)| f32::from(u8::from(rows.genres[film].contains(genre)));
+        let movies = rows.ids.len();
+        assert_eq!(rows.words.len(), movies, "the words of each movie");
+        let has = |(movie, genre): (usize, usize)| f32::from(u8::from(rows.genres[movie].contains(genre)));
         Self {
             splits: rows.ids.iter().map(|id| Split::of(*id)).collect(),
-            targets: Array2::from_shape_fn((films, GENRES.len()), has),
-            vectors: Array2::from_shape_vec((films, header.dimension), rows.values)
-                .expect("one vector of the header's dimension for each film"),
+            targets: Array2::from_shape_fn((movies, GENRES.len()), has),
+            vectors: Array2::from_shape_vec((movies, header.dimension), rows.values)
+                .expect("one vector of the header's dimension for each movie"),
             words: rows.words,
             ids: rows.ids,
             encoder: header.encoder,
@@ -98,7 +98,7 @@ impl Vectors {
         }
     }
 
-    /// The films of one part, in the same order; possibly none.
+    /// The movies of one part, in the same order; possibly none.
     #[must_use]
     pub fn subset(&self, split: Split) -> Self {
         let rows: Vec<usize> = (0..self.len()).filter(|row| self.splits[*row] == split).collect();
@@ -114,13 +114,13 @@ impl Vectors {
         }
     }
 
-    /// Number of films.
+    /// Number of movies.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether there is no film.
+    /// Whether there is no movie.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()

@@ -1,8 +1,8 @@
-//! Many films through the encoder, with several calls under way so that it is never idle.
+//! Many movies through the encoder, with several calls under way so that it is never idle.
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 
-use genre_model::FilmWords;
+use genre_model::WordFeatures;
 
 use crate::Movie;
 use crate::data::movie_source::{Inventory, Movies};
@@ -10,7 +10,7 @@ use crate::data::vectors_file::VectorRows;
 use crate::encode::encoder_client::EncoderClient;
 use crate::encode::job::EncodeError;
 
-/// How films are cut into calls.
+/// How movies are cut into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Texts in one call; the encoder's own limit holds as well.
@@ -26,7 +26,7 @@ impl Default for Load {
     }
 }
 
-/// Films of one call. None spans two chunks.
+/// Movies of one call. None spans two chunks.
 pub(crate) struct Batch {
     pub(crate) chunk: usize,
     /// Whether the chunk ends with it.
@@ -41,7 +41,7 @@ pub(crate) struct EncodedBatch {
     pub(crate) rows: VectorRows,
 }
 
-/// Cuts films into chunks of fixed size and those into batches, and leaves out the chunks that are done.
+/// Cuts movies into chunks of fixed size and those into batches, and leaves out the chunks that are done.
 pub(crate) struct Batches<'a> {
     pub(crate) movies: Movies,
     pub(crate) inventory: &'a Inventory,
@@ -52,7 +52,7 @@ pub(crate) struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// Reads the next film, which must be the one that the inventory has there.
+    /// Reads the next movie, which must be the one that the inventory has there.
     fn movie(&mut self) -> Result<Movie, EncodeError> {
         let movie = self.movies.next().ok_or(EncodeError::SourceChanged)??;
         if movie.id != self.inventory.ids[self.position] {
@@ -63,10 +63,10 @@ impl Batches<'_> {
     }
 
     fn batch(&mut self) -> Result<Option<Batch>, EncodeError> {
-        let films = self.inventory.ids.len();
-        while self.position < films {
+        let movies = self.inventory.ids.len();
+        while self.position < movies {
             let chunk = self.position / self.chunk_size;
-            let end = films.min((chunk + 1) * self.chunk_size);
+            let end = movies.min((chunk + 1) * self.chunk_size);
             if self.is_done[chunk] {
                 while self.position < end {
                     self.movie()?;
@@ -89,10 +89,10 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Encodes batches, a film's text and words as `compose` makes them, in their order, `in_flight` at a time.
+/// Encodes batches, a movie's text and words as `compose` makes them, in their order, `in_flight` at a time.
 pub(crate) fn encode<'a>(
     client: &'a EncoderClient,
-    compose: impl Fn(&Movie) -> (String, FilmWords) + Copy + 'a,
+    compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy + 'a,
     batches: impl Iterator<Item = Result<Batch, EncodeError>> + 'a,
     in_flight: usize,
 ) -> impl Stream<Item = Result<EncodedBatch, EncodeError>> + 'a {

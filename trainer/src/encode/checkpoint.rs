@@ -1,6 +1,6 @@
 //! What an interrupted `encode` has finished: a folder of parts beside the output.
 //!
-//! Each part holds a fixed number of films and is whole or not there. `manifest.json` says what job they belong to,
+//! Each part holds a fixed number of movies and is whole or not there. `manifest.json` says what job they belong to,
 //! and a lock keeps two jobs on one output apart; the system lets go of it however the process ends.
 
 use std::fs::{File, TryLockError};
@@ -24,7 +24,7 @@ struct Manifest {
     dimension: usize,
     input_template: String,
     data_digest: String,
-    films: usize,
+    movies: usize,
     chunk: usize,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Parts<'a> {
             dimension: self.header.dimension,
             input_template: self.header.template.to_string(),
             data_digest: self.header.data_digest.clone(),
-            films: self.inventory.ids.len(),
+            movies: self.inventory.ids.len(),
             chunk: self.chunk,
         }
     }
@@ -136,8 +136,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Films of the parts that are finished.
-    pub(crate) fn films(&self, is_finished: &[bool]) -> usize {
+    /// Movies of the parts that are finished.
+    pub(crate) fn movies(&self, is_finished: &[bool]) -> usize {
         (0..self.count()).filter(|index| is_finished[*index]).map(|index| self.ids(index).len()).sum()
     }
 

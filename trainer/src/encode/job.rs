@@ -1,4 +1,4 @@
-//! From films to the file of their vectors: resumable at any point, and the same bytes however often it was stopped.
+//! From movies to the file of their vectors: resumable at any point, and the same bytes however often it was stopped.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -20,43 +20,43 @@ use crate::{Movie, Progress, Vectors};
 /// What to encode, and how.
 #[derive(Debug, Clone)]
 pub struct EncodeJob {
-    /// The films.
+    /// The movies.
     pub source: MovieSource,
     /// The file to write.
     pub output: PathBuf,
-    /// How a film becomes a text.
+    /// How a movie becomes a text.
     pub template: InputTemplate,
-    /// Films in a part: what is lost at most, but for the calls under way, when the job is stopped.
+    /// Movies in a part: what is lost at most, but for the calls under way, when the job is stopped.
     pub chunk: usize,
     /// How the encoder is kept busy.
     pub load: Load,
-    /// Throw away what other jobs left, and replace an output of other films or another encoder.
+    /// Throw away what other jobs left, and replace an output of other movies or another encoder.
     pub restart: bool,
-    /// Only these films of the source.
+    /// Only these movies of the source.
     pub shard: Option<Shard>,
 }
 
 /// What a job did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodeOutcome {
-    /// The output was there already, made of the same films by the same encoder.
+    /// The output was there already, made of the same movies by the same encoder.
     NothingToDo {
-        /// Films in it.
-        films: usize,
+        /// Movies in it.
+        movies: usize,
     },
     /// The output was written.
     Encoded {
-        /// Films in it.
-        films: usize,
-        /// Of those, films that an earlier, interrupted run had encoded.
+        /// Movies in it.
+        movies: usize,
+        /// Of those, movies that an earlier, interrupted run had encoded.
         resumed: usize,
     },
 }
 
-/// Why films were not encoded. What was finished stays, and the next run goes on from there.
+/// Why movies were not encoded. What was finished stays, and the next run goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The films cannot be read.
+    /// The movies cannot be read.
     #[error(transparent)]
     Source(#[from] MovieSourceError),
     /// The encoder does not do its part.
@@ -73,8 +73,8 @@ pub enum EncodeError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The source gave other films when it was read again.
-    #[error("expected the same films each time the input is read, found others: it was changed meanwhile")]
+    /// The source gave other movies when it was read again.
+    #[error("expected the same movies each time the input is read, found others: it was changed meanwhile")]
     SourceChanged,
     /// The output holds something else.
     #[error(
@@ -94,8 +94,8 @@ pub enum EncodeError {
         /// What was expected and what was found.
         differences: String,
     },
-    /// A part that holds other films or vectors than its name says.
-    #[error("part {path}: expected this job's films in order, found others")]
+    /// A part that holds other movies or vectors than its name says.
+    #[error("part {path}: expected this job's movies in order, found others")]
     WrongPart {
         /// The part.
         path: PathBuf,
@@ -127,12 +127,12 @@ pub async fn run_shard(
     let inventory = job.source.inventory()?;
     let all = inventory.ids.len();
     let header = header(job, client, &inventory);
-    let films = shard.films(all).len();
+    let movies = shard.movies(all).len();
     if !job.restart
         && let Some(found) = folder.manifest(shard).await?
     {
         return match found.differences(shard, &header, all) {
-            None => Ok(EncodeOutcome::NothingToDo { films }),
+            None => Ok(EncodeOutcome::NothingToDo { movies }),
             Some(differences) => {
                 Err(EncodeError::OtherOutput { path: folder.working_file(shard, &job.output), differences })
             }
@@ -161,14 +161,14 @@ async fn run_on(
 ) -> Result<EncodeOutcome, EncodeError> {
     let header = header(job, client, &inventory);
     let description = client.description();
-    let range = job.shard.map_or(0..inventory.ids.len(), |shard| shard.films(inventory.ids.len()));
+    let range = job.shard.map_or(0..inventory.ids.len(), |shard| shard.movies(inventory.ids.len()));
     inventory.ids = inventory.ids[range.clone()].to_vec();
-    let (films, chunk) = (inventory.ids.len(), job.chunk.max(1));
+    let (movies, chunk) = (inventory.ids.len(), job.chunk.max(1));
     if !job.restart && job.output.exists() {
         match differences(&job.output, &header, &inventory) {
             None => {
                 checkpoint::remove_leftovers(&job.output)?;
-                return Ok(EncodeOutcome::NothingToDo { films });
+                return Ok(EncodeOutcome::NothingToDo { movies });
             }
             // A job that was to replace the output, and was interrupted, goes on.
             Some(_) if checkpoint::are_of_this_job(&job.output, &header, &inventory, chunk) => {}
@@ -180,8 +180,8 @@ async fn run_on(
 
     let parts = Parts::open(&job.output, &header, &inventory, chunk, job.restart)?;
     let is_done = parts.finished();
-    let resumed = parts.films(&is_done);
-    let progress = Progress::new(films, "texts");
+    let resumed = parts.movies(&is_done);
+    let progress = Progress::new(movies, "texts");
     progress.skip(resumed);
     let batches = Batches {
         movies: Box::new(job.source.open()?.skip(range.start)),
@@ -207,11 +207,11 @@ async fn run_on(
     progress.finish();
     warn_of_shortened(client);
     parts.merge(&job.output)?;
-    Ok(EncodeOutcome::Encoded { films, resumed })
+    Ok(EncodeOutcome::Encoded { movies, resumed })
 }
 
-/// Encodes the films of one part of a source, or all, and keeps the vectors in memory. Without titles, texts are
-/// composed as for films that have none.
+/// Encodes the movies of one part of a source, or all, and keeps the vectors in memory. Without titles, texts are
+/// composed as for movies that have none.
 pub async fn encode_in_memory(
     source: &MovieSource,
     choice: SplitChoice,
@@ -224,12 +224,12 @@ pub async fn encode_in_memory(
     let is_chosen =
         move |movie: &Result<Movie, _>| movie.as_ref().map_or(true, |movie| choice.contains(movie.id));
     let (description, load) = (client.description(), Load::default());
-    let films = inventory.ids.len();
-    let progress = Progress::new(films, "texts");
+    let movies = inventory.ids.len();
+    let progress = Progress::new(movies, "texts");
     let batches = Batches {
         movies: Box::new(source.open()?.filter(is_chosen)),
         inventory: &inventory,
-        chunk_size: films.max(1),
+        chunk_size: movies.max(1),
         batch_size: load.batch.clamp(1, description.max_batch_size),
         is_done: vec![false],
         position: 0,
@@ -283,7 +283,7 @@ fn differences(output: &Path, expected: &VectorsHeader, inventory: &Inventory) -
         format!("{:?}", expected.template.to_string()),
         format!("{:?}", found.template.to_string()),
     );
-    compare("films (by their digest)", expected.data_digest.clone(), found.data_digest);
-    compare("number of films", inventory.ids.len().to_string(), found.ids.len().to_string());
+    compare("movies (by their digest)", expected.data_digest.clone(), found.data_digest);
+    compare("number of movies", inventory.ids.len().to_string(), found.ids.len().to_string());
     (!differences.is_empty()).then(|| differences.join("; "))
 }

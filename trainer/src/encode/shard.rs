@@ -1,9 +1,9 @@
-//! Which part of the films one worker of many encodes.
+//! Which part of the movies one worker of many encodes.
 
 use std::fmt;
 use std::ops::Range;
 
-/// Shard `index` of `count`, from 0: neighbouring films, as many in each as in the others but for one.
+/// Shard `index` of `count`, from 0: neighbouring movies, as many in each as in the others but for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     index: usize,
@@ -51,9 +51,9 @@ impl Shard {
         self.count
     }
 
-    /// Its films, of so many in all.
+    /// Its movies, of so many in all.
     #[must_use]
-    pub fn films(self, all: usize) -> Range<usize> {
+    pub fn movies(self, all: usize) -> Range<usize> {
         all * self.index / self.count..all * (self.index + 1) / self.count
     }
 
@@ -90,9 +90,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_film_is_in_one_shard(all in 0_usize..1000, count in 1_usize..20) {
-            let films: Vec<usize> = (0..count).flat_map(|index| Shard { index, count }.films(all)).collect();
-            prop_assert_eq!(films, (0..all).collect::<Vec<_>>());
+        fn every_movie_is_in_one_shard(all in 0_usize..1000, count in 1_usize..20) {
+            let movies: Vec<usize> = (0..count).flat_map(|index| Shard { index, count }.movies(all)).collect();
+            prop_assert_eq!(movies, (0..all).collect::<Vec<_>>());
         }
     }
 }

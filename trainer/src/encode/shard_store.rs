@@ -24,10 +24,13 @@ pub struct ShardManifest {
     file: String,
     shard: usize,
     shards: usize,
-    /// Films in it, of so many in the source, from this one on.
-    films: usize,
-    films_in_all: usize,
-    first_film: usize,
+    /// Movies in it, of so many in the source, from this one on.
+    #[serde(alias = "films")]
+    movies: usize,
+    #[serde(alias = "films_in_all")]
+    movies_in_all: usize,
+    #[serde(alias = "first_film")]
+    first_movie: usize,
     encoder: String,
     encoder_fingerprint: String,
     dimension: usize,
@@ -162,10 +165,10 @@ impl ShardFolder {
         file: &Path,
         shard: Shard,
         header: &VectorsHeader,
-        films_in_all: usize,
+        movies_in_all: usize,
     ) -> Result<(), ShardError> {
         let bytes = std::fs::read(file).map_err(|source| ShardError::Io { path: file.to_owned(), source })?;
-        let manifest = ShardManifest::new(shard, header, films_in_all, hex::encode(Sha256::digest(&bytes)));
+        let manifest = ShardManifest::new(shard, header, movies_in_all, hex::encode(Sha256::digest(&bytes)));
         let json = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
         let name = manifest_name(&manifest.file);
         if let Some(folder) = &self.local {
@@ -195,7 +198,7 @@ impl ShardFolder {
         let Some(first) = manifests.first() else {
             return Err(self.set_error("expected shards, found none"));
         };
-        let mut next_film = 0;
+        let mut next_movie = 0;
         for (place, manifest) in manifests.iter().enumerate() {
             for (what, expected, found) in first.common(manifest) {
                 if expected != found {
@@ -206,15 +209,15 @@ impl ShardFolder {
             if manifest.shard != place {
                 return Err(self.set_error(format!("expected shard {place} of {}, found none", first.shards)));
             }
-            if manifest.first_film != next_film {
-                let (name, found) = (&manifest.file, manifest.first_film);
+            if manifest.first_movie != next_movie {
+                let (name, found) = (&manifest.file, manifest.first_movie);
                 return Err(
-                    self.set_error(format!("{name}: expected films from {next_film} on, found {found}"))
+                    self.set_error(format!("{name}: expected movies from {next_movie} on, found {found}"))
                 );
             }
-            next_film += manifest.films;
+            next_movie += manifest.movies;
         }
-        if manifests.len() != first.shards || next_film != first.films_in_all {
+        if manifests.len() != first.shards || next_movie != first.movies_in_all {
             let (place, shards) = (manifests.len(), first.shards);
             return Err(self.set_error(format!("expected shard {place} of {shards}, found none")));
         }
@@ -250,9 +253,9 @@ impl ShardFolder {
     pub async fn merge(&self, output: &Path) -> Result<usize, ShardError> {
         let folder =
             output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (mut writer, mut films) = (None, 0);
+        let (mut writer, mut movies) = (None, 0);
         self.read(|header, rows| {
-            films += rows.ids.len();
+            movies += rows.ids.len();
             let writer = match &mut writer {
                 Some(writer) => writer,
                 None => writer.insert(VectorsWriter::create_in(folder, output, header.clone())?),
@@ -262,23 +265,23 @@ impl ShardFolder {
         .await?;
         match writer {
             Some(writer) => writer.finish()?,
-            None => return Err(self.set_error("expected films, found none")),
+            None => return Err(self.set_error("expected movies, found none")),
         }
-        Ok(films)
+        Ok(movies)
     }
 }
 
 impl ShardManifest {
-    fn new(shard: Shard, header: &VectorsHeader, films_in_all: usize, sha256: String) -> Self {
-        let films = shard.films(films_in_all);
+    fn new(shard: Shard, header: &VectorsHeader, movies_in_all: usize, sha256: String) -> Self {
+        let movies = shard.movies(movies_in_all);
         Self {
             format: FORMAT.to_owned(),
             file: shard.file_name(),
             shard: shard.index(),
             shards: shard.count(),
-            films: films.len(),
-            films_in_all,
-            first_film: films.start,
+            movies: movies.len(),
+            movies_in_all,
+            first_movie: movies.start,
             encoder: header.encoder.to_string(),
             encoder_fingerprint: header.encoder.fingerprint.to_string(),
             dimension: header.dimension,
@@ -296,16 +299,16 @@ impl ShardManifest {
             named("format", pair(|m| m.format.clone())),
             named("encoder", pair(|m| m.encoder_fingerprint.clone())),
             named("template", pair(|m| m.input_template.clone())),
-            named("films (by their digest)", pair(|m| m.data_digest.clone())),
-            named("number of films", pair(|m| m.films_in_all.to_string())),
+            named("movies (by their digest)", pair(|m| m.data_digest.clone())),
+            named("number of movies", pair(|m| m.movies_in_all.to_string())),
             named("number of shards", pair(|m| m.shards.to_string())),
         ]
     }
 
     /// How it differs from what this job's shard would be; `None` if it is the same.
     #[must_use]
-    pub fn differences(&self, shard: Shard, header: &VectorsHeader, films_in_all: usize) -> Option<String> {
-        let expected = Self::new(shard, header, films_in_all, self.sha256.clone());
+    pub fn differences(&self, shard: Shard, header: &VectorsHeader, movies_in_all: usize) -> Option<String> {
+        let expected = Self::new(shard, header, movies_in_all, self.sha256.clone());
         let differs = expected.common(self).into_iter().filter(|(_, expected, found)| expected != found);
         let lines: Vec<_> = differs
             .map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}"))

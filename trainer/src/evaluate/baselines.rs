@@ -17,7 +17,7 @@ use crate::fit::thresholds::ThresholdRule;
 /// Steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 30;
 
-/// linfa's logistic regression, one genre against the rest, with its default L2 penalty; a genre that no training film
+/// linfa's logistic regression, one genre against the rest, with its default L2 penalty; a genre that no training movie
 /// has, or all have, keeps its share as its probability.
 pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
@@ -41,20 +41,20 @@ pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     finish(data, "logistic regression (linfa), one genre against the rest", hidden, Dense { weight, bias })
 }
 
-/// Each genre's probability is its share of the training films, whatever the film: with a threshold, the most common
-/// genres for every film.
+/// Each genre's probability is its share of the training movies, whatever the movie: with a threshold, the most common
+/// genres for every movie.
 pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let targets = data.train().targets();
     let dimension = data.train().records().ncols();
     let hidden = Dense { weight: Array2::zeros((1, dimension)), bias: Array1::zeros(1) };
     let bias = targets.columns().into_iter().map(|column| prior(column.sum(), column.len())).collect();
     let output = Dense { weight: Array2::zeros((targets.ncols(), 1)), bias };
-    finish(data, "majority: each genre's share of the training films", hidden, output)
+    finish(data, "majority: each genre's share of the training movies", hidden, output)
 }
 
-/// The log-odds of a share, as if one film more had the genre and one more had not.
-fn prior(there: f32, films: usize) -> f32 {
-    let share = (there + 1.0) / (films as f32 + 2.0);
+/// The log-odds of a share, as if one movie more had the genre and one more had not.
+fn prior(there: f32, movies: usize) -> f32 {
+    let share = (there + 1.0) / (movies as f32 + 2.0);
     (share / (1.0 - share)).ln()
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guess_says_the_share_of_each_genre_for_every_film() {
+    fn the_guess_says_the_share_of_each_genre_for_every_movie() {
         let all = vectors(1000);
         let data = FittingData::of(&all).unwrap();
         let model = majority(&data).unwrap();

@@ -1,4 +1,4 @@
-//! A model's figures on the films of one part.
+//! A model's figures on the movies of one part.
 
 use comfy_table::{CellAlignment, Table, presets};
 use genre_model::GenreModel;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::evaluate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
 use crate::{Split, Vectors};
 
-/// Which films are measured.
+/// Which movies are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SplitChoice {
     /// Those of one part.
@@ -26,7 +26,7 @@ impl SplitChoice {
         }
     }
 
-    /// Whether the film with this TMDB id is measured.
+    /// Whether the movie with this TMDB id is measured.
     #[must_use]
     pub fn contains(self, movie_id: u64) -> bool {
         match self {
@@ -47,7 +47,7 @@ pub enum EvaluationError {
         /// The one that made the vectors.
         found: String,
     },
-    /// Films were made to texts in another way.
+    /// Movies were made to texts in another way.
     #[error("expected vectors of texts composed by the model's template {expected:?}, found {found:?}")]
     OtherTemplate {
         /// The model's template.
@@ -70,8 +70,8 @@ pub enum EvaluationError {
         found: Vec<String>,
     },
     /// There is nothing to measure on.
-    #[error("expected {split} films, found none")]
-    NoFilms {
+    #[error("expected {split} movies, found none")]
+    NoMovies {
         /// The part.
         split: &'static str,
     },
@@ -84,11 +84,11 @@ pub struct GenreFigures {
     pub label: String,
     /// Share of the predictions that are right; 0 when there are none.
     pub precision: f64,
-    /// Share of the genre's films that were found; 0 when there are none.
+    /// Share of the genre's movies that were found; 0 when there are none.
     pub recall: f64,
     /// Their harmonic mean; 0 when undefined.
     pub f1: f64,
-    /// Films of the genre.
+    /// Movies of the genre.
     pub support: u64,
     /// Above which probability it is predicted.
     pub threshold: f32,
@@ -97,13 +97,13 @@ pub struct GenreFigures {
 /// All figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Films measured.
+    /// Movies measured.
     pub rows: usize,
-    /// Which films.
+    /// Which movies.
     pub split: &'static str,
     /// How the model's thresholds were chosen.
     pub threshold_rule: String,
-    /// F1 over all pairs of film and genre, with the model's thresholds.
+    /// F1 over all pairs of movie and genre, with the model's thresholds.
     pub micro_f1: f64,
     /// Mean of the genres' F1, with the model's thresholds.
     pub macro_f1: f64,
@@ -122,24 +122,24 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Measures `model` on the films of `choice` among `vectors`.
+    /// Measures `model` on the movies of `choice` among `vectors`.
     pub fn of(model: &GenreModel, vectors: &Vectors, choice: SplitChoice) -> Result<Self, EvaluationError> {
         check(model, vectors)?;
         let part;
-        let films = match choice {
+        let movies = match choice {
             SplitChoice::All => vectors,
             SplitChoice::One(split) => {
                 part = vectors.subset(split);
                 &part
             }
         };
-        if films.is_empty() {
-            return Err(EvaluationError::NoFilms { split: choice.name() });
+        if movies.is_empty() {
+            return Err(EvaluationError::NoMovies { split: choice.name() });
         }
-        let probabilities = model.probabilities(&films.vectors.view(), &films.words);
+        let probabilities = model.probabilities(&movies.vectors.view(), &movies.words);
         let thresholds = model.thresholds().per_genre();
-        let counts = count(&probabilities, &films.targets, thresholds);
-        let at_half = count(&probabilities, &films.targets, &vec![0.5; thresholds.len()]);
+        let counts = count(&probabilities, &movies.targets, thresholds);
+        let at_half = count(&probabilities, &movies.targets, &vec![0.5; thresholds.len()]);
         let genre = |((label, counts), threshold): ((&String, &crate::evaluate::metrics::Counts), &f32)| {
             GenreFigures {
                 label: label.clone(),
@@ -151,16 +151,16 @@ impl Evaluation {
             }
         };
         Ok(Self {
-            rows: films.len(),
+            rows: movies.len(),
             split: choice.name(),
             threshold_rule: model.thresholds().rule().to_owned(),
             micro_f1: micro_f1(&counts),
             macro_f1: macro_f1(&counts),
             micro_f1_at_0_5: micro_f1(&at_half),
-            expected_calibration_error: expected_calibration_error(&probabilities, &films.targets),
-            binary_cross_entropy: binary_cross_entropy(&probabilities.view(), &films.targets.view()),
+            expected_calibration_error: expected_calibration_error(&probabilities, &movies.targets),
+            binary_cross_entropy: binary_cross_entropy(&probabilities.view(), &movies.targets.view()),
             model_version: model.version().to_owned(),
-            encoder_fingerprint: films.encoder.fingerprint.to_string(),
+            encoder_fingerprint: movies.encoder.fingerprint.to_string(),
             per_genre: model.labels().iter().zip(&counts).zip(thresholds).map(genre).collect(),
         })
     }
@@ -170,7 +170,7 @@ impl Evaluation {
     pub fn table(&self) -> String {
         let mut genres = Table::new();
         genres.load_style(presets::NOTHING);
-        genres.set_header(["genre", "threshold", "precision", "recall", "F1", "films"]);
+        genres.set_header(["genre", "threshold", "precision", "recall", "F1", "movies"]);
         for genre in &self.per_genre {
             genres.add_row([
                 genre.label.clone(),
@@ -187,7 +187,7 @@ impl Evaluation {
             }
         }
         format!(
-            "model {} on {} {} films, thresholds by {}\n\
+            "model {} on {} {} movies, thresholds by {}\n\
              micro-F1 {:.4} (at 0.5: {:.4}), macro-F1 {:.4}, calibration error {:.4}\n\n{genres}",
             self.model_version,
             self.rows,
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_measured_on_its_own_films() {
+    fn each_part_is_measured_on_its_own_movies() {
         let all = vectors(300);
         let model = model(&all);
         let rows = |choice| Evaluation::of(&model, &all, choice).unwrap().rows;
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(Split::ALL.map(|split| rows(SplitChoice::One(split))).iter().sum::<usize>(), 300);
         let only_train = all.subset(Split::Train);
         let error = Evaluation::of(&model, &only_train, SplitChoice::One(Split::Test)).unwrap_err();
-        assert_eq!(error.to_string(), "expected test films, found none");
+        assert_eq!(error.to_string(), "expected test movies, found none");
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Counts of each genre. `probabilities` and `targets` have the shape `[films, genres]`, `thresholds` one entry a
+/// Counts of each genre. `probabilities` and `targets` have the shape `[movies, genres]`, `thresholds` one entry a
 /// genre; predicted is what has a probability above its threshold.
 #[must_use]
 pub fn count(probabilities: &Array2<f32>, targets: &Array2<f32>, thresholds: &[f32]) -> Vec<Counts> {
@@ -79,7 +79,7 @@ pub fn count(probabilities: &Array2<f32>, targets: &Array2<f32>, thresholds: &[f
     counts
 }
 
-/// F1 of the counts over all pairs of film and genre.
+/// F1 of the counts over all pairs of movie and genre.
 #[must_use]
 pub fn micro_f1(counts: &[Counts]) -> f64 {
     counts.iter().copied().fold(Counts::default(), Counts::add).f1()
@@ -91,7 +91,7 @@ pub fn macro_f1(counts: &[Counts]) -> f64 {
     counts.iter().map(|count| count.f1()).sum::<f64>() / counts.len().max(1) as f64
 }
 
-/// Pairs of film and genre whose probabilities are alike.
+/// Pairs of movie and genre whose probabilities are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct ReliabilityBin {
     /// Pairs in the bin.
@@ -115,7 +115,7 @@ pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [Relia
     bins
 }
 
-/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of film and genre: how far a bin's mean
+/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of movie and genre: how far a bin's mean
 /// probability is from the share that is there, weighted by the pairs in the bin.
 #[must_use]
 pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<f32>) -> f64 {
@@ -124,7 +124,7 @@ pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<
     bins.iter().map(|bin| (bin.probability - bin.there).abs()).sum::<f64>() / targets.len().max(1) as f64
 }
 
-/// Mean binary cross-entropy over all pairs of film and genre, in nats.
+/// Mean binary cross-entropy over all pairs of movie and genre, in nats.
 #[must_use]
 pub fn binary_cross_entropy(probabilities: &ArrayView2<'_, f32>, targets: &ArrayView2<'_, f32>) -> f64 {
     let mut total = 0.0;

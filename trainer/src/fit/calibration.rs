@@ -10,7 +10,7 @@ const LOG_RANGE: (f64, f64) = (-2.0, 2.0);
 /// Halvings, roughly: the temperature is known to five digits then.
 const STEPS: usize = 30;
 
-/// The temperature at which validation films' probabilities, sigmoids of `logits / T`, have the lowest cross-entropy. One above 1 means
+/// The temperature at which validation movies' probabilities, sigmoids of `logits / T`, have the lowest cross-entropy. One above 1 means
 /// that the model was too sure of itself.
 #[must_use]
 pub fn temperature(logits: &Array2<f32>, targets: &Array2<f32>) -> f64 {

@@ -1,6 +1,6 @@
-//! A network and a model of words as one: how much of each is chosen on validation films.
+//! A network and a model of words as one: how much of each is chosen on validation movies.
 
-use genre_model::{FilmWords, Mlp, WordWeights, sigmoid};
+use genre_model::{Mlp, WordFeatures, WordWeights, sigmoid};
 use ndarray::{Array1, Array2};
 
 use crate::evaluate::metrics::binary_cross_entropy;
@@ -25,25 +25,25 @@ impl Blend {
         Self { mlp, words: None }
     }
 
-    /// Outputs before the sigmoid, shape `[films, labels]`.
-    pub(crate) fn logits(&self, vectors: &Array2<f32>, films: &[FilmWords]) -> Array2<f32> {
+    /// Outputs before the sigmoid, shape `[movies, labels]`.
+    pub(crate) fn logits(&self, vectors: &Array2<f32>, movies: &[WordFeatures]) -> Array2<f32> {
         let mut logits = self.mlp.logits(&vectors.view());
         if let Some(words) = &self.words {
-            words.add_to(&mut logits, films);
+            words.add_to(&mut logits, movies);
         }
         logits
     }
 
     /// The share of the words at which `(1 - share) · network + share · words` has the lowest cross-entropy, and the two in those
-    /// shares. `network` are the network's outputs for the films.
+    /// shares. `network` are the network's outputs for the movies.
     pub(crate) fn chosen(
         mlp: Mlp,
         network: &Array2<f32>,
         words: FittedWords,
-        films: &[FilmWords],
+        movies: &[WordFeatures],
         targets: &Array2<f32>,
     ) -> Result<(Self, f32), FitJobError> {
-        let of_words = words.logits(films);
+        let of_words = words.logits(movies);
         let loss = |share: f32| {
             let probabilities = (network * (1.0 - share) + &of_words * share).mapv_into(sigmoid);
             binary_cross_entropy(&probabilities.view(), &targets.view())
@@ -91,34 +91,34 @@ mod tests {
 
     #[test]
     fn outputs_of_the_blend_are_the_shares_of_both() {
-        let has = |film: usize| film.is_multiple_of(2);
-        let films: Vec<_> =
-            (0..40).map(|film| FilmWords::of("", if has(film) { "storm" } else { "calm" })).collect();
-        let targets = Array2::from_shape_fn((40, 1), |(film, _)| f32::from(u8::from(has(film))));
-        let vectors = Array2::from_shape_fn((40, 1), |(film, _)| (film % 3) as f32 * 0.5);
-        let words = word_model::fit(&films, &targets, 4.0).unwrap();
-        let (network, of_words) = (network(2.0).logits(&vectors.view()), words.logits(&films));
-        let (blend, share) = Blend::chosen(self::network(2.0), &network, words, &films, &targets).unwrap();
+        let has = |movie: usize| movie.is_multiple_of(2);
+        let movies: Vec<_> =
+            (0..40).map(|movie| WordFeatures::of("", if has(movie) { "storm" } else { "calm" })).collect();
+        let targets = Array2::from_shape_fn((40, 1), |(movie, _)| f32::from(u8::from(has(movie))));
+        let vectors = Array2::from_shape_fn((40, 1), |(movie, _)| (movie % 3) as f32 * 0.5);
+        let words = word_model::fit(&movies, &targets, 4.0).unwrap();
+        let (network, of_words) = (network(2.0).logits(&vectors.view()), words.logits(&movies));
+        let (blend, share) = Blend::chosen(self::network(2.0), &network, words, &movies, &targets).unwrap();
         assert!((share - 0.5).abs() < 1e-6, "the network knows nothing of it: {share}");
         let expected = (network * (1.0 - share) + of_words * share) / 2.0;
-        let found = blend.cooled(2.0).unwrap().logits(&vectors, &films);
+        let found = blend.cooled(2.0).unwrap().logits(&vectors, &movies);
         assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-4));
     }
 
     #[test]
     fn words_that_say_nothing_get_no_share() {
-        let films: Vec<_> =
-            (0..400).map(|film| FilmWords::of("", &format!("word{}", film * 7919 % 397))).collect();
-        let targets = Array2::from_shape_fn((400, 1), |(film, _)| f32::from(u8::from(film % 2 == 0)));
+        let movies: Vec<_> =
+            (0..400).map(|movie| WordFeatures::of("", &format!("word{}", movie * 7919 % 397))).collect();
+        let targets = Array2::from_shape_fn((400, 1), |(movie, _)| f32::from(u8::from(movie % 2 == 0)));
         let words = word_model::fit(
-            &films[200..],
+            &movies[200..],
             &targets.select(ndarray::Axis(0), &(200..400).collect::<Vec<_>>()),
             16.0,
         )
         .unwrap();
         let sure = network(12.0);
         let outputs = sure.logits(&targets.view());
-        let (_, share) = Blend::chosen(sure, &outputs, words, &films, &targets).unwrap();
+        let (_, share) = Blend::chosen(sure, &outputs, words, &movies, &targets).unwrap();
         assert!(share < 0.11, "{share}");
     }
 }

@@ -20,7 +20,7 @@ pub enum FitJobError {
     /// The network cannot be fitted.
     #[error(transparent)]
     Fit(#[from] FitError),
-    /// The films may not be fitted on.
+    /// The movies may not be fitted on.
     #[error(transparent)]
     Data(#[from] FittingDataError),
     /// The model of words cannot be fitted.
@@ -31,8 +31,8 @@ pub enum FitJobError {
     Model(String),
 }
 
-/// Fits by `recipe`. Gradients come from training films; early stopping, calibration and thresholds from validation
-/// films; nothing else is reachable from `data`. `observe` is told of every member's epochs.
+/// Fits by `recipe`. Gradients come from training movies; early stopping, calibration and thresholds from validation
+/// movies; nothing else is reachable from `data`. `observe` is told of every member's epochs.
 pub fn fit(
     data: &FittingData,
     recipe: &Recipe,
@@ -70,7 +70,7 @@ pub(crate) fn finish(
     model_of(data, blend, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
 }
 
-/// The model file's content for a network and words: thresholds by `rule` and figures, both from validation films, and where it
+/// The model file's content for a network and words: thresholds by `rule` and figures, both from validation movies, and where it
 /// all comes from.
 pub(crate) fn model_of(
     data: &FittingData,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn test_films_have_no_part_in_a_fit() {
+    fn test_movies_have_no_part_in_a_fit() {
         let all = vectors(600);
         let mut changed: Vectors = all.clone();
         for (row, split) in all.splits.iter().enumerate() {

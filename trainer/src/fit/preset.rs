@@ -17,9 +17,9 @@ pub struct Recipe {
     pub params: MlpParams,
     /// Networks that are averaged.
     pub ensemble: usize,
-    /// What a film's error costs the model of words, against its weights' squares; 0 for no words.
+    /// What a movie's error costs the model of words, against its weights' squares; 0 for no words.
     pub word_cost: f64,
-    /// Whether probabilities are calibrated on validation films before thresholds are chosen.
+    /// Whether probabilities are calibrated on validation movies before thresholds are chosen.
     pub calibrate: bool,
     /// How thresholds are chosen.
     pub threshold_rule: ThresholdRule,
@@ -42,7 +42,7 @@ impl Recipe {
         }
     }
 
-    /// The best that is known, judged on validation films.
+    /// The best that is known, judged on validation movies.
     #[must_use]
     pub fn best() -> Self {
         let params = MlpParams::default()

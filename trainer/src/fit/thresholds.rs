@@ -1,4 +1,4 @@
-//! Thresholds chosen on validation films: above which probability a genre is predicted.
+//! Thresholds chosen on validation movies: above which probability a genre is predicted.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ pub enum ThresholdRule {
     PerGenreMicro,
     /// One a genre, by that genre's own F1; drawn towards the global one where a genre is rare.
     PerGenreMacro,
-    /// The global one for genres of many films; the rarer a genre, the nearer to the threshold with the highest F1 that
+    /// The global one for genres of many movies; the rarer a genre, the nearer to the threshold with the highest F1 that
     /// its calibrated probabilities promise, without counting its few labels.
     ///
-    /// Two-fold over validation films, thirty times, it kept the micro-F1 of the global rule (0.663) with a macro-F1 of
+    /// Two-fold over validation movies, thirty times, it kept the micro-F1 of the global rule (0.663) with a macro-F1 of
     /// 0.568 against 0.556; the rules that count a genre's own labels gave 0.558 at best.
     ExpectedF1,
 }
@@ -48,8 +48,8 @@ impl fmt::Display for ThresholdRule {
     }
 }
 
-/// What is found on a genre's own labels counts `n / (n + SHRINKAGE)` and what all films or its probabilities say the
-/// rest, for `n` films of the genre in validation: a threshold found on ten films says little about the next thousand.
+/// What is found on a genre's own labels counts `n / (n + SHRINKAGE)` and what all movies or its probabilities say the
+/// rest, for `n` movies of the genre in validation: a threshold found on ten movies says little about the next thousand.
 pub const SHRINKAGE: f64 = 100.0;
 
 /// Rounds of coordinate ascent; it settles in three or four.
@@ -57,14 +57,14 @@ const ROUNDS: usize = 20;
 
 /// What each candidate threshold of a genre would predict.
 struct Candidates {
-    /// Films that carry the genre.
+    /// Movies that carry the genre.
     positives: u64,
     /// For each candidate, right predictions and predictions.
     outcomes: Vec<(u64, u64)>,
 }
 
-/// Chooses thresholds by `rule`. `probabilities` and `targets` have the shape `[films, genres]` and must be of
-/// validation films: the choice is made on them.
+/// Chooses thresholds by `rule`. `probabilities` and `targets` have the shape `[movies, genres]` and must be of
+/// validation movies: the choice is made on them.
 #[must_use]
 pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2<f32>) -> Thresholds {
     let grid: Vec<f32> = match rule {
@@ -116,7 +116,7 @@ fn f1_of(right: u64, predicted: u64, positives: u64) -> f64 {
     if right == 0 { 0.0 } else { 2.0 * right as f64 / (predicted + positives) as f64 }
 }
 
-/// The candidate with the highest F1 if each film has the genre with exactly its probability (Lipton et al., 2014,
+/// The candidate with the highest F1 if each movie has the genre with exactly its probability (Lipton et al., 2014,
 /// arXiv:1402.1892): `2 Σ p over those predicted / (their number + Σ p over all)`.
 fn best_expected(probabilities: &ArrayView1<'_, f32>, grid: &[f32]) -> usize {
     let expected: f64 = probabilities.iter().map(|p| f64::from(*p)).sum();
@@ -191,7 +191,7 @@ mod tests {
     use crate::evaluate::metrics::{count, macro_f1, micro_f1};
 
     /// Genre 0 is common and overestimated, genre 1 is underestimated, genre 2 is rare.
-    fn films(rows: usize, seed: u64) -> (Array2<f32>, Array2<f32>) {
+    fn movies(rows: usize, seed: u64) -> (Array2<f32>, Array2<f32>) {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let truth =
             Array2::from_shape_fn((rows, 3), |(_, genre)| rng.gen_range(0.0..[0.9, 0.6, 0.05][genre]));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_reference_grid_is_the_best_of_its_eight() {
-        let (p, y) = films(500, 1);
+        let (p, y) = movies(500, 1);
         let chosen = choose(ThresholdRule::ReferenceGrid, &p, &y);
         let score = |t: f32| micro_f1(&count(&p, &y, &[t; 3]));
         let steps: Vec<f32> = (1_u8..=8).map(|step| f32::from(step) / 10.0).collect();
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn finer_rules_are_at_least_as_good_where_they_were_chosen() {
-        let (p, y) = films(5000, 2);
+        let (p, y) = movies(5000, 2);
         let micro = |rule| micro_f1(&count(&p, &y, choose(rule, &p, &y).per_genre()));
         assert!(micro(ThresholdRule::Global) >= micro(ThresholdRule::ReferenceGrid));
         assert!(micro(ThresholdRule::PerGenreMicro) > micro(ThresholdRule::Global) + 0.01);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_rare_genre_stays_near_the_global_threshold() {
-        let (p, y) = films(200, 3);
+        let (p, y) = movies(200, 3);
         let chosen = choose(ThresholdRule::PerGenreMacro, &p, &y);
         let positives = f64::from(y.column(2).sum());
         let distance = f64::from((chosen.per_genre()[2] - chosen.global()).abs());
@@ -233,21 +233,21 @@ mod tests {
 
     #[test]
     fn a_rare_genre_gets_the_threshold_that_its_probabilities_promise() {
-        let (mut p, mut y) = films(2000, 4);
-        // Never likely, and there in one film: no label could say where to cut, the probabilities do.
+        let (mut p, mut y) = movies(2000, 4);
+        // Never likely, and there in one movie: no label could say where to cut, the probabilities do.
         let column: Vec<f32> = (0..2000).map(|i| if i % 50 == 0 { 0.2 } else { 0.001 }).collect();
         p.column_mut(2).assign(&ndarray::Array1::from_vec(column));
         y.column_mut(2).fill(0.0);
         y[[0, 2]] = 1.0;
         let chosen = choose(ThresholdRule::ExpectedF1, &p, &y);
         assert!(chosen.per_genre()[2] < 0.2, "{:?}", chosen.per_genre());
-        // A genre of many films stays near the global one.
+        // A genre of many movies stays near the global one.
         assert!((chosen.per_genre()[0] - chosen.global()).abs() < 0.1, "{:?}", chosen.per_genre());
     }
 
     #[test]
-    fn a_genre_without_a_film_takes_the_global_threshold() {
-        let (mut p, mut y) = films(200, 4);
+    fn a_genre_without_a_movie_takes_the_global_threshold() {
+        let (mut p, mut y) = movies(200, 4);
         p.column_mut(2).fill(0.3);
         y.column_mut(2).fill(0.0);
         for rule in ThresholdRule::ALL.into_iter().filter(|rule| *rule != ThresholdRule::ExpectedF1) {
@@ -259,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_counted_for_a_candidate_is_what_its_threshold_predicts(seed in 0_u64..1000, step in 1_u8..=99) {
-            let (p, y) = films(40, seed);
+            let (p, y) = movies(40, seed);
             let grid: Vec<f32> = (1_u8..=99).map(|step| f32::from(step) / 100.0).collect();
             let threshold = f32::from(step) / 100.0;
             let counts = count(&p, &y, &[threshold; 3]);

@@ -1,12 +1,12 @@
 //! The linear model over words: logistic regression with an L2 penalty, one genre against the rest.
 //!
 //! Least over `w` and `b` of `|w|² / 2 + cost · Σ ln(1 + e^(-y (w·x + b)))`, as liblinear has it (Fan et al., 2008), found by L-BFGS.
-//! linfa's takes matrices in which most numbers would be zeros: a film has some 70 of 65,536 buckets.
+//! linfa's takes matrices in which most numbers would be zeros: a movie has some 70 of 65,536 buckets.
 
 use argmin::core::{CostFunction, Error, Executor, Gradient, State as _};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
-use genre_model::{FilmWords, WordWeights};
+use genre_model::{WordFeatures, WordWeights};
 use ndarray::{Array1, Array2, ArrayView1};
 
 use crate::fit::job::FitJobError;
@@ -30,17 +30,21 @@ pub(crate) struct FittedWords {
 }
 
 impl FittedWords {
-    /// Outputs before the sigmoid, shape `[films, labels]`.
-    pub(crate) fn logits(&self, films: &[FilmWords]) -> Array2<f32> {
-        let mut logits = Array2::zeros((films.len(), self.bias.len())) + &self.bias;
-        self.weights.add_to(&mut logits, films);
+    /// Outputs before the sigmoid, shape `[movies, labels]`.
+    pub(crate) fn logits(&self, movies: &[WordFeatures]) -> Array2<f32> {
+        let mut logits = Array2::zeros((movies.len(), self.bias.len())) + &self.bias;
+        self.weights.add_to(&mut logits, movies);
         logits
     }
 }
 
-/// Fits `targets`, of shape `[films, labels]`; the more a film's error costs, the less weights are held back.
-pub(crate) fn fit(films: &[FilmWords], targets: &Array2<f32>, cost: f64) -> Result<FittedWords, FitJobError> {
-    let (rows, used) = rows_of(films);
+/// Fits `targets`, of shape `[movies, labels]`; the more a movie's error costs, the less weights are held back.
+pub(crate) fn fit(
+    movies: &[WordFeatures],
+    targets: &Array2<f32>,
+    cost: f64,
+) -> Result<FittedWords, FitJobError> {
+    let (rows, used) = rows_of(movies);
     let fit_one = |label| one_against_rest(&rows, used.len(), targets.column(label), cost);
     let fitted = parallel::map(targets.ncols(), fit_one);
     let mut weights = Array2::zeros((BUCKETS, targets.ncols()));
@@ -56,8 +60,8 @@ pub(crate) fn fit(films: &[FilmWords], targets: &Array2<f32>, cost: f64) -> Resu
     Ok(FittedWords { weights, bias })
 }
 
-/// Films over the buckets that they use, which are numbered as they are met: a bucket that no film uses has no weight.
-fn rows_of(films: &[FilmWords]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
+/// Movies over the buckets that they use, which are numbered as they are met: a bucket that no movie uses has no weight.
+fn rows_of(movies: &[WordFeatures]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
     let (mut numbers, mut used) = (vec![None; BUCKETS], Vec::new());
     let mut number = |bucket: usize| {
         *numbers[bucket].get_or_insert_with(|| {
@@ -65,10 +69,10 @@ fn rows_of(films: &[FilmWords]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
             used.len() - 1
         })
     };
-    let rows = films
+    let rows = movies
         .iter()
-        .map(|film| {
-            film.features(BUCKETS).map(|(bucket, value)| (number(bucket), f64::from(value))).collect()
+        .map(|movie| {
+            movie.features(BUCKETS).map(|(bucket, value)| (number(bucket), f64::from(value))).collect()
         })
         .collect();
     (rows, used)
@@ -102,7 +106,7 @@ struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    /// `y (w·x + b)` of each film.
+    /// `y (w·x + b)` of each movie.
     fn margins<'a>(&'a self, parameters: &'a Array1<f64>) -> impl Iterator<Item = f64> + 'a {
         let bias = parameters[self.buckets];
         self.rows.iter().zip(&self.signs).map(move |(row, sign)| {
@@ -146,39 +150,40 @@ impl Gradient for Problem<'_> {
 mod tests {
     use super::*;
 
-    fn films() -> (Vec<FilmWords>, Array2<f32>) {
+    fn movies() -> (Vec<WordFeatures>, Array2<f32>) {
         let words = ["storm", "ship", "reef", "laugh", "joke", "the", "a"];
-        let text =
-            |film: usize| format!("{} {} {}", words[film % 3], words[3 + film / 3 % 2], words[5 + film % 2]);
+        let text = |movie: usize| {
+            format!("{} {} {}", words[movie % 3], words[3 + movie / 3 % 2], words[5 + movie % 2])
+        };
         // A storm is the first genre, a joke is not the second, and nobody has the third.
-        let has = |(film, genre): (usize, usize)| match genre {
-            0 => film % 3 == 0,
-            1 => film / 3 % 2 == 0,
+        let has = |(movie, genre): (usize, usize)| match genre {
+            0 => movie % 3 == 0,
+            1 => movie / 3 % 2 == 0,
             _ => false,
         };
-        let films: Vec<_> = (0..300).map(|film| FilmWords::of("", &text(film))).collect();
+        let movies: Vec<_> = (0..300).map(|movie| WordFeatures::of("", &text(movie))).collect();
         let targets = Array2::from_shape_fn((300, 3), |at| f32::from(u8::from(has(at))));
-        (films, targets)
+        (movies, targets)
     }
 
     #[test]
     fn words_that_tell_a_genre_are_found() {
-        let (films, targets) = films();
-        let fitted = fit(&films, &targets, 16.0).unwrap();
-        let logits = fitted.logits(&films);
+        let (movies, targets) = movies();
+        let fitted = fit(&movies, &targets, 16.0).unwrap();
+        let logits = fitted.logits(&movies);
         for (logit, target) in logits.iter().zip(&targets) {
             assert!((*logit > 0.0) == (*target > 0.5), "{logit} {target}");
         }
-        let of = |text| fitted.weights.logits(&FilmWords::of("", text));
+        let of = |text| fitted.weights.logits(&WordFeatures::of("", text));
         assert!(of("storm")[0] > 1.0 && of("ship")[0] < 0.0 && of("the")[0].abs() < 0.5);
-        // All that is known of a film without a known word are the genres' shares.
+        // All that is known of a movie without a known word are the genres' shares.
         assert!(fitted.bias[2] < -3.0);
     }
 
     #[test]
     fn the_gradient_is_the_costs() {
-        let (films, targets) = films();
-        let (rows, used) = rows_of(&films);
+        let (movies, targets) = movies();
+        let (rows, used) = rows_of(&movies);
         let signs = targets.column(0).mapv(|target| f64::from(target) * 2.0 - 1.0);
         let problem = Problem { rows: &rows, buckets: used.len(), signs, cost: 3.0 };
         let mut at = Array1::from_shape_fn(used.len() + 1, |index| ((index as f64) * 0.7).sin());
@@ -196,10 +201,10 @@ mod tests {
 
     #[test]
     fn less_cost_is_smaller_weights_and_the_same_data_the_same_model() {
-        let (films, targets) = films();
+        let (movies, targets) = movies();
         let size = |cost| {
-            let fitted = fit(&films, &targets, cost).unwrap();
-            fitted.weights.logits(&FilmWords::of("", "storm"))[0]
+            let fitted = fit(&movies, &targets, cost).unwrap();
+            fitted.weights.logits(&WordFeatures::of("", "storm"))[0]
         };
         assert!(size(0.1) < size(10.0));
         assert!((size(1.0) - size(1.0)).abs() < f32::EPSILON);

@@ -1,6 +1,6 @@
 //! Random search: trials over the cores, a journal that survives anything, and the winner's model.
 //!
-//! What a trial gives is a function of the films, the space and `seed + trial` alone. Which thread runs it, when, and
+//! What a trial gives is a function of the movies, the space and `seed + trial` alone. Which thread runs it, when, and
 //! how often the search was interrupted cannot be seen in any file of a finished search.
 
 mod display;
@@ -35,9 +35,9 @@ pub struct SearchJob {
     pub space: Space,
     /// Trials in all.
     pub trials: usize,
-    /// Trial `i` draws its settings, weights and order of films from `seed + i`.
+    /// Trial `i` draws its settings, weights and order of movies from `seed + i`.
     pub seed: u64,
-    /// Passes over the training films at most, where the space's own limit is to be another.
+    /// Passes over the training movies at most, where the space's own limit is to be another.
     pub max_epochs: Option<usize>,
     /// Trials at the same time.
     pub threads: usize,
@@ -68,7 +68,7 @@ pub enum SearchError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Settings or films that cannot be fitted.
+    /// Settings or movies that cannot be fitted.
     #[error(transparent)]
     Fit(#[from] FitJobError),
     /// No trial ended with a finite loss.

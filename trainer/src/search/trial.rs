@@ -25,10 +25,10 @@ pub struct Trial {
     /// The lowest validation loss; none where the loss was no number.
     #[serde(with = "exact_option")]
     pub validation_loss: Option<f64>,
-    /// F1 over all pairs of validation film and genre, with a threshold of 0.5.
+    /// F1 over all pairs of validation movie and genre, with a threshold of 0.5.
     #[serde(with = "exact")]
     pub micro_f1_at_0_5: f64,
-    /// The same with the thresholds that the recipe chooses on these films.
+    /// The same with the thresholds that the recipe chooses on these movies.
     #[serde(with = "exact")]
     pub micro_f1: f64,
 }

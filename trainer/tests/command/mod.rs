@@ -1,4 +1,4 @@
-//! The real command and the films that tests give it.
+//! The real command and the movies that tests give it.
 
 // Each test binary has its own copy, and none uses all of it.
 #![allow(dead_code)]
@@ -29,13 +29,13 @@ pub(crate) fn finished(output: Output, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A table of made-up films, in three genres by turns.
-pub(crate) fn write_films(folder: &Path, films: u64) {
+/// A table of made-up movies, in three genres by turns.
+pub(crate) fn write_movies(folder: &Path, movies: u64) {
     let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
     let row = |id: u64| {
         let genre = genres[(id % 3) as usize];
-        format!("{id},Film {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
+        format!("{id},Movie {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
     };
-    let rows: String = (1..=films).map(row).collect();
-    std::fs::write(folder.join("films.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();
+    let rows: String = (1..=movies).map(row).collect();
+    std::fs::write(folder.join("movies.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();
 }

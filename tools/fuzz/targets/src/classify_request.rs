@@ -9,7 +9,7 @@ use proto::classifier::v1::{
 
 use crate::Target;
 use crate::grpc::{Reply, frame, stream_frames};
-use crate::services::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, SERVICES, wrong_batch, wrong_film};
+use crate::services::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, SERVICES, wrong_batch, wrong_movie};
 
 pub(crate) const TARGET: Target = Target {
     name: "classify_request",
@@ -25,7 +25,7 @@ pub(crate) const TARGET: Target = Target {
         "é",
         "🎬",
         ". ",
-        "A film.",
+        "A movie.",
     ],
     max_len: 2048,
     cases: 800,
@@ -61,7 +61,7 @@ fn one(body: Vec<u8>) {
     let request: Option<ClassifyRequest> = decoded(&body);
     let reply = call("Classify", body);
     let Some(request) = request else { return reply.is_refused_as_malformed() };
-    let wrong = wrong_film("", &request.title, &request.overview);
+    let wrong = wrong_movie("", &request.title, &request.overview);
     if !wrong.is_empty() {
         return reply.is_refused_for(&wrong);
     }
@@ -72,7 +72,7 @@ fn one(body: Vec<u8>) {
         let of = [&request.title, &request.overview];
         assert!(
             of.iter().any(|text| text.contains(segment.text.as_str())),
-            "a segment is a part of the film"
+            "a segment is a part of the movie"
         );
         for part in &segment.contributions {
             assert!((0.0..=1.0).contains(&part.probability_without), "{part:?}");
@@ -90,7 +90,7 @@ fn batch(body: Vec<u8>) {
         let movies = request.movies.iter().enumerate();
         wrong = movies
             .flat_map(|(index, movie)| {
-                wrong_film(&format!("movies[{index}]."), &movie.title, &movie.overview)
+                wrong_movie(&format!("movies[{index}]."), &movie.title, &movie.overview)
             })
             .collect();
     }
@@ -98,7 +98,7 @@ fn batch(body: Vec<u8>) {
         return reply.is_refused_for(&wrong);
     }
     let answer: BatchClassifyResponse = reply.only();
-    assert_eq!(answer.results.len(), request.movies.len(), "one answer for each film");
+    assert_eq!(answer.results.len(), request.movies.len(), "one answer for each movie");
     for result in &answer.results {
         is_sound(result, request.include_scores);
         assert_eq!(result.model_version, answer.model_version);
@@ -112,9 +112,9 @@ fn stream(body: Vec<u8>) {
     let Some(requests) = requests else { return reply.is_refused_as_malformed() };
     assert_eq!(reply.status.code(), tonic::Code::Ok, "{:?}", reply.status);
     let mut answers: Vec<ClassifyStreamResponse> = reply.messages();
-    assert_eq!(answers.len(), requests.len(), "one answer for each film");
+    assert_eq!(answers.len(), requests.len(), "one answer for each movie");
     for request in &requests {
-        let wrong = wrong_film("", &request.title, &request.overview);
+        let wrong = wrong_movie("", &request.title, &request.overview);
         // Of several with one id any may be this one's.
         let fits = |answer: &ClassifyStreamResponse| {
             answer.id == request.id
@@ -145,7 +145,7 @@ fn is_sound(answer: &ClassifyResponse, with_scores: bool) {
 
 fn seeds() -> Vec<Vec<u8>> {
     let text = str::to_owned;
-    let film = |title: &str, overview: &str| Movie { title: text(title), overview: text(overview) };
+    let movie = |title: &str, overview: &str| Movie { title: text(title), overview: text(overview) };
     let one = |title: &str, overview: &str, explain| {
         ClassifyRequest { title: text(title), overview: text(overview), include_scores: explain, explain }
             .encode_to_vec()
@@ -164,9 +164,9 @@ fn seeds() -> Vec<Vec<u8>> {
         with(0, one("", "Un phare, deux sœurs 🎬", false)),
         with(0, one(&"long title ".repeat(3), &"and a long overview ".repeat(4), false)),
         with(0, one("", "\u{180e}\u{feff}\0", true)),
-        with(1, batch(vec![film("A", "A pilot lands."), film("", "A train leaves.")])),
-        with(1, batch(vec![film("", " "), film(&"t".repeat(21), "x"), film("", &"é".repeat(61))])),
-        with(1, batch(vec![film("", "x"); 5])),
+        with(1, batch(vec![movie("A", "A pilot lands."), movie("", "A train leaves.")])),
+        with(1, batch(vec![movie("", " "), movie(&"t".repeat(21), "x"), movie("", &"é".repeat(61))])),
+        with(1, batch(vec![movie("", "x"); 5])),
         with(1, Vec::new()),
         with(6, [item("a", "A heist."), item("a", ""), item("b", "A duel at dawn.")].concat()),
         with(4, vec![0, 0x7f, 0xff, 0xff, 0xff]),

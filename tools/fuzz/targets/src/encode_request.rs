@@ -16,7 +16,17 @@ pub(crate) const TARGET: Target = Target {
     name: "encode_request",
     check,
     seeds,
-    words: &["\n", "\u{10}\u{2}", "\0\0\0\0\u{5}", "\u{feff}", "\u{180e}", "é", "🎬", "a film", "\u{a}\u{6}"],
+    words: &[
+        "\n",
+        "\u{10}\u{2}",
+        "\0\0\0\0\u{5}",
+        "\u{feff}",
+        "\u{180e}",
+        "é",
+        "🎬",
+        "a movie",
+        "\u{a}\u{6}",
+    ],
     max_len: 4096,
     cases: 1500,
 };

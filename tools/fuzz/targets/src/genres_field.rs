@@ -80,7 +80,7 @@ fn check(data: &[u8]) {
     round_trip(data);
 }
 
-/// Reads the field as the one of a table's one film; `None` where it is not in that form. Known to be in the form, but
+/// Reads the field as the one of a table's one movie; `None` where it is not in that form. Known to be in the form, but
 /// without a known genre, is the empty set.
 fn read(format: GenresFormat, field: &str) -> Option<GenreSet> {
     let table = format!("id,title,overview,genres\n1,T,O.,\"{}\"\n", field.replace('"', "\"\""));
@@ -97,7 +97,7 @@ fn read(format: GenresFormat, field: &str) -> Option<GenreSet> {
                 _ => panic!("a field of genres cannot be {dropped:?}: {field:?}"),
             }
         }
-        None => panic!("a table has films or an error"),
+        None => panic!("a table has movies or an error"),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use genre_model::{
-    Activation, Dense, EncoderIdentity, FilmWords, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp,
-    Provenance, SPLIT_RULE, Thresholds, WordWeights,
+    Activation, Dense, EncoderIdentity, Fingerprint, GENRES, GenreModel, InputTemplate, Mlp, Provenance,
+    SPLIT_RULE, Thresholds, WordFeatures, WordWeights,
 };
 use ndarray::{Array1, Array2};
 use sha2::{Digest as _, Sha256};
@@ -91,8 +91,9 @@ fn gives_probabilities(model: &GenreModel) {
         [&|_| 0.0, &|_| unit, &|i| if i % 2 == 0 { unit } else { -unit }, &|i| f32::from(u8::from(i == 0))];
     for vector in vectors {
         let vector = Array1::from_shape_fn(dimension, vector);
-        for film in [FilmWords::default(), FilmWords::of("A title", "of a film that has an overview")] {
-            let probabilities = model.probabilities_of(&vector.view(), &film);
+        for movie in [WordFeatures::default(), WordFeatures::of("A title", "of a movie that has an overview")]
+        {
+            let probabilities = model.probabilities_of(&vector.view(), &movie);
             assert_eq!(probabilities.len(), model.labels().len());
             assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities}");
         }

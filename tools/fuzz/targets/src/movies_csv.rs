@@ -73,7 +73,7 @@ fn check(data: &[u8]) {
         is_open, says_open,
         "a quote that is never closed is an error, and nothing else is that error"
     );
-    assert!(error.is_some() || !movies.is_empty(), "a file without films is an error");
+    assert!(error.is_some() || !movies.is_empty(), "a file without movies is an error");
     are_of_the_file(&movies, &records);
 }
 
@@ -102,7 +102,7 @@ fn ends_in_a_quote(data: &[u8], count: usize) -> bool {
 }
 
 fn are_of_the_file(movies: &[Movie], records: &[ByteRecord]) {
-    let (header, rows) = records.split_first().expect("a file with films has a header");
+    let (header, rows) = records.split_first().expect("a file with movies has a header");
     let column = |name: &str| header.iter().position(|field| field == name.as_bytes());
     let (id, title, overview) = (column("id"), column("title"), column("overview"));
     let (Some(id), Some(title), Some(overview)) = (id, title, overview) else { panic!("{header:?}") };
@@ -116,7 +116,7 @@ fn are_of_the_file(movies: &[Movie], records: &[ByteRecord]) {
                 && row.get(title).unwrap_or_default() == movie.title.as_bytes()
                 && row.get(overview) == Some(movie.overview.as_bytes())
         };
-        assert!(rows.any(|row| fields(&row)), "a film is a row of the file, in its order: {movie:?}");
+        assert!(rows.any(|row| fields(&row)), "a movie is a row of the file, in its order: {movie:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::Target;
-use crate::services::{MAX_BATCH, SERVICES, Violations, wrong_batch, wrong_film};
+use crate::services::{MAX_BATCH, SERVICES, Violations, wrong_batch, wrong_movie};
 
 pub(crate) const TARGET: Target = Target {
     name: "rest_body",
@@ -48,11 +48,11 @@ fn check(data: &[u8]) {
     let (status, content_type, answer) = SERVICES.post(PATHS[kind], body.to_vec());
     let answer: Value = serde_json::from_slice(&answer).expect("every answer is JSON");
     match expected {
-        Understood::Films(films, wrong) if wrong.is_empty() => {
+        Understood::Movies(movies, wrong) if wrong.is_empty() => {
             assert_eq!((status, content_type.as_str()), (200, "application/json"), "{answer}");
-            is_sound(kind, &films, &answer);
+            is_sound(kind, &movies, &answer);
         }
-        Understood::Films(_, wrong) => is_refused(status, &content_type, &answer, Some(&wrong)),
+        Understood::Movies(_, wrong) => is_refused(status, &content_type, &answer, Some(&wrong)),
         // The reference takes any other key, and what stands under it is not read: only that it is text.
         Understood::Nothing if kind == 2 && status == 200 => assert!(std::str::from_utf8(body).is_ok()),
         Understood::Nothing => {
@@ -64,7 +64,7 @@ fn check(data: &[u8]) {
 
 /// What a body says, read in another way than the service reads it.
 enum Understood {
-    Films(Vec<(String, String)>, Violations),
+    Movies(Vec<(String, String)>, Violations),
     Nothing,
 }
 
@@ -74,10 +74,10 @@ fn understood(kind: usize, body: &[u8]) -> Understood {
         1 => object(body).and_then(|object| batch(&object)),
         _ => object(body).and_then(|object| reference(&object)),
     };
-    read.map_or(Understood::Nothing, |(films, wrong)| Understood::Films(films, wrong))
+    read.map_or(Understood::Nothing, |(movies, wrong)| Understood::Movies(movies, wrong))
 }
 
-type Films = (Vec<(String, String)>, Violations);
+type Movies = (Vec<(String, String)>, Violations);
 
 /// An object, none of whose objects names a key twice.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
@@ -87,7 +87,7 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     unique.0.then_some(object)
 }
 
-fn film(object: &Map<String, Value>) -> Option<(String, String)> {
+fn movie(object: &Map<String, Value>) -> Option<(String, String)> {
     let text = |key: &str| object.get(key).map(|value| value.as_str().map(str::to_owned));
     Some((text("title").unwrap_or(Some(String::new()))?, text("overview")??))
 }
@@ -100,34 +100,34 @@ fn are_flags(object: &Map<String, Value>, keys: &[&str]) -> bool {
     keys.iter().all(|key| object.get(*key).is_none_or(Value::is_boolean))
 }
 
-fn classify(object: &Map<String, Value>) -> Option<Films> {
+fn classify(object: &Map<String, Value>) -> Option<Movies> {
     let flags = ["include_scores", "explain"];
     if !has_only(object, &["title", "overview", flags[0], flags[1]]) || !are_flags(object, &flags) {
         return None;
     }
-    let (title, overview) = film(object)?;
-    let wrong = wrong_film("", &title, &overview);
+    let (title, overview) = movie(object)?;
+    let wrong = wrong_movie("", &title, &overview);
     Some((vec![(title, overview)], wrong))
 }
 
-fn batch(object: &Map<String, Value>) -> Option<Films> {
+fn batch(object: &Map<String, Value>) -> Option<Movies> {
     if !has_only(object, &["movies", "include_scores"]) || !are_flags(object, &["include_scores"]) {
         return None;
     }
     let movie = |value: &Value| {
         let object = value.as_object().filter(|object| has_only(object, &["title", "overview"]))?;
-        film(object)
+        movie(object)
     };
-    let films: Vec<_> = object.get("movies")?.as_array()?.iter().map(movie).collect::<Option<_>>()?;
-    let mut wrong = wrong_batch("movies", films.len(), MAX_BATCH);
+    let movies: Vec<_> = object.get("movies")?.as_array()?.iter().map(movie).collect::<Option<_>>()?;
+    let mut wrong = wrong_batch("movies", movies.len(), MAX_BATCH);
     if wrong.is_empty() {
-        let films = films.iter().enumerate();
-        wrong = films.flat_map(|(i, (t, o))| wrong_film(&format!("movies[{i}]."), t, o)).collect();
+        let movies = movies.iter().enumerate();
+        wrong = movies.flat_map(|(i, (t, o))| wrong_movie(&format!("movies[{i}]."), t, o)).collect();
     }
-    Some((films, wrong))
+    Some((movies, wrong))
 }
 
-fn reference(object: &Map<String, Value>) -> Option<Films> {
+fn reference(object: &Map<String, Value>) -> Option<Movies> {
     let texts = |key: &str| -> Option<Vec<String>> {
         object.get(key)?.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
     };
@@ -135,15 +135,15 @@ fn reference(object: &Map<String, Value>) -> Option<Films> {
     if titles.len() != overviews.len() {
         return Some((Vec::new(), vec![("overview".to_owned(), "LENGTHS_DIFFER")]));
     }
-    let films: Vec<_> = titles.into_iter().zip(overviews).collect();
-    let mut wrong = wrong_batch("overview", films.len(), MAX_BATCH);
+    let movies: Vec<_> = titles.into_iter().zip(overviews).collect();
+    let mut wrong = wrong_batch("overview", movies.len(), MAX_BATCH);
     if wrong.is_empty() {
-        for (index, (title, overview)) in films.iter().enumerate() {
+        for (index, (title, overview)) in movies.iter().enumerate() {
             let in_column = |(field, reason)| (format!("{field}[{index}]"), reason);
-            wrong.extend(wrong_film("", title, overview).into_iter().map(in_column));
+            wrong.extend(wrong_movie("", title, overview).into_iter().map(in_column));
         }
     }
-    Some((films, wrong))
+    Some((movies, wrong))
 }
 
 fn is_refused(status: u16, content_type: &str, answer: &Value, expected: Option<&Violations>) {
@@ -164,14 +164,14 @@ fn is_refused(status: u16, content_type: &str, answer: &Value, expected: Option<
     }
 }
 
-fn is_sound(kind: usize, films: &[(String, String)], answer: &Value) {
+fn is_sound(kind: usize, movies: &[(String, String)], answer: &Value) {
     let results: Vec<&Value> = match kind {
         0 => vec![answer],
         1 => answer["results"].as_array().map(|all| all.iter().collect()).unwrap_or_default(),
         _ => {
             let answers = answer.as_array().expect("the reference answers a list");
-            assert_eq!(answers.len(), films.len());
-            for (answer, (title, overview)) in answers.iter().zip(films) {
+            assert_eq!(answers.len(), movies.len());
+            for (answer, (title, overview)) in answers.iter().zip(movies) {
                 assert_eq!(
                     (&answer["title"], &answer["overview"]),
                     (&title[..].into(), &overview[..].into())
@@ -181,7 +181,7 @@ fn is_sound(kind: usize, films: &[(String, String)], answer: &Value) {
             return;
         }
     };
-    assert_eq!(results.len(), films.len(), "one answer for each film");
+    assert_eq!(results.len(), movies.len(), "one answer for each movie");
     for result in results {
         let genres = result["genres"].as_array().expect("an answer has genres");
         let number = |genre: &Value, key: &str| genre[key].as_f64().expect("a number");
@@ -258,7 +258,7 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"0{"overview": "x", "overview": "y"}"#,
         r#"0["Reef", "A diver.", true, false]"#,
         r#"0{"overview": "\ud800"}"#,
-        r#"0{"overview": "A plain film."} trailing"#,
+        r#"0{"overview": "A plain movie."} trailing"#,
         r#"0{"overview": " \u0000\ufeff", "title": "a title of more than twenty letters"}"#,
         r#"1{"movies": [{"overview": "A heist."}, {"title": "T", "overview": "A duel."}], "include_scores": false}"#,
         r#"1{"movies": [{"overview": ""}, ["T", "A duel."], {"overview": "x", "year": 1}]}"#,

@@ -21,9 +21,9 @@ use tower::ServiceExt as _;
 use crate::sections::{file, repository};
 use crate::{grpc, model_file};
 
-/// Films in a call.
+/// Movies in a call.
 pub(crate) const MAX_BATCH: usize = 4;
-/// Texts in a call: as many as an explanation takes, which is a film, its title and 31 sentences.
+/// Texts in a call: as many as an explanation takes, which is a movie, its title and 31 sentences.
 pub(crate) const MAX_TEXTS: usize = 33;
 /// Bytes of a text, for the encoder.
 pub(crate) const MAX_TEXT_BYTES: usize = 512;
@@ -147,11 +147,11 @@ pub(crate) fn is_blank(text: &str) -> bool {
     !text.chars().any(|c| !says_nothing(c))
 }
 
-/// The field and reason of each film or text that a request must be refused for.
+/// The field and reason of each movie or text that a request must be refused for.
 pub(crate) type Violations = Vec<(String, &'static str)>;
 
-/// What is wrong with a film at `path`, such as `movies[3].`.
-pub(crate) fn wrong_film(path: &str, title: &str, overview: &str) -> Violations {
+/// What is wrong with a movie at `path`, such as `movies[3].`.
+pub(crate) fn wrong_movie(path: &str, title: &str, overview: &str) -> Violations {
     let mut wrong = Vec::new();
     if title.chars().count() > MAX_TITLE_CHARS {
         wrong.push((format!("{path}title"), "TEXT_TOO_LONG"));

@@ -1,6 +1,6 @@
-//! Parquet files of vectors and of films.
+//! Parquet files of vectors and of movies.
 
-use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate};
+use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, WordFeatures};
 use trainer::data::movies_file::{MoviesReader, MoviesWriter};
 use trainer::data::table_file::TableError;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
@@ -43,32 +43,32 @@ fn check(data: &[u8]) {
     }
     let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
     match bounded(data.len(), read) {
-        Ok(films) => is_written_back(&films),
+        Ok(movies) => is_written_back(&movies),
         Err(error) => says_what_is_wrong(&error),
     }
 }
 
 fn is_sound(vectors: &Vectors) {
-    let films = vectors.len();
-    assert!(films > 0);
-    assert_eq!(vectors.vectors.dim(), (films, vectors.dimension()));
-    assert_eq!((vectors.splits.len(), vectors.targets.nrows()), (films, films));
+    let movies = vectors.len();
+    assert!(movies > 0);
+    assert_eq!(vectors.vectors.dim(), (movies, vectors.dimension()));
+    assert_eq!((vectors.splits.len(), vectors.targets.nrows()), (movies, movies));
     assert!(vectors.vectors.iter().all(|value| value.is_finite()));
     assert!(vectors.ids.iter().zip(&vectors.splits).all(|(id, split)| Split::of(*id) == *split));
     assert!(vectors.targets.iter().all(|target| [0.0, 1.0].contains(target)));
 }
 
-fn is_written_back(films: &[Movie]) {
+fn is_written_back(movies: &[Movie]) {
     let path = folder().join("again.parquet");
     let mut digest = DataDigest::default();
     let mut writer = MoviesWriter::create(&path).expect("a temporary file can be written");
-    for film in films {
-        digest.add(film);
-        writer.write(film.clone()).expect("a temporary file can be written");
+    for movie in movies {
+        digest.add(movie);
+        writer.write(movie.clone()).expect("a temporary file can be written");
     }
     assert_eq!(writer.finish().expect("a temporary file can be written"), digest.finish());
     let again: Result<Vec<Movie>, _> = MoviesReader::open(&path).expect("ours can be read").collect();
-    assert_eq!(again.expect("ours can be read"), films);
+    assert_eq!(again.expect("ours can be read"), movies);
 }
 
 fn says_what_is_wrong(error: &TableError) {
@@ -96,20 +96,20 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut drama = GenreSet::EMPTY;
     drama.insert_name("Drama");
     let mut seeds = Vec::new();
-    for (films, dimension) in [(1_u64, 1_usize), (3, 2), (40, 4)] {
+    for (movies, dimension) in [(1_u64, 1_usize), (3, 2), (40, 4)] {
         let path = folder().join("seed.parquet");
         let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed");
-        let values = (0..films as usize * dimension).map(|value| (value as f32).sin()).collect();
+        let values = (0..movies as usize * dimension).map(|value| (value as f32).sin()).collect();
         let rows = {
-            let words = (1..=films).map(|id| FilmWords::of(&format!("Film {id}"), "a diver")).collect();
-            VectorRows { ids: (1..=films).collect(), genres: vec![drama; films as usize], values, words }
+            let words = (1..=movies).map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver")).collect();
+            VectorRows { ids: (1..=movies).collect(), genres: vec![drama; movies as usize], values, words }
         };
         writer.write(rows).and_then(|()| writer.finish()).expect("a seed");
         seeds.push(std::fs::read(&path).expect("a seed"));
 
         let mut writer = MoviesWriter::create(&path).expect("a seed");
-        for id in 1..=films {
-            let (title, overview) = (format!("Film {id}"), "A diver loses her map. ".repeat(3));
+        for id in 1..=movies {
+            let (title, overview) = (format!("Movie {id}"), "A diver loses her map. ".repeat(3));
             writer.write(Movie { id, title, overview, genres: drama }).expect("a seed");
         }
         writer.finish().expect("a seed");

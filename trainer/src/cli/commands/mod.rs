@@ -78,12 +78,12 @@ async fn encode(args: Encode) -> Result<()> {
         }
     };
     match outcome {
-        EncodeOutcome::NothingToDo { films } => {
-            print(&format!("nothing to do: {path} holds these {films} films' vectors already"))
+        EncodeOutcome::NothingToDo { movies } => {
+            print(&format!("nothing to do: {path} holds these {movies} movies' vectors already"))
         }
-        EncodeOutcome::Encoded { films, resumed: 0 } => print(&format!("wrote {path}: {films} films")),
-        EncodeOutcome::Encoded { films, resumed } => {
-            print(&format!("wrote {path}: {films} films, {resumed} of them encoded by an earlier run"))
+        EncodeOutcome::Encoded { movies, resumed: 0 } => print(&format!("wrote {path}: {movies} movies")),
+        EncodeOutcome::Encoded { movies, resumed } => {
+            print(&format!("wrote {path}: {movies} movies, {resumed} of them encoded by an earlier run"))
         }
     }
 }
@@ -192,7 +192,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
                     let (vectors, input) = (path.display(), input.display());
-                    bail!("vectors file {vectors}: expected the films of {input}, found other films");
+                    bail!("vectors file {vectors}: expected the movies of {input}, found other movies");
                 }
             }
             vectors
@@ -202,7 +202,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
     let figures = Evaluation::of(&model, &vectors, args.split).with_context(|| {
         let source = args.vectors.as_ref().or(args.input.as_ref());
         format!(
-            "model file {}, films of {}",
+            "model file {}, movies of {}",
             args.model.display(),
             source.map_or(String::new(), |path| path.display().to_string())
         )
@@ -293,8 +293,8 @@ impl Input {
 
 fn merge(args: &Merge) -> Result<()> {
     let folder = ShardFolder::open(&args.shards)?;
-    let films = block_on(async { Ok(folder.merge(&args.output).await?) })?;
-    print(&format!("wrote {}: {films} films", args.output.display()))
+    let movies = block_on(async { Ok(folder.merge(&args.output).await?) })?;
+    print(&format!("wrote {}: {movies} movies", args.output.display()))
 }
 
 fn read_vectors(path: &Path) -> Result<Vectors> {

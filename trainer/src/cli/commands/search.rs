@@ -14,7 +14,7 @@ use trainer::{FittingData, Load};
 use super::{block_on, connect, print, read_vectors, reference_lines};
 use crate::cli::args::{Reference, Search, SearchArgs};
 
-/// What the reference system printed, in the order of its lines, on films of the full Kaggle file and vectors of the
+/// What the reference system printed, in the order of its lines, on movies of the full Kaggle file and vectors of the
 /// Universal Sentence Encoder.
 const REFERENCE_FIGURES: [&str; 4] = ["0.5582", "0.6114", "0.5571", "0.6086"];
 
@@ -30,7 +30,7 @@ pub(super) fn search(args: &Search) -> Result<()> {
 pub(super) fn reference(args: &Reference) -> Result<()> {
     let movies = args.work.join("movies.parquet");
     let report = prepare::run(&args.input, &movies, None)?;
-    tracing::info!("{} of {} rows are usable films", report.kept, report.rows);
+    tracing::info!("{} of {} rows are usable movies", report.kept, report.rows);
     let output = args.work.join("overviews.parquet");
     let encoding = EncodeJob {
         source: MovieSource::MoviesFile(movies),

@@ -1,4 +1,4 @@
-//! How a table of films is laid out: Kaggle's way, or as the command line says.
+//! How a table of movies is laid out: Kaggle's way, or as the command line says.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use genre_model::GenreSet;
 use py_literal::Value;
 
-/// The longest literal that is read; a film's is a few hundred bytes.
+/// The longest literal that is read; a movie's is a few hundred bytes.
 const MAX_BYTES: usize = 64 << 10;
 /// A list of dictionaries is two deep. The parser's time doubles with each level and its stack grows, so that a
 /// field of a thousand brackets would stop the run.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// What a folder or an archive of Kaggle's data set has the films in.
+/// What a folder or an archive of Kaggle's data set has the movies in.
 const KAGGLE_NAME: &str = "movies_metadata.csv";
 
-/// The bytes of a table of films.
+/// The bytes of a table of movies.
 pub(crate) struct Input(Box<dyn Read + Send>);
 
 impl fmt::Debug for Input {
@@ -85,7 +85,7 @@ fn unpack(file: File) -> io::Result<File> {
     Ok(unpacked)
 }
 
-/// Standard input in a temporary file: films are read more than once.
+/// Standard input in a temporary file: movies are read more than once.
 pub fn spool(mut input: impl Read) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new()?;
     io::copy(&mut input, file.as_file_mut())?;
@@ -132,7 +132,7 @@ mod tests {
         gzip.write_all(TABLE.as_bytes()).unwrap();
         gzip.finish().unwrap();
         zip(&at("archive"), &["ratings.csv", "data/movies_metadata.csv"]);
-        zip(&at("single"), &["README", "films.CSV"]);
+        zip(&at("single"), &["README", "movies.CSV"]);
         std::fs::create_dir(at("unpacked")).unwrap();
         std::fs::rename(at("gzipped"), at("unpacked/movies_metadata.csv.gz")).unwrap();
         for name in ["plain", "archive", "single", "unpacked", "unpacked/movies_metadata.csv.gz"] {

@@ -1,4 +1,4 @@
-//! From Kaggle's file to the table of usable films, and a report of what was left out.
+//! From Kaggle's file to the table of usable movies, and a report of what was left out.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{IngestReport, KaggleError, KaggleReader};
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The films cannot be read.
+    /// The movies cannot be read.
     #[error(transparent)]
     Input(#[from] KaggleError),
     /// The table cannot be written.
@@ -28,7 +28,7 @@ pub enum PrepareError {
     },
 }
 
-/// Reads `input` film by film and writes the usable ones to `output`, which appears only when all went well; the
+/// Reads `input` movie by movie and writes the usable ones to `output`, which appears only when all went well; the
 /// report goes to `report` as JSON.
 pub fn run(input: &Path, output: &Path, report: Option<&Path>) -> Result<IngestReport, PrepareError> {
     run_with(input, &Layout::default(), output, report)

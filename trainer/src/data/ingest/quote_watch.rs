@@ -1,6 +1,6 @@
 //! Sees a quote that is opened and never closed, and a row that never ends.
 //!
-//! A CSV reader takes everything up to the end of the file for one field or row then, and a run would lose films without
+//! A CSV reader takes everything up to the end of the file for one field or row then, and a run would lose movies without
 //! a word, or take all memory. This wrapper follows the same grammar (RFC 4180, with the csv crate's leniency) beside it.
 
 use std::io::{self, Read};

@@ -11,12 +11,12 @@ use crate::{Movie, Split};
 
 /// How many dropped rows are shown for each reason.
 const EXAMPLES: usize = 3;
-/// Languages that are counted apart; there are fewer in the world's films.
+/// Languages that are counted apart; there are fewer in the world's movies.
 const MAX_LANGUAGES: usize = 300;
 /// Languages that a person is shown.
 const SHOWN_LANGUAGES: usize = 6;
 
-/// Why a row is not a usable film.
+/// Why a row is not a usable movie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
@@ -30,7 +30,7 @@ pub enum DropReason {
     UnreadableGenres,
     /// None of the twenty genres.
     NoKnownGenre,
-    /// A film with this id was kept before.
+    /// A movie with this id was kept before.
     DuplicateId,
 }
 
@@ -65,13 +65,13 @@ pub struct Dropped {
     pub examples: Vec<DroppedRow>,
 }
 
-/// How many films carry a label.
+/// How many movies carry a label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LabelCount {
     /// The genre's name.
     pub label: &'static str,
-    /// Films that carry it.
-    pub films: u64,
+    /// Movies that carry it.
+    pub movies: u64,
 }
 
 /// What became of the rows of a file.
@@ -81,21 +81,21 @@ pub struct IngestReport {
     pub input: String,
     /// Rows read, without the header.
     pub rows: u64,
-    /// Rows that are usable films.
+    /// Rows that are usable movies.
     pub kept: u64,
     /// The others, by reason.
     pub dropped: BTreeMap<DropReason, Dropped>,
-    /// Films of each part.
+    /// Movies of each part.
     pub splits: BTreeMap<Split, u64>,
-    /// Films of each genre, in label order.
+    /// Movies of each genre, in label order.
     pub labels: Vec<LabelCount>,
-    /// Kept films of each original language; empty where the table does not say.
+    /// Kept movies of each original language; empty where the table does not say.
     pub languages: BTreeMap<String, u64>,
 }
 
 impl IngestReport {
     pub(crate) fn new(input: String) -> Self {
-        let labels = GENRES.iter().map(|genre| LabelCount { label: genre.name, films: 0 }).collect();
+        let labels = GENRES.iter().map(|genre| LabelCount { label: genre.name, movies: 0 }).collect();
         let splits = Split::ALL.into_iter().map(|split| (split, 0)).collect();
         Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels, languages: BTreeMap::new() }
     }
@@ -113,7 +113,7 @@ impl IngestReport {
         }
         *self.splits.entry(Split::of(movie.id)).or_default() += 1;
         for (index, count) in self.labels.iter_mut().enumerate() {
-            count.films += u64::from(movie.genres.contains(index));
+            count.movies += u64::from(movie.genres.contains(index));
         }
     }
 
@@ -137,21 +137,21 @@ impl fmt::Display for IngestReport {
             let examples: Vec<String> = dropped.examples.iter().map(example).collect();
             rows.add_row([dropped.rows.to_string(), format!("dropped, {reason}"), examples.join(", ")]);
         }
-        let mut films = table(["films", ""]);
+        let mut movies = table(["movies", ""]);
         for (split, count) in &self.splits {
-            films.add_row([count.to_string(), split.to_string()]);
+            movies.add_row([count.to_string(), split.to_string()]);
         }
         for count in &self.labels {
-            films.add_row([count.films.to_string(), count.label.to_owned()]);
+            movies.add_row([count.movies.to_string(), count.label.to_owned()]);
         }
-        write!(f, "{rows}\n\n{films}")?;
+        write!(f, "{rows}\n\n{movies}")?;
         let mut languages: Vec<_> = self.languages.iter().collect();
-        languages.sort_by_key(|(_, films)| std::cmp::Reverse(**films));
-        let share = |films: &u64| 100.0 * *films as f64 / self.kept.max(1) as f64;
+        languages.sort_by_key(|(_, movies)| std::cmp::Reverse(**movies));
+        let share = |movies: &u64| 100.0 * *movies as f64 / self.kept.max(1) as f64;
         let shares = languages
             .iter()
             .take(SHOWN_LANGUAGES)
-            .map(|(name, films)| format!("{name} {:.1} %", share(films)));
+            .map(|(name, movies)| format!("{name} {:.1} %", share(movies)));
         let shares = shares.collect::<Vec<_>>().join(", ");
         if shares.is_empty() { Ok(()) } else { write!(f, "\n\noriginal language: {shares}") }
     }

@@ -1,7 +1,7 @@
 //! The table of vectors: what `encode` writes and `fit` and `evaluate` read.
 //!
-//! One row a film, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of utf8), `vector`
-//! (fixed-size list of float32), `words` and `title_words` (lists of uint32: [`FilmWords`]). The metadata says which encoder made the vectors of which texts, and holds a hash
+//! One row a movie, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of utf8), `vector`
+//! (fixed-size list of float32), `words` and `title_words` (lists of uint32: [`WordFeatures`]). The metadata says which encoder made the vectors of which texts, and holds a hash
 //! over the rows, so that a damaged file is never learnt from.
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, UInt32Type};
 use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use genre_model::{EncoderIdentity, FilmWords, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE};
+use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE, WordFeatures};
 use parquet::basic::Compression;
 use parquet::file::properties::EnabledStatistics;
 use parquet::schema::types::ColumnPath;
@@ -34,38 +34,38 @@ pub struct VectorsHeader {
     pub encoder: EncoderIdentity,
     /// Floats in a vector.
     pub dimension: usize,
-    /// How a film became the text that was encoded.
+    /// How a movie became the text that was encoded.
     pub template: InputTemplate,
-    /// [`DataDigest`](crate::DataDigest) over all films of the source.
+    /// [`DataDigest`](crate::DataDigest) over all movies of the source.
     pub data_digest: String,
 }
 
-/// Some films' vectors.
+/// Some movies' vectors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VectorRows {
     /// TMDB ids.
     pub ids: Vec<u64>,
-    /// Each film's genres.
+    /// Each movie's genres.
     pub genres: Vec<GenreSet>,
-    /// `ids.len() * dimension` floats, film after film.
+    /// `ids.len() * dimension` floats, movie after movie.
     pub values: Vec<f32>,
-    /// Each film's words.
-    pub words: Vec<FilmWords>,
+    /// Each movie's words.
+    pub words: Vec<WordFeatures>,
 }
 
 impl VectorRows {
-    /// None yet, and room for so many films.
+    /// None yet, and room for so many movies.
     #[must_use]
-    pub fn with_capacity(films: usize, dimension: usize) -> Self {
+    pub fn with_capacity(movies: usize, dimension: usize) -> Self {
         Self {
-            ids: Vec::with_capacity(films),
-            genres: Vec::with_capacity(films),
-            values: Vec::with_capacity(films * dimension),
-            words: Vec::with_capacity(films),
+            ids: Vec::with_capacity(movies),
+            genres: Vec::with_capacity(movies),
+            values: Vec::with_capacity(movies * dimension),
+            words: Vec::with_capacity(movies),
         }
     }
 
-    /// Moves the films of `other` behind these.
+    /// Moves the movies of `other` behind these.
     pub fn append(&mut self, other: &mut Self) {
         self.ids.append(&mut other.ids);
         self.genres.append(&mut other.genres);
@@ -73,12 +73,12 @@ impl VectorRows {
         self.words.append(&mut other.words);
     }
 
-    fn split_off(&mut self, films: usize, dimension: usize) -> Self {
+    fn split_off(&mut self, movies: usize, dimension: usize) -> Self {
         Self {
-            ids: self.ids.split_off(films),
-            genres: self.genres.split_off(films),
-            values: self.values.split_off(films * dimension),
-            words: self.words.split_off(films),
+            ids: self.ids.split_off(movies),
+            genres: self.genres.split_off(movies),
+            values: self.values.split_off(movies * dimension),
+            words: self.words.split_off(movies),
         }
     }
 }
@@ -133,7 +133,7 @@ pub struct VectorsWriter {
     waiting: VectorRows,
 }
 
-/// Films that are written at a time, so that the file does not depend on how many came at a time.
+/// Movies that are written at a time, so that the file does not depend on how many came at a time.
 const BATCH: usize = 1024;
 
 impl VectorsWriter {
@@ -162,7 +162,7 @@ impl VectorsWriter {
         Ok(Self { table, schema, header, digest, waiting: VectorRows::default() })
     }
 
-    /// Adds films; there must be `dimension` floats for each.
+    /// Adds movies; there must be `dimension` floats for each.
     pub fn write(&mut self, mut rows: VectorRows) -> Result<(), TableError> {
         self.digest.add(&rows);
         self.waiting.append(&mut rows);
@@ -179,15 +179,16 @@ impl VectorsWriter {
         let dimension = i32::try_from(self.header.dimension).expect("the constructor has checked it");
         let field = Arc::new(element(DataType::Float32));
         let vectors = FixedSizeListArray::try_new(field, dimension, values, None);
-        let words = [words_column(&rows.words, FilmWords::text), words_column(&rows.words, FilmWords::title)];
+        let words =
+            [words_column(&rows.words, WordFeatures::text), words_column(&rows.words, WordFeatures::title)];
         let columns = |vectors: FixedSizeListArray| {
-            let films: [ArrayRef; 4] = [
+            let movies: [ArrayRef; 4] = [
                 id_column(&rows.ids),
                 split_column(&rows.ids),
                 labels_column(rows.genres),
                 Arc::new(vectors),
             ];
-            films.into_iter().chain(words).collect()
+            movies.into_iter().chain(words).collect()
         };
         let batch = vectors
             .and_then(|vectors| RecordBatch::try_new(self.schema.clone(), columns(vectors)))
@@ -259,19 +260,19 @@ impl VectorsReader {
         &self.header
     }
 
-    /// Films in the file, by its footer.
+    /// Movies in the file, by its footer.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.rows
     }
 
-    /// Whether it holds no film.
+    /// Whether it holds no movie.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The next films; `None` after the last.
+    /// The next movies; `None` after the last.
     pub fn next_rows(&mut self) -> Result<Option<VectorRows>, TableError> {
         let Some(batch) = self.table.next_batch()? else {
             if self.rows == self.table.rows {
@@ -304,25 +305,25 @@ fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
     }
     if let Some(position) = values.iter().position(|value| !value.is_finite()) {
         let (id, found) = (ids[position / dimension], values[position]);
-        return Err(format!("film {id}: expected a vector of finite numbers, found {found}"));
+        return Err(format!("movie {id}: expected a vector of finite numbers, found {found}"));
     }
     let words = read_words(batch, ids.len());
     Ok(VectorRows { ids, genres, values, words })
 }
 
-fn words_column(films: &[FilmWords], of: impl Fn(&FilmWords) -> &[u32]) -> ArrayRef {
+fn words_column(movies: &[WordFeatures], of: impl Fn(&WordFeatures) -> &[u32]) -> ArrayRef {
     let mut builder = ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
-    for film in films {
-        builder.values().append_slice(of(film));
+    for movie in movies {
+        builder.values().append_slice(of(movie));
         builder.append(true);
     }
     Arc::new(builder.finish())
 }
 
-fn read_words(batch: &RecordBatch, films: usize) -> Vec<FilmWords> {
+fn read_words(batch: &RecordBatch, movies: usize) -> Vec<WordFeatures> {
     let [text, title] = [4, 5].map(|column| batch.column(column).as_list::<i32>());
-    let hashes = |list: &ListArray, film| list.value(film).as_primitive::<UInt32Type>().values().to_vec();
-    (0..films).map(|film| FilmWords::from_hashes(hashes(text, film), hashes(title, film))).collect()
+    let hashes = |list: &ListArray, movie| list.value(movie).as_primitive::<UInt32Type>().values().to_vec();
+    (0..movies).map(|movie| WordFeatures::from_hashes(hashes(text, movie), hashes(title, movie))).collect()
 }
 
 #[cfg(test)]

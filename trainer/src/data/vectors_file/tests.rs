@@ -21,7 +21,7 @@ fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
     let mut drama = GenreSet::EMPTY;
     drama.insert_name("Drama");
     let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
-    let words = ids.iter().map(|id| FilmWords::of(&format!("Film {id}"), "a diver and a map")).collect();
+    let words = ids.iter().map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver and a map")).collect();
     VectorRows { genres: vec![drama; ids.len()], values: values.collect(), words, ids }
 }
 
@@ -55,7 +55,7 @@ fn vectors_are_read_back_bit_for_bit() {
 }
 
 #[test]
-fn parts_of_a_file_are_its_films_by_id() {
+fn parts_of_a_file_are_its_movies_by_id() {
     let (_folder, path) = file("v.parquet", vec![rows(1..500, 3)]);
     let all = Vectors::read(&path).unwrap();
     let parts = Split::ALL.map(|split| all.subset(split));
@@ -97,27 +97,27 @@ fn a_flipped_bit_is_found_or_harmless() {
 }
 
 #[test]
-fn a_number_that_is_none_is_an_error_that_names_the_film() {
+fn a_number_that_is_none_is_an_error_that_names_the_movie() {
     let mut batch = rows(1..50, 3);
     batch.values[3 * 6 + 1] = f32::NAN;
     let (_folder, path) = file("nan.parquet", vec![batch]);
     let message = Vectors::read(&path).unwrap_err().to_string();
     assert!(
-        message.contains("nan.parquet: film 7: expected a vector of finite numbers, found NaN"),
+        message.contains("nan.parquet: movie 7: expected a vector of finite numbers, found NaN"),
         "{message}"
     );
 }
 
 #[test]
-fn a_film_that_stands_twice_is_an_error() {
+fn a_movie_that_stands_twice_is_an_error() {
     let (_folder, path) = file("twice.parquet", vec![rows([5, 6], 3), rows([5], 3)]);
-    assert!(Vectors::read(&path).unwrap_err().to_string().contains("found film 5 twice"));
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("found movie 5 twice"));
 }
 
 #[test]
-fn a_file_without_films_is_an_error() {
+fn a_file_without_movies_is_an_error() {
     let (_folder, path) = file("empty.parquet", vec![]);
-    assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected films, found none"));
+    assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected movies, found none"));
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn a_split_that_contradicts_the_id_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("leak.parquet");
     let mut writer = VectorsWriter::create_in(folder.path(), &path, header(1)).unwrap();
-    let test_film = (1..1000).find(|id| Split::of(*id) == Split::Test).unwrap();
-    let train_film = (1..1000).find(|id| Split::of(*id) == Split::Train).unwrap();
+    let test_movie = (1..1000).find(|id| Split::of(*id) == Split::Test).unwrap();
+    let train_movie = (1..1000).find(|id| Split::of(*id) == Split::Train).unwrap();
     let vector = FixedSizeListArray::try_new(
         Arc::new(element(DataType::Float32)),
         1,
@@ -134,14 +134,15 @@ fn a_split_that_contradicts_the_id_is_an_error() {
         None,
     );
     let labels = labels_column([GenreSet::EMPTY]);
-    let words = [FilmWords::text, FilmWords::title].map(|of| words_column(&[FilmWords::default()], of));
-    let films: [ArrayRef; 4] =
-        [id_column(&[test_film]), split_column(&[train_film]), labels, Arc::new(vector.unwrap())];
-    let columns = films.into_iter().chain(words).collect();
+    let words =
+        [WordFeatures::text, WordFeatures::title].map(|of| words_column(&[WordFeatures::default()], of));
+    let movies: [ArrayRef; 4] =
+        [id_column(&[test_movie]), split_column(&[train_movie]), labels, Arc::new(vector.unwrap())];
+    let columns = movies.into_iter().chain(words).collect();
     writer.table.write(&RecordBatch::try_new(schema(1), columns).unwrap()).unwrap();
     writer.finish().unwrap();
     let message = Vectors::read(&path).unwrap_err().to_string();
-    let expected = format!("film {test_film}: expected split \"test\" by its id, found \"train\"");
+    let expected = format!("movie {test_movie}: expected split \"test\" by its id, found \"train\"");
     assert!(message.contains(&expected), "{message}");
 }
 

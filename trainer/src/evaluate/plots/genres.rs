@@ -17,7 +17,7 @@ const BARS: [(&str, RGBColor); 3] = [
 const MARGIN: (i32, i32) = (130, 120);
 const CELL: (i32, i32) = (42, 24);
 
-/// Precision, recall and F1 of each genre, with the number of its films.
+/// Precision, recall and F1 of each genre, with the number of its movies.
 pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
     let mut svg = String::new();
     {
@@ -57,8 +57,8 @@ fn pixels(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// How often films of one genre (rows) that were not given it were given another that they do not have (columns), as a
-/// share of the row's films.
+/// How often movies of one genre (rows) that were not given it were given another that they do not have (columns), as a
+/// share of the row's movies.
 pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
     let mut svg = String::new();
     {

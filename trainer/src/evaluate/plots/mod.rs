@@ -35,13 +35,13 @@ impl PlotError {
     }
 }
 
-/// The reliability diagram of `model` on the test films: for pairs of film and genre with about the same probability,
+/// The reliability diagram of `model` on the test movies: for pairs of movie and genre with about the same probability,
 /// how many are there. On the diagonal, probabilities are frequencies.
 pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, PlotError> {
     let figures = Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?;
-    let films = vectors.subset(Split::Test);
-    let probabilities = model.probabilities(&films.vectors.view(), &films.words);
-    let bins = metrics::reliability(&probabilities, &films.targets);
+    let movies = vectors.subset(Split::Test);
+    let probabilities = model.probabilities(&movies.vectors.view(), &movies.words);
+    let bins = metrics::reliability(&probabilities, &movies.targets);
     draw(&bins, figures.expected_calibration_error).map_err(|error| PlotError::drawing(&error))
 }
 
@@ -61,7 +61,7 @@ fn draw(bins: &[ReliabilityBin], error: f64) -> Result<String, Failure> {
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .x_desc("probability")
-            .y_desc("share of films that have the genre")
+            .y_desc("share of movies that have the genre")
             .label_style(FONT)
             .draw()?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], IDEAL.stroke_width(1)))?;

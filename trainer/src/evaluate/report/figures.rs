@@ -15,7 +15,7 @@ use crate::{Split, Vectors};
 
 /// Genres whose precision-recall curves are drawn: with more, nobody could tell them apart.
 const CURVES: usize = 8;
-/// Films in the table of the worst mistakes.
+/// Movies in the table of the worst mistakes.
 const MISTAKES: usize = 15;
 
 /// A picture: what the file's name ends with, and its content.
@@ -28,24 +28,24 @@ pub struct Figure {
     pub svg: String,
 }
 
-/// A model's probabilities on some films.
+/// A model's probabilities on some movies.
 pub(super) struct Measured {
     probabilities: Array2<f32>,
-    films: Vectors,
+    movies: Vectors,
 }
 
 impl Measured {
     pub(super) fn of(model: &GenreModel, vectors: &Vectors, split: Split) -> Self {
-        let films = vectors.subset(split);
-        Self { probabilities: model.probabilities(&films.vectors.view(), &films.words), films }
+        let movies = vectors.subset(split);
+        Self { probabilities: model.probabilities(&movies.vectors.view(), &movies.words), movies }
     }
 
-    /// All rules side by side. On validation films, where they are chosen.
+    /// All rules side by side. On validation movies, where they are chosen.
     pub(super) fn rules(&self) -> String {
         let mut text = String::from("| rule | micro-F1 | macro-F1 |\n|---|---:|---:|\n");
         for rule in ThresholdRule::ALL {
-            let thresholds = choose(rule, &self.probabilities, &self.films.targets);
-            let counts = count(&self.probabilities, &self.films.targets, thresholds.per_genre());
+            let thresholds = choose(rule, &self.probabilities, &self.movies.targets);
+            let counts = count(&self.probabilities, &self.movies.targets, thresholds.per_genre());
             let _ = writeln!(text, "| {rule} | {:.4} | {:.4} |", micro_f1(&counts), macro_f1(&counts));
         }
         text
@@ -56,8 +56,8 @@ impl Measured {
         let figures = |f: fn(&[crate::evaluate::metrics::Counts]) -> f64| -> Vec<(f64, f64)> {
             let step = |step: u8| {
                 let threshold = f32::from(step) / 50.0;
-                let thresholds = vec![threshold; self.films.targets.ncols()];
-                (f64::from(threshold), f(&count(&self.probabilities, &self.films.targets, &thresholds)))
+                let thresholds = vec![threshold; self.movies.targets.ncols()];
+                (f64::from(threshold), f(&count(&self.probabilities, &self.movies.targets, &thresholds)))
             };
             (1..50).map(step).collect()
         };
@@ -75,12 +75,12 @@ impl Measured {
     /// Precision by recall over all pairs, and of the most common genres.
     pub(super) fn precision_recall(&self) -> Result<Figure, PlotError> {
         let all: Vec<(f32, bool)> =
-            self.probabilities.iter().zip(&self.films.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
+            self.probabilities.iter().zip(&self.movies.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
         let mut lines = vec![Line { name: "all pairs".to_owned(), points: precision_recall(all) }];
         let mut order: Vec<usize> = (0..GENRES.len()).collect();
-        order.sort_by_key(|genre| std::cmp::Reverse(self.films.targets.column(*genre).sum() as u64));
+        order.sort_by_key(|genre| std::cmp::Reverse(self.movies.targets.column(*genre).sum() as u64));
         for genre in order.into_iter().take(CURVES) {
-            let (said, there) = (self.probabilities.column(genre), self.films.targets.column(genre));
+            let (said, there) = (self.probabilities.column(genre), self.movies.targets.column(genre));
             let pairs = said.iter().zip(there).map(|(p, y)| (*p, *y > 0.5)).collect();
             lines.push(Line { name: GENRES[genre].name.to_owned(), points: precision_recall(pairs) });
         }
@@ -96,16 +96,16 @@ impl Measured {
         )
     }
 
-    /// For films of each genre that missed it: how often another was predicted that is not there.
+    /// For movies of each genre that missed it: how often another was predicted that is not there.
     pub(super) fn confusion(&self, model: &GenreModel) -> Result<Figure, PlotError> {
         let thresholds = model.thresholds();
         let genres = GENRES.len();
-        let (mut shares, mut films) = (Array2::<f64>::zeros((genres, genres)), vec![0.0_f64; genres]);
-        for (said, there) in self.probabilities.rows().into_iter().zip(self.films.targets.rows()) {
+        let (mut shares, mut movies) = (Array2::<f64>::zeros((genres, genres)), vec![0.0_f64; genres]);
+        for (said, there) in self.probabilities.rows().into_iter().zip(self.movies.targets.rows()) {
             let is_there = |genre: usize| there[genre] > 0.5;
             let is_said = |genre: usize| thresholds.predicts(genre, said[genre]);
             for row in (0..genres).filter(|row| is_there(*row)) {
-                films[row] += 1.0;
+                movies[row] += 1.0;
                 if is_said(row) {
                     continue;
                 }
@@ -114,27 +114,27 @@ impl Measured {
                 }
             }
         }
-        for (mut row, films) in shares.rows_mut().into_iter().zip(films) {
-            row /= films.max(1.0);
+        for (mut row, movies) in shares.rows_mut().into_iter().zip(movies) {
+            row /= movies.max(1.0);
         }
         figure("confusion", "which genre is taken for which", genres::confusion(model.labels(), &shares))
     }
 
-    /// The films whose genres were least expected, by their summed cross-entropy. Films are named by their TMDB ids
+    /// The movies whose genres were least expected, by their summed cross-entropy. Movies are named by their TMDB ids
     /// unless `titles` knows better.
     pub(super) fn worst(&self, model: &GenreModel, titles: &dyn Fn(u64) -> Option<String>) -> String {
         let loss = |said: ArrayView1<'_, f32>, there: ArrayView1<'_, f32>| -> f64 {
             let pairs = said.iter().zip(there);
             pairs.map(|(p, y)| -f64::from(if *y > 0.5 { *p } else { 1.0 - p }).max(1e-7).ln()).sum()
         };
-        let mut rows: Vec<(usize, f64)> = (0..self.films.len())
-            .map(|row| (row, loss(self.probabilities.row(row), self.films.targets.row(row))))
+        let mut rows: Vec<(usize, f64)> = (0..self.movies.len())
+            .map(|row| (row, loss(self.probabilities.row(row), self.movies.targets.row(row))))
             .collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let mut text = String::from("| film | loss | has | predicted |\n|---|---:|---|---|\n");
+        let mut text = String::from("| movie | loss | has | predicted |\n|---|---:|---|---|\n");
         for (row, loss) in rows.into_iter().take(MISTAKES) {
-            let id = self.films.ids[row];
-            let film =
+            let id = self.movies.ids[row];
+            let movie =
                 titles(id).map_or(id.to_string(), |title| format!("{id}, {}", title.replace('|', "/")));
             let names = |is: &dyn Fn(usize) -> Option<String>| {
                 let names: Vec<String> = (0..GENRES.len()).filter_map(is).collect();
@@ -142,14 +142,14 @@ impl Measured {
             };
             let said = self.probabilities.row(row);
             let has = names(&|genre| {
-                let is_there = self.films.targets[[row, genre]] > 0.5;
+                let is_there = self.movies.targets[[row, genre]] > 0.5;
                 is_there.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
             });
             let predicted = names(&|genre| {
                 let is_said = model.thresholds().predicts(genre, said[genre]);
                 is_said.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
             });
-            let _ = writeln!(text, "| {film} | {loss:.2} | {has} | {predicted} |");
+            let _ = writeln!(text, "| {movie} | {loss:.2} | {has} | {predicted} |");
         }
         text
     }
@@ -206,7 +206,7 @@ fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
     points
 }
 
-/// The films of one part, for [`Evaluation`].
+/// The movies of one part, for [`Evaluation`].
 pub(super) fn test_figures(model: &GenreModel, vectors: &Vectors) -> Result<Evaluation, PlotError> {
     Ok(Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?)
 }

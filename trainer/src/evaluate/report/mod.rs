@@ -27,11 +27,11 @@ pub use figures::Figure;
 pub struct Details<'a> {
     /// The fit of the first model, where it is known.
     pub curves: Option<&'a LossCurves>,
-    /// Of the films among the worst mistakes; texts are other people's, so that a report for everybody has none.
+    /// Of the movies among the worst mistakes; texts are other people's, so that a report for everybody has none.
     pub titles: &'a dyn Fn(u64) -> Option<String>,
 }
 
-/// Pictures and tables of a model, on test films where nothing else is said: Markdown, with the pictures' files named
+/// Pictures and tables of a model, on test movies where nothing else is said: Markdown, with the pictures' files named
 /// `stem` and their own name, and the pictures.
 pub fn details(
     model: &GenreModel,
@@ -41,9 +41,9 @@ pub fn details(
 ) -> Result<(String, Vec<Figure>), PlotError> {
     let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
-    let mut text = String::from("\n## Rules for thresholds, validation films\n\n");
+    let mut text = String::from("\n## Rules for thresholds, validation movies\n\n");
     text.push_str(
-        "Each chosen and measured on the same films, so that the finer ones flatter themselves.\n\n",
+        "Each chosen and measured on the same movies, so that the finer ones flatter themselves.\n\n",
     );
     text.push_str(&validation.rules());
     let mut pictures = Vec::new();
@@ -55,18 +55,18 @@ pub fn details(
         show(&mut text, "Losses", figures::losses(curves)?);
     }
     let evaluation = figures::test_figures(model, vectors)?;
-    show(&mut text, "Genres, test films", figures::bars(&evaluation)?);
-    show(&mut text, "Precision and recall, test films", tested.precision_recall()?);
-    show(&mut text, "Threshold, validation films", validation.sweep()?);
+    show(&mut text, "Genres, test movies", figures::bars(&evaluation)?);
+    show(&mut text, "Precision and recall, test movies", tested.precision_recall()?);
+    show(&mut text, "Threshold, validation movies", validation.sweep()?);
     let reliability = Figure {
         name: "reliability",
-        description: "share of films that have a genre, by its probability",
+        description: "share of movies that have a genre, by its probability",
         svg: plots::reliability(model, vectors)?,
     };
-    show(&mut text, "Reliability, test films", reliability);
-    show(&mut text, "Genres taken for others, test films", tested.confusion(model)?);
-    text.push_str("\nOf the films of a genre (row): how many were not given it, but another (column) that they have not.\n");
-    text.push_str("\n## Worst mistakes, test films\n\n");
+    show(&mut text, "Reliability, test movies", reliability);
+    show(&mut text, "Genres taken for others, test movies", tested.confusion(model)?);
+    text.push_str("\nOf the movies of a genre (row): how many were not given it, but another (column) that they have not.\n");
+    text.push_str("\n## Worst mistakes, test movies\n\n");
     text.push_str(&tested.worst(model, details.titles));
     Ok((text, pictures))
 }
@@ -75,15 +75,15 @@ pub fn details(
 pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, EvaluationError> {
     let mut text = String::from("# Genre model: figures\n\n");
     text.push_str(
-        "Written by `trainer report`. Validation films chose the epoch, the temperature and the thresholds; \
-         test films chose nothing.\n\n",
+        "Written by `trainer report`. Validation movies chose the epoch, the temperature and the thresholds; \
+         test movies chose nothing.\n\n",
     );
     if let Some(subject) = models.first() {
         provenance(&mut text, subject, vectors);
     }
     text.push_str("## Models\n\n");
     text.push_str(
-        "| model | films | micro-F1 | micro-F1 at 0.5 | macro-F1 | calibration error | cross-entropy |\n",
+        "| model | movies | micro-F1 | micro-F1 at 0.5 | macro-F1 | calibration error | cross-entropy |\n",
     );
     text.push_str("|---|---|---:|---:|---:|---:|---:|\n");
     for named in models {
@@ -103,7 +103,7 @@ pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, Eval
         }
     }
     text.push_str(
-        "\nMicro-F1 counts over all pairs of film and genre; macro-F1 is the mean of the genres' F1, 0 where \
+        "\nMicro-F1 counts over all pairs of movie and genre; macro-F1 is the mean of the genres' F1, 0 where \
          undefined; the calibration error is in 15 bins of equal width over all pairs.\n",
     );
     for named in models {
@@ -128,16 +128,16 @@ pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, Eval
 fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
     let provenance = subject.model.provenance();
     let parts = Split::ALL.map(|split| {
-        let films = vectors.splits.iter().filter(|found| **found == split).count();
-        format!("{films} {split}")
+        let movies = vectors.splits.iter().filter(|found| **found == split).count();
+        format!("{movies} {split}")
     });
     let _ = write!(
         text,
         "## Where `{}` comes from\n\n\
          - encoder: {} {}, fingerprint `{}`\n\
          - text: `{}`\n\
-         - films it was fitted on: digest `{}`\n\
-         - films of this report: {} ({}), digest `{}`\n\
+         - movies it was fitted on: digest `{}`\n\
+         - movies of this report: {} ({}), digest `{}`\n\
          - split: {}\n\
          - fitted with:",
         subject.name,
@@ -158,9 +158,9 @@ fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
 
 fn per_genre(text: &mut String, subject: &NamedModel, vectors: &Vectors) -> Result<(), EvaluationError> {
     let figures = Evaluation::of(&subject.model, vectors, SplitChoice::One(Split::Test))?;
-    let _ = writeln!(text, "\n## Genres of `{}`, test films\n", subject.name);
+    let _ = writeln!(text, "\n## Genres of `{}`, test movies\n", subject.name);
     text.push_str(
-        "| genre | threshold | precision | recall | F1 | films |\n|---|---:|---:|---:|---:|---:|\n",
+        "| genre | threshold | precision | recall | F1 | movies |\n|---|---:|---:|---:|---:|---:|\n",
     );
     for genre in &figures.per_genre {
         let _ = writeln!(
@@ -216,8 +216,8 @@ mod tests {
         for rule in crate::fit::thresholds::ThresholdRule::ALL {
             assert!(text.contains(&format!("| {rule} |")), "{rule}");
         }
-        assert_eq!(text.matches("Film of").count(), 0);
-        let (text, _) = with(&|id| Some(format!("Film of {id}")));
-        assert_eq!(text.matches("Film of").count(), 15);
+        assert_eq!(text.matches("Movie of").count(), 0);
+        let (text, _) = with(&|id| Some(format!("Movie of {id}")));
+        assert_eq!(text.matches("Movie of").count(), 15);
     }
 }

@@ -10,7 +10,7 @@ use crate::data::ingest::input::{self, Input};
 use crate::data::ingest::quote_watch::QuoteWatch;
 use crate::{DropReason, IngestReport, Movie};
 
-/// Why a file cannot be read as films. A single bad row is no error: it is dropped and reported.
+/// Why a file cannot be read as movies. A single bad row is no error: it is dropped and reported.
 #[derive(Debug, thiserror::Error)]
 pub enum KaggleError {
     /// The file cannot be opened or read.
@@ -21,7 +21,7 @@ pub enum KaggleError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is not a table of films.
+    /// The file is not a table of movies.
     #[error("movies file {path}: {reason}")]
     Invalid {
         /// Which file.
@@ -43,7 +43,7 @@ struct Columns {
     language: Option<usize>,
 }
 
-/// Reads films one by one, in the order of the file; memory does not grow with it, but for the ids seen.
+/// Reads movies one by one, in the order of the file; memory does not grow with it, but for the ids seen.
 ///
 /// Yields the usable ones. After the last, [`report`](Self::report) says what became of all.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl KaggleReader {
         }
         if self.report.kept == 0 {
             let reason =
-                format!("expected usable films, found none in {} rows{}", self.report.rows, self.reasons());
+                format!("expected usable movies, found none in {} rows{}", self.report.rows, self.reasons());
             return Err(KaggleError::Invalid { path: self.path.clone(), reason });
         }
         Ok(None)
@@ -203,7 +203,7 @@ fn shorten(text: &str) -> String {
     if short.len() < text.len() { format!("{short:?} …") } else { format!("{short:?}") }
 }
 
-/// Blank, or the text that TMDB's exports hold in place of one: it stands for films of every kind and says nothing.
+/// Blank, or the text that TMDB's exports hold in place of one: it stands for movies of every kind and says nothing.
 fn is_no_overview(overview: &str) -> bool {
     let overview = overview.trim();
     overview.is_empty() || overview == "No overview found."

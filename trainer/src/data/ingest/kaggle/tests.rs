@@ -110,19 +110,19 @@ fn a_missing_column_is_named() {
 }
 
 #[test]
-fn a_binary_file_is_not_films() {
+fn a_binary_file_is_not_movies() {
     let message = error(b"PAR1\x15\x04\0\0\xff\xfe\n\0\0");
     assert!(message.contains("found bytes that are no text"), "{message}");
 }
 
 #[test]
-fn an_empty_file_is_not_films() {
+fn an_empty_file_is_not_movies() {
     assert!(error("").contains("found an empty file"));
-    assert!(error(HEADER).contains("expected usable films, found none in 0 rows"));
+    assert!(error(HEADER).contains("expected usable movies, found none in 0 rows"));
 }
 
 #[test]
-fn a_file_without_a_usable_film_says_why() {
+fn a_file_without_a_usable_movie_says_why() {
     assert!(error(format!("{HEADER}False,{DRAMA},1,,A\n")).contains("1 dropped, no overview"));
 }
 
@@ -159,7 +159,7 @@ fn other_names_of_columns_and_another_form_of_genres_are_read_as_told() {
 }
 
 #[test]
-fn languages_of_kept_films_are_counted() {
+fn languages_of_kept_movies_are_counted() {
     let header = "id,title,overview,genres,original_language\n";
     let row = |id: u32, language: &str| format!("{id},T,O.,{DRAMA},{language}\n");
     let (_, report) = read(format!("{header}{}{}{}", row(1, "en"), row(2, "fr"), row(3, "en")));

@@ -1,4 +1,4 @@
-//! Films out of a file: CSV with a header, or a JSON object a line.
+//! Movies out of a file: CSV with a header, or a JSON object a line.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
@@ -18,9 +18,9 @@ pub(crate) enum InputFormat {
     Jsonl,
 }
 
-/// One film of the file. Other columns or keys are left alone.
+/// One movie of the file. Other columns or keys are left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Film {
+pub(super) struct Movie {
     #[serde(default)]
     pub(super) id: Option<String>,
     #[serde(default)]
@@ -28,17 +28,17 @@ pub(super) struct Film {
     pub(super) overview: String,
 }
 
-/// A film, or why a record is none.
-pub(super) type Record = Result<Film, String>;
+/// A movie, or why a record is none.
+pub(super) type Record = Result<Movie, String>;
 
 /// The file and the bar that shows how far it has been read.
-pub(super) struct FilmInput {
+pub(super) struct MovieInput {
     reader: Box<dyn Read + Send>,
     format: InputFormat,
     pub(super) progress: ProgressBar,
 }
 
-impl FilmInput {
+impl MovieInput {
     /// `-` is standard input, whose format must be said.
     pub(super) fn open(path: &Path, format: Option<InputFormat>) -> anyhow::Result<Self> {
         let by_name = || match path.extension().and_then(|extension| extension.to_str()) {
@@ -85,8 +85,8 @@ fn csv_records(reader: Box<dyn Read + Send>) -> Box<dyn Iterator<Item = anyhow::
         }
         Err(error) => return Box::new(std::iter::once(Err(error.into()))),
     }
-    Box::new(reader.into_deserialize().map(|record: csv::Result<Film>| match record {
-        Ok(film) => Ok(Ok(film)),
+    Box::new(reader.into_deserialize().map(|record: csv::Result<Movie>| match record {
+        Ok(movie) => Ok(Ok(movie)),
         Err(error) if error.is_io_error() => Err(error.into()),
         Err(error) => Ok(Err(error.to_string())),
     }))
@@ -112,12 +112,12 @@ mod tests {
     use super::*;
 
     fn records(text: &'static str, format: InputFormat) -> Vec<anyhow::Result<Record>> {
-        let input = FilmInput { reader: Box::new(text.as_bytes()), format, progress: ProgressBar::hidden() };
+        let input = MovieInput { reader: Box::new(text.as_bytes()), format, progress: ProgressBar::hidden() };
         input.records().collect()
     }
 
     #[test]
-    fn both_formats_give_the_same_films() {
+    fn both_formats_give_the_same_movies() {
         let csv = records("title,year,overview,id\nReef,1999,\"Coral,\nand death.\",7\n", InputFormat::Csv);
         let line = r#"{"id": "7", "title": "Reef", "overview": "Coral,\nand death.", "year": 1999}"#;
         let jsonl = records(line, InputFormat::Jsonl);

@@ -1,4 +1,4 @@
-"""A table of made-up films, as Kaggle has it."""
+"""A table of made-up movies, as Kaggle has it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
 
 
-def write_films(path: Path, count: int) -> None:
-    """Films 1 to `count`, of three genres by turns."""
+def write_movies(path: Path, count: int) -> None:
+    """Movies 1 to `count`, of three genres by turns."""
     rows = ["id,title,overview,genres"]
     for number in range(1, count + 1):
         name, id_of_genre = GENRES[number % 3]
         genres = f"[{{'id': {id_of_genre}, 'name': '{name}'}}]"
-        rows.append(f'{number},Film {number},What happens in the flooded mine on day {number % 97}.,"{genres}"')
+        rows.append(f'{number},Movie {number},What happens in the flooded mine on day {number % 97}.,"{genres}"')
     path.write_text("\n".join(rows) + "\n")
