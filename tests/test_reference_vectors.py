@@ -14,13 +14,14 @@ import pytest
 from conftest import ROOT, Services
 from reflection import ReflectionClient
 
-sys.path.insert(0, str(ROOT / "encoder-svc" / "export"))
+sys.path.insert(0, str(ROOT / "encoder-svc"))
 
-from adapter import load_adapter  # noqa: E402
-from bootstrap import DEFAULT_ADAPTER  # noqa: E402
-from minilm_forward import embed  # noqa: E402
-from minilm_weights import find_model_folder, load_shape, load_weights  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
+
+from export.bootstrap import DEFAULT_ADAPTER  # noqa: E402
+from export.minilm.adapter import load_adapter  # noqa: E402
+from export.minilm.forward import embed  # noqa: E402
+from export.minilm.weights import find_model_folder, load_shape, load_weights  # noqa: E402
 
 COUNT = 200
 TOLERANCE = 1e-5

@@ -27,32 +27,38 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import bundle
-from precision import BUNDLES, DEFAULT_BUNDLE
+from types import MappingProxyType
 
 EXPORT = Path(__file__).resolve().parent
+# This file is run by its path, before anything that could put the package on Python's path.
+sys.path.insert(0, str(EXPORT.parent))
+
+from export import bundle  # noqa: E402
+from export.precision import BUNDLES, DEFAULT_BUNDLE  # noqa: E402
+
 REPOSITORY = EXPORT.parent.parent
 REQUIREMENTS = EXPORT / "requirements.txt"
 # The trained adapter, part of the bundle as soon as it is there.
 DEFAULT_ADAPTER = REPOSITORY / "models" / "minilm-512-adapter.safetensors"
-# What export_minilm.py is made of; tests/test_bootstrap.py holds this against what it imports.
+# The sources of a bundle; tests/test_bootstrap.py compares this list with what `export.minilm` imports.
 EXPORT_SOURCES = (
-    "adapter.py",
-    "build.py",
+    "__init__.py",
     "bundle.py",
-    "export_minilm.py",
-    "lift.py",
-    "minilm_forward.py",
-    "minilm_onnx.py",
-    "minilm_onnx_int8.py",
-    "minilm_weights.py",
+    "minilm/__init__.py",
+    "minilm/__main__.py",
+    "minilm/adapter.py",
+    "minilm/build.py",
+    "minilm/forward.py",
+    "minilm/graph.py",
+    "minilm/graph_int8.py",
+    "minilm/lift.py",
+    "minilm/quantise.py",
+    "minilm/weights.py",
+    "minilm/wordpiece.py",
     "precision.py",
-    "quantise.py",
     "reference_texts.py",
-    "wordpiece.py",
 )
 OLDEST_PYTHON = (3, 11)
 OLDEST_PIP = (22, 3)
@@ -212,9 +218,11 @@ def check_library(path: Path, version: str) -> None:
 def export_inputs(adapter: Path | None) -> str:
     """A digest of all that the bundles are made from: the export's sources, the pinned packages and the adapter."""
     digest = hashlib.sha256()
-    inputs = [EXPORT / name for name in EXPORT_SOURCES] + [REQUIREMENTS] + ([adapter] if adapter else [])
-    for path in inputs:
-        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    inputs = {name: EXPORT / name for name in EXPORT_SOURCES} | {REQUIREMENTS.name: REQUIREMENTS}
+    if adapter:
+        inputs["adapter"] = adapter
+    for name, path in inputs.items():
+        digest.update(f"{name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -227,9 +235,9 @@ def ensure_bundle(runtime: Runtime, name: str, adapter: Path | None) -> bool:
     with step(f"exporting the bundle {name}"):
         for leftover in folder.parent.glob(f".{name}.*"):
             shutil.rmtree(leftover)
-        command = [str(runtime.python), str(EXPORT / "export_minilm.py"), "--output", str(folder)]
+        command = [str(runtime.python), "-m", "export.minilm", "--output", str(folder)]
         command += ["--precision", BUNDLES[name]] + (["--adapter", str(adapter)] if adapter else [])
-        run(command, f"export {name}")
+        run(command, f"export {name}", {"PYTHONPATH": str(EXPORT.parent)})
         runtime.set_stamp(name, f"{inputs} {bundle.verify(folder)}")
     return True
 
@@ -242,9 +250,9 @@ def bundle_is_current(runtime: Runtime, name: str, inputs: str) -> bool:
         return False
 
 
-def run(command: list[str], purpose: str) -> None:
+def run(command: list[str], purpose: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Runs a command whose output the user sees. Raises SetupError when it fails."""
-    result = subprocess.run(command, check=False)
+    result = subprocess.run(command, env={**os.environ, **environment}, check=False)
     if result.returncode != 0:
         raise SetupError(f"could not {purpose}: {Path(command[0]).name} ended with status {result.returncode}")
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from precision import Bound
+from export.precision import Bound
 
 FORMAT = 1
 DIMENSION = 512

@@ -11,9 +11,9 @@ mkdir -p "$folder/cases"
 
 (cd encoder-svc/export && "$python" -m pytest -q -p no:cacheprovider --confcutdir=tests/use_large tests/use_large)
 
-scripts=encoder-svc/export
+export PYTHONPATH=encoder-svc
 bundle="$folder/cases/use-stand-in-512"
-"$python" $scripts/use_stand_in.py --saved-model "$folder/saved-model" --bundle "$bundle" 2>"$folder/log" || {
+"$python" -m export.use_large.stand_in --saved-model "$folder/saved-model" --bundle "$bundle" 2>"$folder/log" || {
     cat "$folder/log" >&2
     exit 1
 }
@@ -23,6 +23,6 @@ if [ -f "$overviews" ]; then
 else
     echo "no overviews at $overviews: made-up texts only"
 fi
-"$python" $scripts/use_stand_in_texts.py --saved-model "$folder/saved-model" --output "$bundle-vectors" \
+"$python" -m export.use_large.stand_in_texts --saved-model "$folder/saved-model" --output "$bundle-vectors" \
     --words-a-text 1 --sentences 500 --random 1000 "${more[@]}"
 TENSORFLOW_CASES="$folder/cases" ${CARGO:-cargo} test --locked --workspace --test tensorflow -- --nocapture

@@ -10,15 +10,14 @@ import pytest
 from tokenizers import Tokenizer
 
 EXPORT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(EXPORT))
-sys.path.insert(0, str(EXPORT / "tools"))
+sys.path.insert(0, str(EXPORT.parent))
 
-import lift
-from adapter import MergedEncoder, load_adapter
-from minilm_weights import EncoderShape, find_model_folder, load_shape, load_weights
-from precision import Precision
-from tiny_bundle import build_tiny, random_weights, tiny_shape, tokenizer_json, vocabulary
-from wordpiece import without_limits
+from export.minilm import lift
+from export.minilm.adapter import MergedEncoder, load_adapter
+from export.minilm.weights import EncoderShape, find_model_folder, load_shape, load_weights
+from export.minilm.wordpiece import without_limits
+from export.precision import Precision
+from export.tools.tiny_bundle import build_tiny, random_weights, tiny_shape, tokenizer_json, vocabulary
 
 Encoder = tuple[MergedEncoder, EncoderShape, Tokenizer]
 

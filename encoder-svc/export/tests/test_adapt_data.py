@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapt_data import Movie, MovieSet, HeldOutMovieError, split_of
+from export.adapt.data import HeldOutMovieError, Movie, MovieSet, split_of
 
 
 def movie(number: int) -> Movie:

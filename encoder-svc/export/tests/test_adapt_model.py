@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="adaptation has an environment of its own: requirements-adapt.txt")
 
-from adapt_model import Linear
+from export.adapt.model import Linear
 
 
 @pytest.mark.parametrize("rank", [0, 3])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from adapt_data import Movie, MovieSet, split_of
-from adapt_texts import MASK_ID, Texts, Views, without_a_run
-from tiny_bundle import tokenizer_json, vocabulary
+from export.adapt.data import Movie, MovieSet, split_of
+from export.adapt.texts import MASK_ID, Texts, Views, without_a_run
+from export.tools.tiny_bundle import tokenizer_json, vocabulary
 
 CLS, SEP = 101, 102
 

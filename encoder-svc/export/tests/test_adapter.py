@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adapter import FORMAT, AdapterError, load_adapter, low_rank_update
+from export.minilm.adapter import FORMAT, AdapterError, load_adapter, low_rank_update
 
 BASE = "a" * 64
 LAYER = "encoder.layer.0.attention.self.query"

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import EXPORT
 
-import bootstrap
-import bundle
+from export import bootstrap, bundle
 
 NAME = "minilm-512"
 
@@ -53,10 +52,14 @@ def test_another_adapter_is_another_input(tmp_path: Path) -> None:
 
 def test_every_source_of_the_export_is_an_input() -> None:
     script = (
-        "import sys, export_minilm; print(*(getattr(m, '__file__', None) for m in sys.modules.values()), sep='\\n')"
+        "import sys, export.minilm.__main__; "
+        "print(*(getattr(m, '__file__', None) for m in sys.modules.values()), sep='\\n')"
     )
-    result = subprocess.run([sys.executable, "-c", script], cwd=EXPORT, check=True, capture_output=True, text=True)
-    imported = {Path(line).name for line in result.stdout.splitlines() if Path(line).parent == EXPORT}
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=EXPORT.parent, check=True, capture_output=True, text=True
+    )
+    paths = [Path(line) for line in result.stdout.splitlines()]
+    imported = {str(path.relative_to(EXPORT)) for path in paths if path.is_relative_to(EXPORT)}
     assert imported == set(bootstrap.EXPORT_SOURCES)
 
 

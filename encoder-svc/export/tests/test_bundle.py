@@ -11,11 +11,11 @@ import pytest
 from conftest import EXPORT
 from safetensors.numpy import save_file
 
-import bundle
-from build import BuildError, rounded
-from minilm_weights import WeightsError, load_weights
-from precision import Precision
-from tiny_bundle import build_tiny, tiny_shape, vocabulary
+from export import bundle
+from export.minilm.build import BuildError, rounded
+from export.minilm.weights import WeightsError, load_weights
+from export.precision import Precision
+from export.tools.tiny_bundle import build_tiny, tiny_shape, vocabulary
 
 FIXTURES = EXPORT.parent / "tests" / "fixtures"
 
@@ -58,14 +58,14 @@ def test_the_committed_fixtures_are_what_the_sources_make(
 def test_another_processors_arithmetic_gives_the_same_fingerprint(
     core: str, name: str, precision: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, str(EXPORT / "tiny_bundle.py"), "--output", str(tmp_path / name), "--seed", "1"]
+    command = [sys.executable, "-m", "export.tools.tiny_bundle", "--output", str(tmp_path / name), "--seed", "1"]
     # Numpy's own vector code too, as quantising goes through it.
     environment = {
         "OPENBLAS_NUM_THREADS": "1",
         "OPENBLAS_CORETYPE": core,
         "NPY_DISABLE_CPU_FEATURES": vector_features(),
     }
-    subprocess.run([*command, "--precision", precision], check=True, env=environment, capture_output=True)
+    subprocess.run([*command, "--precision", precision], check=True, cwd=EXPORT.parent, env=environment, capture_output=True)
     assert bundle.fingerprint(tmp_path / name) == bundle.fingerprint(FIXTURES / name)
 
 

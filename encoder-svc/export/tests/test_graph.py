@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import Encoder
-from plain_graph import write_plain_graph
 
-import minilm_forward
-from build import open_session, run_session
-from minilm_onnx import write_graph
-from reference_texts import REFERENCE_TEXTS
-from tiny_bundle import MAX_TOKENS
-from wordpiece import tokenize
+from export.minilm import forward
+from export.minilm.build import open_session, run_session
+from export.minilm.graph import write_graph
+from export.minilm.wordpiece import tokenize
+from export.reference_texts import REFERENCE_TEXTS
+from export.tools.plain_graph import write_plain_graph
+from export.tools.tiny_bundle import MAX_TOKENS
 
 
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
@@ -24,7 +24,7 @@ def test_the_graph_gives_the_reference_vectors_alone_and_in_a_padded_batch(
     encoder, shape, tokenizer = request.getfixturevalue(name)
     session = open_session(write_graph(encoder, shape, name))
     batch = [tokenize(tokenizer, text, MAX_TOKENS).ids for text in REFERENCE_TEXTS]
-    expected = np.array([minilm_forward.embed(encoder, shape, ids) for ids in batch])
+    expected = np.array([forward.embed(encoder, shape, ids) for ids in batch])
     alone = np.array([run_session(session, [ids])[0] for ids in batch])
     assert np.abs(alone - expected).max() < 2e-6
     assert np.abs(run_session(session, batch) - expected).max() < 1e-5
@@ -35,7 +35,7 @@ def test_the_plain_graph_gives_the_same_vectors(tiny: Encoder) -> None:
     encoder, shape, tokenizer = tiny
     session = open_session(write_plain_graph(encoder, shape))
     ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
-    assert np.abs(run_session(session, [ids])[0] - minilm_forward.embed(encoder, shape, ids)).max() < 2e-6
+    assert np.abs(run_session(session, [ids])[0] - forward.embed(encoder, shape, ids)).max() < 2e-6
 
 
 def test_a_tanh_takes_the_place_of_the_normalisation(tiny: Encoder) -> None:
@@ -43,21 +43,21 @@ def test_a_tanh_takes_the_place_of_the_normalisation(tiny: Encoder) -> None:
     squashed = replace(encoder, activation="tanh")
     ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
     found = run_session(open_session(write_graph(squashed, shape, "tanh")), [ids])[0]
-    assert np.abs(found - minilm_forward.embed(squashed, shape, ids)).max() < 2e-6
+    assert np.abs(found - forward.embed(squashed, shape, ids)).max() < 2e-6
     assert abs(np.linalg.norm(found) - 1) > 0.1
 
 
 def test_a_masked_token_changes_nothing(tiny: Encoder) -> None:
     encoder, shape, _ = tiny
-    short = minilm_forward.embed(encoder, shape, [2, 50, 60, 3])
-    padded = minilm_forward.embed(encoder, shape, [2, 50, 60, 3, 9, 9], [1, 1, 1, 1, 0, 0])
+    short = forward.embed(encoder, shape, [2, 50, 60, 3])
+    padded = forward.embed(encoder, shape, [2, 50, 60, 3, 9, 9], [1, 1, 1, 1, 0, 0])
     assert np.abs(short - padded).max() < 1e-12
 
 
 def test_published_meaning_survives_the_lift(minilm: Encoder) -> None:
     encoder, shape, tokenizer = minilm
     texts = ("a man is eating food", "a man eats something", "the stock market fell today")
-    first, second, third = (minilm_forward.embed(encoder, shape, tokenize(tokenizer, text, 64).ids) for text in texts)
+    first, second, third = (forward.embed(encoder, shape, tokenize(tokenizer, text, 64).ids) for text in texts)
     assert first @ second > 0.7 > 0.3 > first @ third
 
 

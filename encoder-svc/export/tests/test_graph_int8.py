@@ -10,13 +10,13 @@ import onnxruntime
 import pytest
 from conftest import Encoder
 
-import minilm_forward
-from build import distance, open_session, run_session
-from minilm_onnx_int8 import write_graph
-from precision import BOUNDS, Precision
-from reference_texts import REFERENCE_TEXTS
-from tiny_bundle import MAX_TOKENS
-from wordpiece import tokenize
+from export.minilm import forward
+from export.minilm.build import distance, open_session, run_session
+from export.minilm.graph_int8 import write_graph
+from export.minilm.wordpiece import tokenize
+from export.precision import BOUNDS, Precision
+from export.reference_texts import REFERENCE_TEXTS
+from export.tools.tiny_bundle import MAX_TOKENS
 
 BOUND = BOUNDS[Precision.INT8]
 
@@ -30,7 +30,7 @@ def test_the_graph_points_where_the_reference_does(name: str, activation: str, r
     for text in REFERENCE_TEXTS[1:4]:
         ids = tokenize(tokenizer, text, MAX_TOKENS).ids
         found = run_session(session, [ids])[0]
-        assert distance(BOUND, found, minilm_forward.embed(encoder, shape, ids)) < (1 - BOUND.limit) / 2
+        assert distance(BOUND, found, forward.embed(encoder, shape, ids)) < (1 - BOUND.limit) / 2
 
 
 def test_two_threads_give_the_same_bits(minilm: Encoder) -> None:
@@ -48,7 +48,7 @@ def test_a_masked_token_is_left_out_of_the_vector(tiny: Encoder) -> None:
     session = open_session(write_graph(encoder, shape, "tiny"))
     short, long = [2, 50, 60, 3], [2, 70, 80, 90, 100, 110, 3]
     padded = run_session(session, [short, long])[0]
-    assert distance(BOUND, padded, minilm_forward.embed(encoder, shape, short)) < 0.005
+    assert distance(BOUND, padded, forward.embed(encoder, shape, short)) < 0.005
 
 
 def test_onnx_runtime_leaves_the_slow_fusion_alone(tiny: Encoder, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-import lift
+from export.minilm import lift
 
 
 @pytest.mark.parametrize("hidden", [1, 32, 384, 512])

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bundle
-import precision
-from build import BuildReport, distance
-from precision import BOUNDS, BUNDLES, DEFAULT_BUNDLE, DEFAULT_PRECISION, Precision, bundle_id
+from export import bundle, precision
+from export.minilm.build import BuildReport, distance
+from export.precision import BOUNDS, BUNDLES, DEFAULT_BUNDLE, DEFAULT_PRECISION, Precision, bundle_id
 
 
 def test_the_default_precision_has_the_plain_name() -> None:

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-import lift
-from quantise import LARGEST, LARGEST_PAIR, quantise_columns, quantise_rows
+from export.minilm import lift
+from export.minilm.quantise import LARGEST, LARGEST_PAIR, quantise_columns, quantise_rows
 
 
 def weight(inputs: int = 64, outputs: int = 48) -> np.ndarray:

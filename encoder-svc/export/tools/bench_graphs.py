@@ -2,29 +2,24 @@
 
 The ratio is what counts: both run in the same minute on the same machine, so its other load falls on both.
 
-    ../../.runtime/venv/bin/python tools/bench_graphs.py
+    PYTHONPATH=encoder-svc .runtime/venv/bin/python -m export.tools.bench_graphs
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from plain_graph import write_plain_graph
-
-import minilm_forward
-from adapter import load_adapter
-from build import open_session, run_session
-from minilm_onnx import write_graph
-from minilm_weights import find_model_folder, load_shape, load_weights
+from export.minilm import forward
+from export.minilm.adapter import load_adapter
+from export.minilm.build import open_session, run_session
+from export.minilm.graph import write_graph
+from export.minilm.weights import find_model_folder, load_shape, load_weights
+from export.tools.plain_graph import write_plain_graph
 
 
 def milliseconds(session: onnxruntime.InferenceSession, ids: list[int]) -> float:
@@ -47,7 +42,7 @@ def main() -> None:
     }
     for tokens in (20, 60, 100, 256):
         ids = [101] + [2000 + 7 * position for position in range(tokens - 2)] + [102]
-        expected = minilm_forward.embed(encoder, shape, ids)
+        expected = forward.embed(encoder, shape, ids)
         times: dict[str, list[float]] = {name: [] for name in sessions}
         for _ in range(rounds):
             for name, session in sessions.items():

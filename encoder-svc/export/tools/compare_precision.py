@@ -4,15 +4,15 @@ Each text runs alone on one thread, as in the service. The two graphs take turns
 machine falls on both; a text's time is the least processor time of its turns.
 
 examples:
-  ../../.runtime/venv/bin/python tools/compare_precision.py ../../../shared/data/movies_metadata.csv
-  ../../.runtime/venv/bin/python tools/compare_precision.py MOVIES.csv --adapter FILE --texts 1000 --turns 0
+  export PYTHONPATH=encoder-svc
+  .runtime/venv/bin/python -m export.tools.compare_precision ../shared/data/movies_metadata.csv
+  .runtime/venv/bin/python -m export.tools.compare_precision MOVIES.csv --adapter FILE --texts 1000 --turns 0
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import time
 from pathlib import Path
 
@@ -21,15 +21,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import minilm_forward
-from adapter import load_adapter
-from bootstrap import DEFAULT_ADAPTER
-from build import GRAPH_WRITERS, open_session, run_session
-from minilm_weights import find_model_folder, load_shape, load_weights
-from precision import Precision
-from wordpiece import tokenize, without_limits
+from export.bootstrap import DEFAULT_ADAPTER
+from export.minilm import forward
+from export.minilm.adapter import load_adapter
+from export.minilm.build import GRAPH_WRITERS, open_session, run_session
+from export.minilm.weights import find_model_folder, load_shape, load_weights
+from export.minilm.wordpiece import tokenize, without_limits
+from export.precision import Precision
 
 MAX_TOKENS = 256
 # Overviews are short; this is for the one record whose quotes are broken.
@@ -104,7 +102,7 @@ def main() -> None:
     print(f"cosine of int8 to fp32: {summary(cosines(vectors[Precision.INT8], vectors[Precision.FP32]))}")
     neighbours = cosines(vectors[Precision.FP32][1:], vectors[Precision.FP32][:-1])
     print(f"cosine of two different texts in fp32: mean {neighbours.mean():.3f}")
-    few = np.array([minilm_forward.embed(encoder, shape, ids) for ids in texts[:10]])
+    few = np.array([forward.embed(encoder, shape, ids) for ids in texts[:10]])
     for precision, found in vectors.items():
         print(f"cosine of {precision} to float64, {len(few)} texts: min {cosines(found[: len(few)], few).min():.7f}")
     if arguments.turns:

@@ -1,4 +1,4 @@
-"""The same encoder in standard ONNX operators alone: what the fused graph of `minilm_onnx.py` is measured against."""
+"""The same encoder in standard ONNX operators alone: what the fused graph of `minilm/graph.py` is measured against."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from adapter import MergedEncoder
-from minilm_onnx import GraphBuilder, pool_and_project
-from minilm_weights import EncoderShape
+from export.minilm.adapter import MergedEncoder
+from export.minilm.graph import GraphBuilder, pool_and_project
+from export.minilm.weights import EncoderShape
 
 
 def write_plain_graph(encoder: MergedEncoder, shape: EncoderShape) -> bytes:
-    """The serialised model; inputs and output as in `minilm_onnx.write_graph`."""
+    """The serialised model; inputs and output as in `graph.write_graph`."""
     graph = GraphBuilder()
     weights = encoder.weights
     heads, size = shape.heads, shape.hidden // shape.heads

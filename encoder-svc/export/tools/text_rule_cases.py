@@ -1,6 +1,6 @@
 """What TensorFlow's string operations do to texts, as cases for the service's tests: tests/fixtures/text_rules.json.
 
-    python tools/text_rule_cases.py ../tests/fixtures/text_rules.json
+    python -m export.tools.text_rule_cases tests/fixtures/text_rules.json
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from text_graph import TextRules
-from use_texts import tokenize
+from export.use_large.text_graph import TextRules
+from export.use_large.text_rules import tokenize
 
 TEXTS = (
     "",

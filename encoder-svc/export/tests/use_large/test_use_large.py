@@ -21,16 +21,17 @@ pytest.importorskip("tf2onnx", reason="has an environment of its own: run `make 
 
 EXPORT = Path(__file__).resolve().parents[2]
 FIXTURES = EXPORT.parent / "tests" / "fixtures"
-sys.path.insert(0, str(EXPORT))
+sys.path.insert(0, str(EXPORT.parent))
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-import bundle  # noqa: E402
-import heavy_constants  # noqa: E402
 import onnx  # noqa: E402
-from saved_model import SavedModelError, opened, signature  # noqa: E402
-from text_graph import Table, TextGraphError, without_strings  # noqa: E402
-from use_large import Encoder, UseLargeError, build  # noqa: E402
-from use_stand_in import Shape, encoder_of, save  # noqa: E402
+
+from export import bundle  # noqa: E402
+from export.use_large import heavy_constants  # noqa: E402
+from export.use_large.convert import Encoder, UseLargeError, build  # noqa: E402
+from export.use_large.saved_model import SavedModelError, opened, signature  # noqa: E402
+from export.use_large.stand_in import Shape, encoder_of, save  # noqa: E402
+from export.use_large.text_graph import Table, TextGraphError, without_strings  # noqa: E402
 
 ENCODER = Encoder("stand-in", "1", "for tests", "CC0-1.0", 64)
 COMMITTED = FIXTURES / "use-stand-in-512"

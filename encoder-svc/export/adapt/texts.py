@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapt_data import DataError, MovieSet, compose
+from export.adapt.data import DataError, MovieSet, compose
 
 MASK_ID = 103
 FIRST_WORD_ID = 1000  # below it are special and unused entries

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt_data import LABELS, length_bucketed, pad
-from adapt_eval import Figures, figures
-from adapt_model import LAYERS, MovieEncoder, adapted_names
-from adapt_texts import Texts, Views
+from export.adapt.data import LABELS, length_bucketed, pad
+from export.adapt.evaluation import Figures, figures
+from export.adapt.model import LAYERS, MovieEncoder, adapted_names
+from export.adapt.texts import Texts, Views
 
 CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.jsonl"
 
@@ -72,7 +72,7 @@ class Config:
         try:
             stored = json.loads((folder / CONFIG).read_text())
         except OSError as error:
-            raise RunError(f"{folder} holds no run ({CONFIG}: {error.strerror}); 'adapt.py train' makes one") from error
+            raise RunError(f"{folder} holds no run ({CONFIG}: {error.strerror}); 'export.adapt train' makes one") from error
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
 

@@ -8,8 +8,8 @@ whose states are summed over the square root of their number, a 512-vector of le
 arXiv:1803.11175). Its vectors mean nothing.
 
 examples:
-  python use_stand_in.py --saved-model stand-in
-  python use_stand_in.py --saved-model stand-in --bundle bundles/use-stand-in-512
+  python -m export.use_large.stand_in --saved-model stand-in
+  python -m export.use_large.stand_in --saved-model stand-in --bundle bundles/use-stand-in-512
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from use_large import Encoder, UseLargeError, build
-from use_words import WORDS
+from export.use_large.convert import Encoder, UseLargeError, build
+from export.use_large.stand_in_words import WORDS
 
 DIMENSION = 512
 MAX_TOKENS = 512

@@ -4,10 +4,10 @@ The bundle's bytes depend on the weights, the adapter and this folder's sources 
 the same fingerprint. Without --adapter the published encoder is lifted to 512 dimensions by a fixed orthonormal map.
 
 examples:
-  python export_minilm.py --output bundles/minilm-512
-  python export_minilm.py --output bundles/minilm-512 --adapter adapter.safetensors
-  python export_minilm.py --output bundles/quick --precision int8
-  python export_minilm.py --output bundles/minilm-long --max-tokens 512
+  python -m export.minilm --output bundles/minilm-512
+  python -m export.minilm --output bundles/minilm-512 --adapter adapter.safetensors
+  python -m export.minilm --output bundles/quick --precision int8
+  python -m export.minilm --output bundles/minilm-long --max-tokens 512
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from adapter import AdapterError, load_adapter
-from build import BuildError, EncoderSource, build_bundle
-from minilm_weights import WeightsError, find_model_folder, load_shape, load_weights
-from precision import DEFAULT_PRECISION, Precision, bundle_id
-from wordpiece import without_limits
+from export.minilm.adapter import AdapterError, load_adapter
+from export.minilm.build import BuildError, EncoderSource, build_bundle
+from export.minilm.weights import WeightsError, find_model_folder, load_shape, load_weights
+from export.minilm.wordpiece import without_limits
+from export.precision import DEFAULT_PRECISION, Precision, bundle_id
 
 
 def export(output: Path, precision: Precision, adapter: Path | None, max_tokens: int) -> None:
@@ -54,7 +54,7 @@ def main() -> int:
         help=f"how the graph multiplies; the bundle's id follows from it; default: {DEFAULT_PRECISION}",
     )
     parser.add_argument(
-        "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see adapter.py); default: none"
+        "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see minilm/adapter.py); default: none"
     )
     parser.add_argument(
         "--max-tokens", type=int, default=256, metavar="N", help="longest text in tokens, 2 to 512; default: 256"

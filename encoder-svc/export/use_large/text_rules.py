@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from text_graph import TextRules
+from export.use_large.text_graph import TextRules
 
 # The manifest's name for this kind of tokenizer.
 KIND = "vocabulary"

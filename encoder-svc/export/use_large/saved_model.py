@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 from tf2onnx import tf_loader
 
-from text_graph import Table
+from export.use_large.text_graph import Table
 
 PROTOCOL_BUFFER = "saved_model.pb"
 VARIABLES = Path("variables") / "variables.index"

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-import lift
-from adapter import MergedEncoder
-from minilm_weights import EncoderShape
+from export.minilm import lift
+from export.minilm.adapter import MergedEncoder
+from export.minilm.weights import EncoderShape
 
 OPSET = 17
 # The oldest intermediate representation that carries opset 17; every ONNX Runtime the service accepts reads it.

@@ -1,18 +1,17 @@
-#!/usr/bin/env python3
 """Teaches MiniLM movies: adapts all-MiniLM-L6-v2 to genres on the train split, and writes what it learned as an adapter.
 
-  adapt.py train           train a run folder to its end; an interrupted run resumes by itself
-  adapt.py from-adapter    make an adapter a run again: to train on from it, or to be taught by it
-  adapt.py compress        turn one or several full runs into one of low rank, taught by their outputs
-  adapt.py probe           fit an MLP on frozen vectors of a run or an adapter: the figure that counts in use
-  adapt.py export-adapter  write a run as a small safetensors file (its form: the docstring of adapt_adapter.py)
+  python -m export.adapt train           train a run folder to its end; an interrupted run resumes by itself
+  python -m export.adapt from-adapter    make an adapter a run again: to train on from it, or to be taught by it
+  python -m export.adapt compress        turn one or several full runs into one of low rank, taught by their outputs
+  python -m export.adapt probe           fit an MLP on frozen vectors of a run or an adapter: the figure that counts in use
+  python -m export.adapt export-adapter  write a run as a small safetensors file (its form: the docstring of adapt/adapter_file.py)
 
 A first time, with the base's two files in base/ and Kaggle's CSV at movies.csv:
 
   pip install -r requirements-adapt.txt
-  adapt.py train --data movies.csv --base base --run runs/a
-  adapt.py probe --data movies.csv --base base --run runs/a
-  adapt.py export-adapter --data movies.csv --base base --run runs/a --output minilm-512-adapter.safetensors
+  python -m export.adapt train --data movies.csv --base base --run runs/a
+  python -m export.adapt probe --data movies.csv --base base --run runs/a
+  python -m export.adapt export-adapter --data movies.csv --base base --run runs/a --output minilm-512-adapter.safetensors
 
 Only movies of the train and validation splits are ever used, and every choice is made on validation.
 """
@@ -29,15 +28,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import adapt_adapter
-from adapt_adapter import AdapterError
-from adapt_arguments import arguments
-from adapt_compress import Compressor, student_of
-from adapt_data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, pad
-from adapt_eval import Figures, figures, fit_head, fit_probe
-from adapt_model import MovieEncoder
-from adapt_texts import Texts, Views, load_tokenizer
-from adapt_train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
+from export.adapt import adapter_file
+from export.adapt.adapter_file import AdapterError
+from export.adapt.arguments import arguments
+from export.adapt.compress import Compressor, student_of
+from export.adapt.data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, pad
+from export.adapt.evaluation import Figures, figures, fit_head, fit_probe
+from export.adapt.model import MovieEncoder
+from export.adapt.texts import Texts, Views, load_tokenizer
+from export.adapt.train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
 HEAD_MOVIES = 4000  # enough for a linear head
@@ -75,7 +74,7 @@ def train(args: argparse.Namespace) -> None:
         config = dataclasses.replace(config, start=args.start_run.name)
     start_run(args.run, config)
     movies, learn = load_texts(args, "train", config.max_tokens, config.subset)
-    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
+    _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     say(f"train {len(movies)} movies, {learn.lengths.sum()} tokens; validation {len(check)} movies")
     model = new_model(config, args.base)
     if args.start_run:
@@ -87,12 +86,12 @@ def train(args: argparse.Namespace) -> None:
 
 
 def from_adapter(args: argparse.Namespace) -> None:
-    model, metadata = adapt_adapter.read(args.adapter, args.base)
+    model, metadata = adapter_file.read(args.adapter, args.base)
     settings = json.loads(metadata["config"])[0]
     known = {name: settings[name] for name in ("activation", "init_seed") if name in settings}
     start_run(args.run, Config(start=args.adapter.name, **known))
-    _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS, HEAD_MOVIES)
-    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
+    _, learn = load_texts(args, "train", adapter_file.SERVED_TOKENS, HEAD_MOVIES)
+    _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     labels = check.labels
     validation, _ = encode(model, check.titled)
     model.multiply_in_bfloat16(True)
@@ -133,9 +132,9 @@ def compress(args: argparse.Namespace) -> None:
         bfloat16=args.bfloat16, seed=args.seed, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
     start_run(args.run, config)
-    student = student_of(mean, adapt_adapter.fresh_base(args.base, config.activation), config.rank)
+    student = student_of(mean, adapter_file.fresh_base(args.base, config.activation), config.rank)
     _, learn = load_texts(args, "train", config.max_tokens)
-    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
+    _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     trainer = Compressor(
         config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations, say
     )
@@ -168,8 +167,8 @@ def mean_figures(many: list[Figures]) -> dict[str, float]:
 
 
 def run_probe(args: argparse.Namespace, model: MovieEncoder, units: int) -> dict[str, dict[str, float]]:
-    _, learn = load_texts(args, "train", adapt_adapter.SERVED_TOKENS)
-    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
+    _, learn = load_texts(args, "train", adapter_file.SERVED_TOKENS)
+    _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     labels = check.labels
     validation, _ = encode(model, check.titled)
     bare, _ = encode(model, check.bare)
@@ -183,7 +182,7 @@ def run_probe(args: argparse.Namespace, model: MovieEncoder, units: int) -> dict
 
 def probe(args: argparse.Namespace) -> None:
     if args.adapter:
-        model, _ = adapt_adapter.read(args.adapter, args.base)
+        model, _ = adapter_file.read(args.adapter, args.base)
     elif args.run:
         _, model, state = load_weights(args.run, args.base, args.which)
         say(f"step {state['step']}, its linear head: {state['figures']}")
@@ -195,12 +194,12 @@ def probe(args: argparse.Namespace) -> None:
 
 def export_adapter(args: argparse.Namespace) -> None:
     config, model, states = averaged(args.run, args.base, args.which)
-    base = adapt_adapter.fresh_base(args.base, config.activation)
+    base = adapter_file.fresh_base(args.base, config.activation)
     rank = args.rank or config.rank
     movies = MovieSet.load(args.data, "train")
-    tensors = adapt_adapter.tensors_of(model, base, args.form, rank)
-    _, check = load_texts(args, "validation", adapt_adapter.SERVED_TOKENS)
-    adapt_adapter.merge(base, tensors)
+    tensors = adapter_file.tensors_of(model, base, args.form, rank)
+    _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
+    adapter_file.merge(base, tensors)
     base.head.load_state_dict(model.head.state_dict())
     _, probabilities = encode(base, check.titled)
     found = figures(probabilities, check.labels)
@@ -211,12 +210,12 @@ def export_adapter(args: argparse.Namespace) -> None:
     if args.probe:
         validation |= run_probe(args, base, args.units)
     configs = [Config.read(run) for run in args.run]
-    metadata = adapt_adapter.describe(
+    metadata = adapter_file.describe(
         base, args.base, args.form, rank, [dataclasses.asdict(c) for c in configs], movies.digest(),
         (TEXT_TEMPLATE, "{overview}"), SPLIT_RULE, validation,
     )  # fmt: skip
-    adapt_adapter.write(args.output, tensors, metadata)
-    say(f"wrote {args.output}, {args.output.stat().st_size} bytes, sha256 {adapt_adapter.sha256_of(args.output)}")
+    adapter_file.write(args.output, tensors, metadata)
+    say(f"wrote {args.output}, {args.output.stat().st_size} bytes, sha256 {adapter_file.sha256_of(args.output)}")
 
 
 COMMANDS = {

@@ -11,8 +11,8 @@ has another fingerprint when another machine makes it. Make it once and copy the
 Needs its own environment: pip install --no-deps --require-hashes -r requirements-use.txt
 
 examples:
-  python use_large.py --saved-model archive.tar.gz --output bundles/use-large-5
-  python use_large.py --saved-model universal-sentence-encoder-large_5 --output bundles/use-large-5 --max-tokens 1024
+  python -m export.use_large --saved-model archive.tar.gz --output bundles/use-large-5
+  python -m export.use_large --saved-model universal-sentence-encoder-large_5 --output bundles/use-large-5 --max-tokens 1024
 """
 
 from __future__ import annotations
@@ -34,15 +34,23 @@ import onnxruntime
 import tf2onnx
 from numpy.typing import NDArray
 
-from bundle import BundleContents, ReferenceText, write_bundle
-from canonical_graph import canonical
-from heavy_constants import put_back, set_aside
-from precision import Bound
-from reference_texts import REFERENCE_TEXTS
-from saved_model import SavedModelError, freeze, opened, signature
-from text_graph import HASH_BUCKETS, ROW_SPLITS, TOKEN_IDS, NumericGraph, TextGraphError, TextRules, without_strings
-from use_reference import TensorFlowError, tensorflow_vectors
-from use_texts import KIND, TokenizedText, tokenize, tokenizer_bytes
+from export.bundle import BundleContents, ReferenceText, write_bundle
+from export.precision import Bound
+from export.reference_texts import REFERENCE_TEXTS
+from export.use_large.canonical_graph import canonical
+from export.use_large.heavy_constants import put_back, set_aside
+from export.use_large.reference import TensorFlowError, tensorflow_vectors
+from export.use_large.saved_model import SavedModelError, freeze, opened, signature
+from export.use_large.text_graph import (
+    HASH_BUCKETS,
+    ROW_SPLITS,
+    TOKEN_IDS,
+    NumericGraph,
+    TextGraphError,
+    TextRules,
+    without_strings,
+)
+from export.use_large.text_rules import KIND, TokenizedText, tokenize, tokenizer_bytes
 
 ENCODER_ID = "use-large-5"
 OPSET = 17

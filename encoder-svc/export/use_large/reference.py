@@ -5,7 +5,7 @@ meant, whatever other libraries would do to TensorFlow when loaded beside it. Ea
 service runs it. Texts come as a JSON list on standard input; vectors go to a file, row after row.
 
 example:
-  echo '["A storm."]' | python use_reference.py --saved-model FOLDER --output vectors.f32
+  echo '["A storm."]' | python -m export.use_large.reference --saved-model FOLDER --output vectors.f32
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line of adapt.py: its commands, and what each setting of a run does."""
+"""The command line of `export.adapt`: its commands, and what each setting of a run does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from adapt_model import ACTIVATIONS
-from adapt_train import Config
+from export.adapt.model import ACTIVATIONS
+from export.adapt.train import Config
 
-# The help of 'adapt.py train'.
+# The help of 'export.adapt train'.
 SETTINGS = {
     "mode": "full: all linear layers learn; lora: only low-rank branches beside them do",
     "rank": "rank of those branches (mode lora)",
@@ -40,14 +40,14 @@ SETTINGS = {
     "seed": "of initial projection, order and dropout",
     "init_seed": "of the initial projection alone, so that runs can be averaged; -1: the seed",
     "start": "written by --start-run: the run whose weights this one began with",
-    "teachers": "written by 'adapt.py compress'",
+    "teachers": "written by 'export.adapt compress'",
     "subset": "train on this many movies only, for quick trials; 0: all",
 }
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="adapt.py", description=description, formatter_class=raw)
+    parser = argparse.ArgumentParser(prog="python -m export.adapt", description=description, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--data", type=Path, required=True, help="Kaggle's movies_metadata.csv")

@@ -1,7 +1,7 @@
 """The seam between the published weights and our own training: which weights and which projection go in the graph.
 
 Without an adapter file the weights stay as published and the projection is the seeded lift. With one, its updates are
-merged into the weights and its own projection takes the lift's place. The file is written by adapt_adapter.py, which
+merged into the weights and its own projection takes the lift's place. The file is written by adapt/adapter_file.py, which
 describes it in full; in short, a `.safetensors` of metadata `format` = "minilm-adapter-2" that holds
 
     NAME.lora_up [out, rank], NAME.lora_down [rank, in]   `form` = "low-rank" (LoRA, Hu et al., 2021, arXiv:2106.09685)
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-import lift
-from minilm_weights import WEIGHTS_SHA256, Weights
+from export.minilm import lift
+from export.minilm.weights import WEIGHTS_SHA256, Weights
 
 FORMAT = "minilm-adapter-2"
 # How the projected vector becomes the one on the wire: divided by its length, or squashed elementwise.

@@ -38,8 +38,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt_data import LABELS
-from adapt_model import VECTOR, MovieEncoder, adapted_names, small_names
+from export.adapt.data import LABELS
+from export.adapt.model import VECTOR, MovieEncoder, adapted_names, small_names
 
 FORMAT, VERSION = "minilm-adapter-2", "1.1.0"
 SERVED_TOKENS = 256

@@ -10,21 +10,19 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-import minilm_forward
-import minilm_onnx
-import minilm_onnx_int8
-from adapter import MergedEncoder
-from bundle import BundleContents, ReferenceText, write_bundle
-from minilm_weights import EncoderShape
-from precision import BOUNDS, Bound, Precision
-from reference_texts import REFERENCE_TEXTS
-from wordpiece import tokenize
+from export.bundle import BundleContents, ReferenceText, write_bundle
+from export.minilm import forward, graph, graph_int8
+from export.minilm.adapter import MergedEncoder
+from export.minilm.weights import EncoderShape
+from export.minilm.wordpiece import tokenize
+from export.precision import BOUNDS, Bound, Precision
+from export.reference_texts import REFERENCE_TEXTS
 
 DECIMALS = 7
 # Float64 results of two processors differ by less than 1e-15. A value this near to a rounding boundary could round to
 # either side of it and change the fingerprint, so the export refuses the text that gives one.
 ROUNDING_MARGIN = 1e-13
-GRAPH_WRITERS = {Precision.FP32: minilm_onnx.write_graph, Precision.INT8: minilm_onnx_int8.write_graph}
+GRAPH_WRITERS = {Precision.FP32: graph.write_graph, Precision.INT8: graph_int8.write_graph}
 
 
 class BuildError(Exception):
@@ -77,7 +75,7 @@ def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
     largest_distance = 0.0
     for text in REFERENCE_TEXTS:
         tokens = tokenize(tokenizer, text, source.max_tokens)
-        expected = minilm_forward.embed(source.encoder, source.shape, tokens.ids)
+        expected = forward.embed(source.encoder, source.shape, tokens.ids)
         found = run_session(session, [tokens.ids])[0]
         largest_distance = max(largest_distance, distance(bound, found, expected))
         reference.append(ReferenceText(text, len(tokens.ids), tokens.truncated, rounded(expected)))

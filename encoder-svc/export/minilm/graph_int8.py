@@ -1,4 +1,4 @@
-"""Writes the encoder as an ONNX graph that multiplies in int8; inputs and output as in `minilm_onnx`.
+"""Writes the encoder as an ONNX graph that multiplies in int8; inputs and output as in `graph`.
 
 Every linear layer of the blocks runs on int8 weights, one scale an output (quantise.py), and on uint8 activations whose
 scale and zero point are found at run time from the tensor's smallest and largest value (ONNX's DynamicQuantizeLinear).
@@ -20,10 +20,10 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from adapter import MergedEncoder
-from minilm_onnx import FUSED, GraphBuilder, pool_and_project
-from minilm_weights import EncoderShape
-from quantise import quantise_columns, quantise_rows
+from export.minilm.adapter import MergedEncoder
+from export.minilm.graph import FUSED, GraphBuilder, pool_and_project
+from export.minilm.quantise import quantise_columns, quantise_rows
+from export.minilm.weights import EncoderShape
 
 
 def write_graph(encoder: MergedEncoder, shape: EncoderShape, encoder_id: str) -> bytes:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapt_adapter import truncated
-from adapt_model import MovieEncoder, adapted_names
-from adapt_train import Trainer
+from export.adapt.adapter_file import truncated
+from export.adapt.model import MovieEncoder, adapted_names
+from export.adapt.train import Trainer
 
 VECTOR_WEIGHT = 10.0  # of the vectors' mean squared error beside the probabilities' cross-entropy
 

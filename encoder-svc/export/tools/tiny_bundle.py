@@ -4,9 +4,9 @@ Its vectors mean nothing, but they depend on the text, the order of its words an
 Everything is drawn from random.Random, so the same seed gives the same bytes everywhere.
 
 examples (the three that the repository holds):
-  python tiny_bundle.py --output ../tests/fixtures/tiny-512 --seed 1
-  python tiny_bundle.py --output ../tests/fixtures/tiny-other-512 --seed 2
-  python tiny_bundle.py --output ../tests/fixtures/tiny-int8-512 --seed 1 --precision int8
+  python -m export.tools.tiny_bundle --output tests/fixtures/tiny-512 --seed 1
+  python -m export.tools.tiny_bundle --output tests/fixtures/tiny-other-512 --seed 2
+  python -m export.tools.tiny_bundle --output tests/fixtures/tiny-int8-512 --seed 1 --precision int8
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-import lift
-from adapter import MergedEncoder
-from build import BuildReport, EncoderSource, build_bundle
-from minilm_weights import EncoderShape, Weights, tensor_shapes
-from precision import Precision
-from wordpiece import serialise
+from export.minilm import lift
+from export.minilm.adapter import MergedEncoder
+from export.minilm.build import BuildReport, EncoderSource, build_bundle
+from export.minilm.weights import EncoderShape, Weights, tensor_shapes
+from export.minilm.wordpiece import serialise
+from export.precision import Precision
 
 MAX_TOKENS = 64
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -4,8 +4,8 @@ Words of every length that the hash tells apart, sentences, and random Unicode; 
 which stay on this machine. Writes `texts.json` and `vectors.safetensors`.
 
 examples:
-  python use_stand_in_texts.py --saved-model stand-in --output texts
-  python use_stand_in_texts.py --saved-model stand-in --output texts --random 1000 --overviews movies_metadata.csv
+  python -m export.use_large.stand_in_texts --saved-model stand-in --output texts
+  python -m export.use_large.stand_in_texts --saved-model stand-in --output texts --random 1000 --overviews movies_metadata.csv
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
-from saved_model import signature
-from use_reference import tensorflow_vectors
-from use_words import WORDS
+from export.use_large.reference import tensorflow_vectors
+from export.use_large.saved_model import signature
+from export.use_large.stand_in_words import WORDS
 
 SEED = 20_180_329
 LONGEST_WORD = 512

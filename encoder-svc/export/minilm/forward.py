@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter import MergedEncoder
-from minilm_weights import EncoderShape
+from export.minilm.adapter import MergedEncoder
+from export.minilm.weights import EncoderShape
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Developer tools: benchmarks, test bundles and test cases. No bundle depends on this package."""

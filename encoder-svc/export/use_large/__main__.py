@@ -1,0 +1,4 @@
+from export.use_large.convert import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
