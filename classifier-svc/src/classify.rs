@@ -3,21 +3,21 @@
 use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
 use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
 
-use crate::classifier::{Classifier, Wanted};
 use crate::config::Limits;
+use crate::pipeline::{Pipeline, Wanted};
 
 /// A classifier behind its limits.
 #[derive(Clone)]
 pub struct Classification {
-    classifier: Classifier,
+    pipeline: Pipeline,
     limits: Limits,
 }
 
 impl Classification {
     /// Requests are checked against `limits`.
     #[must_use]
-    pub fn new(classifier: Classifier, limits: Limits) -> Self {
-        Self { classifier, limits }
+    pub fn new(pipeline: Pipeline, limits: Limits) -> Self {
+        Self { pipeline, limits }
     }
 
     /// What a request may ask for.
@@ -29,7 +29,7 @@ impl Classification {
     /// Describes the model in use.
     #[must_use]
     pub fn model(&self) -> GetModelResponse {
-        let model = self.classifier.model();
+        let model = self.pipeline.model();
         let provenance = model.provenance();
         GetModelResponse {
             labels: model.labels().to_vec(),
@@ -56,7 +56,7 @@ impl Classification {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        let (mut answers, _) = self.classifier.classify(&[movie], wanted, deadline).await?;
+        let (mut answers, _) = self.pipeline.classify(&[movie], wanted, deadline).await?;
         answers
             .pop()
             .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
@@ -83,7 +83,7 @@ impl Classification {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        self.classifier.classify(movies, wanted, deadline).await
+        self.pipeline.classify(movies, wanted, deadline).await
     }
 
     /// What is wrong with a movie; `path` is where it stands in the request, such as `movies[3].`.

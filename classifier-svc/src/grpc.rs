@@ -13,8 +13,8 @@ use service_kit::{Deadline, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
-use crate::classifier::Wanted;
 use crate::classify::Classification;
+use crate::pipeline::Wanted;
 
 /// The handlers.
 #[derive(Clone)]

@@ -4,7 +4,6 @@
 //! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
 //! and applies the thresholds. [`run`] is the whole service.
 
-pub mod classifier;
 pub mod classify;
 pub mod config;
 pub mod encoder_pool;
@@ -13,6 +12,7 @@ pub mod explain;
 pub mod grpc;
 pub mod model_store;
 pub mod output;
+pub mod pipeline;
 mod readiness;
 pub mod rest;
 
@@ -22,12 +22,12 @@ use service_kit::{
 };
 use tonic::transport::Channel;
 
-pub use crate::classifier::Classifier;
 pub use crate::classify::Classification;
 pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
 pub use crate::encoder_pool::EncoderPool;
 pub use crate::error::StartError;
 pub use crate::model_store::ModelStore;
+pub use crate::pipeline::Pipeline;
 
 /// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
 ///
@@ -88,8 +88,7 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> Result<Service, StartError> {
     let ready = readiness::first_look(&models, &encoders, &config.model).await?;
-    let classification =
-        Classification::new(Classifier::new(models.clone(), encoders.clone()), config.limits);
+    let classification = Classification::new(Pipeline::new(models.clone(), encoders.clone()), config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
         .with_messages_of(classification.limits().max_message_bytes())

@@ -7,7 +7,7 @@ use proto::classifier::v1 as wire;
 use super::json_body::JsonBody;
 use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
 use super::{Api, Problem};
-use crate::classifier::Wanted;
+use crate::pipeline::Wanted;
 
 /// Classify one movie.
 #[utoipa::path(

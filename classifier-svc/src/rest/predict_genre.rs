@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::json_body::JsonBody;
 use super::{Api, Problem};
-use crate::classifier::Wanted;
+use crate::pipeline::Wanted;
 
 /// Movies as two lists of the same length.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

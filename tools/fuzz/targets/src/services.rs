@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use classifier_svc::{
-    Classification, Classifier, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, rest,
+    Classification, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, Pipeline, rest,
 };
 use encoder_svc::EncoderSvcSettings;
 use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
@@ -82,7 +82,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics).expect("the file was just written");
     let pool = EncoderPool::fixed(encoder.clone(), config.encoder.clone(), &metrics);
-    let classification = Classification::new(Classifier::new(models, pool), config.limits);
+    let classification = Classification::new(Pipeline::new(models, pool), config.limits);
     let keys = AuthSettings {
         keys: vec![ApiKeySettings {
             name: "fuzz".to_owned(),

@@ -13,7 +13,7 @@ use crate::model_store::ModelStore;
 
 /// The current model and the encoders. Clones share them.
 #[derive(Clone)]
-pub struct Classifier {
+pub struct Pipeline {
     models: ModelStore,
     encoders: EncoderPool,
 }
@@ -27,7 +27,7 @@ pub struct Wanted {
     pub explanation: bool,
 }
 
-impl Classifier {
+impl Pipeline {
     /// `encoders` are those that the models of `models` were fitted on.
     #[must_use]
     pub fn new(models: ModelStore, encoders: EncoderPool) -> Self {
