@@ -13,18 +13,18 @@ use service_kit::{Deadline, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
-use crate::classify::Classification;
-use crate::pipeline::Wanted;
+use crate::classifier::Classifier;
+use crate::pipeline::Include;
 
 /// The handlers.
 #[derive(Clone)]
-pub struct ClassifierServer(Classification);
+pub struct ClassifierServer(Classifier);
 
 impl ClassifierServer {
-    /// Handlers over `classification`.
+    /// Handlers over `classifier`.
     #[must_use]
-    pub fn new(classification: Classification) -> Self {
-        Self(classification)
+    pub fn new(classifier: Classifier) -> Self {
+        Self(classifier)
     }
 
     /// As a service that a gRPC server takes.
@@ -40,8 +40,8 @@ impl ClassifierServer {
         deadline: Deadline,
     ) -> ClassifyStreamResponse {
         let movie = Movie { title: request.title, overview: request.overview };
-        let wanted = Wanted { scores: request.include_scores, explanation: false };
-        let result = match self.0.one(movie, wanted, deadline).await {
+        let include = Include { scores: request.include_scores, explanation: false };
+        let result = match self.0.classify(movie, include, deadline).await {
             Ok(answer) => StreamResult::Classification(answer),
             Err(error) => {
                 let item = error.to_item();
@@ -72,8 +72,8 @@ impl ClassifierService for ClassifierServer {
         let deadline = Deadline::of(&request);
         let request = request.into_inner();
         let movie = Movie { title: request.title, overview: request.overview };
-        let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
-        Ok(Response::new(self.0.one(movie, wanted, deadline).await?))
+        let include = Include { scores: request.include_scores, explanation: request.explain };
+        Ok(Response::new(self.0.classify(movie, include, deadline).await?))
     }
 
     async fn batch_classify(
@@ -82,8 +82,8 @@ impl ClassifierService for ClassifierServer {
     ) -> Result<Response<BatchClassifyResponse>, Status> {
         let deadline = Deadline::of(&request);
         let request = request.into_inner();
-        let wanted = Wanted { scores: request.include_scores, explanation: false };
-        let (results, model_version) = self.0.batch(&request.movies, wanted, deadline).await?;
+        let include = Include { scores: request.include_scores, explanation: false };
+        let (results, model_version) = self.0.classify_batch(&request.movies, include, deadline).await?;
         Ok(Response::new(BatchClassifyResponse { results, model_version }))
     }
 

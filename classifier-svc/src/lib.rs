@@ -1,10 +1,10 @@
 //! Title and overview to genres over gRPC and HTTP.
 //!
-//! A movie flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classification`] checks it,
+//! A movie flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classifier`] checks it,
 //! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
 //! and applies the thresholds. [`run`] is the whole service.
 
-pub mod classify;
+pub mod classifier;
 pub mod config;
 pub mod encoder_pool;
 mod error;
@@ -12,7 +12,7 @@ pub mod explain;
 pub mod grpc;
 pub mod model_store;
 pub mod output;
-pub mod pipeline;
+mod pipeline;
 mod readiness;
 pub mod rest;
 
@@ -22,12 +22,12 @@ use service_kit::{
 };
 use tonic::transport::Channel;
 
-pub use crate::classify::Classification;
+pub use crate::classifier::Classifier;
 pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
 pub use crate::encoder_pool::EncoderPool;
 pub use crate::error::StartError;
 pub use crate::model_store::ModelStore;
-pub use crate::pipeline::Pipeline;
+pub use crate::pipeline::Include;
 
 /// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
 ///
@@ -46,7 +46,7 @@ pub async fn run(
         None => EncoderPool::discover(config.encoder.clone(), &metrics, shutdown.clone()).await,
     };
     let changes = FileWatch::new(vec![config.model.clone()], config.model_poll);
-    let Service { server, classification, readiness } =
+    let Service { server, classifier, readiness } =
         start(&config, models, encoders, changes, metrics.clone(), shutdown.clone()).await?;
     let operations = operations_routes(readiness, metrics.clone());
 
@@ -57,7 +57,7 @@ pub async fn run(
     }
     let routes = match &config.rest {
         Some(rest) => {
-            let routes = rest::routes(classification, rest, config.keys).layer(TraceLayer).merge(operations);
+            let routes = rest::routes(classifier, rest, config.keys).layer(TraceLayer).merge(operations);
             rest::with_security_headers(http_metrics(catch_panics(routes), &metrics))
         }
         None => operations,
@@ -72,7 +72,7 @@ pub struct Service {
     /// The gRPC server, for whatever it is met on.
     pub server: GrpcServer,
     /// The same for other ways in.
-    pub classification: Classification,
+    pub classifier: Classifier,
     /// Whether an encoder that the model was fitted on answers.
     pub readiness: Readiness,
 }
@@ -88,16 +88,16 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> Result<Service, StartError> {
     let ready = readiness::first_look(&models, &encoders, &config.model).await?;
-    let classification = Classification::new(Pipeline::new(models.clone(), encoders.clone()), config.limits);
+    let classifier = Classifier::new(models.clone(), encoders.clone(), config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
-        .with_messages_of(classification.limits().max_message_bytes())
-        .with_service(grpc::ClassifierServer::new(classification.clone()).into_grpc());
+        .with_messages_of(classifier.limits().max_message_bytes())
+        .with_service(grpc::ClassifierServer::new(classifier.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;
     let readiness = health.readiness();
     tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
     tokio::spawn(models.clone().follow(encoders.clone(), changes, shutdown.clone()));
     tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown));
-    Ok(Service { server, classification, readiness })
+    Ok(Service { server, classifier, readiness })
 }

@@ -13,14 +13,14 @@ use crate::model_store::ModelStore;
 
 /// The current model and the encoders. Clones share them.
 #[derive(Clone)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     models: ModelStore,
     encoders: EncoderPool,
 }
 
 /// What to answer with beside the genres.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
+pub struct Include {
     /// The probabilities of all labels.
     pub scores: bool,
     /// What each sentence adds.
@@ -29,27 +29,25 @@ pub struct Wanted {
 
 impl Pipeline {
     /// `encoders` are those that the models of `models` were fitted on.
-    #[must_use]
-    pub fn new(models: ModelStore, encoders: EncoderPool) -> Self {
+    pub(crate) fn new(models: ModelStore, encoders: EncoderPool) -> Self {
         Self { models, encoders }
     }
 
     /// The model that the next call begins with.
-    #[must_use]
-    pub fn model(&self) -> Arc<GenreModel> {
+    pub(crate) fn model(&self) -> Arc<GenreModel> {
         self.models.current()
     }
 
     /// One answer for each movie, in order, and the version of the one model that gave them all.
-    pub async fn classify(
+    pub(crate) async fn classify(
         &self,
         movies: &[Movie],
-        wanted: Wanted,
+        include: Include,
         deadline: Deadline,
     ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
         let model = self.model();
         let template = &model.provenance().input_template;
-        let occlusions: Vec<_> = if wanted.explanation {
+        let occlusions: Vec<_> = if include.explanation {
             movies.iter().map(|movie| Occlusions::of(movie, template.uses_title())).collect()
         } else {
             Vec::new()
@@ -66,13 +64,13 @@ impl Pipeline {
         let mut answers: Vec<_> = movies
             .axis_iter(Axis(0))
             .zip(vectors.truncated)
-            .map(|(row, truncated)| answer(&model, row, wanted, truncated))
+            .map(|(row, truncated)| answer(&model, row, include, truncated))
             .collect();
         let mut next = movies.len();
         for ((answer, row), occlusion) in answers.iter_mut().zip(movies.rows()).zip(occlusions) {
             let end = next + occlusion.movies.len();
             let without = probabilities.slice_axis(Axis(0), (next..end).into());
-            let shown = shown_labels(&model, answer, wanted);
+            let shown = shown_labels(&model, answer, include);
             answer.explanation = Some(occlusion.explain(model.labels(), &shown, row, without));
             next = end;
         }
@@ -116,7 +114,7 @@ fn words_for(model: &GenreModel, movie: &Movie) -> WordFeatures {
 fn answer(
     model: &GenreModel,
     probabilities: ArrayView1<'_, f32>,
-    wanted: Wanted,
+    include: Include,
     truncated: bool,
 ) -> ClassifyResponse {
     let thresholds = model.thresholds();
@@ -140,7 +138,7 @@ fn answer(
     genres.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     ClassifyResponse {
         genres,
-        scores: if wanted.scores { scores } else { Vec::new() },
+        scores: if include.scores { scores } else { Vec::new() },
         model_version: model.version().to_owned(),
         truncated,
         explanation: None,
@@ -148,8 +146,8 @@ fn answer(
 }
 
 /// The labels that an explanation tells of: the predicted ones as they are answered, or all.
-fn shown_labels(model: &GenreModel, answer: &ClassifyResponse, wanted: Wanted) -> Vec<usize> {
-    if wanted.scores {
+fn shown_labels(model: &GenreModel, answer: &ClassifyResponse, include: Include) -> Vec<usize> {
+    if include.scores {
         return (0..model.labels().len()).collect();
     }
     let index = |genre: &GenreScore| model.labels().iter().position(|label| *label == genre.label);

@@ -6,7 +6,7 @@ mod common;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use classifier_svc::config::ClassifierSvcConfig;
-use classifier_svc::{Classification, ClassifierSvcSettings, EncoderPool, ModelStore, Pipeline, rest};
+use classifier_svc::{Classifier, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
 use common::{Running, any_port, classifier_settings, model_file, start_encoder};
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ impl Api {
         let metrics = Metrics::default();
         let models = ModelStore::load(config.model.clone(), &metrics).unwrap();
         let encoders = EncoderPool::discover(config.encoder, &metrics, Shutdown::new()).await;
-        let classification = Classification::new(Pipeline::new(models, encoders), config.limits);
-        let routes = rest::routes(classification, &config.rest.unwrap(), config.keys);
+        let classifier = Classifier::new(models, encoders, config.limits);
+        let routes = rest::routes(classifier, &config.rest.unwrap(), config.keys);
         Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }
     }
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use classifier_svc::config::{ClassifierSvcConfig, ClassifierSvcSettings, ENVIRONMENT_PREFIX};
 use classifier_svc::encoder_pool::PoolHealth;
 use classifier_svc::grpc::ClassifierServer;
-use classifier_svc::{Classification, EncoderPool, ModelStore, Pipeline};
+use classifier_svc::{Classifier, EncoderPool, ModelStore};
 use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
 use proto::classifier::v1::classifier_service_server::ClassifierService as _;
 use proto::classifier::v1::{ClassifyRequest, ClassifyResponse};
@@ -100,5 +100,5 @@ async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     {
         return Err(error).with_context(|| format!("model file {}", config.model.display()));
     }
-    Ok(ClassifierServer::new(Classification::new(Pipeline::new(models, encoders), config.limits)))
+    Ok(ClassifierServer::new(Classifier::new(models, encoders, config.limits)))
 }

@@ -32,8 +32,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
         // Said before the body is read, where its length is announced.
-        let (max, announced) =
-            (api.classification.limits().max_json_bytes(), request.body().size_hint().lower());
+        let (max, announced) = (api.classifier.limits().max_json_bytes(), request.body().size_hint().lower());
         if announced > max as u64 {
             return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
         }

@@ -1,6 +1,6 @@
 //! The same over HTTP: REST for programs and scripts, and a page for people.
 //!
-//! Each route checks and answers through [`Classification`], so that HTTP and gRPC can never differ in what they take
+//! Each route checks and answers through [`Classifier`], so that HTTP and gRPC can never differ in what they take
 //! or say; [`types`] are the JSON, [`openapi`] describes it.
 
 mod json_body;
@@ -27,22 +27,22 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use self::openapi::document as openapi_document;
-use crate::classify::Classification;
+use crate::classifier::Classifier;
 use crate::config::RestConfig;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Api {
-    classification: Classification,
+    classifier: Classifier,
     /// What a request may take, from its headers to its answer.
     timeout: Duration,
     budget: BodyBudget,
 }
 
 /// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.
-pub fn routes(classification: Classification, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
-    let max_body = classification.limits().max_json_bytes();
-    let api = Api { classification, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
+pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
+    let max_body = classifier.limits().max_json_bytes();
+    let api = Api { classifier, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
     let guarded = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))

@@ -7,7 +7,7 @@ use proto::classifier::v1 as wire;
 use super::json_body::JsonBody;
 use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
 use super::{Api, Problem};
-use crate::pipeline::Wanted;
+use crate::pipeline::Include;
 
 /// Classify one movie.
 #[utoipa::path(
@@ -20,8 +20,8 @@ pub(super) async fn classify(
     JsonBody { body: request, deadline }: JsonBody<ClassifyRequest>,
 ) -> Result<Json<ClassifyResponse>, Problem> {
     let movie = wire::Movie { title: request.title, overview: request.overview };
-    let wanted = Wanted { scores: request.include_scores, explanation: request.explain };
-    Ok(Json(api.classification.one(movie, wanted, deadline).await?.into()))
+    let include = Include { scores: request.include_scores, explanation: request.explain };
+    Ok(Json(api.classifier.classify(movie, include, deadline).await?.into()))
 }
 
 /// Classify many movies, all of them or none.
@@ -38,8 +38,8 @@ pub(super) async fn batch_classify(
     JsonBody { body: request, deadline }: JsonBody<BatchClassifyRequest>,
 ) -> Result<Json<BatchClassifyResponse>, Problem> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
-    let wanted = Wanted { scores: request.include_scores, explanation: false };
-    let (results, model_version) = api.classification.batch(&movies, wanted, deadline).await?;
+    let include = Include { scores: request.include_scores, explanation: false };
+    let (results, model_version) = api.classifier.classify_batch(&movies, include, deadline).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 
@@ -49,5 +49,5 @@ pub(super) async fn batch_classify(
     responses((status = 200, description = "The model in use", body = Model), super::openapi::AuthProblems),
 )]
 pub(super) async fn model(State(api): State<Api>) -> Json<Model> {
-    Json(api.classification.model().into())
+    Json(api.classifier.model().into())
 }

@@ -110,7 +110,7 @@ pub(super) enum AuthProblems {
 struct Generated;
 
 pub(super) async fn serve(State(api): State<Api>) -> impl IntoResponse {
-    Json(document(api.classification.limits()))
+    Json(document(api.classifier.limits()))
 }
 
 /// The description, with the limits that are configured here.

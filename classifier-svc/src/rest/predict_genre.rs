@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::json_body::JsonBody;
 use super::{Api, Problem};
-use crate::pipeline::Wanted;
+use crate::pipeline::Include;
 
 /// Movies as two lists of the same length.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -54,8 +54,8 @@ pub(super) async fn predict_genre(
     }
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
-    let wanted = Wanted { scores: true, explanation: false };
-    let answered = api.classification.batch(&movies, wanted, deadline).await;
+    let include = Include { scores: true, explanation: false };
+    let answered = api.classifier.classify_batch(&movies, include, deadline).await;
     let (results, _) = answered.map_err(in_columns)?;
     let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreAnswer {
         title: movie.title,

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
-use classifier_svc::{
-    Classification, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, Pipeline, rest,
-};
+use classifier_svc::{Classifier, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
 use encoder_svc::EncoderSvcSettings;
 use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
 use sha2::{Digest as _, Sha256};
@@ -82,7 +80,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics).expect("the file was just written");
     let pool = EncoderPool::fixed(encoder.clone(), config.encoder.clone(), &metrics);
-    let classification = Classification::new(Pipeline::new(models, pool), config.limits);
+    let checked = Classifier::new(models, pool, config.limits);
     let keys = AuthSettings {
         keys: vec![ApiKeySettings {
             name: "fuzz".to_owned(),
@@ -92,17 +90,17 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
         }],
     };
     let keys = ApiKeys::new(&keys).expect("the hash is one");
-    let classifier = serve(&classification, None);
-    let guarded = serve(&classification, keys);
+    let classifier = serve(&checked, None);
+    let guarded = serve(&checked, keys);
     let rest_config = config.rest.expect("there is a REST listener by default");
-    let router = rest::routes(classification, &rest_config, None);
+    let router = rest::routes(checked, &rest_config, None);
     drop(inside);
     Services { runtime, encoder, classifier, guarded, router }
 });
 
 /// The classifier's whole gRPC server over in-memory connections.
-fn serve(classification: &Classification, keys: Option<ApiKeys>) -> Channel {
-    let service = classifier_svc::grpc::ClassifierServer::new(classification.clone()).into_grpc();
+fn serve(classifier: &Classifier, keys: Option<ApiKeys>) -> Channel {
+    let service = classifier_svc::grpc::ClassifierServer::new(classifier.clone()).into_grpc();
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, Drain::default(), Metrics::default());
     let server = server.expect("the descriptors are ours").with_keys(keys).with_service(service);
     server.in_memory(Shutdown::new())

@@ -4,20 +4,22 @@ use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
 use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
 
 use crate::config::Limits;
-use crate::pipeline::{Pipeline, Wanted};
+use crate::encoder_pool::EncoderPool;
+use crate::model_store::ModelStore;
+use crate::pipeline::{Include, Pipeline};
 
 /// A classifier behind its limits.
 #[derive(Clone)]
-pub struct Classification {
+pub struct Classifier {
     pipeline: Pipeline,
     limits: Limits,
 }
 
-impl Classification {
-    /// Requests are checked against `limits`.
+impl Classifier {
+    /// A classifier that checks requests against `limits` and asks `encoders` for vectors.
     #[must_use]
-    pub fn new(pipeline: Pipeline, limits: Limits) -> Self {
-        Self { pipeline, limits }
+    pub fn new(models: ModelStore, encoders: EncoderPool, limits: Limits) -> Self {
+        Self { pipeline: Pipeline::new(models, encoders), limits }
     }
 
     /// What a request may ask for.
@@ -46,27 +48,27 @@ impl Classification {
     }
 
     /// One movie.
-    pub async fn one(
+    pub async fn classify(
         &self,
         movie: Movie,
-        wanted: Wanted,
+        include: Include,
         deadline: Deadline,
     ) -> Result<ClassifyResponse, ApiError> {
         let violations = self.violations("", &movie);
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        let (mut answers, _) = self.pipeline.classify(&[movie], wanted, deadline).await?;
+        let (mut answers, _) = self.pipeline.classify(&[movie], include, deadline).await?;
         answers
             .pop()
             .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
     }
 
     /// Many movies, answered in order by one model, whose version comes with them; all of them or none.
-    pub async fn batch(
+    pub async fn classify_batch(
         &self,
         movies: &[Movie],
-        wanted: Wanted,
+        include: Include,
         deadline: Deadline,
     ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
         let max = self.limits.max_batch_size;
@@ -83,7 +85,7 @@ impl Classification {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        self.pipeline.classify(movies, wanted, deadline).await
+        self.pipeline.classify(movies, include, deadline).await
     }
 
     /// What is wrong with a movie; `path` is where it stands in the request, such as `movies[3].`.
