@@ -11,8 +11,8 @@ use service_kit::{
     optional_listen_address, seconds,
 };
 
-use crate::StartError;
 use crate::encoder_pool::PoolConfig;
+use crate::error::StartError;
 
 /// Prefix of the environment's variables: `CLASSIFIER_SVC_LISTEN`, `CLASSIFIER_SVC_ENCODER__URL`.
 pub const ENVIRONMENT_PREFIX: &str = "CLASSIFIER_SVC";

@@ -11,7 +11,6 @@ mod error;
 pub mod explain;
 pub mod grpc;
 pub mod model_store;
-pub mod output;
 mod pipeline;
 mod readiness;
 pub mod rest;

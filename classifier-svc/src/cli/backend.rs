@@ -1,6 +1,10 @@
 //! Who classifies: a running service, or this process.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use anyhow::Context as _;
+use clap::Args;
 use classifier_svc::config::{ClassifierSvcConfig, ClassifierSvcSettings, ENVIRONMENT_PREFIX};
 use classifier_svc::encoder_pool::PoolHealth;
 use classifier_svc::grpc::ClassifierServer;
@@ -9,16 +13,38 @@ use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
 use proto::classifier::v1::classifier_service_server::ClassifierService as _;
 use proto::classifier::v1::{ClassifyRequest, ClassifyResponse};
 use service_kit::{
-    Metrics, Overrides, Target, TelemetrySettings, TraceSettings, init_telemetry, load_settings,
+    ClientTlsArgs, Metrics, Overrides, Target, TelemetrySettings, TraceSettings, init_telemetry,
+    load_settings,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::{BackendArgs, TIMEOUT};
+use super::embedded;
 
 /// Kept out of the settings, and of the list of processes.
 const API_KEY_VARIABLE: &str = "MOVIECLASSIFIER_API_KEY";
+
+/// What a person waits for at most.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(super) struct BackendArgs {
+    /// The running service; MOVIECLASSIFIER_API_KEY is the key to call it with, if it asks for one.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", conflicts_with = "embedded")]
+    address: String,
+    #[command(flatten)]
+    tls: ClientTlsArgs,
+    /// No service at all: load the encoder and the model into this process.
+    #[arg(long)]
+    embedded: bool,
+    /// With --embedded, the model file [default: models/default.safetensors].
+    #[arg(long, value_name = "FILE", requires = "embedded")]
+    model: Option<PathBuf>,
+    /// With --embedded, the encoder bundle [default: .runtime/bundles/minilm-512].
+    #[arg(long, value_name = "FOLDER", requires = "embedded")]
+    bundle: Option<String>,
+}
 
 pub(super) enum Backend {
     Remote(Box<Remote>),
@@ -93,7 +119,7 @@ async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     let config = ClassifierSvcConfig::try_from(settings)?;
     let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics)?;
-    let channel = crate::embedded_encoder(args.bundle.clone(), metrics.clone()).await?;
+    let channel = embedded::encoder(args.bundle.clone(), metrics.clone()).await?;
     let encoders = EncoderPool::fixed(channel, config.encoder, &metrics);
     if let PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) =
         encoders.probe(&models.current().provenance().encoder).await

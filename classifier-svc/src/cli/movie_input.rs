@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InputFormat {
+pub(super) enum InputFormat {
     /// Comma-separated values with a header.
     Csv,
     /// One JSON object a line.

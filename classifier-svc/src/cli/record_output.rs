@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use clap::ValueEnum;
-use proto::classifier::v1::{ClassifyResponse, GenreScore};
+use classifier_svc::rest::types;
+use proto::classifier::v1::ClassifyResponse;
 use serde::Serialize;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
+pub(super) enum OutputFormat {
     /// One JSON object a line.
     Jsonl,
     /// Comma-separated values with a header; genres are separated by a comma and a space.
@@ -31,20 +32,13 @@ struct JsonRecord<'a> {
     id: Option<&'a str>,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    genres: Option<Vec<Genre<'a>>>,
+    genres: Option<Vec<types::GenreScore>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Genre<'a> {
-    label: &'a str,
-    probability: f32,
-    threshold: f32,
 }
 
 const COLUMNS: [&str; 7] = ["row", "id", "title", "genres", "truncated", "model_version", "error"];
@@ -76,7 +70,7 @@ impl<W: Write> RecordWriter<W> {
                     row: outcome.row,
                     id: outcome.id.as_deref(),
                     title: &outcome.title,
-                    genres: answer.map(|answer| answer.genres.iter().map(genre).collect()),
+                    genres: answer.map(|answer| answer.genres.iter().cloned().map(Into::into).collect()),
                     truncated: answer.map(|answer| answer.truncated),
                     model_version: answer.map(|answer| answer.model_version.as_str()),
                     error,
@@ -103,8 +97,4 @@ impl<W: Write> RecordWriter<W> {
         }
         Ok(())
     }
-}
-
-fn genre(score: &GenreScore) -> Genre<'_> {
-    Genre { label: &score.label, probability: score.probability, threshold: score.threshold }
 }

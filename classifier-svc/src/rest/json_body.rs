@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use service_kit::{ApiError, Deadline};
 
 use super::object::Object;
-use super::{Api, Problem};
+use super::state::RestState;
 
 /// The body as `T`.
 pub(super) struct JsonBody<T> {
@@ -21,25 +21,26 @@ pub(super) struct JsonBody<T> {
     pub(super) deadline: Deadline,
 }
 
-impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let deadline = Deadline::after(api.timeout);
+    async fn from_request(request: Request, rest: &RestState) -> Result<Self, ApiError> {
+        let deadline = Deadline::after(rest.timeout);
         if !is_json(&request) {
             let found = request.headers().get(CONTENT_TYPE).map_or("none".to_owned(), |v| format!("{v:?}"));
             let message = format!("content-type: expected application/json, found {found}");
             return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
         // Said before the body is read, where its length is announced.
-        let (max, announced) = (api.classifier.limits().max_json_bytes(), request.body().size_hint().lower());
+        let (max, announced) =
+            (rest.classifier.limits().max_json_bytes(), request.body().size_hint().lower());
         if announced > max as u64 {
             return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
         }
         let bytes = deadline
-            .bound(Bytes::from_request(request.map(|body| Body::new(api.budget.message(body))), api))
+            .bound(Bytes::from_request(request.map(|body| Body::new(rest.budget.message(body))), rest))
             .await
-            .map_err(|_| did_not_come(api.timeout))?
+            .map_err(|_| did_not_come(rest.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -63,27 +64,27 @@ fn is_json(request: &Request) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn unreadable(rejection: &BytesRejection) -> Problem {
+fn unreadable(rejection: &BytesRejection) -> ApiError {
     let mut causes = std::iter::successors(rejection.source(), |&error| error.source());
     if let Some(ours) = causes.find_map(|error| error.downcast_ref::<ApiError>()) {
-        return ours.clone().into();
+        return ours.clone();
     }
     let message = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large(message);
     }
-    ApiError::invalid("(body)", "UNREADABLE_BODY", message).into()
+    ApiError::invalid("(body)", "UNREADABLE_BODY", message)
 }
 
-fn too_large(message: String) -> Problem {
+fn too_large(message: String) -> ApiError {
     refused(StatusCode::PAYLOAD_TOO_LARGE, "MESSAGE_TOO_LARGE", message)
 }
 
-fn did_not_come(timeout: Duration) -> Problem {
+fn did_not_come(timeout: Duration) -> ApiError {
     let message = format!("expected the whole body within {} s", timeout.as_secs_f64());
     refused(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message)
 }
 
-fn refused(status: StatusCode, reason: &'static str, message: String) -> Problem {
-    ApiError::Http { status, reason, message }.into()
+fn refused(status: StatusCode, reason: &'static str, message: String) -> ApiError {
+    ApiError::Http { status, reason, message }
 }

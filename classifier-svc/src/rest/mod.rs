@@ -9,13 +9,13 @@ mod object;
 mod openapi;
 mod page;
 mod predict_genre;
+mod state;
 pub mod types;
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -27,22 +27,15 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use self::openapi::document as openapi_document;
+use self::state::RestState;
 use crate::classifier::Classifier;
 use crate::config::RestConfig;
-
-/// What the handlers share.
-#[derive(Clone)]
-struct Api {
-    classifier: Classifier,
-    /// What a request may take, from its headers to its answer.
-    timeout: Duration,
-    budget: BodyBudget,
-}
 
 /// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.
 pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
     let max_body = classifier.limits().max_json_bytes();
-    let api = Api { classifier, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
+    let state =
+        RestState { classifier, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
     let guarded = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
@@ -51,9 +44,9 @@ pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>
         .route("/predict_genre", post(predict_genre::predict_genre))
         .layer(DefaultBodyLimit::max(max_body))
         .layer(AuthLayer::new(keys, |_| false, |error: ApiError| error.to_http()))
-        .with_state(api.clone());
+        .with_state(state.clone());
     let open =
-        Router::new().route("/openapi.json", get(openapi::serve)).with_state(api).merge(page::routes());
+        Router::new().route("/openapi.json", get(openapi::serve)).with_state(state).merge(page::routes());
     guarded
         .merge(open)
         .fallback(not_found)
@@ -92,27 +85,12 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(Duration::from_secs(3600))
 }
 
-async fn not_found() -> Response {
+async fn not_found() -> ApiError {
     let message = "there is nothing at this address; /openapi.json says what there is".to_owned();
-    ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }.to_http()
+    ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }
 }
 
-async fn method_not_allowed(method: Method) -> Response {
+async fn method_not_allowed(method: Method) -> ApiError {
     let message = format!("this address does not take {method}; the header Allow says what it takes");
-    ApiError::Http { status: StatusCode::METHOD_NOT_ALLOWED, reason: "METHOD_NOT_ALLOWED", message }.to_http()
-}
-
-/// An answer that failed.
-struct Problem(ApiError);
-
-impl axum::response::IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        self.0.to_http()
-    }
-}
-
-impl From<ApiError> for Problem {
-    fn from(error: ApiError) -> Self {
-        Self(error)
-    }
+    ApiError::Http { status: StatusCode::METHOD_NOT_ALLOWED, reason: "METHOD_NOT_ALLOWED", message }
 }

@@ -3,25 +3,26 @@
 use axum::Json;
 use axum::extract::State;
 use proto::classifier::v1 as wire;
+use service_kit::ApiError;
 
 use super::json_body::JsonBody;
+use super::state::RestState;
 use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
-use super::{Api, Problem};
 use crate::pipeline::Include;
 
 /// Classify one movie.
 #[utoipa::path(
     post, path = "/v1/movies:classify", tag = "movies", operation_id = "classify",
     request_body = ClassifyRequest,
-    responses((status = 200, description = "The movie's genres", body = ClassifyResponse), super::openapi::Problems),
+    responses((status = 200, description = "The movie's genres", body = ClassifyResponse)),
 )]
 pub(super) async fn classify(
-    State(api): State<Api>,
+    State(rest): State<RestState>,
     JsonBody { body: request, deadline }: JsonBody<ClassifyRequest>,
-) -> Result<Json<ClassifyResponse>, Problem> {
+) -> Result<Json<ClassifyResponse>, ApiError> {
     let movie = wire::Movie { title: request.title, overview: request.overview };
     let include = Include { scores: request.include_scores, explanation: request.explain };
-    Ok(Json(api.classifier.classify(movie, include, deadline).await?.into()))
+    Ok(Json(rest.classifier.classify(movie, include, deadline).await?.into()))
 }
 
 /// Classify many movies, all of them or none.
@@ -30,24 +31,23 @@ pub(super) async fn classify(
     request_body = BatchClassifyRequest,
     responses(
         (status = 200, description = "One answer for each movie, in order", body = BatchClassifyResponse),
-        super::openapi::Problems,
     ),
 )]
 pub(super) async fn batch_classify(
-    State(api): State<Api>,
+    State(rest): State<RestState>,
     JsonBody { body: request, deadline }: JsonBody<BatchClassifyRequest>,
-) -> Result<Json<BatchClassifyResponse>, Problem> {
+) -> Result<Json<BatchClassifyResponse>, ApiError> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
     let include = Include { scores: request.include_scores, explanation: false };
-    let (results, model_version) = api.classifier.classify_batch(&movies, include, deadline).await?;
+    let (results, model_version) = rest.classifier.classify_batch(&movies, include, deadline).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 
 /// Describe the model that answers.
 #[utoipa::path(
     get, path = "/v1/model", tag = "model", operation_id = "getModel",
-    responses((status = 200, description = "The model in use", body = Model), super::openapi::AuthProblems),
+    responses((status = 200, description = "The model in use", body = Model)),
 )]
-pub(super) async fn model(State(api): State<Api>) -> Json<Model> {
-    Json(api.classifier.model().into())
+pub(super) async fn model(State(rest): State<RestState>) -> Json<Model> {
+    Json(rest.classifier.model().into())
 }

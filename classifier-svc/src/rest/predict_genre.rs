@@ -8,23 +8,21 @@ use service_kit::ApiError;
 use utoipa::ToSchema;
 
 use super::json_body::JsonBody;
-use super::{Api, Problem};
+use super::state::RestState;
 use crate::pipeline::Include;
 
 /// Movies as two lists of the same length.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub(super) struct PredictGenreRequest {
     /// Titles; an empty one is allowed.
-    #[schema(min_items = 1, max_items = 256)]
     title: Vec<String>,
     /// Overviews, none of them blank.
-    #[schema(min_items = 1, max_items = 256)]
     overview: Vec<String>,
 }
 
 /// A movie and its genres.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct PredictGenreAnswer {
+pub(super) struct PredictGenreResponse {
     /// As it was asked for.
     title: String,
     /// As it was asked for.
@@ -39,25 +37,24 @@ pub(super) struct PredictGenreAnswer {
     post, path = "/predict_genre/", tag = "reference", operation_id = "predictGenre",
     request_body = PredictGenreRequest,
     responses(
-        (status = 200, description = "One answer for each movie, in order", body = Vec<PredictGenreAnswer>),
-        super::openapi::Problems,
+        (status = 200, description = "One answer for each movie, in order", body = Vec<PredictGenreResponse>),
     ),
 )]
 pub(super) async fn predict_genre(
-    State(api): State<Api>,
+    State(rest): State<RestState>,
     JsonBody { body: request, deadline }: JsonBody<PredictGenreRequest>,
-) -> Result<Json<Vec<PredictGenreAnswer>>, Problem> {
+) -> Result<Json<Vec<PredictGenreResponse>>, ApiError> {
     let (titles, overviews) = (request.title, request.overview);
     if titles.len() != overviews.len() {
         let description = format!("expected as many as titles ({}), found {}", titles.len(), overviews.len());
-        return Err(ApiError::invalid("overview", "LENGTHS_DIFFER", description).into());
+        return Err(ApiError::invalid("overview", "LENGTHS_DIFFER", description));
     }
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
     let include = Include { scores: true, explanation: false };
-    let answered = api.classifier.classify_batch(&movies, include, deadline).await;
+    let answered = rest.classifier.classify_batch(&movies, include, deadline).await;
     let (results, _) = answered.map_err(in_columns)?;
-    let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreAnswer {
+    let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {
         title: movie.title,
         overview: movie.overview,
         genre: genre(&result),

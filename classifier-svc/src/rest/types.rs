@@ -14,12 +14,10 @@ use super::object;
 pub struct ClassifyRequest {
     /// May be left out or empty.
     #[serde(default)]
-    #[schema(max_length = 500, example = "Dust Creek")]
+    #[schema(example = "Dust Creek")]
     pub title: String,
     /// What the movie is about; must not be blank.
     #[schema(
-        min_length = 1,
-        max_length = 7500,
         example = "A retired gunslinger defends a frontier town against the hired men of a cattle baron."
     )]
     pub overview: String,
@@ -37,14 +35,10 @@ pub struct ClassifyRequest {
 pub struct Movie {
     /// May be left out or empty.
     #[serde(default)]
-    #[schema(max_length = 500, example = "Reef")]
+    #[schema(example = "Reef")]
     pub title: String,
     /// What the movie is about; must not be blank.
-    #[schema(
-        min_length = 1,
-        max_length = 7500,
-        example = "A documentary about the slow death of a coral reef."
-    )]
+    #[schema(example = "A documentary about the slow death of a coral reef.")]
     pub overview: String,
 }
 
@@ -54,7 +48,6 @@ pub struct Movie {
 pub struct BatchClassifyRequest {
     /// At most 256, unless configured otherwise.
     #[serde(deserialize_with = "object::all")]
-    #[schema(min_items = 1, max_items = 256)]
     pub movies: Vec<Movie>,
     /// Answer with the probabilities of all genres as well.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! A classified movie as a person or a program reads it.
 
+use classifier_svc::rest::types;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use proto::classifier::v1::{ClassifyResponse, Explanation, GenreScore, Source};
 use serde::Serialize;
@@ -7,44 +8,18 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Record<'a> {
     title: &'a str,
-    genres: Vec<Score<'a>>,
-    scores: Vec<Score<'a>>,
-    model_version: &'a str,
-    truncated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<crate::rest::types::Explanation>,
+    #[serde(flatten)]
+    response: types::ClassifyResponse,
 }
 
-#[derive(Serialize)]
-struct Score<'a> {
-    label: &'a str,
-    probability: f32,
-    threshold: f32,
-}
-
-fn scores<'a>(scores: &'a [GenreScore]) -> Vec<Score<'a>> {
-    let score =
-        |s: &'a GenreScore| Score { label: &s.label, probability: s.probability, threshold: s.threshold };
-    scores.iter().map(score).collect()
-}
-
-/// One JSON object.
-#[must_use]
-pub fn json(title: &str, answer: &ClassifyResponse) -> String {
-    let record = Record {
-        title,
-        genres: scores(&answer.genres),
-        scores: scores(&answer.scores),
-        model_version: &answer.model_version,
-        truncated: answer.truncated,
-        explanation: answer.explanation.clone().map(Into::into),
-    };
+/// One JSON object: the title and what REST answers.
+pub(super) fn json(title: &str, response: ClassifyResponse) -> String {
+    let record = Record { title, response: response.into() };
     serde_json::to_string_pretty(&record).expect("texts and finite numbers are JSON")
 }
 
 /// A table of the predicted genres, or of all where `all` is asked for, and what else is to be said.
-#[must_use]
-pub fn table(title: &str, answer: &ClassifyResponse, all: bool) -> String {
+pub(super) fn table(title: &str, answer: &ClassifyResponse, all: bool) -> String {
     let mut rows: Vec<&GenreScore> =
         if all { answer.scores.iter().collect() } else { answer.genres.iter().collect() };
     rows.sort_by(|a, b| b.probability.total_cmp(&a.probability));
@@ -166,7 +141,7 @@ mod tests {
 
     #[test]
     fn json_has_the_fields_of_the_wire() {
-        let value: serde_json::Value = serde_json::from_str(&json("Harbour", &answer())).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json("Harbour", answer())).unwrap();
         assert_eq!(value["genres"][0]["label"], "War");
         assert_eq!(value["scores"].as_array().unwrap().len(), 2);
         assert_eq!(value["truncated"], true);
