@@ -8,7 +8,7 @@ pub mod classifier;
 pub mod config;
 pub mod encoder_pool;
 mod error;
-pub mod explain;
+mod explain;
 pub mod grpc;
 pub mod model_store;
 mod pipeline;

@@ -8,7 +8,7 @@ use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, Deadline, blocking};
 
 use crate::encoder_pool::EncoderPool;
-use crate::explain::explanation::Occlusions;
+use crate::explain::occlusion::Occlusions;
 use crate::model_store::ModelStore;
 
 /// The current model and the encoders. Clones share them.

@@ -1,6 +1,6 @@
-//! Why a movie has its genres: each part of its text is left out in turn.
+//! Explanations: which segments of a movie to leave out, and what each one contributes.
 //!
-//! Classifies through `classifier`; it never talks to an encoder itself.
+//! Nothing here encodes or scores; `pipeline` does that for the movies that [`occlusion`] lists.
 
-pub(crate) mod explanation;
-pub mod segments;
+pub(crate) mod occlusion;
+mod sentences;

@@ -37,25 +37,3 @@ pub(super) fn all<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     let objects: Vec<Object<T>> = Vec::deserialize(deserializer)?;
     Ok(objects.into_iter().map(|object| object.0).collect())
 }
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize as _;
-
-    use super::*;
-    use crate::rest::types::{BatchClassifyRequest, ClassifyRequest};
-
-    #[test]
-    fn a_list_of_a_movies_fields_is_no_movie() {
-        let list = r#"["Reef", "A diver.", true, false]"#;
-        let error = serde_json::from_str::<Object<ClassifyRequest>>(list).err().unwrap().to_string();
-        assert!(error.contains("expected an object"), "{error}");
-        let movies = r#"{"movies": [{"overview": "A diver."}, ["Reef", "A diver."]]}"#;
-        let mut json = serde_json::Deserializer::from_str(movies);
-        let error =
-            serde_path_to_error::deserialize::<_, Object<BatchClassifyRequest>>(&mut json).err().unwrap();
-        assert_eq!(error.path().to_string(), "movies[1]");
-        let movie = serde_json::Value::from_iter([("overview", "A diver.")]);
-        assert!(Object::<ClassifyRequest>::deserialize(movie).is_ok());
-    }
-}

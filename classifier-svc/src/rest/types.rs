@@ -225,3 +225,23 @@ impl From<Movie> for wire::Movie {
         Self { title: movie.title, overview: movie.overview }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::object::Object;
+
+    #[test]
+    fn rejects_a_list_of_field_values_in_place_of_an_object() {
+        let list = r#"["Reef", "A diver.", true, false]"#;
+        let error = serde_json::from_str::<Object<ClassifyRequest>>(list).err().unwrap().to_string();
+        assert!(error.contains("expected an object"), "{error}");
+        let movies = r#"{"movies": [{"overview": "A diver."}, ["Reef", "A diver."]]}"#;
+        let mut json = serde_json::Deserializer::from_str(movies);
+        let error =
+            serde_path_to_error::deserialize::<_, Object<BatchClassifyRequest>>(&mut json).err().unwrap();
+        assert_eq!(error.path().to_string(), "movies[1]");
+        let movie = serde_json::Value::from_iter([("overview", "A diver.")]);
+        assert!(Object::<ClassifyRequest>::deserialize(movie).is_ok());
+    }
+}

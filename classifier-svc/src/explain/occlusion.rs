@@ -7,7 +7,7 @@ use ndarray::{ArrayView1, ArrayView2};
 use proto::classifier::v1::{Contribution, Explanation, Movie, Segment, Source};
 use service_kit::is_blank;
 
-use crate::explain::segments::sentences;
+use super::sentences::sentences;
 
 /// The texts to encode for one explanation.
 pub(crate) struct Occlusions {

@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Parts of an overview at most; what is beyond belongs to the last one. An explanation encodes a text for each.
-pub const MAX_SENTENCES: usize = 31;
+const MAX_SENTENCES: usize = 31;
 
 /// A full stop after one of these ends no sentence. The Unicode rule (UAX #29) cannot know them.
 const ABBREVIATIONS: [&str; 24] = [
@@ -12,8 +12,7 @@ const ABBREVIATIONS: [&str; 24] = [
 ];
 
 /// The sentences of a text, white space around them left away; together they are the whole text.
-#[must_use]
-pub fn sentences(text: &str) -> Vec<&str> {
+pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut ends = Vec::new();
     let mut at = 0;
     for piece in text.split_sentence_bounds() {
