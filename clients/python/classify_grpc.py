@@ -1,9 +1,9 @@
-"""Tells the genres of movies over gRPC: an example client, and a module to copy from.
+"""Predicts the genres of movies over gRPC: an example client, and a module to copy from.
 
     python classify_grpc.py --title 'Reef' --overview 'A documentary about the death of a coral reef.'
-    python classify_grpc.py --movies movies.jsonl              # {"title": …, "overview": …} a line; - for stdin
+    python classify_grpc.py --movies movies.jsonl              # JSON Lines: {"title": …, "overview": …}; - for stdin
 
-An API key is read from the variable MOVIECLASSIFIER_API_KEY, as arguments can be seen by every user of a machine.
+The API key comes from the variable MOVIECLASSIFIER_API_KEY, because every user of a machine can read arguments.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ try:
     from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
     from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
 except ModuleNotFoundError as missing:
-    sys.exit(f"{missing}: generate the stubs first, as README.md beside this file says")
+    sys.exit(f"{missing}: generate the stubs first, as README.md in the same folder describes")
 
-# https://github.com/grpc/grpc/blob/master/doc/service_config.md. A classification changes nothing, so asking
-# again is safe; the throttle keeps a crowd of callers from making an overload worse.
+# https://github.com/grpc/grpc/blob/master/doc/service_config.md. Classifying has no side effects, so a retry is safe.
+# The throttle keeps retries from making an overload worse.
 RETRIES = {
     "methodConfig": [
         {
@@ -44,7 +44,7 @@ RETRIES = {
 
 
 class Classifier:
-    """A connection to classifier-svc. Methods raise grpc.RpcError; `deadline` is in seconds, over all attempts."""
+    """A connection to classifier-svc. `deadline` is in seconds, over all attempts. Methods raise grpc.RpcError."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Classifier:
         return self._stub.Classify(request, **self._call)
 
     def classify_all(self, movies: Iterable[wire.Movie], scores: bool = False) -> Iterator[wire.ClassifyResponse]:
-        """One answer for each movie, in their order, in batches of the size that the service takes."""
+        """Yields one response for each movie, in order. Sends batches of the size that the service accepts."""
         size = self._stub.GetModel(wire.GetModelRequest(), **self._call).max_batch_size
         movies = iter(movies)
         while batch := list(itertools.islice(movies, size)):
@@ -82,7 +82,7 @@ class Classifier:
 
 
 def movies_of(lines: Iterable[str]) -> Iterator[wire.Movie]:
-    """Raises ValueError with the number of the line that is no movie."""
+    """Parses JSON Lines. Raises ValueError with the number of an invalid line."""
     for number, line in enumerate(lines, 1):
         try:
             movie = json.loads(line)
@@ -101,15 +101,15 @@ def credentials_of(arguments: argparse.Namespace) -> grpc.ChannelCredentials | N
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-def show(answer: wire.ClassifyResponse, scores: bool) -> None:
-    for genre in answer.scores if scores else answer.genres:
+def show(response: wire.ClassifyResponse, scores: bool) -> None:
+    for genre in response.scores if scores else response.genres:
         mark = "*" if genre.probability > genre.threshold else " "
         print(f"{mark} {genre.label:<16} {genre.probability:6.1%}  (threshold {genre.threshold:.1%})")
-    if not answer.genres:
+    if not response.genres:
         print("no genre is above its threshold")
-    if answer.truncated:
-        print("the text is longer than the encoder reads: its end was cut off", file=sys.stderr)
-    for segment in answer.explanation.segments:
+    if response.truncated:
+        print("the text is longer than the encoder reads, so its end was cut off", file=sys.stderr)
+    for segment in response.explanation.segments:
         added = ", ".join(f"{part.label} {part.contribution:+.1%}" for part in segment.contributions)
         print(f"\n{segment.text}\n    {added}")
 
@@ -118,21 +118,21 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     movie = parser.add_mutually_exclusive_group(required=True)
     movie.add_argument("--overview", help="what happens in the movie")
-    movie.add_argument("--movies", metavar="FILE", help="many movies as JSON lines; prints JSON lines")
+    movie.add_argument("--movies", metavar="FILE", help="many movies as JSON Lines; prints JSON Lines")
     parser.add_argument("--title", default="", help="the movie's title")
-    parser.add_argument("--all", action="store_true", help="all genres, not only the predicted ones")
-    parser.add_argument("--explain", action="store_true", help="what each sentence adds (with --overview)")
+    parser.add_argument("--all", action="store_true", help="show all genres, not only the predicted ones")
+    parser.add_argument("--explain", action="store_true", help="show what each sentence contributes (with --overview)")
     parser.add_argument("--address", default="127.0.0.1:50052", metavar="HOST:PORT", help="default: %(default)s")
     parser.add_argument("--deadline", type=float, default=10, metavar="SECONDS", help="for each call; default: 10")
-    parser.add_argument("--tls", action="store_true", help="TLS, by the authorities that the system trusts")
-    parser.add_argument("--ca", type=Path, metavar="PEM", help="TLS, by this authority")
-    parser.add_argument("--certificate", type=Path, metavar="PEM", help="the client's own certificate (mutual TLS)")
-    parser.add_argument("--key", type=Path, metavar="PEM", help="its private key")
+    parser.add_argument("--tls", action="store_true", help="use TLS with the authorities that the system trusts")
+    parser.add_argument("--ca", type=Path, metavar="PEM", help="use TLS with this authority")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="certificate of this client, for mutual TLS")
+    parser.add_argument("--key", type=Path, metavar="PEM", help="private key of that certificate")
     arguments = parser.parse_args()
     if (arguments.certificate is None) != (arguments.key is None):
-        parser.error("--certificate and --key go together")
+        parser.error("--certificate requires --key, and --key requires --certificate")
     if arguments.explain and arguments.movies:
-        parser.error("--explain goes with --overview")
+        parser.error("--explain requires --overview")
     return arguments
 
 
@@ -158,8 +158,8 @@ def main() -> int:
 
 def show_all(classifier: Classifier, lines: Iterable[str], scores: bool) -> None:
     movies = list(movies_of(lines))
-    for movie, answer in zip(movies, classifier.classify_all(movies, scores), strict=True):
-        listed = answer.scores if scores else answer.genres
+    for movie, response in zip(movies, classifier.classify_all(movies, scores), strict=True):
+        listed = response.scores if scores else response.genres
         genres = {genre.label: round(genre.probability, 4) for genre in listed}
         print(json.dumps({"title": movie.title, "genres": genres}, ensure_ascii=False), flush=True)
 
