@@ -1,7 +1,7 @@
-// The page of classifier-svc: asks POST /v1/movies:classify as one types, and shows the answer.
+// The web page of classifier-svc: calls POST /v1/movies:classify while the user types, and shows the genres.
 
 const TYPING_MS = 300;
-// An explanation costs one encoding per sentence, so it waits for a longer pause.
+// An explanation encodes every sentence, so it waits for a longer pause.
 const TYPING_EXPLAINED_MS = 650;
 const SPEAK_MS = 1200;
 const CALL_MS = 30_000;
@@ -26,14 +26,14 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 const rows = new Map();
 
 const state = {
-  key: "",          // held here only, so that it ends with the page
-  call: null,       // the AbortController of the call whose answer is wanted
+  key: "",          // kept in memory only, so it is gone when the page closes
+  call: null,       // AbortController of the newest call
   timer: 0,
-  shown: null,      // the answer on the page
-  open: null,       // the label of the genre whose explanation is open
+  shown: null,      // response on the page
+  open: null,       // label of the genre whose explanation is open
   all: false,
-  failures: 0,      // in a row, of a service that does not answer
-  version: null,    // of the model that the footer describes
+  failures: 0,      // consecutive calls without a response
+  version: null,    // version of the model in the footer
 };
 
 function make(tag, attributes = {}, ...children) {
@@ -54,11 +54,11 @@ const points = (contribution) => {
 };
 const headers = () => (state.key ? { authorization: `Bearer ${state.key}` } : {});
 const predicted = (score) => score.probability > score.threshold;
-// 0.374 over 0.371 must not read as "37%, above its threshold of 37%".
+// Show a decimal if both round to the same percentage: "37%, above its threshold of 37%" would confuse.
 const pair = ({ probability: p, threshold: t }) => (percent(p) === percent(t)
   ? [`${(p * 100).toFixed(1)}%`, `${(t * 100).toFixed(1)}%`] : [percent(p), percent(t)]);
 
-// Asking
+// Calls
 
 const request = () => ({ title: title.value.trim(), overview: overview.value });
 
@@ -78,7 +78,7 @@ async function send() {
   answer.setAttribute("aria-busy", "true");
   let late = false;
   const limit = setTimeout(() => { late = true; call.abort(); }, CALL_MS);
-  const wanted = () => state.call === call;
+  const isNewest = () => state.call === call;
   const explain = state.open !== null;
   try {
     const response = await fetch("v1/movies:classify", {
@@ -91,19 +91,19 @@ async function send() {
       if (call.signal.aborted) throw error;
       return null;
     });
-    // A newer call may have begun while this one's body was on its way.
-    if (!wanted()) return;
+    // A newer call may have started while this body arrived.
+    if (!isNewest()) return;
     if (response.ok && body?.scores) show(body, explain);
     else fail(explainFailure(response, body ?? {}));
   } catch {
-    if (wanted()) fail(late ? explainFailure({ status: 504 }, {}) : unreachable());
+    if (isNewest()) fail(late ? explainFailure({ status: 504 }, {}) : unreachable());
   } finally {
     clearTimeout(limit);
-    if (wanted()) answer.setAttribute("aria-busy", "false");
+    if (isNewest()) answer.setAttribute("aria-busy", "false");
   }
 }
 
-// Showing
+// Genres
 
 function show(result, explained) {
   if (explained) result.explanation ??= { segments: [] };
@@ -116,7 +116,7 @@ function show(result, explained) {
   showNotes(result);
   showRows(result);
   speak(summary(result));
-  // A genre was opened while this answer was on its way.
+  // The user opened a genre while this response was on its way.
   if (state.open !== null && !explained) send();
 }
 
@@ -143,9 +143,9 @@ function showNotes(result) {
   if (!result.genres.length) {
     const close = nearest(result.scores);
     const [probability, threshold] = pair(close);
-    found.push(`No genre is above its threshold. The nearest is ${close.label}, at ${probability} of the ${threshold} it needs.`);
+    found.push(`No genre is above its threshold. The closest is ${close.label} at ${probability}; its threshold is ${threshold}.`);
   }
-  if (result.truncated) found.push("The text is longer than the model reads: its end was left out.");
+  if (result.truncated) found.push("The text is longer than the model reads, so its end was left out.");
   notes.replaceChildren(...found.map((text) => make("p", {}, text)));
 }
 
@@ -163,7 +163,7 @@ function showRows(result) {
     row.item.hidden = !state.all && place >= short && score.label !== state.open;
     if (list.children[place] !== row.item) list.insertBefore(row.item, list.children[place] ?? null);
   });
-  // Moving a node takes the focus away from what is inside it.
+  // Moving a node removes the focus from inside it.
   if (list.contains(focused) && document.activeElement !== focused) focused.focus({ preventScroll: true });
 
   more.hidden = count <= short;
@@ -172,7 +172,7 @@ function showRows(result) {
   slide(places);
 }
 
-// Rows that change places glide there, so that the eye can follow them.
+// Animate rows to their new places, so the eye can follow them.
 function slide(places) {
   if (still.matches) return;
   for (const [label, { item }] of rows) {
@@ -222,18 +222,18 @@ function showWhy(panel, score, [probability, threshold], explanation) {
   const verdict = make("p", { class: "verdict" }, predicted(score)
     ? `Predicted: ${probability} is above this genre’s threshold of ${threshold}.`
     : `Not predicted: ${probability} is not above this genre’s threshold of ${threshold}.`);
-  if (!explanation) return panel.replaceChildren(verdict, make("p", { class: "small" }, "Reading it again without each sentence …"));
-  if (!explanation.segments.length) return panel.replaceChildren(verdict, make("p", { class: "small" }, "There is only one sentence, so there is nothing to leave out and compare."));
+  if (!explanation) return panel.replaceChildren(verdict, make("p", { class: "small" }, "Classifying again without each sentence …"));
+  if (!explanation.segments.length) return panel.replaceChildren(verdict, make("p", { class: "small" }, "There is only one sentence, so nothing can be left out for comparison."));
 
   const found = explanation.segments.map((segment) => ({
     segment,
     by: segment.contributions.find(({ label }) => label === score.label)?.contribution ?? 0,
   }));
-  // Shades compare sentences with each other; where all matter little, none is dark.
+  // Shades are relative to the strongest sentence; the floor keeps all light if none matters much.
   const most = Math.max(0.1, ...found.map(({ by }) => Math.abs(by)));
   panel.replaceChildren(
     verdict,
-    make("p", { class: "small" }, "What each sentence adds in percentage points, found by leaving it out."),
+    make("p", { class: "small" }, "Change of the probability by each sentence, in percentage points, found by leaving it out."),
     make("ol", { class: "sentences" }, ...found.map(({ segment, by }) => sentence(segment, by, most))),
   );
 }
@@ -244,12 +244,12 @@ function sentence({ source, text }, by, most) {
   shade.style.setProperty("--w", Math.min(1, Math.abs(by) / most));
   const said = make("span", { class: "points" }, label);
   if (source === "title") shade.prepend(make("span", { class: "unseen" }, "Title: "));
-  // A point more or less is no reason; its number is shown all the same.
+  // About one point is too little for a colour; the number still shows.
   const level = Math.abs(by) < 0.015;
   return make("li", { class: level ? "level" : by > 0 ? "for" : "against" }, said, make("span", { class: "text" }, shade));
 }
 
-// Saying
+// Screen reader
 
 const summary = (result) => (result.genres.length
   ? `Predicted: ${result.genres.map(({ label, probability }) => `${label} ${percent(probability)}`).join(", ")}.`
@@ -257,12 +257,12 @@ const summary = (result) => (result.genres.length
 
 let speaking = 0;
 function speak(text) {
-  // Only what still holds after a pause is said, and nothing twice.
+  // Announce only what is unchanged after a pause, and never twice.
   clearTimeout(speaking);
   speaking = setTimeout(() => { if ($("spoken").textContent !== text) $("spoken").textContent = text; }, text ? SPEAK_MS : 0);
 }
 
-// Failing
+// Failures
 
 function retryAfter(response, body) {
   const header = response.headers?.get("retry-after");
@@ -278,23 +278,23 @@ function explainFailure(response, body) {
   const errors = body.errors ?? [];
   switch (response.status) {
     case 401: case 403:
-      return { needsKey: true, what: state.key ? "This key is not accepted." : "This service asks for an API key.", then: "Enter one that it knows." };
+      return { needsKey: true, what: state.key ? "This key is not accepted." : "This service requires an API key.", then: "Enter a valid key." };
     case 400: case 422: {
       const wrong = errors.map(({ field, reason, description }) => `The ${FIELDS[field] ?? field} ${WRONG[reason] ?? "is not accepted"} (${description}).`);
-      return { fields: errors, what: wrong.join(" ") || "The service does not understand this.", then: wrong.length ? "Change it, and the genres follow." : (body.detail ?? "") };
+      return { fields: errors, what: wrong.join(" ") || "The service rejected the request.", then: wrong.length ? "Correct it to see the genres." : (body.detail ?? "") };
     }
-    case 413: return { fields: [{ field: "overview" }], what: "The description is too long.", then: "Shorten it, and the genres follow." };
-    case 429: return { retry: retryAfter(response, body), what: "Too many questions in a short time.", then: "The page asks again by itself." };
-    case 503: return { retry: retryAfter(response, body), what: body.reason === "QUEUE_FULL" ? "The service is busy." : "A part of the service is not there at the moment.", then: "The page asks again by itself." };
-    case 504: return { again: true, what: "The answer took too long.", then: "The service may be busy." };
-    default: return { again: true, what: "The service could not answer.", then: `${body.detail ?? "It gave no reason"} (status ${response.status}). If it stays like this, its log says more.` };
+    case 413: return { fields: [{ field: "overview" }], what: "The description is too long.", then: "Shorten it to see the genres." };
+    case 429: return { retry: retryAfter(response, body), what: "Too many requests in a short time.", then: "The page tries again automatically." };
+    case 503: return { retry: retryAfter(response, body), what: body.reason === "QUEUE_FULL" ? "The service is busy." : "Part of the service is unavailable.", then: "The page tries again automatically." };
+    case 504: return { again: true, what: "The service took too long.", then: "It may be busy." };
+    default: return { again: true, what: "The service could not answer.", then: `${body.detail ?? "It gave no reason"} (status ${response.status}). If this persists, check its log.` };
   }
 }
 
 function unreachable() {
   state.failures += 1;
   const retry = Math.min(30_000, 1000 * 2 ** state.failures);
-  return { retry, what: "The service cannot be reached.", then: "Is it running, and is this machine connected? The page asks again by itself." };
+  return { retry, what: "The service cannot be reached.", then: "Check that it is running and that you are online. The page tries again automatically." };
 }
 
 let counting = 0;
@@ -314,21 +314,21 @@ function fail(failure) {
 
   const rest = failure.retry ? [countdown(failure.retry)] : [];
   if (failure.retry || failure.again) {
-    const again = make("button", { type: "button", class: "quiet" }, failure.retry ? "Ask now" : "Ask again");
+    const again = make("button", { type: "button", class: "quiet" }, failure.retry ? "Try now" : "Try again");
     again.addEventListener("click", send);
     rest.push(again);
   }
   $("problem-rest").replaceChildren(...rest);
-  // Said when it changes, not at every attempt.
+  // Change the text only if it differs, so a screen reader does not repeat it at every attempt.
   const text = `${failure.what} ${failure.then}`;
   if ($("problem-text").textContent !== text) $("problem-text").replaceChildren(make("strong", {}, failure.what), ` ${failure.then}`);
 }
 
 function countdown(wait) {
-  // Seen only: a screen reader would read every second of it.
+  // Hidden from screen readers, which would read every second.
   const shown = make("p", { class: "small", "aria-hidden": "true" });
   const end = Date.now() + wait;
-  const tick = () => { shown.textContent = `Again in ${Math.max(1, Math.ceil((end - Date.now()) / 1000))} s`; };
+  const tick = () => { shown.textContent = `Next attempt in ${Math.max(1, Math.ceil((end - Date.now()) / 1000))} s`; };
   tick();
   counting = setInterval(tick, 250);
   clearTimeout(state.timer);
@@ -336,7 +336,7 @@ function countdown(wait) {
   return shown;
 }
 
-// Around it
+// Footer, themes and examples
 
 async function loadModel() {
   try {
@@ -346,11 +346,11 @@ async function loadModel() {
     state.version = model.model_version;
     const f1 = model.metrics?.validation_micro_f1;
     $("model").replaceChildren("Model ", make("code", {}, model.model_version), ` on encoder ${model.encoder_id} ${model.encoder_version}`,
-      f1 ? `, micro‑F1 ${f1.toFixed(3)} on its validation movies` : "");
+      f1 ? `, micro‑F1 ${f1.toFixed(3)} on the validation split` : "");
     const names = [...model.labels].sort((a, b) => a.localeCompare(b, "en"));
     blank.replaceChildren(...names.flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]));
   } catch {
-    // The footer is left as it is; whoever types is told that the service is away.
+    // Leave the footer as it is; the next call reports that the service is unreachable.
   }
 }
 
@@ -371,7 +371,7 @@ function setUpThemes() {
     radio.checked = radio.value === (stored ?? "auto");
     radio.addEventListener("change", () => {
       apply(radio.value);
-      try { localStorage.setItem("theme", radio.value); } catch { /* a browser that stores nothing still switches */ }
+      try { localStorage.setItem("theme", radio.value); } catch { /* switch even if the browser stores nothing */ }
     });
   }
   if (["light", "dark"].includes(stored)) apply(stored);
@@ -419,5 +419,5 @@ setUpExamples();
 changed();
 $("program").hidden = false;
 loadModel();
-// A browser may bring back what was typed before a reload.
+// Browsers may restore the text after a reload.
 if (overview.value.trim()) ask(0);
