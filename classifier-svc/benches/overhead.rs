@@ -1,5 +1,7 @@
-//! What the classifier adds to the encoder's own answer: one online text at a time, asked of both in turns, over real
-//! sockets, in one process. Leaves `bench-results/classifier.json`.
+//! Measures the latency that the classifier adds to the encoder.
+//!
+//! Calls both alternately with one text at a time, over real sockets, in one process. Writes
+//! `bench-results/classifier.json`.
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Made-up movies of 20 to 90 words: what matters here is not what they say.
+/// An invented overview of 20 to 90 words; only its length matters.
 fn overview(index: usize) -> String {
     const WORDS: [&str; 12] = [
         "a", "pilot", "finds", "the", "harbour", "where", "her", "brother", "vanished", "and", "storm",
@@ -32,8 +34,8 @@ fn overview(index: usize) -> String {
     (0..words).map(|word| WORDS[(index * 5 + word * 7) % WORDS.len()]).collect::<Vec<_>>().join(" ")
 }
 
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+fn percentile(sorted: &[Duration], fraction: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * fraction) as usize].as_secs_f64() * 1e3
 }
 
 #[tokio::main]
@@ -74,10 +76,10 @@ async fn main() {
         let texts = vec![template.compose(&title, &overview)];
         let encode = EncodeRequest { texts, ..EncodeRequest::default() };
         let classify = ClassifyRequest { title, overview, ..ClassifyRequest::default() };
-        // In turns, each first as often as the other: whatever else the machine does falls on both.
-        for turn in 0..2 {
+        // Alternate which one goes first, so that other load on the machine affects both equally.
+        for order in 0..2 {
             let begin = Instant::now();
-            if (round + turn) % 2 == 0 {
+            if (round + order) % 2 == 0 {
                 encoder.encode(encode.clone()).await.unwrap();
                 if round >= WARM_UP {
                     encoding.push(begin.elapsed());
@@ -95,11 +97,11 @@ async fn main() {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["one text at a time", "p50 ms", "p99 ms"]);
     for (name, times) in [("encoder, Encode", &encoding), ("classifier, Classify", &classifying)] {
-        let figure = |share| format!("{:.3}", percentile(times, share));
-        table.add_row([name.to_owned(), figure(0.5), figure(0.99)]);
+        let ms = |fraction| format!("{:.3}", percentile(times, fraction));
+        table.add_row([name.to_owned(), ms(0.5), ms(0.99)]);
     }
     let over = percentile(&classifying, 0.5) - percentile(&encoding, 0.5);
-    println!("{table}\nthe classifier's p50 is {over:.3} ms over the encoder's ({ROUNDS} texts)");
+    println!("{table}\nthe classifier adds {over:.3} ms to the encoder's p50 ({ROUNDS} texts)");
     let results = serde_json::json!({
         "p50_over_encoder_ms": over,
         "encoder_p50_ms": percentile(&encoding, 0.5),

@@ -1,4 +1,4 @@
-//! What every way in shares: requests are checked here, whether they came over gRPC or HTTP.
+//! The checked entry point that gRPC, REST and the command line share.
 
 use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
 use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
@@ -8,7 +8,8 @@ use crate::encoder_pool::EncoderPool;
 use crate::model_store::ModelStore;
 use crate::pipeline::{Include, Pipeline};
 
-/// A classifier behind its limits.
+/// Checks requests against the limits, then runs them through the pipeline. Clones share the model
+/// and encoders.
 #[derive(Clone)]
 pub struct Classifier {
     pipeline: Pipeline,
@@ -22,13 +23,13 @@ impl Classifier {
         Self { pipeline: Pipeline::new(models, encoders), limits }
     }
 
-    /// What a request may ask for.
+    /// The limits of a request.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Describes the model in use.
+    /// Describes the current model.
     #[must_use]
     pub fn model(&self) -> GetModelResponse {
         let model = self.pipeline.model();
@@ -47,7 +48,7 @@ impl Classifier {
         }
     }
 
-    /// One movie.
+    /// Classifies one movie.
     pub async fn classify(
         &self,
         movie: Movie,
@@ -58,13 +59,14 @@ impl Classifier {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        let (mut answers, _) = self.pipeline.classify(&[movie], include, deadline).await?;
-        answers
+        let (mut responses, _) = self.pipeline.classify(&[movie], include, deadline).await?;
+        responses
             .pop()
-            .ok_or_else(|| ApiError::Internal { message: "expected one answer, found none".to_owned() })
+            .ok_or_else(|| ApiError::Internal { message: "expected one response, found none".to_owned() })
     }
 
-    /// Many movies, answered in order by one model, whose version comes with them; all of them or none.
+    /// Classifies a batch, all of it or none. Returns the responses in order, and the version of
+    /// the one model that scored them all.
     pub async fn classify_batch(
         &self,
         movies: &[Movie],
@@ -88,7 +90,8 @@ impl Classifier {
         self.pipeline.classify(movies, include, deadline).await
     }
 
-    /// What is wrong with a movie; `path` is where it stands in the request, such as `movies[3].`.
+    /// Returns everything wrong with a movie. `path` is its place in the request, such as
+    /// `movies[3].`.
     fn violations(&self, path: &str, movie: &Movie) -> Vec<FieldViolation> {
         let check = |field, text, max, may_be_blank| {
             check_text_length(format!("{path}{field}"), text, max, may_be_blank)

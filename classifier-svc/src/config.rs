@@ -1,4 +1,4 @@
-//! Settings as they are written, and the checked configuration that is made of them.
+//! Settings as users write them, and the checked configuration built from them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use service_kit::{
 use crate::encoder_pool::PoolConfig;
 use crate::error::StartError;
 
-/// Prefix of the environment's variables: `CLASSIFIER_SVC_LISTEN`, `CLASSIFIER_SVC_ENCODER__URL`.
+/// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
 pub const ENVIRONMENT_PREFIX: &str = "CLASSIFIER_SVC";
 
-/// Bytes of one character at most.
+/// Longest encoding of a character in UTF-8, in bytes.
 const BYTES_IN_UTF8: usize = 4;
-/// `\uXXXX\uXXXX`.
+/// Longest encoding of a character in JSON, in bytes: `\uXXXX\uXXXX`.
 const BYTES_IN_JSON: usize = 12;
 
 /// All settings of classifier-svc.
@@ -28,23 +28,24 @@ const BYTES_IN_JSON: usize = 12;
 pub struct ClassifierSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
-    /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    /// Seconds for which new calls are still accepted after shutdown begins, until load balancers
+    /// notice `NOT_SERVING`.
     pub endpoint_removal_seconds: f64,
-    /// Seconds that calls in flight get after that.
+    /// Seconds after that for calls in flight to finish.
     pub drain_seconds: f64,
     /// The HTTP listener: REST, the web page, `/livez`, `/readyz` and `/metrics`.
     pub rest: RestSettings,
     /// TLS of both listeners.
     pub tls: ServerTlsSettings,
-    /// Who may call.
+    /// API keys of clients.
     pub auth: AuthSettings,
     /// The model file.
     pub model: PathBuf,
-    /// Seconds between looks at the model file where no event tells of a change.
+    /// Seconds between checks of the model file, for file systems without change events.
     pub model_poll_seconds: f64,
-    /// Where vectors come from.
+    /// The encoder client.
     pub encoder: EncoderClientSettings,
-    /// What a request may ask for.
+    /// Limits of a request.
     pub limits: LimitSettings,
     /// Logs.
     pub log: TelemetrySettings,
@@ -52,23 +53,24 @@ pub struct ClassifierSvcSettings {
     pub trace: TraceSettings,
 }
 
-/// Where vectors come from.
+/// The encoder client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderClientSettings {
-    /// Addresses, separated by commas. Every address that a host's name stands for is a replica.
+    /// Addresses, separated by commas. Every IP address of a host name is a replica.
     pub url: String,
-    /// Seconds between lookups of the names.
+    /// Seconds between lookups of the host names.
     pub resolve_seconds: f64,
-    /// Seconds that a call to the encoder may take where the caller gave no deadline.
+    /// Seconds that a call to the encoder may take if the client sent no deadline.
     pub timeout_seconds: f64,
-    /// Seconds after which a call that is not answered is sent to another replica as well; 0 for never.
+    /// Seconds without a reply after which a call is hedged to another replica; 0 turns hedging
+    /// off.
     pub hedge_seconds: f64,
     /// TLS for `https://` addresses.
     pub tls: ClientTlsSettings,
-    /// The key to call the encoder with.
+    /// API key for the encoder.
     pub api_key: Option<Secret>,
-    /// The same in a file, as orchestrators mount secrets.
+    /// File with the API key, such as a mounted secret.
     pub api_key_file: Option<PathBuf>,
 }
 
@@ -76,11 +78,12 @@ pub struct EncoderClientSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestSettings {
-    /// Address; empty for no HTTP at all.
+    /// Address of the listener; empty turns HTTP off.
     pub listen: String,
     /// Seconds that a request may take.
     pub timeout_seconds: f64,
-    /// Origins whose pages may call, such as `https://movies.example`; `*` for all; empty for none but our own.
+    /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
+    /// of this service always may.
     pub cors_origins: Vec<String>,
 }
 
@@ -90,17 +93,17 @@ impl Default for RestSettings {
     }
 }
 
-/// What a request may ask for.
+/// Limits of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Movies in one `BatchClassify` call.
+    /// Movies in a `BatchClassify` call.
     pub max_batch_size: usize,
-    /// Unicode characters in one title.
+    /// Unicode characters in a title.
     pub max_title_chars: usize,
-    /// Unicode characters in one overview.
+    /// Unicode characters in an overview.
     pub max_overview_chars: usize,
-    /// Movies of one stream that are read before one is answered.
+    /// Movies of a stream in flight at once.
     pub stream_in_flight: usize,
 }
 
@@ -139,7 +142,8 @@ impl Default for EncoderClientSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        // Together under the encoder's own limit of 32 KiB a text, whatever the characters.
+        // Title and overview together fit the encoder's limit of 32 KiB for a text, even in 4-byte
+        // characters.
         Self { max_batch_size: 256, max_title_chars: 500, max_overview_chars: 7500, stream_in_flight: 64 }
     }
 }
@@ -149,21 +153,21 @@ impl Default for LimitSettings {
 pub struct ClassifierSvcConfig {
     /// Address of the gRPC listener.
     pub listen: SocketAddr,
-    /// What happens at shutdown.
+    /// The two phases of shutdown.
     pub drain: Drain,
-    /// The HTTP listener, where there is one.
+    /// The HTTP listener; `None` if it is off.
     pub rest: Option<RestConfig>,
-    /// TLS of both listeners, where it is on.
+    /// TLS of both listeners; `None` if it is off.
     pub tls: Option<ServerTls>,
-    /// Who may call; `None` for everybody.
+    /// API keys of clients; `None` if anyone may call.
     pub keys: Option<ApiKeys>,
     /// The model file.
     pub model: PathBuf,
-    /// Between looks at it.
+    /// Time between checks of the model file.
     pub model_poll: Duration,
-    /// Where vectors come from.
+    /// The encoder client.
     pub encoder: PoolConfig,
-    /// What a request may ask for.
+    /// Limits of a request.
     pub limits: Limits,
     /// Logs.
     pub log: TelemetrySettings,
@@ -174,11 +178,11 @@ pub struct ClassifierSvcConfig {
 /// Checked [`RestSettings`].
 #[derive(Debug, Clone)]
 pub struct RestConfig {
-    /// Address.
+    /// Address of the listener.
     pub listen: SocketAddr,
-    /// What a request may take.
+    /// Limit for a whole request.
     pub timeout: Duration,
-    /// Whose pages may call.
+    /// Origins whose pages may call.
     pub cors_origins: Vec<http::HeaderValue>,
 }
 
@@ -196,21 +200,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes of the largest request that these limits allow, with room for what stands around the texts.
+    /// Bytes of the largest gRPC request within these limits, with room for field tags and lengths.
     #[must_use]
     pub fn max_message_bytes(self) -> usize {
         self.max_bytes(BYTES_IN_UTF8)
     }
 
-    /// The same for JSON, which may spell a character out.
+    /// Bytes of the largest JSON request within these limits, with every character escaped.
     #[must_use]
     pub fn max_json_bytes(self) -> usize {
         self.max_bytes(BYTES_IN_JSON)
     }
 
-    fn max_bytes(self, of_a_character: usize) -> usize {
+    fn max_bytes(self, bytes_per_char: usize) -> usize {
         let characters = self.max_title_chars.saturating_add(self.max_overview_chars);
-        let movie = characters.saturating_mul(of_a_character).saturating_add(64);
+        let movie = characters.saturating_mul(bytes_per_char).saturating_add(64);
         self.max_batch_size.saturating_mul(movie).saturating_add(1024)
     }
 }
@@ -295,7 +299,7 @@ impl TryFrom<EncoderClientSettings> for PoolConfig {
     }
 }
 
-/// A period that something is done in again and again.
+/// A repetition period, which must not be zero.
 fn positive_seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting> {
     let period = seconds(key, found)?;
     if period < Duration::from_millis(1) {
@@ -323,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_file_documents_every_key_with_its_default() {
+    fn the_example_file_documents_every_setting_with_its_default() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/classifier-svc.toml");
         let text = std::fs::read_to_string(path).unwrap();
         let loaded: ClassifierSvcSettings = service_kit::load_settings(
@@ -339,26 +343,26 @@ mod tests {
     }
 
     #[test]
-    fn printed_settings_are_a_file_that_gives_them_again() {
+    fn printed_settings_read_back_unchanged() {
         let settings = ClassifierSvcSettings::default();
         let again: ClassifierSvcSettings = toml::from_str(&service_kit::print_settings(&settings)).unwrap();
         assert_eq!(again, settings);
     }
 
     #[test]
-    fn the_defaults_are_a_valid_configuration() {
+    fn the_defaults_are_valid() {
         assert!(ClassifierSvcConfig::try_from(ClassifierSvcSettings::default()).is_ok());
     }
 
     #[test]
-    fn several_encoders_are_separated_by_commas() {
+    fn splits_encoder_addresses_at_commas() {
         let mut settings = ClassifierSvcSettings::default();
         settings.encoder.url = "http://a:1, http://b:2".to_owned();
         assert_eq!(ClassifierSvcConfig::try_from(settings).unwrap().encoder.targets.len(), 2);
     }
 
     #[test]
-    fn an_https_encoder_needs_authorities_to_trust() {
+    fn an_https_encoder_requires_a_ca() {
         let mut settings = ClassifierSvcSettings::default();
         settings.encoder.url = "https://encoder:1".to_owned();
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_no_page() {
+    fn rejects_an_origin_with_a_path() {
         let mut settings = ClassifierSvcSettings::default();
         settings.rest.cors_origins = vec!["https://movies.example/".to_owned()];
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
@@ -374,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused_by_its_key() {
+    fn rejects_an_invalid_url_by_its_key() {
         let mut settings = ClassifierSvcSettings::default();
         settings.encoder.url = "not a url".to_owned();
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();

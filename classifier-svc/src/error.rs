@@ -1,36 +1,36 @@
-//! Why the service cannot start.
+//! Errors of starting the service.
 
 use std::path::PathBuf;
 
-/// Anything between the settings and the first call.
+/// A failure between reading the settings and serving the first call.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Settings that make no sense.
+    /// A setting has an invalid value.
     #[error(transparent)]
     Setting(#[from] service_kit::InvalidSetting),
-    /// Certificates that cannot be used.
+    /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] service_kit::TlsError),
-    /// The encoder's key is not in the file that was named.
+    /// The file with the API key for the encoder cannot be read.
     #[error("setting encoder.api_key_file: {path}: {source}")]
     ApiKeyFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The model file is missing or no sound model.
+    /// The model file is missing or invalid.
     #[error(transparent)]
     Model(#[from] genre_model::ModelFileError),
-    /// The model's vectors come from another encoder than the one that answers.
+    /// The encoder that answers is not the one the model was fitted on.
     #[error("model file {path}: {reason}")]
     WrongEncoder {
-        /// The model.
+        /// The model file.
         path: PathBuf,
-        /// Which encoder was expected, and which one answers.
+        /// The expected encoder and the one found.
         reason: String,
     },
-    /// A server or its listener.
+    /// A server or listener failed.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),
 }

@@ -1,4 +1,4 @@
-//! `movieclassifier.classifier.v1.ClassifierService`.
+//! The RPCs of `movieclassifier.classifier.v1.ClassifierService`.
 
 use std::pin::Pin;
 
@@ -16,18 +16,18 @@ use tracing::{Instrument as _, Span};
 use crate::classifier::Classifier;
 use crate::pipeline::Include;
 
-/// The handlers.
+/// The handlers. They translate between messages and [`Classifier`].
 #[derive(Clone)]
 pub struct ClassifierServer(Classifier);
 
 impl ClassifierServer {
-    /// Handlers over `classifier`.
+    /// Handlers that call `classifier`.
     #[must_use]
     pub fn new(classifier: Classifier) -> Self {
         Self(classifier)
     }
 
-    /// As a service that a gRPC server takes.
+    /// The handlers as a tonic service.
     #[must_use]
     pub fn into_grpc(self) -> ClassifierServiceServer<Self> {
         let max_message = self.0.limits().max_message_bytes();
@@ -42,7 +42,7 @@ impl ClassifierServer {
         let movie = Movie { title: request.title, overview: request.overview };
         let include = Include { scores: request.include_scores, explanation: false };
         let result = match self.0.classify(movie, include, deadline).await {
-            Ok(answer) => StreamResult::Classification(answer),
+            Ok(response) => StreamResult::Classification(response),
             Err(error) => {
                 let item = error.to_item();
                 StreamResult::Error(MovieError {
@@ -96,10 +96,10 @@ impl ClassifierService for ClassifierServer {
         let deadline = Deadline::of(&request);
         let server = self.clone();
         let in_flight = self.0.limits().stream_in_flight;
-        // The stream's span, of which its movies are parts.
+        // Spans of the movies are children of the stream's span.
         let span = Span::current();
-        // Bounded as in the encoder: what is not answered yet holds back what is not read yet.
-        let answers = request
+        // The bound is backpressure: the next message is read only when a response has left.
+        let responses = request
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
@@ -107,6 +107,6 @@ impl ClassifierService for ClassifierServer {
                     .instrument(span.clone())
             })
             .buffer_unordered(in_flight);
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(responses)))
     }
 }

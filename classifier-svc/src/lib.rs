@@ -1,8 +1,15 @@
-//! Title and overview to genres over gRPC and HTTP.
+//! Predicts a movie's genres from its title and overview, over gRPC and HTTP.
 //!
-//! A movie flows one way: [`service`] (gRPC) or [`rest`] (HTTP) takes a request, [`classifier`] checks it,
-//! [`classifier`] composes the text, asks the [`encoder_pool`] for its vector, runs the model of the [`model_store`],
-//! and applies the thresholds. [`run`] is the whole service.
+//! A movie flows one way:
+//!
+//! 1. [`grpc`] or [`rest`] receives the request.
+//! 2. [`classifier`] checks it against the limits. Both transports and the command line call it, so
+//!    they accept the same requests.
+//! 3. `pipeline` composes the text, gets its vector from an encoder, scores it with the model of
+//!    the [`model_store`] and applies the thresholds. `explain` lists the variants of a movie that
+//!    an explanation scores.
+//!
+//! `readiness` watches whether a matching encoder answers. [`run`] is the whole service.
 
 pub mod classifier;
 pub mod config;
@@ -28,10 +35,17 @@ pub use crate::error::StartError;
 pub use crate::model_store::ModelStore;
 pub use crate::pipeline::Include;
 
-/// Loads the model, checks that an encoder is there that it was fitted on, and serves on `listeners` until shutdown.
+/// Loads the model, connects to an encoder that matches it, and serves on `listeners` until
+/// shutdown.
 ///
-/// `embedded` is an encoder in this process, in place of those that `config` names; `metrics` may hold its figures already. An encoder that does not answer yet
-/// is waited for: the service listens, and reports that it is not ready.
+/// `embedded` is an encoder in this process; with it, the encoder addresses in `config` are
+/// ignored. `metrics` may already hold metrics of that encoder. While no encoder answers, the
+/// service listens but reports that it is not ready.
+///
+/// # Errors
+///
+/// Fails if the model file is invalid, if the encoder that answers is not the one the model was
+/// fitted on, or if a listener cannot be served.
 pub async fn run(
     config: ClassifierSvcConfig,
     embedded: Option<Channel>,
@@ -66,18 +80,18 @@ pub async fn run(
     Ok(())
 }
 
-/// What answers calls.
+/// The parts of a started service.
 pub struct Service {
-    /// The gRPC server, for whatever it is met on.
+    /// The gRPC server, not yet bound to a listener.
     pub server: GrpcServer,
-    /// The same for other ways in.
+    /// The classifier behind the gRPC server, for other transports.
     pub classifier: Classifier,
-    /// Whether an encoder that the model was fitted on answers.
+    /// Whether an encoder that matches the model answers.
     pub readiness: Readiness,
 }
 
-/// Looks for the encoder that `models` was fitted on, and keeps the model, the encoders and what is known of them fresh until
-/// shutdown; `changes` are those of the model's file.
+/// Checks the encoder and starts the background tasks: probing encoders, reloading the model on
+/// `changes` of its file, and reporting readiness. They run until shutdown.
 pub async fn start(
     config: &ClassifierSvcConfig,
     models: ModelStore,
@@ -86,7 +100,7 @@ pub async fn start(
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Result<Service, StartError> {
-    let ready = readiness::first_look(&models, &encoders, &config.model).await?;
+    let ready = readiness::check_at_start(&models, &encoders, &config.model).await?;
     let classifier = Classifier::new(models.clone(), encoders.clone(), config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())

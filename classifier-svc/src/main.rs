@@ -5,7 +5,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// Returns memory to the system after thousands of connections have closed and after an embedded encoder has loaded.
+/// Returns memory to the system after thousands of connections have closed and after an embedded
+/// encoder has loaded.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,8 +1,11 @@
-//! The model that answers now, and its replacement by another while calls are in flight.
+//! The current model, and its replacement while calls are in flight.
 //!
-//! A call takes the model it begins with and keeps it to its end. A file becomes the model only after everything that
-//! can be wrong with it has been looked at: its hash and self-check (`genre_model`), its labels, and that an encoder
-//! of its fingerprint is there.
+//! A call uses one model from start to end. A changed file replaces the model only after every
+//! check: its hash and self-check (`genre_model`), its labels, and that an encoder with its
+//! fingerprint answers.
+//!
+//! `arc-swap` swaps the model, and `notify` (through `FileWatch`) reports changes. Only the decision in
+//! between is written here, because it depends on which encoder answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use service_kit::{ApiError, FileWatch, Metrics, Shutdown, blocking};
 
 use crate::encoder_pool::{EncoderPool, PoolHealth};
 
-/// A model whose encoder is not there yet is looked at again after this.
+/// Time between checks of a model file whose encoder does not answer yet.
 const WAIT_FOR_ENCODER: Duration = Duration::from_secs(2);
 
 /// The current model. Clones share it.
@@ -30,7 +33,7 @@ pub struct ModelStore {
     info: Family<ModelLabels, Gauge>,
 }
 
-/// Which model answers.
+/// Labels of the metric that names the current model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabels {
     version: String,
@@ -49,40 +52,44 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// Why a file did not become the model.
+/// The reason why a model file was rejected.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// It is missing or not a sound model.
+pub enum Rejection {
+    /// The file is missing or invalid.
     #[error(transparent)]
     File(#[from] ModelFileError),
-    /// It tells other genres than the model before.
+    /// Its labels differ from those of the current model.
     #[error("model file {path}: expected the labels of the model in use, found {found:?}")]
     Labels {
-        /// Which file.
+        /// The model file.
         path: PathBuf,
         /// Its labels.
         found: Vec<String>,
     },
-    /// No encoder of its fingerprint answers, which may change without the file.
+    /// No encoder with its fingerprint answers. This may change while the file stays the same.
     #[error("model file {path}: {error}")]
     Encoder {
-        /// Which file.
+        /// The model file.
         path: PathBuf,
-        /// Which encoder was expected, and which ones answer.
+        /// The expected encoder and the ones found.
         error: ApiError,
     },
 }
 
 impl ModelStore {
-    /// Reads the first model; there is none to fall back to.
+    /// Loads the first model and registers the metrics.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file is missing or invalid.
     pub fn load(path: PathBuf, metrics: &Metrics) -> Result<Self, ModelFileError> {
         let model = GenreModel::load(&path)?;
         let reloads: Family<Outcome, Counter> = metrics.register(
             "model_reloads",
-            "Changes of the model file, by whether they were taken",
+            "Changes of the model file, by outcome: accepted or rejected",
             Family::default(),
         );
-        // From zero, so that the first one is an increase.
+        // Start at zero, so that the first change shows as an increase.
         for outcome in ["taken", "refused"] {
             reloads.get_or_create(&Outcome { outcome }).inc_by(0);
         }
@@ -94,21 +101,22 @@ impl ModelStore {
             "model loaded"
         );
         let info: Family<ModelLabels, Gauge> =
-            metrics.register("model_info", "The model that answers; always 1", Family::default());
+            metrics.register("model_info", "The current model; always 1", Family::default());
         info.get_or_create_owned(&ModelLabels::of(&model)).set(1);
         Ok(Self { current: Arc::new(ArcSwap::from_pointee(model)), path, reloads, info })
     }
 
-    /// The model to begin a call with.
+    /// The current model. A call keeps the one it starts with.
     #[must_use]
     pub fn current(&self) -> Arc<GenreModel> {
         self.current.load_full()
     }
 
-    /// Reads the file again, and replaces the model by it if it is sound, and another.
-    async fn reload(&self, encoders: &EncoderPool) -> Result<bool, Refusal> {
+    /// Reads the file again. Replaces the model if the file is valid and holds another version;
+    /// returns whether it did.
+    async fn reload(&self, encoders: &EncoderPool) -> Result<bool, Rejection> {
         let path = self.path.clone();
-        // Some megabytes are read and hashed: not on a thread that answers calls.
+        // Reading and hashing megabytes must not block the async threads.
         let read = blocking(move || GenreModel::load(&path)).await;
         let model = read.map_err(|error| ModelFileError::Invalid {
             path: self.path.clone(),
@@ -119,14 +127,14 @@ impl ModelStore {
             return Ok(false);
         }
         if model.labels() != current.labels() {
-            return Err(Refusal::Labels { path: self.path.clone(), found: model.labels().to_vec() });
+            return Err(Rejection::Labels { path: self.path.clone(), found: model.labels().to_vec() });
         }
         let identity = &model.provenance().encoder;
-        // The fingerprint of the model in use needs no asking: it may be changed while no encoder answers.
+        // The same fingerprint needs no probe, so thresholds can change while no encoder answers.
         if identity.fingerprint != current.provenance().encoder.fingerprint
             && let PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) = encoders.probe(identity).await
         {
-            return Err(Refusal::Encoder { path: self.path.clone(), error });
+            return Err(Rejection::Encoder { path: self.path.clone(), error });
         }
         tracing::info!(model = model.version(), replaces = current.version(), "model replaced");
         self.info.clear();
@@ -135,11 +143,13 @@ impl ModelStore {
         Ok(true)
     }
 
-    /// Follows the file by its `changes` until shutdown; what is refused is counted and logged, and the old model goes on.
+    /// Reloads the file on every change until shutdown. A rejected file is counted and logged, and
+    /// the current model stays.
     pub async fn follow(self, encoders: EncoderPool, mut changes: FileWatch, shutdown: Shutdown) {
         let follow = async {
             let mut waiting = false;
-            // The first look is at once: the file may have changed between its first reading and the watch.
+            // Reload at once: the file may have changed between the first load and the start of the
+            // watch.
             loop {
                 let was_waiting = std::mem::take(&mut waiting);
                 match self.reload(&encoders).await {
@@ -148,12 +158,12 @@ impl ModelStore {
                             self.count("taken");
                         }
                     }
-                    Err(refusal) => {
-                        waiting = matches!(refusal, Refusal::Encoder { .. });
-                        // Once a change, however often it is looked at.
+                    Err(rejection) => {
+                        waiting = matches!(rejection, Rejection::Encoder { .. });
+                        // Count a change once, however often it is checked.
                         if !(was_waiting && waiting) {
                             self.count("refused");
-                            tracing::error!(error = %refusal, "new model refused, the old one goes on");
+                            tracing::error!(error = %rejection, "new model rejected, keeping the current one");
                         }
                     }
                 }

@@ -1,4 +1,5 @@
-//! Movies to genres.
+//! Movies to genres: composes the texts, encodes them, scores the vectors and applies the
+//! thresholds.
 
 use std::sync::Arc;
 
@@ -18,27 +19,28 @@ pub(crate) struct Pipeline {
     encoders: EncoderPool,
 }
 
-/// What to answer with beside the genres.
+/// What a response includes besides the predicted genres.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Include {
     /// The probabilities of all labels.
     pub scores: bool,
-    /// What each sentence adds.
+    /// The contribution of each segment of the movie.
     pub explanation: bool,
 }
 
 impl Pipeline {
-    /// `encoders` are those that the models of `models` were fitted on.
+    /// `encoders` must match the models of `models`.
     pub(crate) fn new(models: ModelStore, encoders: EncoderPool) -> Self {
         Self { models, encoders }
     }
 
-    /// The model that the next call begins with.
+    /// The model that the next call uses.
     pub(crate) fn model(&self) -> Arc<GenreModel> {
         self.models.current()
     }
 
-    /// One answer for each movie, in order, and the version of the one model that gave them all.
+    /// Returns one response for each movie, in order, and the version of the one model that scored
+    /// them all.
     pub(crate) async fn classify(
         &self,
         movies: &[Movie],
@@ -52,66 +54,67 @@ impl Pipeline {
         } else {
             Vec::new()
         };
-        // All in one call: the movies first, then what each explanation leaves of them.
+        // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
-        let words = all().map(|movie| words_for(&model, movie)).collect();
+        let words = all().map(|movie| word_features(&model, movie)).collect();
         let encoder = &model.provenance().encoder;
         let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await?;
         let probabilities = probabilities(&model, vectors.values, words).await?;
 
         let movies = probabilities.slice_axis(Axis(0), (..movies.len()).into());
-        let mut answers: Vec<_> = movies
+        let mut responses: Vec<_> = movies
             .axis_iter(Axis(0))
             .zip(vectors.truncated)
-            .map(|(row, truncated)| answer(&model, row, include, truncated))
+            .map(|(row, truncated)| response(&model, row, include, truncated))
             .collect();
         let mut next = movies.len();
-        for ((answer, row), occlusion) in answers.iter_mut().zip(movies.rows()).zip(occlusions) {
+        for ((response, row), occlusion) in responses.iter_mut().zip(movies.rows()).zip(occlusions) {
             let end = next + occlusion.movies.len();
             let without = probabilities.slice_axis(Axis(0), (next..end).into());
-            let shown = shown_labels(&model, answer, include);
-            answer.explanation = Some(occlusion.explain(model.labels(), &shown, row, without));
+            let labels = explained_labels(&model, response, include);
+            response.explanation = Some(occlusion.explain(model.labels(), &labels, row, without));
             next = end;
         }
-        Ok((answers, model.version().to_owned()))
+        Ok((responses, model.version().to_owned()))
     }
 }
 
-/// Rows that are run where they are; more would hold up other calls for longer than half a millisecond.
-const FEW_ROWS: usize = 2;
+/// Rows that are scored on the async thread; more would delay other calls noticeably.
+const INLINE_ROWS: usize = 2;
 
-/// Probabilities of shape `[rows, labels]`, each row as if it were alone: what a movie gets does not depend on company.
+/// Returns probabilities of shape `[rows, labels]`. Each row is scored alone, so its batch does not
+/// change it.
 async fn probabilities(
     model: &Arc<GenreModel>,
     vectors: Array2<f32>,
     words: Vec<WordFeatures>,
 ) -> Result<Array2<f32>, ApiError> {
-    let run = |model: &GenreModel, vectors: &Array2<f32>, words: &[WordFeatures]| {
+    let score = |model: &GenreModel, vectors: &Array2<f32>, words: &[WordFeatures]| {
         let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
         for ((vector, movie), mut row) in vectors.rows().into_iter().zip(words).zip(rows.rows_mut()) {
             row.assign(&model.probabilities_of(&vector, movie));
         }
         rows
     };
-    if vectors.nrows() <= FEW_ROWS {
-        return Ok(run(model, &vectors, &words));
+    if vectors.nrows() <= INLINE_ROWS {
+        return Ok(score(model, &vectors, &words));
     }
     let model = model.clone();
-    blocking(move || run(&model, &vectors, &words))
+    blocking(move || score(&model, &vectors, &words))
         .await
         .map_err(|error| ApiError::Internal { message: format!("the model failed: {error}") })
 }
 
-/// A movie's words, where the model asks for them.
-fn words_for(model: &GenreModel, movie: &Movie) -> WordFeatures {
+/// Returns the movie's word features; empty if the model has no word weights.
+fn word_features(model: &GenreModel, movie: &Movie) -> WordFeatures {
     match model.words() {
         Some(_) => model.provenance().input_template.words(&movie.title, &movie.overview),
         None => WordFeatures::default(),
     }
 }
 
-fn answer(
+fn response(
     model: &GenreModel,
     probabilities: ArrayView1<'_, f32>,
     include: Include,
@@ -145,11 +148,12 @@ fn answer(
     }
 }
 
-/// The labels that an explanation tells of: the predicted ones as they are answered, or all.
-fn shown_labels(model: &GenreModel, answer: &ClassifyResponse, include: Include) -> Vec<usize> {
+/// Returns the labels that an explanation covers: the predicted ones in the order of the response,
+/// or all.
+fn explained_labels(model: &GenreModel, response: &ClassifyResponse, include: Include) -> Vec<usize> {
     if include.scores {
         return (0..model.labels().len()).collect();
     }
     let index = |genre: &GenreScore| model.labels().iter().position(|label| *label == genre.label);
-    answer.genres.iter().filter_map(index).collect()
+    response.genres.iter().filter_map(index).collect()
 }

@@ -1,4 +1,7 @@
-//! Ready means: an encoder that the model was fitted on answers.
+//! Readiness: the service is ready while an encoder answers that the current model was fitted on.
+//!
+//! `tonic-health` serves the status but cannot derive it from another service, so a task here keeps
+//! it current.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +12,12 @@ use crate::encoder_pool::{EncoderPool, PoolHealth};
 use crate::error::StartError;
 use crate::model_store::ModelStore;
 
-/// Between looks at what is known of the encoders.
+/// Time between updates from the encoder pool, which probes the encoders itself.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Whether the right encoder answers now; the wrong one is an error, since waiting seldom mends it.
-pub(crate) async fn first_look(
+/// Returns whether a matching encoder answers. A wrong encoder is an error, because waiting rarely
+/// fixes it.
+pub(crate) async fn check_at_start(
     models: &ModelStore,
     encoders: &EncoderPool,
     path: &Path,
@@ -30,7 +34,7 @@ pub(crate) async fn first_look(
     }
 }
 
-/// Keeps the reported health true until shutdown.
+/// Keeps the reported health current until shutdown.
 pub(crate) async fn watch(
     models: ModelStore,
     encoders: EncoderPool,
@@ -41,7 +45,7 @@ pub(crate) async fn watch(
     while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         let found = encoders.health(&models.current().provenance().encoder);
         let now_ready = found == PoolHealth::Ready;
-        // After shutdown was asked for, nothing may report ready again.
+        // Once shutdown has begun, the service must not report ready again.
         if now_ready == ready || shutdown.is_cancelled() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The binary as a person or a script meets it: output, messages, exit codes.
+//! The command line: output, messages and exit codes of the binary.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -12,7 +12,7 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_classifier-svc"))
         .args(arguments)
         .env("ORT_DYLIB_PATH", runtime_library())
-        // The port of the default is one that anybody may have.
+        // The default port may be in use.
         .env("CLASSIFIER_SVC_REST__LISTEN", "127.0.0.1:0")
         .output()
         .unwrap()
@@ -33,7 +33,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_movie_is_classified_the_same_by_a_service_and_embedded() {
+async fn a_service_and_an_embedded_encoder_classify_alike() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -41,8 +41,8 @@ async fn a_movie_is_classified_the_same_by_a_service_and_embedded() {
     let served =
         run_blocking([arguments(&movie), arguments(&["--address", &classifier.url()])].concat()).await;
     let (model, bundle) = (model.to_string_lossy(), bundle("tiny-512"));
-    let alone = arguments(&["--embedded", "--model", &model, "--bundle", &bundle.to_string_lossy()]);
-    let embedded = run_blocking([arguments(&movie), alone].concat()).await;
+    let backend = arguments(&["--embedded", "--model", &model, "--bundle", &bundle.to_string_lossy()]);
+    let embedded = run_blocking([arguments(&movie), backend].concat()).await;
     assert!(served.status.success(), "{}", text(&served.stderr));
     assert!(embedded.status.success(), "{}", text(&embedded.stderr));
     let json: serde_json::Value = serde_json::from_slice(&served.stdout).unwrap();
@@ -64,7 +64,7 @@ async fn the_default_output_is_a_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_movies_are_answered_in_order_and_the_failed_ones_are_named() {
+async fn a_file_is_classified_in_order_and_failed_rows_are_named() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -97,14 +97,14 @@ async fn many_movies_are_answered_in_order_and_the_failed_ones_are_named() {
 }
 
 #[test]
-fn a_missing_input_file_is_named() {
+fn names_a_missing_input_file() {
     let output = run(&["classify", "--input", "no/such.csv", "--address", "http://127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no/such.csv"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn without_a_service_the_message_says_how_to_get_one() {
+fn without_a_service_the_error_says_how_to_start_one() {
     let output = run(&["classify", "--overview", "a horse", "--address", "http://127.0.0.1:9"]);
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
@@ -113,7 +113,7 @@ fn without_a_service_the_message_says_how_to_get_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blank_overview_is_refused_with_its_name() {
+async fn rejects_a_blank_overview_by_its_field() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -124,7 +124,7 @@ async fn a_blank_overview_is_refused_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_of_another_encoder_is_refused_at_start_by_its_name() {
+async fn refuses_to_start_with_a_model_for_another_encoder() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-other-512");
     let model = model.to_string_lossy().into_owned();
@@ -143,7 +143,7 @@ async fn a_model_of_another_encoder_is_refused_at_start_by_its_name() {
 }
 
 #[test]
-fn a_truncated_model_file_is_named_and_left_as_it_is() {
+fn names_a_truncated_model_file_and_leaves_it_unchanged() {
     let (_folder, model) = model_file("tiny-512");
     let bytes = std::fs::read(&model).unwrap();
     std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();

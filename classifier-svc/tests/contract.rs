@@ -1,4 +1,4 @@
-//! What clients rely on, over real connections to both services.
+//! The gRPC contract, over real connections to both services.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -31,22 +31,22 @@ fn reason(status: &Status) -> String {
 }
 
 #[tokio::test]
-async fn genres_are_those_over_their_threshold_most_probable_first() {
+async fn predicts_genres_above_their_threshold_most_probable_first() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
-    let answer = classifier.client().classify(movie("a storm over the sea")).await.unwrap().into_inner();
-    assert_eq!(answer.scores.len(), 20);
-    let expected = answer.scores.iter().filter(|score| score.probability > score.threshold).count();
-    assert_eq!(answer.genres.len(), expected);
-    assert!(answer.genres.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
+    let response = classifier.client().classify(movie("a storm over the sea")).await.unwrap().into_inner();
+    assert_eq!(response.scores.len(), 20);
+    let expected = response.scores.iter().filter(|score| score.probability > score.threshold).count();
+    assert_eq!(response.genres.len(), expected);
+    assert!(response.genres.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
     let model = classifier.client().get_model(GetModelRequest {}).await.unwrap().into_inner();
     assert_eq!((model.labels.len(), model.thresholds.len()), (20, 20));
-    assert_eq!(model.model_version, answer.model_version);
+    assert_eq!(model.model_version, response.model_version);
 }
 
 #[tokio::test]
-async fn a_batch_gives_what_each_movie_gives_alone() {
+async fn a_batch_returns_what_each_movie_returns_alone() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -56,13 +56,13 @@ async fn a_batch_gives_what_each_movie_gives_alone() {
     let batch = classifier.client().batch_classify(request).await.unwrap().into_inner();
     for (overview, result) in overviews.into_iter().zip(batch.results) {
         let alone = classifier.client().classify(movie(overview)).await.unwrap().into_inner();
-        // Bit for bit: neither the vector nor the network depends on company.
+        // Bit for bit: neither vector nor scores depend on the batch.
         assert_eq!(alone, result);
     }
 }
 
 #[tokio::test]
-async fn a_stream_answers_every_movie_once_and_outlives_a_bad_one() {
+async fn a_stream_answers_every_movie_once_and_survives_an_invalid_one() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -77,8 +77,12 @@ async fn a_stream_answers_every_movie_once_and_outlives_a_bad_one() {
     let stream = classifier.client().classify_stream(tokio_stream::iter(requests)).await.unwrap();
     let mut stream = stream.into_inner();
     let mut seen = HashMap::new();
-    while let Some(answer) = stream.message().await.unwrap() {
-        assert!(seen.insert(answer.id.clone(), answer.result.unwrap()).is_none(), "{} twice", answer.id);
+    while let Some(response) = stream.message().await.unwrap() {
+        assert!(
+            seen.insert(response.id.clone(), response.result.unwrap()).is_none(),
+            "{} twice",
+            response.id
+        );
     }
     assert_eq!(seen.len(), 200);
     let failed: Vec<_> = seen.iter().filter(|(_, r)| matches!(r, StreamResult::Error(_))).collect();
@@ -87,7 +91,7 @@ async fn a_stream_answers_every_movie_once_and_outlives_a_bad_one() {
 }
 
 #[tokio::test]
-async fn an_explanation_says_what_each_part_adds() {
+async fn an_explanation_has_a_contribution_for_each_segment() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -98,7 +102,7 @@ async fn an_explanation_says_what_each_part_adds() {
     let texts: Vec<_> = segments.iter().map(|segment| segment.text.as_str()).collect();
     assert_eq!(texts, ["Harbour", "a storm over the sea.", "A horse."]);
 
-    // Each figure is what the service itself says of the movie without that part.
+    // Each number equals what the service returns for the movie without that segment.
     let rest = movie("a storm over the sea.");
     let without = classifier.client().classify(rest).await.unwrap().into_inner();
     assert_eq!(segments[2].contributions.len(), 20);
@@ -110,25 +114,27 @@ async fn an_explanation_says_what_each_part_adds() {
         assert_eq!(contribution.probability_without.to_bits(), without.probability.to_bits());
         assert_eq!(contribution.contribution.to_bits(), added.to_bits());
     }
-    // And explaining changes nothing else.
+    // An explanation changes nothing else in the response.
     let plain = classifier.client().classify(whole).await.unwrap().into_inner();
     assert_eq!(ClassifyResponseWithout(explained), ClassifyResponseWithout(plain));
 }
 
-/// Equal but for the explanation.
+/// Compares responses without their explanations.
 #[derive(Debug)]
 struct ClassifyResponseWithout(proto::classifier::v1::ClassifyResponse);
 
 impl PartialEq for ClassifyResponseWithout {
     fn eq(&self, other: &Self) -> bool {
-        let bare =
-            |answer: &Self| proto::classifier::v1::ClassifyResponse { explanation: None, ..answer.0.clone() };
+        let bare = |response: &Self| proto::classifier::v1::ClassifyResponse {
+            explanation: None,
+            ..response.0.clone()
+        };
         bare(self) == bare(other)
     }
 }
 
 #[tokio::test]
-async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it() {
+async fn calls_are_unavailable_until_an_encoder_answers() {
     let (_folder, model) = model_file("tiny-512");
     let listener = tokio::net::TcpListener::bind(any_port()).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -158,7 +164,7 @@ async fn while_no_encoder_answers_calls_are_unavailable_and_its_return_mends_it(
 }
 
 #[tokio::test]
-async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
+async fn a_changed_encoder_is_a_failed_precondition() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let address = encoder.address;
     let (_folder, model) = model_file("tiny-512");
@@ -177,7 +183,7 @@ async fn an_encoder_that_becomes_another_one_is_a_failed_precondition() {
 }
 
 #[tokio::test]
-async fn a_deadline_is_passed_on_to_the_encoder() {
+async fn passes_the_deadline_on_to_the_encoder() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -185,9 +191,9 @@ async fn a_deadline_is_passed_on_to_the_encoder() {
     let mut request = tonic::Request::new(BatchClassifyRequest { movies, include_scores: false });
     request.set_timeout(Duration::from_millis(30));
     let failure = classifier.client().batch_classify(request).await.unwrap_err();
-    // tonic's own client reports its timer as cancelled.
+    // tonic's client reports its own timeout as CANCELLED.
     assert!(matches!(failure.code(), Code::DeadlineExceeded | Code::Cancelled), "{failure:?}");
-    // The encoder is free at once: what nobody waits for is not run.
+    // The encoder is free at once, because it drops abandoned entries.
     let begin = std::time::Instant::now();
     classifier.client().classify(movie("rain")).await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());

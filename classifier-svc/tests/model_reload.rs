@@ -1,4 +1,4 @@
-//! The model file is replaced while calls are in flight.
+//! Replacing the model file while calls are in flight.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -13,7 +13,7 @@ use common::{Running, any_port, classifier_settings, model_for, start_classifier
 use genre_model::{GenreModel, Mlp, Thresholds};
 use proto::classifier::v1::{BatchClassifyRequest, ClassifyRequest, GenreScore, GetModelRequest, Movie};
 
-/// The same model with other thresholds is another version.
+/// The fixture model with another threshold, which gives it another version.
 fn model_with_threshold(bundle: &str, threshold: f32) -> GenreModel {
     let model = model_for(bundle);
     GenreModel::new(
@@ -32,14 +32,14 @@ fn model_of_other_labels() -> GenreModel {
     GenreModel::new(labels, mlp, model.thresholds().clone(), model.provenance().clone()).unwrap()
 }
 
-/// Renamed into place, as trainers and orchestrators do.
+/// Renames the file into place, as the trainer and orchestrators do.
 fn replace(path: &Path, bytes: &[u8]) {
     let new = path.with_extension("new");
     std::fs::write(&new, bytes).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 
-/// Empty while the service is starting.
+/// Returns the served version; empty while the service is starting.
 async fn version(classifier: &Running) -> String {
     let model = classifier.client().get_model(GetModelRequest {}).await;
     model.map(|model| model.into_inner().model_version).unwrap_or_default()
@@ -56,7 +56,7 @@ async fn wait_for_version(classifier: &Running, expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
+async fn a_hundred_reloads_under_load_fail_no_call_and_mix_no_versions() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -67,8 +67,8 @@ async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
     wait_for_version(&classifier, good[0].version()).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..4)
-        .map(|caller| {
+    let clients: Vec<_> = (0..4)
+        .map(|client_index| {
             let (classifier, stop) = (classifier.clone(), stop.clone());
             tokio::spawn(async move {
                 let mut seen: HashMap<String, Vec<f32>> = HashMap::new();
@@ -78,13 +78,13 @@ async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
                     |scores: &[GenreScore]| scores.iter().map(|score| score.threshold).collect::<Vec<_>>();
                 while !stop.load(Ordering::Relaxed) {
                     let movies = (0..5)
-                        .map(|i| Movie { title: String::new(), overview: format!("rain {caller} {i}") })
+                        .map(|i| Movie { title: String::new(), overview: format!("rain {client_index} {i}") })
                         .collect();
                     let request = BatchClassifyRequest { movies, include_scores: true };
                     let batch = client.batch_classify(request).await.expect("no call fails").into_inner();
                     for result in batch.results {
                         assert_eq!(result.model_version, batch.model_version);
-                        // A version always means the same thresholds.
+                        // One version always has the same thresholds.
                         let found = thresholds(&result.scores);
                         let known = seen.entry(result.model_version).or_insert_with(|| found.clone());
                         assert_eq!(*known, found);
@@ -119,9 +119,9 @@ async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
         }
     }
     stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        let (calls, seen) = caller.await.unwrap();
-        assert!(calls > 10, "{calls} calls are no load");
+    for client in clients {
+        let (calls, seen) = client.await.unwrap();
+        assert!(calls > 10, "expected more than 10 calls, found {calls}");
         assert_eq!(seen.len(), 2, "{:?}", seen.keys());
     }
     let metrics = common::http_get(classifier.rest.unwrap(), "/metrics").await;
@@ -134,7 +134,7 @@ async fn a_hundred_replacements_under_load_fail_no_call_and_mix_no_versions() {
 }
 
 #[tokio::test]
-async fn a_model_of_another_encoder_is_taken_when_that_encoder_is_there() {
+async fn accepts_a_model_for_another_encoder_once_that_encoder_answers() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let address = encoder.address;
     let folder = tempfile::tempdir().unwrap();
@@ -151,6 +151,6 @@ async fn a_model_of_another_encoder_is_taken_when_that_encoder_is_there() {
     let _other_encoder = start_encoder("tiny-other-512", address).await;
     wait_for_version(&classifier, other.version()).await;
     let movie = ClassifyRequest { overview: "rain".to_owned(), ..ClassifyRequest::default() };
-    let answer = classifier.client().classify(movie).await.unwrap().into_inner();
-    assert_eq!(answer.model_version, other.version());
+    let response = classifier.client().classify(movie).await.unwrap().into_inner();
+    assert_eq!(response.model_version, other.version());
 }

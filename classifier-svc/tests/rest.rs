@@ -1,4 +1,4 @@
-//! What HTTP clients rely on: the routes themselves over a real encoder, without a socket between.
+//! The REST contract: the routes over a real encoder, called without a socket.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -20,7 +20,7 @@ struct Api {
     _folder: tempfile::TempDir,
 }
 
-struct Answer {
+struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     json: Value,
@@ -41,22 +41,22 @@ impl Api {
         Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }
     }
 
-    async fn call(&self, request: Request<Body>) -> Answer {
+    async fn call(&self, request: Request<Body>) -> Reply {
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 1 << 24).await.unwrap();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, json }
+        Reply { status: parts.status, headers: parts.headers, json }
     }
 
-    async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
         let request = Request::post(path).header("content-type", "application/json");
         self.call(request.body(body.into()).unwrap()).await
     }
 }
 
 #[tokio::test]
-async fn a_movie_gets_its_genres_and_what_was_asked_for_beside_them() {
+async fn a_response_includes_scores_and_explanation_only_on_request() {
     let api = Api::start(|_| {}).await;
     let movie = json!({"title": "Harbour", "overview": "a storm over the sea. A horse."});
     let plain = api.post("/v1/movies:classify", movie.to_string()).await;
@@ -77,19 +77,19 @@ async fn a_movie_gets_its_genres_and_what_was_asked_for_beside_them() {
 }
 
 #[tokio::test]
-async fn the_reference_systems_request_gets_its_answer() {
+async fn predict_genre_answers_like_the_reference_system() {
     let api = Api::start(|_| {}).await;
     let request = json!({"title": ["Harbour", ""], "overview": ["a storm over the sea", "a horse"]});
     for path in ["/predict_genre/", "/predict_genre"] {
-        let answer = api.post(path, request.to_string()).await;
-        assert_eq!(answer.status, 200, "{}", answer.json);
-        let movies = answer.json.as_array().unwrap();
+        let response = api.post(path, request.to_string()).await;
+        assert_eq!(response.status, 200, "{}", response.json);
+        let movies = response.json.as_array().unwrap();
         assert_eq!(movies.len(), 2);
         for (index, movie) in movies.iter().enumerate() {
             let keys: Vec<_> = movie.as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(keys, ["genre", "overview", "title"]);
             assert_eq!(movie["overview"], request["overview"][index]);
-            // The same genres as ours, in the order of the labels.
+            // The genres of /v1/movies:classify, in the order of the labels.
             let ours =
                 json!({"title": movie["title"], "overview": movie["overview"], "include_scores": true});
             let ours = api.post("/v1/movies:classify", ours.to_string()).await.json;
@@ -102,7 +102,7 @@ async fn the_reference_systems_request_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_a_problem_that_names_it() {
+async fn an_invalid_request_is_a_problem_that_names_the_field() {
     let api = Api::start(|_| {}).await;
     let long = json!({"overview": "é".repeat(7501)}).to_string();
     let cases: Vec<(&str, String, u16, &str, &str)> = vec![
@@ -142,11 +142,11 @@ async fn what_is_wrong_is_a_problem_that_names_it() {
         ),
     ];
     for (path, body, status, reason, field) in cases {
-        let answer = api.post(path, body.clone()).await;
-        assert_eq!(answer.status, status, "{path} {body:.60}: {}", answer.json);
-        assert_eq!(answer.headers["content-type"], "application/problem+json");
-        assert_eq!(answer.json["reason"], reason, "{path} {body:.60}: {}", answer.json);
-        assert_eq!(answer.json["errors"][0]["field"], field, "{path} {body:.60}: {}", answer.json);
+        let response = api.post(path, body.clone()).await;
+        assert_eq!(response.status, status, "{path} {body:.60}: {}", response.json);
+        assert_eq!(response.headers["content-type"], "application/problem+json");
+        assert_eq!(response.json["reason"], reason, "{path} {body:.60}: {}", response.json);
+        assert_eq!(response.json["errors"][0]["field"], field, "{path} {body:.60}: {}", response.json);
     }
     let request = Request::post("/v1/movies:classify").body(Body::from("{}")).unwrap();
     assert_eq!(api.call(request).await.json["reason"], "UNSUPPORTED_MEDIA_TYPE");
@@ -157,15 +157,15 @@ async fn what_is_wrong_is_a_problem_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_any_request_is_refused_unread() {
+async fn rejects_an_oversized_body_without_reading_it() {
     let api = Api::start(|settings| settings.limits.max_batch_size = 1).await;
     let body = json!({"overview": "a".repeat(200_000)}).to_string();
-    let answer = api.post("/v1/movies:classify", body).await;
-    assert_eq!((answer.status.as_u16(), &answer.json["reason"]), (413, &json!("MESSAGE_TOO_LARGE")));
+    let response = api.post("/v1/movies:classify", body).await;
+    assert_eq!((response.status.as_u16(), &response.json["reason"]), (413, &json!("MESSAGE_TOO_LARGE")));
 }
 
 #[tokio::test]
-async fn a_lone_surrogate_is_an_error_and_a_pair_is_a_letter() {
+async fn rejects_a_lone_surrogate_and_accepts_a_pair() {
     let api = Api::start(|_| {}).await;
     let lone = api.post("/v1/movies:classify", r#"{"overview": "\ud83d rain"}"#).await;
     assert_eq!(lone.status, 400, "{}", lone.json);
@@ -174,7 +174,7 @@ async fn a_lone_surrogate_is_an_error_and_a_pair_is_a_letter() {
 }
 
 #[tokio::test]
-async fn with_keys_the_api_is_closed_and_the_page_is_open() {
+async fn keys_guard_the_api_but_not_the_page() {
     let key = ApiKeySettings {
         name: "test".to_owned(),
         sha256: hex::encode(Sha256::digest("open sesame")),
@@ -204,7 +204,7 @@ async fn with_keys_the_api_is_closed_and_the_page_is_open() {
 }
 
 #[tokio::test]
-async fn other_origins_are_let_in_only_where_configured() {
+async fn allows_other_origins_only_if_configured() {
     let preflight = || {
         Request::options("/v1/movies:classify")
             .header("origin", "https://movies.example")
@@ -220,7 +220,7 @@ async fn other_origins_are_let_in_only_where_configured() {
 }
 
 #[tokio::test]
-async fn every_answer_tells_browsers_to_be_careful() {
+async fn every_response_has_security_headers() {
     let api = Api::start(|_| {}).await;
     for path in ["/", "/v1/model", "/nowhere"] {
         let headers = api.call(Request::get(path).body(Body::empty()).unwrap()).await.headers;
@@ -234,7 +234,7 @@ async fn every_answer_tells_browsers_to_be_careful() {
 }
 
 #[tokio::test]
-async fn the_description_states_the_limits_that_hold() {
+async fn the_openapi_document_states_limits_and_problems() {
     let api = Api::start(|settings| {
         settings.limits.max_batch_size = 7;
         settings.limits.max_overview_chars = 99;
@@ -250,6 +250,13 @@ async fn the_description_states_the_limits_that_hold() {
         let responses = &document["paths"][path]["post"]["responses"];
         for status in ["200", "400", "401", "413", "415", "429", "500", "503", "504"] {
             assert!(responses.get(status).is_some(), "{path} {status}");
+            if status != "200" {
+                let reference = responses[status]["$ref"].as_str().unwrap();
+                let name = reference.strip_prefix("#/components/responses/").unwrap();
+                let content = &document["components"]["responses"][name]["content"];
+                let schema = &content["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Problem", "{path} {status}");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS, mutual TLS, certificates that change, API keys between the services, and secrets that stay out of logs.
+//! TLS, mutual TLS, certificate reload, API keys between the services, and secrets in logs.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -18,7 +18,7 @@ use service_kit::{ApiKeySettings, ClientTls, ClientTlsSettings, ServerTlsSetting
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Request, Status};
 
-/// An authority in a folder, and what it signs.
+/// A certificate authority and the folder of what it signs.
 struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -39,7 +39,7 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    /// Certificate and key for `name`, under its name in the folder.
+    /// Signs a certificate for `name`; returns its path and that of its key.
     fn sign(&self, name: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -55,7 +55,7 @@ impl Authority {
         ServerTlsSettings { certificate: Some(certificate), key: Some(key), client_ca }
     }
 
-    /// A client of services that this authority signed; with a certificate of `own`, if one is given.
+    /// TLS of a client that trusts this authority and shows a certificate of `own`, if given.
     fn client(&self, own: Option<&Authority>) -> ClientTlsSettings {
         let identity = own.map(|own| own.sign("client"));
         ClientTlsSettings {
@@ -79,11 +79,11 @@ async fn call(port: u16, tls: &ClientTlsSettings) -> Result<ClassifyResponse, St
     Ok(ClassifierServiceClient::new(channel).classify(request).await?.into_inner())
 }
 
-/// The service begins to listen a moment before its first look at the encoder is over.
+/// Retries, because the service listens before its first check of the encoder is done.
 async fn call_until_ready(port: u16, tls: &ClientTlsSettings) -> ClassifyResponse {
     for _ in 0..100 {
         match call(port, tls).await {
-            Ok(answer) => return answer,
+            Ok(response) => return response,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -91,7 +91,7 @@ async fn call_until_ready(port: u16, tls: &ClientTlsSettings) -> ClassifyRespons
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_connection_can_be_mutual_tls() {
+async fn both_services_can_require_mutual_tls() {
     let (services, clients) = (Authority::new(), Authority::new());
     let mut settings = encoder_settings("tiny-512", any_port());
     settings.tls = services.server(Some(clients.ca()));
@@ -104,7 +104,7 @@ async fn every_connection_can_be_mutual_tls() {
     let port = start_classifier_with(settings).address.port();
 
     call_until_ready(port, &services.client(Some(&clients))).await;
-    // Without a certificate, with one of another authority, and to a service that is not trusted.
+    // No certificate, one of another authority, and an untrusted service.
     let stranger = Authority::new();
     assert!(call(port, &services.client(None)).await.is_err());
     assert!(call(port, &services.client(Some(&stranger))).await.is_err());
@@ -112,7 +112,7 @@ async fn every_connection_can_be_mutual_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replaced_certificates_are_shown_to_new_connections() {
+async fn new_connections_get_replaced_certificates() {
     let (old, new) = (Authority::new(), Authority::new());
     let encoder = start_encoder_with(encoder_settings("tiny-512", any_port())).await;
     let (_folder, model) = model_file("tiny-512");
@@ -122,7 +122,7 @@ async fn replaced_certificates_are_shown_to_new_connections() {
     let port = start_classifier_with(settings).address.port();
     call_until_ready(port, &old.client(None)).await;
 
-    // First something that is no certificate: the old one stays.
+    // An invalid file leaves the old certificate in use.
     let replace = |from: &[u8], to: &Path| {
         let temporary = to.with_extension("tmp");
         std::fs::write(&temporary, from).unwrap();
@@ -140,7 +140,7 @@ async fn replaced_certificates_are_shown_to_new_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_handshake_holds_back_nobody() {
+async fn silent_handshakes_do_not_delay_other_clients() {
     let authority = Authority::new();
     let encoder = start_encoder_with(encoder_settings("tiny-512", any_port())).await;
     let (_folder, model) = model_file("tiny-512");
@@ -152,12 +152,12 @@ async fn a_silent_handshake_holds_back_nobody() {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
     }
     let client = authority.client(None);
-    let answered = call_until_ready(address.port(), &client);
-    tokio::time::timeout(Duration::from_secs(8), answered).await.unwrap();
+    let response = call_until_ready(address.port(), &client);
+    tokio::time::timeout(Duration::from_secs(8), response).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_classifier_shows_its_key_to_the_encoder() {
+async fn the_classifier_sends_its_key_to_the_encoder() {
     let key = |text: &str| ApiKeySettings {
         name: "classifier".to_owned(),
         sha256: hex::encode(Sha256::digest(text)),
@@ -179,13 +179,13 @@ async fn the_classifier_shows_its_key_to_the_encoder() {
     settings.encoder.api_key = Some("wrong".to_owned().into());
     let wrong = start_classifier_with(settings);
     let failure = wrong.client().classify(movie()).await.unwrap_err();
-    // Whose key is wrong is the operator's affair: the caller is not told to authenticate.
+    // The operator's key is wrong, so the client is not told to authenticate.
     assert_eq!(failure.code(), Code::Internal, "{failure:?}");
     assert!(!format!("{failure:?}").contains("wrong\""), "{failure:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_reaches_a_log_at_any_level() {
+async fn no_secret_is_logged_at_any_level() {
     let secrets = ["callers-key-4711", "encoders-key-0815", "guess-of-a-key-42"];
     let mut settings = encoder_settings("tiny-512", any_port());
     settings.auth.keys = vec![ApiKeySettings {
@@ -227,8 +227,8 @@ async fn no_secret_reaches_a_log_at_any_level() {
     for key in [secrets[0], secrets[2]] {
         let mut request = Request::new(movie());
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
-        let answer = ClassifierServiceClient::new(channel.clone()).classify(request).await;
-        codes.push(answer.map_or_else(|status| status.code(), |_| Code::Ok));
+        let response = ClassifierServiceClient::new(channel.clone()).classify(request).await;
+        codes.push(response.map_or_else(|status| status.code(), |_| Code::Ok));
     }
     assert_eq!(codes, [Code::Ok, Code::Unauthenticated]);
     service.kill().await.unwrap();

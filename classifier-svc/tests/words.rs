@@ -1,4 +1,4 @@
-//! A model that knows words: what a movie's title and overview say counts beside its vector, by every way in.
+//! A model with word weights: word features of title and overview count besides the vector.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -10,10 +10,11 @@ use proto::classifier::v1::{BatchClassifyRequest, ClassifyRequest, Movie};
 
 const BUCKETS: usize = 1 << 10;
 
-/// A network that says one half whatever the movie, and words: the title's "storm" for the first genre, any "storm" against the second.
+/// A network that always predicts 0.5, and word weights: "storm" in the title speaks for the first
+/// genre, and "storm" anywhere against the second.
 fn model() -> GenreModel {
     let model = model_for("tiny-512");
-    let silent = Mlp::new(
+    let constant = Mlp::new(
         Dense { weight: Array2::zeros((1, 512)), bias: Array1::zeros(1) },
         Activation::Relu,
         Dense { weight: Array2::zeros((20, 1)), bias: Array1::zeros(20) },
@@ -23,7 +24,7 @@ fn model() -> GenreModel {
     weights[[storm.title()[0] as usize % BUCKETS, 0]] = 4.0;
     weights[[storm.text()[0] as usize % BUCKETS, 1]] = -4.0;
     let (labels, thresholds) = (model.labels().to_vec(), model.thresholds().clone());
-    GenreModel::new(labels, silent.unwrap(), thresholds, model.provenance().clone())
+    GenreModel::new(labels, constant.unwrap(), thresholds, model.provenance().clone())
         .unwrap()
         .with_words(WordWeights::quantised(&weights).unwrap())
         .unwrap()
@@ -34,7 +35,7 @@ fn movie(title: &str, overview: &str) -> Movie {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_of_title_and_overview_count_as_the_model_says() {
+async fn word_features_count_alone_and_in_a_batch() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -52,7 +53,7 @@ async fn words_of_title_and_overview_count_as_the_model_says() {
         alone.push(client.classify(request).await.unwrap().into_inner());
     }
     let probability = |movie: usize, genre: usize| alone[movie].scores[genre].probability;
-    // sigmoid(0.7 · 4), and -4 shared by two words and by three.
+    // sigmoid(0.7 · 4), and -4 averaged over two words and over three.
     assert!((probability(0, 0) - 0.942_676).abs() < 1e-3, "{}", probability(0, 0));
     assert!((probability(0, 1) - 0.055_806).abs() < 1e-3, "{}", probability(0, 1));
     assert!((probability(1, 1) - 0.090_350).abs() < 1e-3, "{}", probability(1, 1));
@@ -65,7 +66,7 @@ async fn words_of_title_and_overview_count_as_the_model_says() {
     let results: Vec<_> = together.results.iter().map(|result| &result.scores).collect();
     assert_eq!(
         results,
-        alone.iter().map(|answer| &answer.scores).collect::<Vec<_>>(),
-        "whatever the company"
+        alone.iter().map(|response| &response.scores).collect::<Vec<_>>(),
+        "a batch changes nothing"
     );
 }

@@ -1,4 +1,4 @@
-//! Who classifies: a running service, or this process.
+//! The backend of `classify`: a running service, or this process.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,33 +22,34 @@ use tonic::{Code, Request, Status};
 
 use super::embedded;
 
-/// Kept out of the settings, and of the list of processes.
+/// A variable rather than a flag, because every user of a machine can read arguments.
 const API_KEY_VARIABLE: &str = "MOVIECLASSIFIER_API_KEY";
 
-/// What a person waits for at most.
+/// Limit for one movie.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(super) struct BackendArgs {
-    /// The running service; MOVIECLASSIFIER_API_KEY is the key to call it with, if it asks for one.
+    /// Address of the running service. The variable MOVIECLASSIFIER_API_KEY holds the API key, if
+    /// it requires one.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", conflicts_with = "embedded")]
     address: String,
     #[command(flatten)]
     tls: ClientTlsArgs,
-    /// No service at all: load the encoder and the model into this process.
+    /// Load encoder and model into this process instead of calling a service.
     #[arg(long)]
     embedded: bool,
-    /// With --embedded, the model file [default: models/default.safetensors].
+    /// Model file, with --embedded [default: models/default.safetensors].
     #[arg(long, value_name = "FILE", requires = "embedded")]
     model: Option<PathBuf>,
-    /// With --embedded, the encoder bundle [default: .runtime/bundles/minilm-512].
+    /// Encoder bundle, with --embedded [default: .runtime/bundles/minilm-512].
     #[arg(long, value_name = "FOLDER", requires = "embedded")]
     bundle: Option<String>,
 }
 
 pub(super) enum Backend {
     Remote(Box<Remote>),
-    /// The service's own handlers, called without a service.
+    /// The handlers of the service, called directly.
     Embedded(ClassifierServer),
 }
 
@@ -79,7 +80,7 @@ impl Backend {
     pub(super) async fn classify(&self, request: ClassifyRequest) -> Result<ClassifyResponse, Status> {
         let mut request = Request::new(request);
         request.set_timeout(TIMEOUT);
-        let answer = match self {
+        let response = match self {
             Self::Embedded(server) => server.classify(request).await?,
             Self::Remote(remote) => {
                 if let Some(value) = &remote.authorization {
@@ -88,20 +89,20 @@ impl Backend {
                 remote.client.clone().classify(request).await?
             }
         };
-        Ok(answer.into_inner())
+        Ok(response.into_inner())
     }
 
-    /// A failure in words that say what to do.
+    /// Turns a failure into a message that says what to do.
     pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
         let unreachable = status.code() == Code::Unavailable && std::error::Error::source(status).is_some();
         match self {
             Self::Remote(remote) if unreachable => anyhow::anyhow!(
-                "no classifier answers at {}; `make up` starts one, --embedded needs none ({})",
+                "no classifier answers at {}; start one with `make up`, or use --embedded ({})",
                 remote.address,
                 status.message()
             ),
             Self::Remote(_) if status.code() == Code::Unauthenticated => {
-                anyhow::anyhow!("{}; {API_KEY_VARIABLE} names it", status.message())
+                anyhow::anyhow!("{}; set it in the variable {API_KEY_VARIABLE}", status.message())
             }
             Self::Remote(_) => anyhow::anyhow!("{:?}: {}", status.code(), status.message()),
             Self::Embedded(_) => anyhow::anyhow!("{}", status.message()),
@@ -110,7 +111,7 @@ impl Backend {
 }
 
 async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
-    // Only what a person should know; RUST_LOG shows more.
+    // Warnings only, because the output is for a person; RUST_LOG shows more.
     let log = TelemetrySettings { filter: "warn".to_owned(), ..TelemetrySettings::default() };
     init_telemetry("classifier-svc", &log, &TraceSettings::default())?;
     let model_flag = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());

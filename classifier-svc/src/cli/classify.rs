@@ -1,4 +1,4 @@
-//! `classifier-svc classify`: one movie from the command line, or many from a file.
+//! `classifier-svc classify`: one movie from the arguments, or many from a file.
 
 use std::path::PathBuf;
 
@@ -12,28 +12,30 @@ use super::{many, output};
 
 #[derive(Args)]
 pub(super) struct ClassifyArgs {
-    /// The movie's title; may be left out.
+    /// Title of the movie.
     #[arg(long, default_value = "", conflicts_with = "input")]
     title: String,
-    /// What the movie is about.
+    /// What the movie is about; required unless --input is given.
     #[arg(long, required_unless_present = "input", conflicts_with = "input")]
     overview: Option<String>,
-    /// Many movies: a file with the columns or keys title, overview and, if wanted, id; - for standard input.
+    /// File of movies with the columns or keys overview, title (optional) and id (optional); - for
+    /// standard input.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// What is in the file [default: by its name's ending].
+    /// Format of the input [default: from the file name's extension].
     #[arg(long, value_name = "FORMAT", requires = "input")]
     input_format: Option<InputFormat>,
-    /// For many movies: what is written to standard output, a record for each movie as it is answered, in order.
+    /// Format of the output with --input: one record for each movie, in order, written as soon as
+    /// it is classified.
     #[arg(long, value_name = "FORMAT", default_value = "jsonl", requires = "input")]
     output: OutputFormat,
-    /// One JSON object instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long, conflicts_with = "input")]
     json: bool,
-    /// All genres in the table, the predicted ones marked with *.
+    /// Show all genres in the table; * marks the predicted ones.
     #[arg(long, conflicts_with_all = ["json", "input"])]
     all: bool,
-    /// Show as well what each sentence adds to each genre.
+    /// Also show what each sentence contributes to each genre.
     #[arg(long, conflicts_with = "input")]
     explain: bool,
     #[command(flatten)]
@@ -51,11 +53,11 @@ pub(super) async fn classify(args: ClassifyArgs) -> anyhow::Result<()> {
         include_scores: true,
         explain: args.explain,
     };
-    let answer = backend.classify(request).await.map_err(|status| backend.explain(&status))?;
+    let response = backend.classify(request).await.map_err(|status| backend.explain(&status))?;
     if args.json {
-        println!("{}", output::json(&args.title, answer));
+        println!("{}", output::json(&args.title, response));
     } else {
-        println!("{}", output::table(&args.title, &answer, args.all));
+        println!("{}", output::table(&args.title, &response, args.all));
     }
     Ok(())
 }

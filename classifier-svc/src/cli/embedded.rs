@@ -1,11 +1,11 @@
-//! An encoder inside this process.
+//! The encoder of `--embedded`, inside this process.
 
 use service_kit::Metrics;
 use tonic::transport::Channel;
 
-/// An encoder in this process, by its own settings; `bundle` goes before them.
+/// Starts an encoder from its own settings; `bundle` overrides their bundle.
 ///
-/// It lives as long as the process: calls in flight at shutdown still need it.
+/// It runs until the process ends, because calls in flight during shutdown still need it.
 #[cfg(feature = "embedded")]
 pub(super) async fn encoder(bundle: Option<String>, metrics: Metrics) -> anyhow::Result<Channel> {
     use service_kit::{Overrides, Shutdown, load_settings};
@@ -19,6 +19,6 @@ pub(super) async fn encoder(bundle: Option<String>, metrics: Metrics) -> anyhow:
 #[cfg(not(feature = "embedded"))]
 pub(super) async fn encoder(_bundle: Option<String>, _metrics: Metrics) -> anyhow::Result<Channel> {
     anyhow::bail!(
-        "this binary was built without the `embedded` feature; name a running encoder or service instead"
+        "this binary was built without the `embedded` feature; give the address of a running encoder or service instead"
     )
 }

@@ -1,4 +1,4 @@
-//! Many movies: read, classified a few at a time, and written in their order as they are answered.
+//! Classifies the movies of a file, a few at a time, and writes the results in order.
 
 use std::path::Path;
 
@@ -11,12 +11,16 @@ use super::backend::Backend;
 use super::movie_input::{InputFormat, MovieInput, Record};
 use super::record_output::{Outcome, OutputFormat, RecordWriter};
 
-/// Movies on their way at once: enough to keep an encoder of some cores busy.
+/// Movies in flight at once; enough to keep an encoder with several cores busy.
 const IN_FLIGHT: usize = 32;
-/// Failed rows that are named one by one.
+/// Limit of failed rows that the error names.
 const NAMED: usize = 10;
 
-/// Fails at the end where a movie failed; what could be classified is written all the same.
+/// Classifies every movie of the file at `path` and writes the results to standard output.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, and at the end if any movie failed.
 pub(super) async fn classify(
     backend: &Backend,
     path: &Path,
@@ -26,7 +30,7 @@ pub(super) async fn classify(
     let input = MovieInput::open(path, input_format)?;
     let progress = input.progress.clone();
     let (sender, records) = mpsc::channel(IN_FLIGHT);
-    // Reading blocks; it stops when nobody takes what it read.
+    // Reading blocks its thread; it stops once the receiver is gone.
     let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
         for (index, record) in input.records().enumerate() {
             if sender.blocking_send((index + 1, record?)).is_err() {
@@ -59,7 +63,7 @@ pub(super) async fn classify(
     let named: Vec<_> = failed.iter().take(NAMED).map(usize::to_string).collect();
     let more = if failed.len() > NAMED { ", …" } else { "" };
     anyhow::bail!(
-        "{} of {all} movies failed: rows {}{more}; the field error says why",
+        "{} of {all} movies failed: rows {}{more}; see the field `error` of each",
         failed.len(),
         named.join(", ")
     )

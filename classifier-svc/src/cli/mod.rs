@@ -1,6 +1,7 @@
 //! The command line: `serve`, `classify` and `healthcheck`.
 //!
-//! A command parses arguments, builds the parts of the library and prints; it holds no rule of classification.
+//! A command parses arguments, builds the parts of the library and prints. No rule of
+//! classification belongs here.
 
 mod backend;
 mod classify;
@@ -19,7 +20,7 @@ use service_kit::{HealthcheckArgs, run_command};
 use self::classify::ClassifyArgs;
 use self::serve::ServeArgs;
 
-/// Tells the genres of movies from their titles and overviews, over gRPC or on the command line.
+/// Predict the genres of movies from their titles and overviews.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
@@ -29,13 +30,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve movieclassifier.classifier.v1.ClassifierService until SIGTERM or Ctrl-C.
+    /// Run the gRPC service, the REST API and the web page until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Classify one movie, or many from a file, by a running service or with --embedded by this process alone.
+    /// Classify one movie, or many from a file. Calls a running service, or none with --embedded.
     Classify(Box<ClassifyArgs>),
-    /// Exit 0 if a running service reports that it serves, else 1.
+    /// Exit with 0 if a running service reports SERVING, otherwise with 1.
     Healthcheck {
-        /// The running service.
+        /// Address of the running service.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
         address: String,
         #[command(flatten)]
@@ -43,9 +44,9 @@ enum Command {
     },
 }
 
-const EXAMPLES: &str = "Every setting has a key in the file, a variable (CLASSIFIER_SVC_LISTEN, \
-CLASSIFIER_SVC_ENCODER__URL, …) and, for the common ones, a flag; a flag goes before a variable, a variable before the \
-file.
+const EXAMPLES: &str = "Every setting has a key in the settings file and an environment variable, such as \
+CLASSIFIER_SVC_LISTEN or CLASSIFIER_SVC_ENCODER__URL. The common ones also have a flag. A flag overrides a variable, and \
+a variable overrides the file.
 
 Examples:
   classifier-svc serve

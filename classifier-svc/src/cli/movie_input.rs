@@ -1,4 +1,4 @@
-//! Movies out of a file: CSV with a header, or a JSON object a line.
+//! Reads movies from a file: CSV with a header, or JSON Lines.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
@@ -9,16 +9,16 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-/// What a file holds.
+/// Format of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum InputFormat {
     /// Comma-separated values with a header.
     Csv,
-    /// One JSON object a line.
+    /// JSON Lines: one object in each line.
     Jsonl,
 }
 
-/// One movie of the file. Other columns or keys are left alone.
+/// One movie of the file. Other columns or keys are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Movie {
     #[serde(default)]
@@ -28,10 +28,10 @@ pub(super) struct Movie {
     pub(super) overview: String,
 }
 
-/// A movie, or why a record is none.
+/// A movie, or the reason why its record is invalid.
 pub(super) type Record = Result<Movie, String>;
 
-/// The file and the bar that shows how far it has been read.
+/// An open input and its progress bar.
 pub(super) struct MovieInput {
     reader: Box<dyn Read + Send>,
     format: InputFormat,
@@ -39,7 +39,7 @@ pub(super) struct MovieInput {
 }
 
 impl MovieInput {
-    /// `-` is standard input, whose format must be said.
+    /// Opens the file at `path`; `-` is standard input, which requires a `format`.
     pub(super) fn open(path: &Path, format: Option<InputFormat>) -> anyhow::Result<Self> {
         let by_name = || match path.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => Some(InputFormat::Csv),
@@ -47,7 +47,7 @@ impl MovieInput {
             _ => None,
         };
         let format = format.or_else(by_name).with_context(|| {
-            format!("--input {}: expected a name in .csv or .jsonl, or --input-format", path.display())
+            format!("--input {}: expected a file name that ends in .csv, .jsonl or .ndjson; otherwise give --input-format", path.display())
         })?;
         let (source, progress): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
             (Box::new(std::io::stdin()), bar(None))
@@ -59,7 +59,8 @@ impl MovieInput {
         Ok(Self { reader: Box::new(progress.wrap_read(source)), format, progress })
     }
 
-    /// All records in order; an error ends them, since what follows cannot be told.
+    /// Returns all records in order. An error ends them, because the start of the next record is
+    /// unknown.
     pub(super) fn records(self) -> Box<dyn Iterator<Item = anyhow::Result<Record>> + Send> {
         match self.format {
             InputFormat::Csv => csv_records(self.reader),
@@ -80,7 +81,7 @@ fn csv_records(reader: Box<dyn Read + Send>) -> Box<dyn Iterator<Item = anyhow::
         Ok(header) if header.iter().any(|name| name == "overview") => {}
         Ok(header) => {
             let found = header.iter().collect::<Vec<_>>().join(", ");
-            let error = anyhow::anyhow!("expected a column named overview, found {found:?}");
+            let error = anyhow::anyhow!("expected a column named overview, found columns {found:?}");
             return Box::new(std::iter::once(Err(error)));
         }
         Err(error) => return Box::new(std::iter::once(Err(error.into()))),
@@ -92,7 +93,7 @@ fn csv_records(reader: Box<dyn Read + Send>) -> Box<dyn Iterator<Item = anyhow::
     }))
 }
 
-/// On standard error, and only where a person looks at it.
+/// A progress bar on standard error; hidden unless that is a terminal.
 fn bar(length: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_give_the_same_movies() {
+    fn both_formats_yield_the_same_movies() {
         let csv = records("title,year,overview,id\nReef,1999,\"Coral,\nand death.\",7\n", InputFormat::Csv);
         let line = r#"{"id": "7", "title": "Reef", "overview": "Coral,\nand death.", "year": 1999}"#;
         let jsonl = records(line, InputFormat::Jsonl);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_record_does_not_end_the_rest() {
+    fn an_invalid_record_does_not_stop_the_others() {
         let found = records("{\"overview\": \"a\"}\n{oops\n\n{\"overview\": \"b\"}", InputFormat::Jsonl);
         let good: Vec<_> = found.iter().map(|record| record.as_ref().unwrap().is_ok()).collect();
         assert_eq!(good, [true, false, true]);
@@ -136,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_overviews_is_refused_with_its_columns() {
+    fn rejects_a_file_without_overviews_and_names_its_columns() {
         let found = records("title,plot\na,b\n", InputFormat::Csv);
-        assert!(found[0].as_ref().unwrap_err().to_string().contains("found \"title, plot\""));
+        assert!(found[0].as_ref().unwrap_err().to_string().contains("found columns \"title, plot\""));
     }
 }

@@ -1,4 +1,4 @@
-//! A classified movie as a person or a program reads it.
+//! Prints one classified movie as a table or as JSON.
 
 use classifier_svc::rest::types;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
@@ -12,25 +12,27 @@ struct Record<'a> {
     response: types::ClassifyResponse,
 }
 
-/// One JSON object: the title and what REST answers.
+/// Returns one JSON object: the title and the fields of the REST response.
 pub(super) fn json(title: &str, response: ClassifyResponse) -> String {
     let record = Record { title, response: response.into() };
     serde_json::to_string_pretty(&record).expect("texts and finite numbers are JSON")
 }
 
-/// A table of the predicted genres, or of all where `all` is asked for, and what else is to be said.
-pub(super) fn table(title: &str, answer: &ClassifyResponse, all: bool) -> String {
+/// Returns a table of the predicted genres, or of all with `all`, followed by the explanation and
+/// notes.
+pub(super) fn table(title: &str, response: &ClassifyResponse, all: bool) -> String {
     let mut rows: Vec<&GenreScore> =
-        if all { answer.scores.iter().collect() } else { answer.genres.iter().collect() };
+        if all { response.scores.iter().collect() } else { response.genres.iter().collect() };
     rows.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     let mut lines = Vec::new();
     if !title.is_empty() {
         lines.push(title.to_owned());
     }
     if rows.is_empty() {
-        let best = answer.scores.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
-        let best = best
-            .map_or_else(String::new, |s| format!("; the nearest is {} at {:.3}", s.label, s.probability));
+        let best = response.scores.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
+        let best = best.map_or_else(String::new, |s| {
+            format!("; the most probable is {} at {:.3}", s.label, s.probability)
+        });
         lines.push(format!("no genre is above its threshold{best}"));
     } else {
         let mut table = Table::new();
@@ -46,26 +48,27 @@ pub(super) fn table(title: &str, answer: &ClassifyResponse, all: bool) -> String
         }
         lines.push(table.to_string());
     }
-    if let Some(explanation) = &answer.explanation {
-        let shown: Vec<_> = answer.genres.iter().map(|genre| genre.label.as_str()).collect();
+    if let Some(explanation) = &response.explanation {
+        let shown: Vec<_> = response.genres.iter().map(|genre| genre.label.as_str()).collect();
         lines.push(explanation_table(explanation, &shown));
     }
-    if answer.truncated {
-        lines.push("note: the text is longer than the encoder reads; its end was not used".to_owned());
+    if response.truncated {
+        lines.push("note: the text is longer than the encoder reads; its end was cut off".to_owned());
     }
     lines.join("\n")
 }
 
-/// What each part adds to the genres of `shown`, a part a row.
+/// Returns a table of contributions: one row for each segment, one column for each label of
+/// `shown`.
 fn explanation_table(explanation: &Explanation, shown: &[&str]) -> String {
     if explanation.segments.is_empty() {
-        return "one sentence alone cannot be explained: nothing can be left out".to_owned();
+        return "a single sentence cannot be explained, because nothing can be left out".to_owned();
     }
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(std::iter::once("What it adds").chain(shown.iter().copied()));
+        .set_header(std::iter::once("Contribution").chain(shown.iter().copied()));
     for segment in &explanation.segments {
         let mark = if segment.source() == Source::Title { "(title) " } else { "" };
         let added = shown.iter().map(|label| {
@@ -82,7 +85,7 @@ fn explanation_table(explanation: &Explanation, shown: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn answer() -> ClassifyResponse {
+    fn response() -> ClassifyResponse {
         let score = |label: &str, probability, threshold| GenreScore {
             label: label.to_owned(),
             probability,
@@ -99,23 +102,23 @@ mod tests {
     }
 
     #[test]
-    fn a_table_shows_what_is_predicted_and_says_when_the_text_was_cut() {
-        let text = table("Harbour", &answer(), false);
+    fn the_table_shows_predicted_genres_and_notes_truncation() {
+        let text = table("Harbour", &response(), false);
         assert!(text.contains("War") && text.contains("0.900") && !text.contains("Drama"), "{text}");
-        assert!(text.contains("its end was not used"));
-        assert!(table("", &answer(), true).contains("War *"));
+        assert!(text.contains("its end was cut off"));
+        assert!(table("", &response(), true).contains("War *"));
     }
 
     #[test]
-    fn a_movie_of_no_genre_is_told_its_nearest() {
-        let mut none = answer();
+    fn without_a_predicted_genre_the_table_names_the_most_probable() {
+        let mut none = response();
         none.genres.clear();
-        assert!(table("", &none, false).contains("the nearest is War at 0.900"));
+        assert!(table("", &none, false).contains("the most probable is War at 0.900"));
     }
 
     #[test]
-    fn an_explanation_has_a_row_for_each_part() {
-        let mut explained = answer();
+    fn an_explanation_has_a_row_for_each_segment() {
+        let mut explained = response();
         let contribution = |label: &str, contribution| proto::classifier::v1::Contribution {
             label: label.to_owned(),
             probability_without: 0.5,
@@ -133,15 +136,15 @@ mod tests {
             ],
         });
         let text = table("", &explained, false);
-        for part in ["(title) Harbour", "-0.250", "Guns are fired.", "+0.500"] {
-            assert!(text.contains(part), "{text}");
+        for expected in ["(title) Harbour", "-0.250", "Guns are fired.", "+0.500"] {
+            assert!(text.contains(expected), "{text}");
         }
         assert!(!text.contains("Drama"), "{text}");
     }
 
     #[test]
-    fn json_has_the_fields_of_the_wire() {
-        let value: serde_json::Value = serde_json::from_str(&json("Harbour", answer())).unwrap();
+    fn json_has_the_fields_of_the_rest_response() {
+        let value: serde_json::Value = serde_json::from_str(&json("Harbour", response())).unwrap();
         assert_eq!(value["genres"][0]["label"], "War");
         assert_eq!(value["scores"].as_array().unwrap().len(), 2);
         assert_eq!(value["truncated"], true);

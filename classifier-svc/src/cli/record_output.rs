@@ -1,4 +1,4 @@
-//! A record for each movie on standard output: its genres, or why it has none.
+//! Writes one record for each movie: its genres, or its error.
 
 use std::io::Write;
 
@@ -7,18 +7,18 @@ use classifier_svc::rest::types;
 use proto::classifier::v1::ClassifyResponse;
 use serde::Serialize;
 
-/// What is written.
+/// Format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// One JSON object a line.
+    /// JSON Lines: one object in each line.
     Jsonl,
-    /// Comma-separated values with a header; genres are separated by a comma and a space.
+    /// Comma-separated values with a header; genres are joined with ", ".
     Csv,
 }
 
-/// What became of one movie.
+/// The result of one movie.
 pub(super) struct Outcome {
-    /// Counted from 1.
+    /// Row in the input, from 1.
     pub(super) row: usize,
     pub(super) id: Option<String>,
     pub(super) title: String,
@@ -60,9 +60,9 @@ impl<W: Write> RecordWriter<W> {
         })
     }
 
-    /// Written through at once, so that whoever reads along sees each movie as it is answered.
+    /// Writes and flushes one record, so a reader of the pipe sees it at once.
     pub(super) fn write(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
-        let answer = outcome.result.as_ref().ok();
+        let response = outcome.result.as_ref().ok();
         let error = outcome.result.as_ref().err().map(String::as_str);
         match self {
             Self::Jsonl(out) => {
@@ -70,9 +70,10 @@ impl<W: Write> RecordWriter<W> {
                     row: outcome.row,
                     id: outcome.id.as_deref(),
                     title: &outcome.title,
-                    genres: answer.map(|answer| answer.genres.iter().cloned().map(Into::into).collect()),
-                    truncated: answer.map(|answer| answer.truncated),
-                    model_version: answer.map(|answer| answer.model_version.as_str()),
+                    genres: response
+                        .map(|response| response.genres.iter().cloned().map(Into::into).collect()),
+                    truncated: response.map(|response| response.truncated),
+                    model_version: response.map(|response| response.model_version.as_str()),
                     error,
                 };
                 serde_json::to_writer(&mut *out, &record)?;
@@ -80,16 +81,16 @@ impl<W: Write> RecordWriter<W> {
                 out.flush()?;
             }
             Self::Csv(writer) => {
-                let labels = |answer: &ClassifyResponse| {
-                    answer.genres.iter().map(|genre| genre.label.as_str()).collect::<Vec<_>>().join(", ")
+                let labels = |response: &ClassifyResponse| {
+                    response.genres.iter().map(|genre| genre.label.as_str()).collect::<Vec<_>>().join(", ")
                 };
                 writer.write_record([
                     outcome.row.to_string().as_str(),
                     outcome.id.as_deref().unwrap_or_default(),
                     &outcome.title,
-                    &answer.map(labels).unwrap_or_default(),
-                    &answer.map(|answer| answer.truncated.to_string()).unwrap_or_default(),
-                    answer.map_or("", |answer| &answer.model_version),
+                    &response.map(labels).unwrap_or_default(),
+                    &response.map(|response| response.truncated.to_string()).unwrap_or_default(),
+                    response.map_or("", |response| &response.model_version),
                     error.unwrap_or_default(),
                 ])?;
                 writer.flush()?;

@@ -1,4 +1,4 @@
-//! `classifier-svc serve`: settings, telemetry, listeners, and the service on them.
+//! `classifier-svc serve`: reads the settings, binds the listeners and runs the service.
 
 use std::path::PathBuf;
 
@@ -13,29 +13,31 @@ use super::embedded;
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// Settings as a TOML file.
+    /// Settings file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on [default: 127.0.0.1:50052].
+    /// Address of the gRPC listener [default: 127.0.0.1:50052].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Address of the HTTP listener for REST and the web page; "" for none [default: 127.0.0.1:8081].
+    /// Address of the HTTP listener for REST and the web page; "" turns it off [default:
+    /// 127.0.0.1:8081].
     #[arg(long, value_name = "ADDRESS:PORT")]
     rest_listen: Option<String>,
-    /// The model file [default: models/default.safetensors].
+    /// Model file; reloaded when it changes [default: models/default.safetensors].
     #[arg(long, value_name = "FILE")]
     model: Option<String>,
-    /// The encoder's address, or several separated by commas; every address that a host's name stands for is a
+    /// Address of the encoder, or several separated by commas; every IP address of a host name is a
     /// replica [default: http://127.0.0.1:50051].
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     encoder: Option<String>,
-    /// Start an encoder inside this process instead of calling one (its settings: ENCODER_SVC_… variables).
+    /// Run an encoder inside this process instead of calling one; ENCODER_SVC_… variables set it
+    /// up.
     #[arg(long)]
     embedded: bool,
-    /// Print the settings that hold, from wherever they come, as a settings file; secrets are not shown.
+    /// Print the effective settings as a settings file, without secrets, and exit.
     #[arg(long)]
     print_config: bool,
-    /// Logs as text or json [default: text].
+    /// Log format: text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }

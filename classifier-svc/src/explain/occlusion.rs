@@ -1,7 +1,9 @@
-//! Why these genres: each part of a movie's texts is left out in turn, and the rest classified again.
+//! Explanation by occlusion: leave out one segment at a time and score the rest again.
 //!
-//! This is occlusion (Zeiler and Fergus, 2014, arXiv:1311.2901; Li, Monroe and Jurafsky, 2016, arXiv:1612.08220): it
-//! looks at the whole of encoder and network from outside, and needs nothing of them but answers.
+//! Occlusion (Zeiler and Fergus, 2014, arXiv:1311.2901; Li, Monroe and Jurafsky, 2016,
+//! arXiv:1612.08220) treats encoder and model as a black box. Attribution libraries such as Captum
+//! and SHAP do not fit: they are Python, and need gradients or far more model calls than one for
+//! each segment.
 
 use ndarray::{ArrayView1, ArrayView2};
 use proto::classifier::v1::{Contribution, Explanation, Movie, Segment, Source};
@@ -9,22 +11,25 @@ use service_kit::is_blank;
 
 use super::sentences::sentences;
 
-/// The texts to encode for one explanation.
+/// The variants of a movie that one explanation scores.
 pub(crate) struct Occlusions {
     segments: Vec<(Source, String)>,
-    /// The movie without each of the segments, in their order.
+    /// The movie without one segment each, in the order of the segments.
     pub(crate) movies: Vec<Movie>,
 }
 
 impl Occlusions {
-    /// None where there is but one part, as nothing can be left out. The title is no part where the model's template
-    /// does not use it.
+    /// Splits a movie into segments: its title, then the sentences of its overview.
+    ///
+    /// A movie with a single segment has no variants, because nothing can be left out. The title
+    /// counts only if the model's template uses it.
     pub(crate) fn of(movie: &Movie, uses_title: bool) -> Self {
         let title = if uses_title { movie.title.trim() } else { "" };
         let parts = sentences(&movie.overview);
         let titles = (!title.is_empty()).then(|| (Source::Title, title.to_owned()));
         let parts = titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned())));
-        // What says nothing is no part: with all others left out, it would be a text that no encoder takes.
+        // Skip blank segments: with all others left out, they would make a text that the encoder
+        // rejects.
         let all: Vec<_> = parts.filter(|(_, text)| !is_blank(text)).collect();
         if all.len() < 2 {
             return Self { segments: Vec::new(), movies: Vec::new() };
@@ -40,8 +45,11 @@ impl Occlusions {
         Self { movies: (0..all.len()).map(without).collect(), segments: all }
     }
 
-    /// `with` are the movie's own probabilities, `[labels]`; `without` those of its [`Occlusions::movies`],
-    /// `[segments, labels]`; `shown` are the labels to tell of, in that order.
+    /// Turns probabilities into contributions.
+    ///
+    /// `with` holds the movie's own probabilities, of shape `[labels]`; `without` those of
+    /// [`Occlusions::movies`], of shape `[segments, labels]`. `shown` lists the indices of the
+    /// labels to explain, in order.
     pub(crate) fn explain(
         self,
         labels: &[String],
@@ -72,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_no_part() {
+    fn skips_blank_segments() {
         assert!(Occlusions::of(&movie("", "It rains.\n\u{18}\u{18}\n\u{feff}"), true).movies.is_empty());
         let found = Occlusions::of(&movie("\0", "It rains.\n\u{18}\nIt pours."), true);
         assert_eq!(found.movies, [movie("", "It pours."), movie("", "It rains.")]);
     }
 
     #[test]
-    fn each_part_is_left_out_once() {
+    fn leaves_out_each_segment_once() {
         let found = Occlusions::of(&movie(" Reef ", "It rains. It pours."), true);
         assert_eq!(
             found.movies,
@@ -88,15 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn of_one_part_nothing_can_be_left_out() {
+    fn a_single_segment_has_no_variants() {
         assert!(Occlusions::of(&movie("", "It rains."), true).movies.is_empty());
         assert!(Occlusions::of(&movie("Reef", "It rains."), false).movies.is_empty());
-        // A title is a part: what is left of such a movie is its title.
+        // The title is a segment: leaving out the only sentence leaves the title.
         assert_eq!(Occlusions::of(&movie("Reef", "It rains."), true).movies[1], movie("Reef", ""));
     }
 
     #[test]
-    fn a_contribution_is_what_the_probability_loses() {
+    fn a_contribution_is_the_drop_in_probability() {
         let labels = ["Drama".to_owned(), "War".to_owned()];
         let without = array![[0.5_f32, 0.25], [0.75, 1.0]];
         let found = Occlusions::of(&movie("", "It rains. It pours."), true).explain(
@@ -105,11 +113,11 @@ mod tests {
             array![0.75_f32, 0.5].view(),
             without.view(),
         );
-        let told: Vec<_> = found
+        let contributions: Vec<_> = found
             .segments
             .iter()
             .map(|s| (s.contributions[0].label.as_str(), s.contributions[0].contribution))
             .collect();
-        assert_eq!(told, [("War", 0.25), ("War", -0.5)]);
+        assert_eq!(contributions, [("War", 0.25), ("War", -0.5)]);
     }
 }

@@ -1,17 +1,21 @@
-//! The parts of a movie's texts that an explanation leaves out in turn: its title, and the overview's sentences.
+//! The sentences of an overview.
+//!
+//! `unicode-segmentation` finds sentence boundaries in any script but knows no abbreviations.
+//! Crates that do, such as `punkt` and `srx`, need training data or rule files for each language.
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Parts of an overview at most; what is beyond belongs to the last one. An explanation encodes a text for each.
+/// Limit of sentences, because an explanation encodes a text for each. The last one takes the rest
+/// of the overview.
 const MAX_SENTENCES: usize = 31;
 
-/// A full stop after one of these ends no sentence. The Unicode rule (UAX #29) cannot know them.
+/// Words whose full stop does not end a sentence, which the Unicode rule (UAX #29) cannot know.
 const ABBREVIATIONS: [&str; 24] = [
     "mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "lt", "col", "gen", "capt", "sgt", "maj", "rev",
     "hon", "sen", "gov", "vs", "no", "mt", "ft", "messrs", "mme",
 ];
 
-/// The sentences of a text, white space around them left away; together they are the whole text.
+/// Splits a text into trimmed sentences. Only white space between them is lost.
 pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut ends = Vec::new();
     let mut at = 0;
@@ -21,7 +25,7 @@ pub(super) fn sentences(text: &str) -> Vec<&str> {
             ends.push(at);
         }
     }
-    // What is left without an end of its own belongs to the last sentence.
+    // The last sentence takes the rest of the text.
     ends.truncate(MAX_SENTENCES);
     if let Some(last) = ends.last_mut() {
         *last = text.len();
@@ -33,7 +37,7 @@ pub(super) fn sentences(text: &str) -> Vec<&str> {
     parts.filter(|part| !part.is_empty()).collect()
 }
 
-/// Whether the text so far ends in `Dr.`, or in an initial such as `J.`.
+/// Returns whether the text ends in an abbreviation such as `Dr.` or an initial such as `J.`.
 fn ends_in_abbreviation(text: &str) -> bool {
     let Some(before) = text.trim_end().strip_suffix('.') else { return false };
     let word = before.rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
@@ -51,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sentences_end_at_full_stops_and_not_at_abbreviations() {
+    fn splits_at_full_stops_but_not_after_abbreviations() {
         assert_eq!(
             sentences("Dr. Ada J. Finch returns to St. Mary. Who else? Nobody! "),
             ["Dr. Ada J. Finch returns to St. Mary.", "Who else?", "Nobody!"]
@@ -63,12 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn other_scripts_have_sentences_too() {
+    fn splits_other_scripts() {
         assert_eq!(sentences("彼は来た。彼女は去った。"), ["彼は来た。", "彼女は去った。"]);
     }
 
     #[test]
-    fn a_long_text_has_a_bounded_number_of_parts_and_loses_nothing() {
+    fn a_long_text_has_a_bounded_number_of_sentences_and_loses_nothing() {
         let text = "It rains. ".repeat(100);
         let parts = sentences(&text);
         assert_eq!(parts.len(), MAX_SENTENCES);
@@ -77,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_character_is_lost_or_doubled(text in "\\PC{0,200}") {
+        fn keeps_every_character_once(text in "\\PC{0,200}") {
             let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
             prop_assert_eq!(bare(&sentences(&text).concat()), bare(&text));
         }

@@ -1,4 +1,7 @@
-//! A JSON body, or a problem that says what is wrong with it and where.
+//! Extracts a JSON body, or a problem that names the wrong field.
+//!
+//! axum's `Json` does not fit: it accepts any `+json` content type, has no time limit, reads a body
+//! that announces too many bytes, and reports the wrong field only inside a sentence.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -14,10 +17,10 @@ use service_kit::{ApiError, Deadline};
 use super::object::Object;
 use super::state::RestState;
 
-/// The body as `T`.
+/// A request body as `T`.
 pub(super) struct JsonBody<T> {
     pub(super) body: T,
-    /// When the request has taken as long as it may; the time began before its body was read.
+    /// Deadline of the request, counted from before its body was read.
     pub(super) deadline: Deadline,
 }
 
@@ -29,9 +32,9 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
         if !is_json(&request) {
             let found = request.headers().get(CONTENT_TYPE).map_or("none".to_owned(), |v| format!("{v:?}"));
             let message = format!("content-type: expected application/json, found {found}");
-            return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+            return Err(rejection(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
-        // Said before the body is read, where its length is announced.
+        // Reject an announced length before reading the body.
         let (max, announced) =
             (rest.classifier.limits().max_json_bytes(), request.body().size_hint().lower());
         if announced > max as u64 {
@@ -40,18 +43,18 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
         let bytes = deadline
             .bound(Bytes::from_request(request.map(|body| Body::new(rest.budget.message(body))), rest))
             .await
-            .map_err(|_| did_not_come(rest.timeout))?
+            .map_err(|_| body_timeout(rest.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            // Before any field has been read there is no path; and JSON has a key without a letter.
+            // The path is empty before the first field, and JSON allows an empty key.
             let field = if matches!(path.as_str(), "." | "?" | "") { "(body)".to_owned() } else { path };
             ApiError::invalid(field, "INVALID_JSON", error.inner().to_string())
         })?;
-        // Something behind the value is as wrong as something in it.
+        // Reject trailing characters after the value.
         json.end().map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
-        // What is in no field is not looked at before.
+        // serde_json does not check the encoding of ignored fields.
         std::str::from_utf8(&bytes)
             .map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
         Ok(Self { body, deadline })
@@ -66,8 +69,8 @@ fn is_json(request: &Request) -> bool {
 
 fn unreadable(rejection: &BytesRejection) -> ApiError {
     let mut causes = std::iter::successors(rejection.source(), |&error| error.source());
-    if let Some(ours) = causes.find_map(|error| error.downcast_ref::<ApiError>()) {
-        return ours.clone();
+    if let Some(error) = causes.find_map(|error| error.downcast_ref::<ApiError>()) {
+        return error.clone();
     }
     let message = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -77,14 +80,14 @@ fn unreadable(rejection: &BytesRejection) -> ApiError {
 }
 
 fn too_large(message: String) -> ApiError {
-    refused(StatusCode::PAYLOAD_TOO_LARGE, "MESSAGE_TOO_LARGE", message)
+    rejection(StatusCode::PAYLOAD_TOO_LARGE, "MESSAGE_TOO_LARGE", message)
 }
 
-fn did_not_come(timeout: Duration) -> ApiError {
+fn body_timeout(timeout: Duration) -> ApiError {
     let message = format!("expected the whole body within {} s", timeout.as_secs_f64());
-    refused(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message)
+    rejection(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message)
 }
 
-fn refused(status: StatusCode, reason: &'static str, message: String) -> ApiError {
+fn rejection(status: StatusCode, reason: &'static str, message: String) -> ApiError {
     ApiError::Http { status, reason, message }
 }

@@ -1,7 +1,7 @@
-//! The same over HTTP: REST for programs and scripts, and a page for people.
+//! The HTTP side: REST for programs and a web page for people.
 //!
-//! Each route checks and answers through [`Classifier`], so that HTTP and gRPC can never differ in what they take
-//! or say; [`types`] are the JSON, [`openapi`] describes it.
+//! Every route calls [`Classifier`], so HTTP and gRPC accept and answer the same. [`types`] defines
+//! the JSON and `openapi` describes it. No rule of classification belongs here.
 
 mod json_body;
 mod movies;
@@ -31,7 +31,8 @@ use self::state::RestState;
 use crate::classifier::Classifier;
 use crate::config::RestConfig;
 
-/// All routes but those for operations. `keys` guard the API and not the page, which is of no use without the API.
+/// All routes except those for operations. `keys` guard the API; the page stays open, because it is
+/// useless without the API.
 pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
     let max_body = classifier.limits().max_json_bytes();
     let state =
@@ -54,7 +55,7 @@ pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>
         .layer(cors(&config.cors_origins))
 }
 
-/// What every answer says to a browser, whatever it answers.
+/// Adds the security headers for browsers to every response.
 pub fn with_security_headers(routes: Router) -> Router {
     let set = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
@@ -86,11 +87,11 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
 }
 
 async fn not_found() -> ApiError {
-    let message = "there is nothing at this address; /openapi.json says what there is".to_owned();
+    let message = "no such path; /openapi.json lists the paths".to_owned();
     ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }
 }
 
 async fn method_not_allowed(method: Method) -> ApiError {
-    let message = format!("this address does not take {method}; the header Allow says what it takes");
+    let message = format!("method {method} is not allowed here; the Allow header lists the allowed methods");
     ApiError::Http { status: StatusCode::METHOD_NOT_ALLOWED, reason: "METHOD_NOT_ALLOWED", message }
 }

@@ -1,4 +1,4 @@
-//! `/v1/movies:…` and `/v1/model`.
+//! Handlers of `/v1/movies:…` and `/v1/model`.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,12 +25,12 @@ pub(super) async fn classify(
     Ok(Json(rest.classifier.classify(movie, include, deadline).await?.into()))
 }
 
-/// Classify many movies, all of them or none.
+/// Classify a batch of movies, all of it or none.
 #[utoipa::path(
     post, path = "/v1/movies:batchClassify", tag = "movies", operation_id = "batchClassify",
     request_body = BatchClassifyRequest,
     responses(
-        (status = 200, description = "One answer for each movie, in order", body = BatchClassifyResponse),
+        (status = 200, description = "One result for each movie, in order", body = BatchClassifyResponse),
     ),
 )]
 pub(super) async fn batch_classify(
@@ -43,10 +43,10 @@ pub(super) async fn batch_classify(
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 
-/// Describe the model that answers.
+/// Describe the current model.
 #[utoipa::path(
     get, path = "/v1/model", tag = "model", operation_id = "getModel",
-    responses((status = 200, description = "The model in use", body = Model)),
+    responses((status = 200, description = "The current model", body = Model)),
 )]
 pub(super) async fn model(State(rest): State<RestState>) -> Json<Model> {
     Json(rest.classifier.model().into())

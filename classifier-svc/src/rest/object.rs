@@ -1,5 +1,7 @@
-//! Requests are JSON objects, as their description says. Code that is derived would take a list of the fields in their order,
-//! too.
+//! Accepts only JSON objects for requests, as the OpenAPI document promises.
+//!
+//! serde's derived code also accepts a list of the field values in order. Neither serde nor
+//! `serde_with` has an attribute that forbids it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A `T` that stood there as an object.
+/// A `T` deserialized from an object.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -30,7 +32,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A list of objects, for `deserialize_with`.
+/// Deserializes a list of objects; for `deserialize_with`.
 pub(super) fn all<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {

@@ -1,4 +1,5 @@
-//! `/openapi.json`, generated from the types and handlers themselves.
+//! `/openapi.json`: `utoipa` generates it from the types and handlers; configured limits and
+//! problems are added here.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +17,7 @@ use super::state::RestState;
 use super::{movies, predict_genre};
 use crate::config::Limits;
 
-/// `!service_kit::is_blank`, whatever a dialect of regular expressions counts as white space.
+/// Matches texts that `service_kit::is_blank` is false for, in any dialect of regular expressions.
 const NOT_BLANK: &str = r"[^\s\x00-\x1f\x7f-\x9f\u180e\ufeff]";
 
 /// Why a call fails: status, name of the reusable response, and when it happens.
@@ -38,7 +39,7 @@ const PROBLEMS_WITHOUT_BODY: [&str; 2] = ["401", "429"];
 #[openapi(
     info(
         title = "Movie classifier",
-        description = "Tells a movie's genres (any of 20) from its title and overview.",
+        description = "Predicts a movie's genres (any of 20) from its title and overview.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/")),

@@ -1,11 +1,13 @@
-//! The web page: three files of our own, inside the binary.
+//! The web page: four files inside the binary.
+//!
+//! `include_str!` is enough for four files; `rust-embed` pays off for folders.
 
 use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
-/// Nothing but what comes from here.
+/// Allows only what this service serves.
 pub(super) const CONTENT_SECURITY_POLICY_VALUE: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -23,6 +25,6 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    // A new version of the service brings new files under the same names.
+    // A new version of the service has new files under the same names.
     ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-cache")], text)
 }

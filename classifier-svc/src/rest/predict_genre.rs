@@ -1,4 +1,4 @@
-//! `POST /predict_genre/`, as the Python system that this one re-implements had it.
+//! `POST /predict_genre/`: the interface of the Python system that this service replaces.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,33 +11,33 @@ use super::json_body::JsonBody;
 use super::state::RestState;
 use crate::pipeline::Include;
 
-/// Movies as two lists of the same length.
+/// Movies as two lists of equal length.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub(super) struct PredictGenreRequest {
-    /// Titles; an empty one is allowed.
+    /// Titles; an empty title is allowed.
     title: Vec<String>,
-    /// Overviews, none of them blank.
+    /// Overviews, one for each title; none may be blank.
     overview: Vec<String>,
 }
 
 /// A movie and its genres.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct PredictGenreResponse {
-    /// As it was asked for.
+    /// The title from the request.
     title: String,
-    /// As it was asked for.
+    /// The overview from the request.
     overview: String,
     /// The predicted genres in the model's order, separated by a comma and a space; may be empty.
     #[schema(example = "Thriller, Horror")]
     genre: String,
 }
 
-/// Predict the genres of movies, in the form of the reference system.
+/// Predict the genres of movies in the format of the reference system.
 #[utoipa::path(
     post, path = "/predict_genre/", tag = "reference", operation_id = "predictGenre",
     request_body = PredictGenreRequest,
     responses(
-        (status = 200, description = "One answer for each movie, in order", body = Vec<PredictGenreResponse>),
+        (status = 200, description = "One result for each movie, in order", body = Vec<PredictGenreResponse>),
     ),
 )]
 pub(super) async fn predict_genre(
@@ -46,30 +46,31 @@ pub(super) async fn predict_genre(
 ) -> Result<Json<Vec<PredictGenreResponse>>, ApiError> {
     let (titles, overviews) = (request.title, request.overview);
     if titles.len() != overviews.len() {
-        let description = format!("expected as many as titles ({}), found {}", titles.len(), overviews.len());
+        let description =
+            format!("expected one for each title ({}), found {}", titles.len(), overviews.len());
         return Err(ApiError::invalid("overview", "LENGTHS_DIFFER", description));
     }
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
     let include = Include { scores: true, explanation: false };
-    let answered = rest.classifier.classify_batch(&movies, include, deadline).await;
-    let (results, _) = answered.map_err(in_columns)?;
-    let answers = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {
+    let classified = rest.classifier.classify_batch(&movies, include, deadline).await;
+    let (results, _) = classified.map_err(in_columns)?;
+    let responses = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {
         title: movie.title,
         overview: movie.overview,
         genre: genre(&result),
     });
-    Ok(Json(answers.collect()))
+    Ok(Json(responses.collect()))
 }
 
-/// The predicted genres in the model's order, as the reference system writes them.
-fn genre(answer: &ClassifyResponse) -> String {
+/// Joins the predicted genres in the model's order, as the reference system does.
+fn genre(response: &ClassifyResponse) -> String {
     let predicted =
-        answer.scores.iter().filter(|score| answer.genres.iter().any(|genre| genre.label == score.label));
+        response.scores.iter().filter(|score| response.genres.iter().any(|genre| genre.label == score.label));
     predicted.map(|score| score.label.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// `movies[3].overview` is `overview[3]` in this request.
+/// Translates field paths: `movies[3].overview` is `overview[3]` in this request.
 fn in_columns(error: ApiError) -> ApiError {
     let ApiError::Invalid(mut violations) = error else { return error };
     for violation in &mut violations {
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_movie_is_named_by_its_place_in_the_lists() {
+    fn names_a_wrong_movie_by_its_index_in_the_lists() {
         let error = in_columns(ApiError::invalid("movies[3].overview", "EMPTY_TEXT", "blank"));
         assert_eq!(error.to_string(), "overview[3]: blank");
         assert_eq!(

@@ -1,4 +1,6 @@
-//! The JSON of requests and answers. The names are those of the gRPC messages.
+//! The JSON of requests and responses, for handlers, the OpenAPI document and the command line.
+//!
+//! The names are those of the gRPC messages. `openapi` adds the limits, which are settings.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +10,11 @@ use utoipa::ToSchema;
 
 use super::object;
 
-/// A movie, and what to tell of it.
+/// A movie, and what to include in the response.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifyRequest {
-    /// May be left out or empty.
+    /// May be missing or empty.
     #[serde(default)]
     #[schema(example = "Dust Creek")]
     pub title: String,
@@ -21,10 +23,10 @@ pub struct ClassifyRequest {
         example = "A retired gunslinger defends a frontier town against the hired men of a cattle baron."
     )]
     pub overview: String,
-    /// Answer with the probabilities of all genres as well.
+    /// Include the probabilities of all genres.
     #[serde(default)]
     pub include_scores: bool,
-    /// Answer with what each sentence adds to each genre as well.
+    /// Include what each sentence contributes to each genre.
     #[serde(default)]
     pub explain: bool,
 }
@@ -33,7 +35,7 @@ pub struct ClassifyRequest {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Movie {
-    /// May be left out or empty.
+    /// May be missing or empty.
     #[serde(default)]
     #[schema(example = "Reef")]
     pub title: String,
@@ -42,14 +44,14 @@ pub struct Movie {
     pub overview: String,
 }
 
-/// Many movies, all of them classified or none.
+/// A batch of movies, classified all or none.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
-    /// At most 256, unless configured otherwise.
+    /// The movies of the batch.
     #[serde(deserialize_with = "object::all")]
     pub movies: Vec<Movie>,
-    /// Answer with the probabilities of all genres as well.
+    /// Include the probabilities of all genres.
     #[serde(default)]
     pub include_scores: bool,
 }
@@ -59,20 +61,20 @@ pub struct BatchClassifyRequest {
 pub struct ClassifyResponse {
     /// The predicted genres, most probable first; may be empty.
     pub genres: Vec<GenreScore>,
-    /// All genres in the model's order, where `include_scores` asked for them.
+    /// All genres in the model's order, if `include_scores` is true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub scores: Vec<GenreScore>,
-    /// Derived from the model file's content.
+    /// Hash of the model file's content.
     pub model_version: String,
-    /// Whether the text was longer than the encoder reads and its end was cut off.
+    /// Whether the end was cut off because the text is longer than the encoder reads.
     pub truncated: bool,
-    /// What each sentence adds, where `explain` asked for it.
+    /// What each sentence contributes, if `explain` is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
 }
 
-/// One genre's probability, and the threshold it is held against.
+/// A genre's probability and threshold.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct GenreScore {
     /// The genre.
@@ -81,81 +83,82 @@ pub struct GenreScore {
     /// Between 0 and 1.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub probability: f32,
-    /// Predicted when the probability is above it.
+    /// The genre is predicted when its probability is above the threshold.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub threshold: f32,
 }
 
-/// Each part of the movie's texts, left out in turn.
+/// The segments of the movie, each left out in turn.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Explanation {
-    /// The title, where there is one, then the overview's sentences; empty where there is only one part.
+    /// The title, if any, then the sentences of the overview; empty if there is only one segment.
     pub segments: Vec<Segment>,
 }
 
-/// One part of a movie's texts.
+/// The title or one sentence of the overview.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Segment {
-    /// Where it stands.
+    /// Where it comes from.
     pub source: Source,
-    /// The part itself.
+    /// Its text.
     pub text: String,
-    /// For each predicted genre; for all genres where `include_scores` asked for them.
+    /// One for each predicted genre, or for all genres if `include_scores` is true.
     pub contributions: Vec<Contribution>,
 }
 
-/// Where a segment stands.
+/// Where a segment comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// It is the title.
+    /// The title.
     Title,
-    /// It is a sentence of the overview.
+    /// A sentence of the overview.
     Overview,
 }
 
-/// What one segment adds to one genre.
+/// What one segment contributes to one genre.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Contribution {
     /// The genre.
     pub label: String,
     /// Its probability without the segment.
     pub probability_without: f32,
-    /// How much higher it is with the segment; negative where the segment speaks against the genre.
+    /// Increase of the probability by the segment; negative if the segment speaks against the
+    /// genre.
     pub contribution: f32,
 }
 
-/// The answers to many movies.
+/// The results of a batch.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BatchClassifyResponse {
-    /// One for each movie, in the order of the request.
+    /// One result for each movie, in the order of the request.
     pub results: Vec<ClassifyResponse>,
-    /// Of the one model that gave them all.
+    /// Version of the one model that classified them all.
     pub model_version: String,
 }
 
-/// The model that answers.
+/// The current model.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Model {
-    /// The genres, in the order that `thresholds` follows.
+    /// The genres, in the order of `thresholds`.
     pub labels: Vec<String>,
     /// A genre is predicted when its probability is above its threshold.
     pub thresholds: Vec<f32>,
     /// How the thresholds were chosen.
     pub threshold_rule: String,
-    /// The encoder that the model was fitted on.
+    /// Name of the encoder that the model was fitted on.
     pub encoder_id: String,
-    /// Its version.
+    /// Version of that encoder.
     pub encoder_version: String,
-    /// Its fingerprint.
+    /// Fingerprint of that encoder.
     pub encoder_fingerprint: String,
-    /// Derived from the model file's content.
+    /// Hash of the model file's content.
     pub model_version: String,
-    /// How title and overview become the text that is encoded.
+    /// How title and overview form the text to encode.
     pub input_template: String,
-    /// Figures measured when the model was fitted.
+    /// Metrics measured when the model was fitted.
     pub metrics: BTreeMap<String, f64>,
-    /// Movies in one batch at most.
+    /// Limit of movies in a batch.
     pub max_batch_size: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Real services on the tiny fixture bundles, inside the test's process.
+//! Real services on the tiny fixture bundles, inside the test process.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses a part of it")]
 
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub fn bundle(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../encoder-svc/tests/fixtures").join(name)
 }
 
-/// `make models` puts it there; `make test` runs that first.
+/// ONNX Runtime, which `make models` downloads; `make test` runs that first.
 pub fn runtime_library() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime/lib/libonnxruntime.so");
     assert!(path.is_file(), "{} is missing: run `make models` first", path.display());
@@ -41,10 +41,10 @@ pub fn encoder_settings(bundle_name: &str, address: SocketAddr) -> EncoderSvcSet
     settings
 }
 
-/// A running service; it ends with the test's runtime.
+/// A running service, stopped with the runtime of the test.
 pub struct Running {
     pub address: SocketAddr,
-    /// Of the HTTP listener, where there is one.
+    /// Address of the HTTP listener, if any.
     pub rest: Option<SocketAddr>,
     pub shutdown: Shutdown,
     pub task: JoinHandle<()>,
@@ -55,7 +55,7 @@ impl Running {
         format!("http://{}", self.address)
     }
 
-    /// `path` on the HTTP listener.
+    /// The URL of `path` on the HTTP listener.
     pub fn rest_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.rest.unwrap())
     }
@@ -122,7 +122,7 @@ pub fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
     Running { address, rest, shutdown, task }
 }
 
-/// A model of fixed weights for the encoder in that bundle.
+/// A model with fixed weights for the encoder of that bundle.
 pub fn model_for(bundle_name: &str) -> GenreModel {
     let manifest = std::fs::read(bundle(bundle_name).join("encoder.json")).unwrap();
     let hidden = Dense {
@@ -153,7 +153,7 @@ pub fn model_for(bundle_name: &str) -> GenreModel {
     .unwrap()
 }
 
-/// The model as a file; keep the folder.
+/// The model as a file, deleted with the returned folder.
 pub fn model_file(bundle_name: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -161,13 +161,13 @@ pub fn model_file(bundle_name: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The body of a plain GET, whatever its status; for what no client library is worth.
+/// Returns the body of a plain GET, whatever its status.
 pub async fn http_get(address: SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.unwrap();
+    response.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
