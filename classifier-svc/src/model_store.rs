@@ -90,7 +90,7 @@ impl ModelStore {
             Family::default(),
         );
         // Start at zero, so that the first change shows as an increase.
-        for outcome in ["taken", "refused"] {
+        for outcome in ["accepted", "rejected"] {
             reloads.get_or_create(&Outcome { outcome }).inc_by(0);
         }
         tracing::info!(
@@ -155,14 +155,14 @@ impl ModelStore {
                 match self.reload(&encoders).await {
                     Ok(replaced) => {
                         if replaced {
-                            self.count("taken");
+                            self.count("accepted");
                         }
                     }
                     Err(rejection) => {
                         waiting = matches!(rejection, Rejection::Encoder { .. });
                         // Count a change once, however often it is checked.
                         if !(was_waiting && waiting) {
-                            self.count("refused");
+                            self.count("rejected");
                             tracing::error!(error = %rejection, "new model rejected, keeping the current one");
                         }
                     }

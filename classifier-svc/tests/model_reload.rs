@@ -129,8 +129,8 @@ async fn a_hundred_reloads_under_load_fail_no_call_and_mix_no_versions() {
         let name = format!("movieclassifier_model_reloads_total{{outcome=\"{outcome}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |n| n.parse().unwrap())
     };
-    assert!((count("taken") - 50.0).abs() < 0.5, "{metrics}");
-    assert!(count("refused") >= 40.0, "{metrics}");
+    assert!((count("accepted") - 50.0).abs() < 0.5, "{metrics}");
+    assert!(count("rejected") >= 40.0, "{metrics}");
 }
 
 #[tokio::test]

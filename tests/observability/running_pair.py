@@ -98,10 +98,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         # A metric by outcome is there once there was one.
         model.write_bytes(b"no model")
         reloads = "movieclassifier_model_reloads_total"
-        refusals = {"outcome": "refused"}
+        refusals = {"outcome": "rejected"}
         wait_for(
             lambda: pair.scrape("classifier-svc")[reloads].total("", refusals) > 0,
-            "the new model is refused",
+            "the new model is rejected",
             seconds=20,
         )
         yield pair

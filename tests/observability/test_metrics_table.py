@@ -75,6 +75,6 @@ def test_what_was_done_is_what_is_counted(pair: Pair) -> None:
     classify = {"method": "movieclassifier.classifier.v1.ClassifierService/Classify"}
     assert calls.total("_count", {**classify, "code": "OK"}) == 2
     assert calls.total("_count", {**classify, "code": "INVALID_ARGUMENT"}) == 1
-    assert classifier["movieclassifier_model_reloads_total"].total("", {"outcome": "refused"}) >= 1
+    assert classifier["movieclassifier_model_reloads_total"].total("", {"outcome": "rejected"}) >= 1
     assert encoder["movieclassifier_encoder_refusals_total"].total("", {"class": "online"}) > 0
     assert encoder["movieclassifier_encoder_cache_hits_total"].total("", {}) > 0
