@@ -244,6 +244,7 @@ async fn the_openapi_document_states_limits_and_problems() {
     assert_eq!(document["openapi"], "3.1.0");
     let schemas = &document["components"]["schemas"];
     assert_eq!(schemas["ClassifyRequest"]["properties"]["overview"]["maxLength"], 99);
+    assert_eq!(schemas["Movie"]["properties"]["overview"]["maxLength"], 99);
     assert_eq!(schemas["BatchClassifyRequest"]["properties"]["movies"]["maxItems"], 7);
     assert_eq!(schemas["PredictGenreRequest"]["properties"]["title"]["maxItems"], 7);
     for path in ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"] {
