@@ -65,8 +65,8 @@ impl Classifier {
             .ok_or_else(|| ApiError::Internal { message: "expected one response, found none".to_owned() })
     }
 
-    /// Classifies a batch, all of it or none. Returns the responses in order, and the version of
-    /// the one model that scored them all.
+    /// Classifies a batch, as a whole or not at all. Returns the responses in order, and the
+    /// version of the one model that scored them all.
     pub async fn classify_batch(
         &self,
         movies: &[Movie],

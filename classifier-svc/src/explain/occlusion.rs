@@ -14,7 +14,7 @@ use super::sentences::sentences;
 /// The variants of a movie that one explanation scores.
 pub(crate) struct Occlusions {
     segments: Vec<(Source, String)>,
-    /// The movie without one segment each, in the order of the segments.
+    /// For each segment, in order, the movie without it.
     pub(crate) movies: Vec<Movie>,
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn classify(
     Ok(Json(rest.classifier.classify(movie, include, deadline).await?.into()))
 }
 
-/// Classify a batch of movies, all of it or none.
+/// Classify a batch of movies. One invalid movie rejects the whole batch.
 #[utoipa::path(
     post, path = "/v1/movies:batchClassify", tag = "movies", operation_id = "batchClassify",
     request_body = BatchClassifyRequest,

@@ -44,7 +44,7 @@ pub struct Movie {
     pub overview: String,
 }
 
-/// A batch of movies, classified all or none.
+/// A batch of movies, classified as a whole or not at all.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
@@ -65,7 +65,7 @@ pub struct ClassifyResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub scores: Vec<GenreScore>,
-    /// Hash of the model file's content.
+    /// Derived from the content of the model file.
     pub model_version: String,
     /// Whether the end was cut off because the text is longer than the encoder reads.
     pub truncated: bool,
@@ -152,7 +152,7 @@ pub struct Model {
     pub encoder_version: String,
     /// Fingerprint of that encoder.
     pub encoder_fingerprint: String,
-    /// Hash of the model file's content.
+    /// Derived from the content of the model file.
     pub model_version: String,
     /// How title and overview form the text to encode.
     pub input_template: String,
