@@ -233,7 +233,7 @@ function showWhy(panel, score, [probability, threshold], explanation) {
   const most = Math.max(0.1, ...found.map(({ by }) => Math.abs(by)));
   panel.replaceChildren(
     verdict,
-    make("p", { class: "small" }, "Change of the probability by each sentence, in percentage points, found by leaving it out."),
+    make("p", { class: "small" }, "How many percentage points each sentence adds, measured by leaving it out."),
     make("ol", { class: "sentences" }, ...found.map(({ segment, by }) => sentence(segment, by, most))),
   );
 }
