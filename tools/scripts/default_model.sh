@@ -21,4 +21,4 @@ mkdir -p "$WORK"
 
 "$BIN/trainer" fit --vectors "$WORK/title-and-overview.parquet" --output models/default.safetensors
 "$BIN/trainer" report --vectors "$WORK/title-and-overview.parquet" --model models/default.safetensors \
-    --notes encoder-svc/export/EXPERIMENTS.md --output models/REPORT.md
+    --output models/REPORT.md
