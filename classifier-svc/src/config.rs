@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, Drain, InvalidSetting, Secret, ServerTls,
-    ServerTlsSettings, Target, TelemetrySettings, TraceSettings, in_range, listen_address,
+    ServerTlsSettings, Settings, Target, TelemetrySettings, TraceSettings, in_range, listen_address,
     optional_listen_address, seconds,
 };
 
@@ -106,6 +106,8 @@ pub struct LimitSettings {
     /// Movies of a stream in flight at once.
     pub stream_in_flight: usize,
 }
+
+impl Settings for ClassifierSvcSettings {}
 
 impl Default for ClassifierSvcSettings {
     fn default() -> Self {

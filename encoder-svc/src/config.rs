@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, Drain, HttpSettings, ServerTls, ServerTlsSettings, TelemetrySettings,
+    ApiKeys, AuthSettings, Drain, HttpSettings, ServerTls, ServerTlsSettings, Settings, TelemetrySettings,
     TraceSettings, in_range, listen_address, optional_listen_address, seconds,
 };
 
@@ -63,10 +63,10 @@ pub struct EncoderSettings {
     /// Sessions of one thread each; 0 stands for one a core, or for two cores beside a GPU, eight at most.
     pub sessions: usize,
     /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
-    pub lone_text_threads: usize,
+    pub all_core_threads: usize,
     /// How far workers of one thread stand back on the machine's cores, 0 to 19 as `nice` has it: behind an online text that
     /// is alone, behind the threads that serve calls, and behind all other programs.
-    pub session_niceness: usize,
+    pub worker_niceness: usize,
     /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
     pub max_queue_ms: usize,
     /// The same for bulk texts.
@@ -87,6 +87,13 @@ pub struct LimitSettings {
     pub max_text_bytes: usize,
     /// Texts of one stream that are read before one is answered; 0 stands for what the device needs: 64 on the CPU, 512 with CUDA.
     pub stream_in_flight: usize,
+}
+
+impl Settings for EncoderSvcSettings {
+    const RENAMED_KEYS: &'static [(&'static str, &'static str)] = &[
+        ("encoder.lone_text_threads", "encoder.all_core_threads"),
+        ("encoder.session_niceness", "encoder.worker_niceness"),
+    ];
 }
 
 impl Default for EncoderSvcSettings {
@@ -116,8 +123,8 @@ impl Default for EncoderSettings {
             device_id: 0,
             batch_tokens: 0,
             sessions: 0,
-            lone_text_threads: 0,
-            session_niceness: 12,
+            all_core_threads: 0,
+            worker_niceness: 12,
             max_queue_ms: 2_000,
             max_bulk_queue_ms: 30_000,
             cache_mib: 32,
@@ -171,9 +178,9 @@ pub struct EncoderConfig {
     /// At least 1.
     pub sessions: usize,
     /// At least 1.
-    pub lone_text_threads: usize,
+    pub all_core_threads: usize,
     /// 0 to 19.
-    pub session_niceness: u8,
+    pub worker_niceness: u8,
     /// What is let in.
     pub longest_queues: LongestQueues,
     /// 0 for no cache.
@@ -265,7 +272,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
         let cores = cores();
         let or = |default, setting| if setting == 0 { default } else { setting };
         let sessions = or(settings.device.sessions(cores), settings.sessions);
-        let lone_text_threads = or(cores, settings.lone_text_threads);
+        let all_core_threads = or(cores, settings.all_core_threads);
         let batch_tokens = in_range("encoder.batch_tokens", settings.batch_tokens, 0, 1 << 20)?;
         let milliseconds =
             |name, value| in_range(name, value, 1, 600_000).map(|ms| Duration::from_millis(ms as u64));
@@ -280,8 +287,8 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
                 tokens => Some(tokens),
             },
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
-            lone_text_threads: in_range("encoder.lone_text_threads", lone_text_threads, 1, 1024)?,
-            session_niceness: in_range("encoder.session_niceness", settings.session_niceness, 0, 19)? as u8,
+            all_core_threads: in_range("encoder.all_core_threads", all_core_threads, 1, 1024)?,
+            worker_niceness: in_range("encoder.worker_niceness", settings.worker_niceness, 0, 19)? as u8,
             longest_queues: LongestQueues {
                 online: milliseconds("encoder.max_queue_ms", settings.max_queue_ms)?,
                 bulk: milliseconds("encoder.max_bulk_queue_ms", settings.max_bulk_queue_ms)?,
@@ -310,6 +317,23 @@ mod tests {
         let mut known = service_kit::keys(&serde_json::to_value(EncoderSvcSettings::default()).unwrap());
         known.sort();
         assert_eq!(service_kit::documented_keys(&text).unwrap(), known);
+    }
+
+    #[test]
+    fn keys_of_earlier_releases_are_rejected_with_the_key_that_replaced_them() {
+        let known = service_kit::keys(&serde_json::to_value(EncoderSvcSettings::default()).unwrap());
+        for (old, new) in EncoderSvcSettings::RENAMED_KEYS {
+            assert!(known.iter().any(|key| key == new), "{new}");
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), format!("{old} = 1")).unwrap();
+            let flags = service_kit::Overrides::default();
+            let loaded =
+                service_kit::load_settings::<EncoderSvcSettings>("NO_SUCH_PREFIX", Some(file.path()), flags);
+            assert_eq!(
+                loaded.unwrap_err().to_string(),
+                format!("settings: {old} is now called {new}; rename it")
+            );
+        }
     }
 
     #[test]

@@ -285,7 +285,7 @@ fn load_sessions(
             let load =
                 |threads| EncoderSession::load(environment, bundle, &weights, threads).map_err(session_error);
             let narrow = (0..config.sessions).map(|_| load(1)).collect::<Result<_, _>>()?;
-            (narrow, Some(load(config.lone_text_threads)?))
+            (narrow, Some(load(config.all_core_threads)?))
         }
         Device::Cuda => {
             let load = || EncoderSession::load_on_cuda(environment, bundle, config.device_id);
@@ -295,7 +295,7 @@ fn load_sessions(
     };
     let batches =
         config.batch_tokens.map(|tokens| BatchRule { tokens, max_tokens: bundle.manifest.max_tokens });
-    Ok(Sessions { niceness: config.session_niceness, narrow, wide, batches })
+    Ok(Sessions { niceness: config.worker_niceness, narrow, wide, batches })
 }
 
 fn longest(texts: &[ReferenceText]) -> &str {

@@ -23,7 +23,9 @@ pub use catch_panic::catch_panics;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command, run_command_on_threads};
 pub use config::secret::Secret;
 pub use config::setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
-pub use config::settings::{Overrides, SettingsError, documented_keys, keys, load_settings, print_settings};
+pub use config::settings::{
+    Overrides, Settings, SettingsError, documented_keys, keys, load_settings, print_settings,
+};
 pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use file_watch::FileWatch;
 pub use grpc::deadline::{Deadline, DeadlineLayer};

@@ -77,7 +77,7 @@ def test_an_encoder_has_as_many_sessions_as_cores(name: str) -> None:
         (container,) = pod(workload)["containers"]
         assert cores(container["resources"]["limits"]["cpu"]).denominator == 1
         variables = {variable["name"]: variable for variable in container["env"]}
-        for key in ("SESSIONS", "LONE_TEXT_THREADS"):
+        for key in ("SESSIONS", "ALL_CORE_THREADS"):
             reference = variables[f"ENCODER_SVC_ENCODER__{key}"]["valueFrom"]["resourceFieldRef"]
             assert reference["resource"] == "limits.cpu"
         assert "sessions" not in tomllib.loads(settings_file(name, workload)).get("encoder", {})

@@ -26,9 +26,24 @@ pub enum SettingsError {
         /// The known key that looks most like it.
         nearest: Option<String>,
     },
+    /// A key that an earlier release had under another name.
+    #[error("settings: {key} is now called {new}; rename it")]
+    RenamedKey {
+        /// The key that was given.
+        key: String,
+        /// The key to use instead.
+        new: &'static str,
+    },
     /// A value of another type. The message names the place it came from.
     #[error("settings: {0}")]
     Invalid(#[from] config::ConfigError),
+}
+
+/// The settings of one program. Serde gives the keys, `Default` their values.
+pub trait Settings: DeserializeOwned + Serialize + Default {
+    /// Keys of earlier releases, each with the key that replaced it. An old key is rejected with an error that names the
+    /// new one.
+    const RENAMED_KEYS: &'static [(&'static str, &'static str)] = &[];
 }
 
 /// What flags say: keys such as `log.format` with their values. Flags that were not given are left out.
@@ -46,7 +61,7 @@ impl Overrides {
 
 /// Reads settings. `T` gives the defaults (`#[serde(default)]`), and with them the known keys. A variable `PREFIX_A__B` sets
 /// the key `a.b`.
-pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
+pub fn load_settings<T: Settings>(
     prefix: &str,
     file: Option<&Path>,
     flags: Overrides,
@@ -59,7 +74,7 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
         // Before the config crate reads it, which takes keys for paths: of `"a[999999999]"` it would make a list of so many
         // elements. What is no TOML is left for it to say.
         if let Ok(given) = toml::from_str(&text) {
-            check_keys(&given, &known)?;
+            check_keys(&given, &known, T::RENAMED_KEYS)?;
         }
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
@@ -69,7 +84,7 @@ pub fn load_settings<T: DeserializeOwned + Serialize + Default>(
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
-    check_keys(&settings.clone().try_deserialize()?, &known)?;
+    check_keys(&settings.clone().try_deserialize()?, &known, T::RENAMED_KEYS)?;
     Ok(settings.try_deserialize()?)
 }
 
@@ -111,12 +126,17 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Every key that was given is known.
-fn check_keys(given: &Json, known: &Json) -> Result<(), SettingsError> {
-    match unknown_key(given, known, "") {
-        Some(key) => Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(known)), key }),
-        None => Ok(()),
+/// Checks that every key that was given is known.
+fn check_keys(
+    given: &Json,
+    known: &Json,
+    renamed: &[(&'static str, &'static str)],
+) -> Result<(), SettingsError> {
+    let Some(key) = unknown_key(given, known, "") else { return Ok(()) };
+    if let Some((_, new)) = renamed.iter().find(|(old, _)| *old == key) {
+        return Err(SettingsError::RenamedKey { key, new });
     }
+    Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(known)), key })
 }
 
 /// The first key that was given and is not known.
@@ -156,6 +176,10 @@ mod tests {
         }
     }
 
+    impl Settings for Sample {
+        const RENAMED_KEYS: &'static [(&'static str, &'static str)] = &[("workers", "sessions")];
+    }
+
     fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
@@ -176,6 +200,13 @@ mod tests {
         let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
         let message = error.unwrap_err().to_string();
         assert_eq!(message, "settings: unknown key sesions; did you mean sessions?");
+    }
+
+    #[test]
+    fn rejects_a_renamed_key_and_names_the_new_one() {
+        let file = file("workers = 7");
+        let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
+        assert_eq!(error.unwrap_err().to_string(), "settings: workers is now called sessions; rename it");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let shutdown = Life::begin(&world, move |world| &world.encoders[index].life, &metrics);
     let mut settings = EncoderSvcSettings { drain_seconds: 1.0, ..EncoderSvcSettings::default() };
     settings.encoder.sessions = world.plan.sessions;
-    settings.encoder.lone_text_threads = 2;
+    settings.encoder.all_core_threads = 2;
     settings.encoder.cache_mib = world.plan.cache_mib;
     settings.encoder.max_queue_ms = world.plan.max_queue_ms;
     let config = EncoderSvcConfig::try_from(settings)?;

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use service_kit::{Overrides, SettingsError, load_settings, print_settings};
+use service_kit::{Overrides, Settings, SettingsError, load_settings, print_settings};
 
 use crate::Target;
 use crate::allocation::bounded;
@@ -82,7 +80,7 @@ fn check(data: &[u8]) {
 }
 
 /// The settings, if the file has any. What it says is printed as a file that says the same.
-fn loaded<T: DeserializeOwned + Serialize + Default>(data: &[u8], path: &Path) -> Option<T> {
+fn loaded<T: Settings>(data: &[u8], path: &Path) -> Option<T> {
     let load = |path: &Path| load_settings::<T>(PREFIX, Some(path), Overrides::default());
     let settings = match bounded(data.len(), || load(path)) {
         Ok(settings) => settings,
