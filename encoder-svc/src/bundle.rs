@@ -1,7 +1,7 @@
-//! The encoder bundle: a folder that pins, by hash, all that turns a text into a vector.
+//! The encoder bundle: a folder with everything that turns a text into a vector, pinned by hashes.
 //!
-//! `encoder.json` names the files and their SHA-256; the fingerprint is the SHA-256 of `encoder.json` itself, and so
-//! covers everything. Nothing of a bundle is used before its hash was found to be right.
+//! `encoder.json`, the manifest, names the files and their SHA-256. The fingerprint is the SHA-256
+//! of the manifest, and so covers all files. No file is used before its hash is verified.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -12,67 +12,82 @@ use sha2::{Digest as _, Sha256};
 
 const MANIFEST: &str = "encoder.json";
 const FORMAT: u32 = 1;
-/// A manifest is a page of text; what is larger is some other file.
+/// A manifest is a page of text; a larger file is something else.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// A verified bundle.
 #[derive(Debug)]
 pub struct Bundle {
-    /// What `encoder.json` says.
+    /// The contents of `encoder.json`.
     pub manifest: Manifest,
-    /// SHA-256 of `encoder.json`, 64 hexadecimal digits.
+    /// The SHA-256 of `encoder.json`, 64 hexadecimal digits.
     pub fingerprint: String,
     folder: PathBuf,
 }
 
-/// `encoder.json`.
+/// The identity of an encoder, and the shape of its vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The encoder's name, such as `minilm-512`.
+    pub id: String,
+    /// The encoder's version.
+    pub version: String,
+    /// The bundle's fingerprint, 64 hexadecimal digits.
+    pub fingerprint: String,
+    /// The number of floats in a vector.
+    pub dimension: usize,
+    /// The most tokens of a text that the encoder reads, special tokens included.
+    pub max_tokens: usize,
+}
+
+/// The contents of `encoder.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     format: u32,
     /// The encoder's name, such as `minilm-512`.
     pub id: String,
-    /// Its version.
+    /// The encoder's version.
     pub version: String,
-    /// One line for people.
+    /// A description in one line.
     pub description: String,
-    /// SPDX identifier.
+    /// The SPDX identifier of the licence.
     pub licence: String,
-    /// Floats in a vector.
+    /// The number of floats in a vector.
     pub dimension: usize,
-    /// Tokens of a text at most, special tokens included.
+    /// The most tokens of a text that the encoder reads, special tokens included.
     pub max_tokens: usize,
-    /// The graph.
+    /// The file of the graph.
     pub model: String,
     /// The tokenizer.
     pub tokenizer: TokenizerEntry,
     /// The texts of the self-check.
     pub reference: ReferenceEntry,
-    /// Names of the graph's inputs.
+    /// The names of the graph's inputs.
     pub inputs: Inputs,
-    /// Name of the graph's output.
+    /// The name of the graph's output.
     pub output: String,
-    /// SHA-256 of each file.
+    /// The SHA-256 of each file.
     files: BTreeMap<String, String>,
 }
 
-/// Which tokenizer, and its file.
+/// The kind of the tokenizer, and its file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerEntry {
-    /// Which code reads the file.
+    /// The kind, which says how to read the file.
     pub kind: TokenizerKind,
     /// The file.
     pub file: String,
 }
 
-/// The tokenizers that this service has.
+/// The kinds of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerKind {
-    /// BERT's WordPiece, as a Hugging Face `tokenizer.json`.
+    /// BERT's WordPiece, as a `tokenizer.json` of Hugging Face.
     WordPiece,
-    /// Rules, words and hash buckets, read out of a TensorFlow graph.
+    /// Rules, a vocabulary and hash buckets that were read from a TensorFlow graph.
     Vocabulary,
 }
 
@@ -82,23 +97,24 @@ pub enum TokenizerKind {
 pub struct ReferenceEntry {
     /// The file.
     pub file: String,
-    /// Largest absolute difference of a vector's element that passes: for graphs in single precision.
+    /// For graphs in single precision: the largest difference of an element that passes.
     tolerance: Option<f32>,
-    /// Smallest cosine that passes: for quantised graphs, whose rounding differs between processors.
+    /// For quantised graphs, whose rounding differs between processors: the smallest cosine that
+    /// passes.
     min_cosine: Option<f32>,
 }
 
-/// How near to its reference a vector must be.
+/// How close a vector must be to its reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Agreement {
-    /// No element is farther away than this.
+    /// No element differs by more than this.
     MaxDifference(f32),
     /// The cosine of the two vectors is at least this.
     MinCosine(f32),
 }
 
 impl ReferenceEntry {
-    /// The one measure that the manifest names.
+    /// Returns the measure that the manifest names. It must name exactly one.
     pub fn agreement(&self) -> Result<Agreement, String> {
         match (self.tolerance, self.min_cosine) {
             (Some(bound), None) if bound > 0.0 && bound < 1.0 => Ok(Agreement::MaxDifference(bound)),
@@ -110,27 +126,28 @@ impl ReferenceEntry {
     }
 }
 
-/// Names of the graph's inputs, all int64, in one of the two ways to lay texts of different lengths out.
+/// The names of the graph's inputs, in one of two layouts for texts of different lengths. All
+/// inputs are int64.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "expected the inputs ids and mask, or ids, hash_buckets and row_splits")]
 pub enum Inputs {
-    /// A row for each text.
+    /// One row for each text, padded to the longest.
     Padded(PaddedInputs),
-    /// One text's tokens after the other's.
+    /// The tokens of all texts, one text after another.
     Ragged(RaggedInputs),
 }
 
-/// Both are of shape `[batch, tokens]`.
+/// The inputs of the padded layout, both of shape `[batch, tokens]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaddedInputs {
     /// Token ids.
     pub ids: String,
-    /// 1 for a token, 0 for padding.
+    /// The mask: 1 for a token, 0 for padding.
     pub mask: String,
 }
 
-/// The tokens of all texts, and where each text's begin.
+/// The inputs of the ragged layout.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RaggedInputs {
@@ -138,21 +155,21 @@ pub struct RaggedInputs {
     pub ids: String,
     /// Hash buckets, `[tokens]`.
     pub hash_buckets: String,
-    /// First tokens of the texts, and the number of all tokens: `[batch + 1]`.
+    /// The index of the first token of each text, then the number of all tokens, `[batch + 1]`.
     pub row_splits: String,
 }
 
-/// A text of `reference.json` and what it must become.
+/// A text of `reference.json` and its expected result.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReferenceText {
     /// The text.
     pub text: String,
-    /// Tokens after truncation, special tokens included.
+    /// The number of tokens after truncation, special tokens included.
     pub token_count: usize,
-    /// Whether it is longer than the encoder reads.
+    /// Whether the text is longer than the encoder reads.
     pub truncated: bool,
-    /// Its vector.
+    /// The expected vector.
     pub vector: Vec<f32>,
 }
 
@@ -162,33 +179,33 @@ struct ReferenceFile {
     texts: Vec<ReferenceText>,
 }
 
-/// Why a folder is no sound bundle.
+/// Why a folder is not a valid bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file cannot be read.
     #[error("bundle file {path}: {source} (`make models` makes the default bundle)")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A file says something else than it must.
+    /// A file has invalid contents.
     #[error("bundle file {path}: {reason}")]
     Invalid {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What was expected and what was found.
         reason: String,
     },
-    /// A file is not the one that the manifest pins.
+    /// A file does not have the hash that the manifest gives.
     #[error("bundle file {path}: expected sha256 {expected}, found {found}")]
     Hash {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What `encoder.json` says.
+        /// The hash in `encoder.json`.
         expected: String,
-        /// What the file has.
+        /// The hash of the file.
         found: String,
     },
 }
@@ -200,7 +217,7 @@ impl Bundle {
         let io = |source| BundleError::Io { path: path.clone(), source };
         let file = std::fs::File::open(&path).map_err(io)?;
         let mut bytes = Vec::new();
-        // One byte more, so that the fingerprint is never that of a part.
+        // Read one byte more than allowed, so a longer file is rejected rather than cut.
         file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
         let invalid = |reason| BundleError::Invalid { path: path.clone(), reason };
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
@@ -221,25 +238,37 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The folder.
+    /// Describes the encoder of this bundle.
+    #[must_use]
+    pub fn description(&self) -> Description {
+        Description {
+            id: self.manifest.id.clone(),
+            version: self.manifest.version.clone(),
+            fingerprint: self.fingerprint.clone(),
+            dimension: self.manifest.dimension,
+            max_tokens: self.manifest.max_tokens,
+        }
+    }
+
+    /// The folder of the bundle.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The graph.
+    /// The file of the graph.
     #[must_use]
     pub fn model_path(&self) -> PathBuf {
         self.folder.join(&self.manifest.model)
     }
 
-    /// The tokenizer's file.
+    /// The file of the tokenizer.
     #[must_use]
     pub fn tokenizer_path(&self) -> PathBuf {
         self.folder.join(&self.manifest.tokenizer.file)
     }
 
-    /// The texts of the self-check; at least one.
+    /// Reads the texts of the self-check. There is at least one.
     pub fn reference_texts(&self) -> Result<Vec<ReferenceText>, BundleError> {
         let path = self.folder.join(&self.manifest.reference.file);
         let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
@@ -257,7 +286,7 @@ impl Bundle {
                     "text {index}: expected a vector of {dimension} numbers, found {found}"
                 )));
             }
-            // A number such as 1e39 is read as infinity.
+            // serde_json reads a number such as 1e39 as infinity.
             if let Some(found) = vector.iter().find(|value| !value.is_finite()) {
                 return Err(invalid(format!(
                     "text {index}: expected a vector of finite numbers, found {found}"
@@ -285,7 +314,7 @@ impl Manifest {
                 return Err(format!("expected a sha256 of {name:?} in \"files\", found none"));
             }
         }
-        // A bundle names only what lies in it.
+        // A bundle names only files in its own folder.
         if let Some(name) = self.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
         {
             return Err(format!("expected plain file names, found {name:?}"));
@@ -311,7 +340,8 @@ fn sha256_of(path: &Path) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    /// A bundle of the files that `manifest` names, the reference texts' vectors being `vector`.
+    /// A bundle whose manifest ends with `padding` blanks, and whose reference text has the vector
+    /// `vector`.
     fn bundle(padding: usize, vector: &str) -> (tempfile::TempDir, Result<Bundle, BundleError>) {
         let folder = tempfile::tempdir().unwrap();
         let reference = format!(
@@ -335,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_refused_where_it_is_longer_than_what_its_fingerprint_would_cover() {
+    fn rejects_a_manifest_that_is_too_large() {
         assert!(bundle(9, "[0.5, 1.0]").1.is_ok());
         let message = bundle(1 << 20, "[0.5, 1.0]").1.unwrap_err().to_string();
         assert!(message.contains("encoder.json: expected at most 1048576 bytes"), "{message}");
     }
 
     #[test]
-    fn a_reference_vector_of_infinity_or_of_another_length_is_refused() {
+    fn rejects_a_reference_vector_with_infinity_or_of_another_length() {
         for vector in ["[0.5, 0.51e39]", "[0.5]", "[]"] {
             let (_folder, opened) = bundle(0, vector);
             let message = opened.unwrap().reference_texts().unwrap_err().to_string();

@@ -1,4 +1,8 @@
-//! Vectors of texts that were asked for lately, and one run for all who ask for the same text at once.
+//! A cache of vectors of recent texts, which also joins concurrent requests for the same text into
+//! one run.
+//!
+//! `moka` does the caching and the joining; this front adds the key, the weight in bytes and the
+//! counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,42 +12,42 @@ use prometheus_client::metrics::counter::Counter;
 use service_kit::{ApiError, Metrics};
 use sha2::{Digest as _, Sha256};
 
-use crate::scheduler::queue::Encoded;
+use crate::scheduler::entry::Reply;
 
-/// What an entry takes beside its floats, about.
-const ENTRY_BYTES: usize = 192;
+/// The approximate size of an element without its floats.
+const OVERHEAD_BYTES: usize = 192;
 
-/// The digest of a text stands for it: nobody can make two texts of one digest, and entries are all of one size. Texts
-/// themselves as keys, of all lengths, leave gaps in memory that grow for hours.
+/// The digest of a text, which nobody can forge for another text. With keys of one size, memory
+/// does not fragment as it does with texts of all lengths.
 type Key = [u8; 32];
 
 fn key(text: &str) -> Key {
     Sha256::digest(text).into()
 }
 
-/// Bounded in bytes; what is asked for least goes first (`TinyLFU`).
-pub struct EmbeddingCache {
-    cache: Cache<Key, Arc<Encoded>>,
+/// A cache bounded in bytes. It evicts what is requested least often (`TinyLFU`).
+pub struct VectorCache {
+    cache: Cache<Key, Arc<Reply>>,
     hits: Counter,
     misses: Counter,
     joined: Counter,
 }
 
-impl EmbeddingCache {
-    /// An empty cache.
+impl VectorCache {
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(max_bytes: u64, metrics: &Metrics) -> Self {
         let cache = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_: &Key, encoded: &Arc<Encoded>| {
-                let bytes = encoded.vector.len() * size_of::<f32>() + ENTRY_BYTES;
+            .weigher(|_: &Key, reply: &Arc<Reply>| {
+                let bytes = reply.vector.len() * size_of::<f32>() + OVERHEAD_BYTES;
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
             .build();
         let counter = |name, help| metrics.register(name, help, Counter::default());
         Self {
             cache,
-            hits: counter("encoder_cache_hits", "Texts whose vector was there"),
+            hits: counter("encoder_cache_hits", "Texts whose vector was in the cache"),
             misses: counter("encoder_cache_misses", "Texts that had to be run"),
             joined: counter(
                 "encoder_cache_joins",
@@ -52,20 +56,20 @@ impl EmbeddingCache {
         }
     }
 
-    /// The vector of `text`, if it is there.
-    pub async fn get(&self, text: &str) -> Option<Encoded> {
+    /// Returns the vector of `text`, if it is in the cache.
+    pub async fn get(&self, text: &str) -> Option<Reply> {
         let found = self.cache.get(&key(text)).await?;
         self.hits.inc();
         Some((*found).clone())
     }
 
-    /// The vector of `text`, by `run` unless somebody else is already at it. Where that somebody leaves, the next one
-    /// takes over.
+    /// Returns the vector of `text`. Calls `run` for it unless another caller's run of the same
+    /// text is under way. If that caller leaves, the next one takes over.
     pub async fn get_or_run(
         &self,
         text: &str,
-        run: impl Future<Output = Result<Encoded, ApiError>>,
-    ) -> Result<Encoded, ApiError> {
+        run: impl Future<Output = Result<Reply, ApiError>>,
+    ) -> Result<Reply, ApiError> {
         let ran = AtomicBool::new(false);
         let marked = async {
             ran.store(true, Ordering::Relaxed);
@@ -77,6 +81,6 @@ impl EmbeddingCache {
         } else {
             self.joined.inc()
         };
-        found.map(|encoded| (*encoded).clone()).map_err(|error| (*error).clone())
+        found.map(|reply| (*reply).clone()).map_err(|error| (*error).clone())
     }
 }

@@ -1,4 +1,4 @@
-//! Settings as they are written, and the checked configuration that is made of them.
+//! The settings as a user writes them, and the checked configuration made from them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,82 +10,89 @@ use service_kit::{
     TraceSettings, in_range, listen_address, optional_listen_address, seconds,
 };
 
-use crate::StartError;
+use crate::error::StartError;
 use crate::inference::device::Device;
-use crate::scheduler::admission::LongestQueues;
+use crate::scheduler::limits::QueueLimits;
 
-/// Prefix of the environment's variables: `ENCODER_SVC_LISTEN`, `ENCODER_SVC_ENCODER__BUNDLE`.
+/// The prefix of environment variables, such as `ENCODER_SVC_LISTEN` and
+/// `ENCODER_SVC_ENCODER__BUNDLE`.
 pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
 
 /// All settings of encoder-svc.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderSvcSettings {
-    /// Address of the gRPC listener.
+    /// The address of the gRPC listener.
     pub listen: String,
-    /// Threads that serve calls; 0 stands for one for four cores.
+    /// The threads that serve calls; 0 means one for every four cores.
     pub call_threads: usize,
-    /// Seconds between `NOT_SERVING` and the last call that is taken, at shutdown: as long as it takes until balancers know.
+    /// At shutdown, the seconds between `NOT_SERVING` and the last new call. Load balancers need
+    /// this long to notice.
     pub endpoint_removal_seconds: f64,
-    /// Seconds that calls in flight get after that.
+    /// The seconds that calls in flight then get to finish.
     pub drain_seconds: f64,
-    /// `/livez`, `/readyz` and `/metrics`.
+    /// The listener of `/livez`, `/readyz` and `/metrics`.
     pub http: HttpSettings,
-    /// TLS of both listeners.
+    /// The TLS of both listeners.
     pub tls: ServerTlsSettings,
-    /// Who may call.
+    /// The API keys that clients need.
     pub auth: AuthSettings,
-    /// What is encoded with.
+    /// The encoder.
     pub encoder: EncoderSettings,
-    /// What a request may ask for.
+    /// The limits of a request.
     pub limits: LimitSettings,
-    /// Logs.
+    /// The logs.
     pub log: TelemetrySettings,
-    /// Traces.
+    /// The traces.
     pub trace: TraceSettings,
 }
 
-/// What is encoded with.
+/// The settings of the encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderSettings {
-    /// The bundle's folder.
+    /// The folder of the bundle.
     pub bundle: PathBuf,
-    /// ONNX Runtime's library; `ORT_DYLIB_PATH`, then `.runtime/lib/libonnxruntime.so` where not given.
+    /// ONNX Runtime's library. The default is `ORT_DYLIB_PATH`, then
+    /// `.runtime/lib/libonnxruntime.so`.
     pub runtime_library: Option<PathBuf>,
-    /// What the graph is run on.
+    /// The device that runs the graph.
     pub device: Device,
-    /// Which of several GPUs, as CUDA counts them.
+    /// The number of the GPU, as CUDA counts them.
     pub device_id: u8,
-    /// Tokens of texts that run together, padding included; 0 stands for what the device needs: each text alone on the CPU,
-    /// 2,048 with CUDA. 1 is each text alone.
+    /// The most tokens in a batch, padding included. 1 means that each text runs alone; 0 means the
+    /// device's default: alone on a CPU, 2,048 tokens with CUDA.
     pub batch_tokens: usize,
-    /// Sessions of one thread each; 0 stands for one a core, or for two cores beside a GPU, eight at most.
+    /// The sessions of one thread each. 0 means one for each core; with a GPU, one for every two
+    /// cores, at most eight.
     pub sessions: usize,
-    /// Threads that run an online text while no other one waits or runs; 0 stands for all cores.
+    /// The threads of the all-core worker, which runs an online text while no other one waits or
+    /// runs; 0 means all cores.
     pub all_core_threads: usize,
-    /// How far workers of one thread stand back on the machine's cores, 0 to 19 as `nice` has it: behind an online text that
-    /// is alone, behind the threads that serve calls, and behind all other programs.
+    /// The niceness of single-core workers, 0 to 19 as for `nice`. It puts them behind the all-core
+    /// worker, behind the threads that serve calls, and behind other programs.
     pub worker_niceness: usize,
-    /// Milliseconds that an online text may be expected to take from its arrival; a call that would take longer is refused.
+    /// The longest expected time of an online text in milliseconds; a request that would take
+    /// longer is rejected.
     pub max_queue_ms: usize,
-    /// The same for bulk texts.
+    /// The longest expected time of a bulk text in milliseconds.
     pub max_bulk_queue_ms: usize,
-    /// Mebibytes of vectors that are kept; 0 keeps none.
+    /// The size of the cache of vectors in mebibytes; 0 means no cache.
     pub cache_mib: usize,
-    /// Whether bulk texts are kept and looked up, too.
+    /// Whether bulk texts use the cache too.
     pub cache_bulk: bool,
 }
 
-/// What a request may ask for.
+/// The limits of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Texts in one Encode call.
+    /// The most texts in one `Encode` call.
     pub max_batch_size: usize,
-    /// UTF-8 bytes in one text.
+    /// The most UTF-8 bytes in one text.
     pub max_text_bytes: usize,
-    /// Texts of one stream that are read before one is answered; 0 stands for what the device needs: 64 on the CPU, 512 with CUDA.
+    /// The most texts of one stream in flight. 0 means the device's default: 64 on a CPU, 512 with
+    /// CUDA.
     pub stream_in_flight: usize,
 }
 
@@ -142,66 +149,67 @@ impl Default for LimitSettings {
 /// Checked configuration of encoder-svc.
 #[derive(Debug, Clone)]
 pub struct EncoderSvcConfig {
-    /// Address of the gRPC listener.
+    /// The address of the gRPC listener.
     pub listen: SocketAddr,
-    /// What happens at shutdown.
+    /// The timing of a shutdown.
     pub drain: Drain,
-    /// Address of the HTTP listener, where there is one.
+    /// The address of the HTTP listener, if there is one.
     pub http_listen: Option<SocketAddr>,
-    /// TLS of both listeners, where it is on.
+    /// The TLS of both listeners, if it is on.
     pub tls: Option<ServerTls>,
-    /// Who may call; `None` for everybody.
+    /// The API keys that clients need; `None` if clients need none.
     pub keys: Option<ApiKeys>,
-    /// What is encoded with.
+    /// The encoder.
     pub encoder: EncoderConfig,
-    /// What a request may ask for.
+    /// The limits of a request.
     pub limits: Limits,
-    /// Logs.
+    /// The logs.
     pub log: TelemetrySettings,
-    /// Traces.
+    /// The traces.
     pub trace: TraceSettings,
 }
 
 /// Checked [`EncoderSettings`].
 #[derive(Debug, Clone)]
 pub struct EncoderConfig {
-    /// The bundle's folder.
+    /// The folder of the bundle.
     pub bundle: PathBuf,
-    /// ONNX Runtime's library, where it is not the default one.
+    /// ONNX Runtime's library, if it is not the default one.
     pub runtime_library: Option<PathBuf>,
-    /// What the graph is run on.
+    /// The device that runs the graph.
     pub device: Device,
-    /// Which of several.
+    /// The number of the GPU.
     pub device_id: i32,
-    /// Tokens of a run of several texts; `None` for each text alone.
+    /// The most tokens in a batch; `None` if each text runs alone.
     pub batch_tokens: Option<usize>,
-    /// At least 1.
+    /// The number of single-core workers, at least 1.
     pub sessions: usize,
-    /// At least 1.
+    /// The threads of the all-core worker, at least 1.
     pub all_core_threads: usize,
-    /// 0 to 19.
+    /// The niceness of single-core workers, 0 to 19.
     pub worker_niceness: u8,
-    /// What is let in.
-    pub longest_queues: LongestQueues,
-    /// 0 for no cache.
+    /// The longest expected wait of each class.
+    pub queue_limits: QueueLimits,
+    /// The size of the cache; 0 means no cache.
     pub cache_bytes: u64,
-    /// Whether bulk texts are kept and looked up, too.
+    /// Whether bulk texts use the cache too.
     pub cache_bulk: bool,
 }
 
 /// Checked [`LimitSettings`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// At least 1.
+    /// The most texts in a call, at least 1.
     pub max_batch_size: usize,
-    /// At least 1.
+    /// The most bytes in a text, at least 1.
     pub max_text_bytes: usize,
-    /// At least 1.
+    /// The most texts of a stream in flight, at least 1.
     pub stream_in_flight: usize,
 }
 
 impl Limits {
-    /// Bytes of the largest request that these limits allow, with room for what stands around the texts.
+    /// The bytes of the largest request that these limits allow, with room for the fields around
+    /// the texts.
     #[must_use]
     pub fn max_message_bytes(self) -> usize {
         self.max_batch_size.saturating_mul(self.max_text_bytes.saturating_add(16)).saturating_add(1024)
@@ -215,14 +223,14 @@ fn cores() -> usize {
 }
 
 impl EncoderSvcSettings {
-    /// Threads of the runtime that calls are to be served on: at least 1.
+    /// The number of threads of the runtime that serves calls, at least 1.
     #[must_use]
     pub fn call_threads(&self) -> usize {
         match self.call_threads {
-            // Calls take some hundredths of what their texts take of the sessions, and each further thread that wakes takes a core
-            // from one: on two cores, two of them cost 2 to 3 % of the texts a second. Beside a GPU more gain nothing either.
+            // Serving a call is far cheaper than encoding its texts, and every other thread that
+            // wakes takes a core from a worker.
             0 => cores().div_ceil(4),
-            // More is refused later.
+            // A larger number is rejected later, with the other settings.
             threads => threads.min(MAX_CALL_THREADS),
         }
     }
@@ -289,7 +297,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
             all_core_threads: in_range("encoder.all_core_threads", all_core_threads, 1, 1024)?,
             worker_niceness: in_range("encoder.worker_niceness", settings.worker_niceness, 0, 19)? as u8,
-            longest_queues: LongestQueues {
+            queue_limits: QueueLimits {
                 online: milliseconds("encoder.max_queue_ms", settings.max_queue_ms)?,
                 bulk: milliseconds("encoder.max_bulk_queue_ms", settings.max_bulk_queue_ms)?,
             },
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_earlier_releases_are_rejected_with_the_key_that_replaced_them() {
+    fn rejects_keys_of_earlier_releases_and_names_the_new_ones() {
         let known = service_kit::keys(&serde_json::to_value(EncoderSvcSettings::default()).unwrap());
         for (old, new) in EncoderSvcSettings::RENAMED_KEYS {
             assert!(known.iter().any(|key| key == new), "{new}");
@@ -337,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn printed_settings_are_a_file_that_gives_them_again() {
+    fn printed_settings_load_as_the_same_settings() {
         let settings = EncoderSvcSettings::default();
         let again: EncoderSvcSettings = toml::from_str(&service_kit::print_settings(&settings)).unwrap();
         assert_eq!(again, settings);
@@ -350,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_together_is_up_to_the_device_where_nothing_is_said() {
+    fn the_device_decides_the_default_batch_size() {
         let batch_tokens = |device, batch_tokens| {
             let mut settings = EncoderSvcSettings::default();
             (settings.encoder.device, settings.encoder.batch_tokens) = (device, batch_tokens);
@@ -363,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_a_gpu_have_more_texts_under_way() {
+    fn the_device_decides_the_default_of_texts_in_flight() {
         let in_flight = |device, stream_in_flight| {
             let mut settings = EncoderSvcSettings::default();
             (settings.encoder.device, settings.limits.stream_in_flight) = (device, stream_in_flight);
@@ -376,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_call_threads_as_asked_for_within_reason() {
+    fn limits_the_number_of_call_threads() {
         let threads = |call_threads| {
             EncoderSvcSettings { call_threads, ..EncoderSvcSettings::default() }.call_threads()
         };
@@ -388,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_time_is_refused() {
+    fn rejects_a_queue_limit_of_zero() {
         let mut settings = EncoderSvcSettings::default();
         settings.encoder.max_queue_ms = 0;
         let message = EncoderSvcConfig::try_from(settings).unwrap_err().to_string();

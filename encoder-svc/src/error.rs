@@ -1,60 +1,65 @@
-//! Why the service cannot start.
+//! Why the service does not start.
 
 use std::path::PathBuf;
 
-/// Anything between the settings and the first call.
+use crate::bundle::BundleError;
+use crate::inference::device::Device;
+use crate::inference::onnx_runtime::RuntimeError;
+use crate::inference::shared_weights::WeightsError;
+
+/// A failure between reading the settings and serving the first call.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Settings that make no sense.
+    /// A setting has an invalid value.
     #[error(transparent)]
     Setting(#[from] service_kit::InvalidSetting),
-    /// Certificates that cannot be used.
+    /// A certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] service_kit::TlsError),
-    /// The bundle is missing, damaged, or none.
+    /// The bundle is missing or damaged.
     #[error(transparent)]
-    Bundle(#[from] crate::bundle::BundleError),
+    Bundle(#[from] BundleError),
     /// ONNX Runtime's library cannot be loaded.
     #[error(transparent)]
-    Runtime(#[from] crate::inference::onnx_runtime::RuntimeError),
-    /// ONNX Runtime refuses the graph, or a text.
+    Runtime(#[from] RuntimeError),
+    /// ONNX Runtime rejects the graph.
     #[error("{path}: {source}")]
     Session {
-        /// The graph.
+        /// The file of the graph.
         path: PathBuf,
-        /// What the runtime said.
+        /// The error of ONNX Runtime.
         source: ort::Error,
     },
-    /// ONNX Runtime cannot run the graph on the device of the settings.
+    /// ONNX Runtime cannot run the graph on the configured device.
     #[error(
         "encoder.device is \"{device}\", which this ONNX Runtime cannot use: {source} (encoder.runtime_library names the library)"
     )]
     Device {
-        /// The device.
-        device: crate::inference::device::Device,
-        /// What the runtime said.
+        /// The configured device.
+        device: Device,
+        /// The error of ONNX Runtime.
         source: ort::Error,
     },
-    /// The graph's weights cannot be read.
+    /// The weights of the graph cannot be read.
     #[error("{path}: {source}")]
     Weights {
-        /// The graph.
+        /// The file of the graph.
         path: PathBuf,
-        /// Why.
-        source: crate::inference::shared_weights::WeightsError,
+        /// What is wrong with it.
+        source: WeightsError,
     },
     /// The reference texts do not give the reference vectors.
     #[error("{path}: self-check failed: {reason}")]
     SelfCheck {
         /// The bundle.
         path: PathBuf,
-        /// Which text, what was expected and what was found.
+        /// The text that failed, what was expected and what was found.
         reason: String,
     },
-    /// A thread could not be started, or signals could not be listened for.
+    /// The system could not start a thread or bind a listener.
     #[error("start: {0}")]
     System(#[from] std::io::Error),
-    /// A server or its listener.
+    /// The server could not be started.
     #[error(transparent)]
     Serve(#[from] service_kit::ServeError),
 }

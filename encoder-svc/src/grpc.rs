@@ -8,7 +8,7 @@ use proto::encoder::v1::encode_stream_response::Result as StreamResult;
 use proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
 use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
-    GetEncoderResponse, TextError,
+    GetEncoderResponse, Priority, TextError,
 };
 use service_kit::{ApiError, Deadline, check_text, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
@@ -16,9 +16,9 @@ use tracing::{Instrument as _, Span};
 
 use crate::config::{EncoderSvcConfig, Limits};
 use crate::encoder::Encoder;
-use crate::scheduler::queue::{Class, Encoded};
+use crate::scheduler::entry::{Class, Reply};
 
-/// The handlers.
+/// The handlers of the service.
 #[derive(Clone)]
 pub struct EncoderServer {
     encoder: Arc<Encoder>,
@@ -26,13 +26,13 @@ pub struct EncoderServer {
 }
 
 impl EncoderServer {
-    /// Handlers that check requests against the configured limits.
+    /// Creates handlers that check requests against the configured limits.
     #[must_use]
     pub fn new(encoder: Arc<Encoder>, config: &EncoderSvcConfig) -> Self {
         Self { encoder, limits: config.limits }
     }
 
-    /// As a service that a gRPC server takes.
+    /// Wraps the handlers as a tonic service.
     #[must_use]
     pub fn into_grpc(self) -> EncoderServiceServer<Self> {
         let max_message = self.limits.max_message_bytes();
@@ -70,7 +70,7 @@ impl EncoderServer {
             None => self.encoder.encode_waiting(request.text, class, deadline).await,
         };
         let result = match result {
-            Ok(encoded) => StreamResult::Embedding(embedding(encoded)),
+            Ok(reply) => StreamResult::Embedding(embedding(reply)),
             Err(error) => {
                 let item = error.to_item();
                 StreamResult::Error(TextError { code: item.code, message: item.message, reason: item.reason })
@@ -81,11 +81,16 @@ impl EncoderServer {
     }
 }
 
-fn embedding(encoded: Encoded) -> Embedding {
-    Embedding {
-        values: encoded.vector,
-        token_count: encoded.token_count as u32,
-        truncated: encoded.truncated,
+fn embedding(reply: Reply) -> Embedding {
+    Embedding { values: reply.vector, token_count: reply.token_count as u32, truncated: reply.truncated }
+}
+
+impl From<Priority> for Class {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Unspecified | Priority::Online => Self::Online,
+            Priority::Bulk => Self::Bulk,
+        }
     }
 }
 
@@ -112,9 +117,9 @@ impl EncoderService for EncoderServer {
         let request = request.into_inner();
         self.check_batch(&request.texts)?;
         let class = Class::from(request.priority());
-        let encoded = self.encoder.encode_batch(request.texts, class, deadline).await?;
+        let replies = self.encoder.encode_batch(request.texts, class, deadline).await?;
         Ok(Response::new(EncodeResponse {
-            embeddings: encoded.into_iter().map(embedding).collect(),
+            embeddings: replies.into_iter().map(embedding).collect(),
             fingerprint: self.encoder.fingerprint().to_owned(),
         }))
     }
@@ -127,11 +132,11 @@ impl EncoderService for EncoderServer {
     ) -> Result<Response<Self::EncodeStreamStream>, Status> {
         let deadline = Deadline::of(&request);
         let server = self.clone();
-        // The stream's span, of which its texts are parts.
+        // The parent of the spans of the stream's texts.
         let span = Span::current();
-        // Nothing is read while `stream_in_flight` texts are on their way or their answers are not taken: HTTP/2
-        // flow control then holds the client back.
-        let answers = request
+        // While `stream_in_flight` texts are in flight, or their responses are not read, no further
+        // message is read. HTTP/2 flow control then slows the client down.
+        let responses = request
             .into_inner()
             .map(move |item| {
                 let server = server.clone();
@@ -139,6 +144,6 @@ impl EncoderService for EncoderServer {
                     .instrument(span.clone())
             })
             .buffer_unordered(self.limits.stream_in_flight);
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(responses)))
     }
 }

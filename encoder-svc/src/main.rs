@@ -12,12 +12,12 @@ use service_kit::{
     run_command_on_threads, shutdown_on_signals,
 };
 
-/// Gives memory back: thousands of connections come and go, and loading a graph takes several times its size. ONNX Runtime
-/// allocates here as well.
+/// Returns memory to the system after peaks: thousands of connections come and go, and loading a
+/// graph takes several times its size. ONNX Runtime allocates from it too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Turns texts into vectors over gRPC.
+/// Encode texts as vectors over gRPC.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
@@ -29,9 +29,9 @@ struct Cli {
 enum Command {
     /// Serve movieclassifier.encoder.v1.EncoderService until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Exit 0 if a running service reports that it serves, else 1.
+    /// Exit with 0 if a running service reports that it serves, otherwise with 1.
     Healthcheck {
-        /// The running service.
+        /// URL of the running service.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
         address: String,
         #[command(flatten)]
@@ -41,35 +41,36 @@ enum Command {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// Settings as a TOML file.
+    /// Settings file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address to listen on [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Address of the HTTP listener for /livez, /readyz and /metrics; "" for none [default: 127.0.0.1:9464].
+    /// Address of the HTTP listener for /livez, /readyz and /metrics; "" disables it [default:
+    /// 127.0.0.1:9464].
     #[arg(long, value_name = "ADDRESS:PORT")]
     http_listen: Option<String>,
     /// Folder of the encoder bundle [default: .runtime/bundles/minilm-512].
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<String>,
-    /// ONNX Runtime's shared library [default: $ORT_DYLIB_PATH or .runtime/lib/libonnxruntime.so].
+    /// Shared library of ONNX Runtime [default: $ORT_DYLIB_PATH or .runtime/lib/libonnxruntime.so].
     #[arg(long, value_name = "FILE")]
     runtime_library: Option<String>,
-    /// Sessions of one thread each; 0 for one a core [default: 0].
+    /// Number of sessions, each of one thread; 0 means one for each core [default: 0].
     #[arg(long, value_name = "N")]
     sessions: Option<u64>,
-    /// Print the settings that hold, from wherever they come, as a settings file; secrets are not shown.
+    /// Print the effective settings as a settings file, without secrets, and exit.
     #[arg(long)]
     print_config: bool,
-    /// Logs as text or json [default: text].
+    /// Log format, text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }
 
-const EXAMPLES: &str = "Every setting has a key in the file (see `config`), a variable (ENCODER_SVC_LISTEN, \
-ENCODER_SVC_ENCODER__BUNDLE, …) and, for the common ones, a flag; a flag goes before a variable, a variable before the \
-file.
+const EXAMPLES: &str = "Every setting has a key in the settings file and an environment variable (ENCODER_SVC_LISTEN, \
+ENCODER_SVC_ENCODER__BUNDLE, …); common settings also have a flag. A flag overrides a variable, and a variable overrides \
+the file.
 
 Examples:
   encoder-svc serve
@@ -79,7 +80,8 @@ Examples:
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => {
-            // How many threads there are to be is a setting, too.
+            // The number of threads of the runtime is a setting, so the settings are read before
+            // there is a runtime.
             let settings = args.settings();
             let threads = settings.as_ref().map_or(1, EncoderSvcSettings::call_threads);
             run_command_on_threads(threads, async { serve(args, settings?).await })

@@ -1,4 +1,5 @@
-//! Texts that run together, on a real session: who asks for it gets it where vectors bear it, and is refused where they do not.
+//! Batches on a real session: they do not change vectors, and a graph with which they would is
+//! rejected.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use common::{count, encode, fixture, largest_difference, settings, texts};
 use encoder_svc::inference::device::Device;
-use encoder_svc::scheduler::queue::Class;
-use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError};
+use encoder_svc::scheduler::entry::Class;
+use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError, startup};
 use service_kit::{Deadline, Metrics};
 
 async fn start(change: impl FnOnce(&mut EncoderSettings)) -> Result<(Encoder, Metrics), StartError> {
@@ -16,14 +17,14 @@ async fn start(change: impl FnOnce(&mut EncoderSettings)) -> Result<(Encoder, Me
     settings.encoder.sessions = 1;
     change(&mut settings.encoder);
     let config = EncoderSvcConfig::try_from(settings).unwrap();
-    Ok((Encoder::start(config.encoder, metrics.clone()).await?, metrics))
+    Ok((startup::start(config.encoder, metrics.clone()).await?, metrics))
 }
 
-async fn refusal(change: impl FnOnce(&mut EncoderSettings)) -> String {
-    start(change).await.err().expect("a refusal").to_string()
+async fn start_error(change: impl FnOnce(&mut EncoderSettings)) -> String {
+    start(change).await.err().expect("an error").to_string()
 }
 
-async fn vectors_are_those_of_each_alone(bundle: &str) {
+async fn assert_batches_do_not_change_vectors(bundle: &str) {
     let (alone, metrics) = start(|encoder| encoder.bundle = fixture(bundle)).await.unwrap();
     let expected = encode(&alone, texts(200)).await.unwrap();
     assert_eq!(count(&metrics, "run_texts_sum"), 200);
@@ -31,9 +32,9 @@ async fn vectors_are_those_of_each_alone(bundle: &str) {
 
     let change =
         |encoder: &mut EncoderSettings| (encoder.bundle, encoder.batch_tokens) = (fixture(bundle), 2048);
-    let (together, metrics) = start(change).await.unwrap();
-    let found = encode(&together, texts(200)).await.unwrap();
-    assert_eq!(count(&metrics, "run_texts_sum"), 200, "each ran once");
+    let (batched, metrics) = start(change).await.unwrap();
+    let found = encode(&batched, texts(200)).await.unwrap();
+    assert_eq!(count(&metrics, "run_texts_sum"), 200, "each text ran once");
     let runs = count(&metrics, "run_texts_count");
     assert!(runs < 60, "{runs} runs of 200 texts");
     let difference = largest_difference(&found, &expected);
@@ -41,45 +42,42 @@ async fn vectors_are_those_of_each_alone(bundle: &str) {
 }
 
 #[tokio::test]
-async fn vectors_of_padded_texts_that_ran_together_are_those_of_each_alone() {
-    vectors_are_those_of_each_alone("tiny-512").await;
+async fn padded_batches_do_not_change_vectors() {
+    assert_batches_do_not_change_vectors("tiny-512").await;
 }
 
 #[tokio::test]
-async fn vectors_of_ragged_texts_that_ran_together_are_those_of_each_alone() {
-    vectors_are_those_of_each_alone("use-stand-in-512").await;
+async fn ragged_batches_do_not_change_vectors() {
+    assert_batches_do_not_change_vectors("use-stand-in-512").await;
 }
 
 #[tokio::test]
-async fn a_graph_whose_scales_span_a_run_is_refused_where_texts_would_run_together() {
+async fn rejects_batches_of_a_graph_whose_scales_span_a_batch() {
     let int8 = |encoder: &mut EncoderSettings| encoder.bundle = fixture("tiny-int8-512");
     assert!(start(int8).await.is_ok());
     let message =
-        refusal(|encoder| (encoder.bundle, encoder.batch_tokens) = (fixture("tiny-int8-512"), 512)).await;
-    assert!(
-        message.contains("run together with the others") && message.contains("minilm-512-fp32"),
-        "{message}"
-    );
+        start_error(|encoder| (encoder.bundle, encoder.batch_tokens) = (fixture("tiny-int8-512"), 512)).await;
+    assert!(message.contains("run in a batch") && message.contains("minilm-512-fp32"), "{message}");
 }
 
 #[tokio::test]
-async fn callers_that_leave_and_deadlines_that_pass_do_not_touch_their_company() {
+async fn callers_that_leave_do_not_affect_their_batch() {
     let (encoder, metrics) = start(|encoder| encoder.batch_tokens = 4096).await.unwrap();
     let stays = encode(&encoder, texts(100));
     let leaves = tokio::time::timeout(Duration::from_millis(1), encode(&encoder, texts(100)));
     let late = encoder.encode_batch(texts(100), Class::Bulk, Deadline::after(Duration::from_millis(1)));
     let (stays, leaves, late) = tokio::join!(stays, leaves, late);
     assert_eq!(stays.unwrap().len(), 100);
-    // On a machine that does all of it within a millisecond, nobody left.
+    // A machine that encodes everything within a millisecond leaves nobody time to leave.
     if leaves.is_err() && late.is_err() {
         assert!(count(&metrics, "run_texts_sum") < 300);
     }
 }
 
-/// The library of the tests is for the CPU alone.
+/// The library of the tests has no CUDA.
 #[tokio::test]
-async fn a_device_that_there_is_not_is_named_and_nothing_else_is_taken_for_it() {
-    let message = refusal(|encoder| encoder.device = Device::Cuda).await;
+async fn names_a_missing_device_and_does_not_fall_back() {
+    let message = start_error(|encoder| encoder.device = Device::Cuda).await;
     assert!(
         message.starts_with(r#"encoder.device is "cuda", which this ONNX Runtime cannot use: "#),
         "{message}"

@@ -1,4 +1,4 @@
-//! What clients rely on, over a real connection.
+//! The contract with clients, over a real connection.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -28,7 +28,7 @@ fn violated_fields(status: &Status) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_encoder_says_who_it_is() {
+async fn describes_the_encoder() {
     let service = start(settings()).await;
     let encoder = service.client().get_encoder(GetEncoderRequest {}).await.unwrap().into_inner();
     assert_eq!((encoder.id.as_str(), encoder.dimension), ("tiny-512", 512));
@@ -37,13 +37,13 @@ async fn the_encoder_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_order_with_unit_vectors() {
+async fn replies_to_a_batch_in_order_with_unit_vectors() {
     let service = start(settings()).await;
     let request = texts(&["a ship", "a horse in the rain", "x"]);
-    let answer = service.client().encode(request).await.unwrap().into_inner();
-    let counts: Vec<_> = answer.embeddings.iter().map(|e| e.token_count).collect();
+    let response = service.client().encode(request).await.unwrap().into_inner();
+    let counts: Vec<_> = response.embeddings.iter().map(|e| e.token_count).collect();
     assert!(counts[2] < counts[0] && counts[0] < counts[1], "{counts:?}");
-    for embedding in &answer.embeddings {
+    for embedding in &response.embeddings {
         assert_eq!(embedding.values.len(), 512);
         let norm: f32 = embedding.values.iter().map(|v| v * v).sum();
         assert!((norm - 1.0).abs() < 1e-5, "{norm}");
@@ -52,16 +52,16 @@ async fn a_batch_is_answered_in_order_with_unit_vectors() {
 }
 
 #[tokio::test]
-async fn a_text_that_is_too_long_for_the_encoder_is_cut_and_says_so() {
+async fn cuts_a_text_that_is_too_long_and_says_so() {
     let service = start(settings()).await;
     let long = "rain ".repeat(500);
-    let answer = service.client().encode(texts(&[&long, "rain"])).await.unwrap().into_inner();
-    assert!(answer.embeddings[0].truncated && !answer.embeddings[1].truncated);
-    assert_eq!(answer.embeddings[0].token_count, 64);
+    let response = service.client().encode(texts(&[&long, "rain"])).await.unwrap().into_inner();
+    assert!(response.embeddings[0].truncated && !response.embeddings[1].truncated);
+    assert_eq!(response.embeddings[0].token_count, 64);
 }
 
 #[tokio::test]
-async fn wrong_input_is_refused_with_the_field_that_is_wrong() {
+async fn rejects_invalid_input_and_names_the_field() {
     let mut small = settings();
     small.limits.max_batch_size = 3;
     small.limits.max_text_bytes = 10;
@@ -80,7 +80,7 @@ async fn wrong_input_is_refused_with_the_field_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn an_oversized_message_is_invalid_rather_than_out_of_range() {
+async fn rejects_an_oversized_message_as_invalid_argument() {
     let mut small = settings();
     small.limits.max_batch_size = 1;
     small.limits.max_text_bytes = 10;
@@ -90,35 +90,35 @@ async fn an_oversized_message_is_invalid_rather_than_out_of_range() {
 }
 
 #[tokio::test]
-async fn a_batch_that_finds_no_room_is_refused_whole_and_told_when_to_return() {
-    let mut narrow = settings();
-    narrow.encoder.max_queue_ms = 1;
-    let service = start(narrow).await;
+async fn rejects_a_whole_batch_over_the_limit_and_says_when_to_retry() {
+    let mut small = settings();
+    small.encoder.max_queue_ms = 1;
+    let service = start(small).await;
     let calls = (0..40).map(|_| {
         let mut client = service.client();
         tokio::spawn(
             async move { client.encode(texts(&["a b c d e f g h ".repeat(20).as_str(); 100])).await },
         )
     });
-    let mut refused = 0;
+    let mut rejected = 0;
     for call in calls.collect::<Vec<_>>() {
         match call.await.unwrap() {
-            Ok(answer) => assert_eq!(answer.into_inner().embeddings.len(), 100),
+            Ok(response) => assert_eq!(response.into_inner().embeddings.len(), 100),
             Err(status) => {
                 assert_eq!(status.code(), Code::Unavailable);
                 assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
                 assert!(status.metadata().get(service_kit::PUSHBACK).is_some(), "{status:?}");
-                refused += 1;
+                rejected += 1;
             }
         }
     }
-    assert!(refused > 0, "forty calls for a queue of a millisecond were all admitted");
-    // And nothing is lost: the places are free again.
+    assert!(rejected > 0, "forty calls for a queue of a millisecond were all admitted");
+    // The permits are free again.
     service.client().encode(texts(&["a", "b", "c", "d"])).await.unwrap();
 }
 
-/// Sends one Encode call with a `grpc-timeout` and gives the server's own `grpc-status`. tonic's client would count
-/// for itself and answer first.
+/// Sends one `Encode` call with a `grpc-timeout` and returns the server's own `grpc-status`.
+/// tonic's client would apply the timeout itself.
 async fn raw_status(address: std::net::SocketAddr, request: &EncodeRequest, timeout: &str) -> String {
     let socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(socket).await.unwrap();
@@ -141,20 +141,20 @@ async fn raw_status(address: std::net::SocketAddr, request: &EncodeRequest, time
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_passes_is_deadline_exceeded() {
+async fn returns_deadline_exceeded_when_the_deadline_passes() {
     let mut slow = settings();
     slow.encoder.sessions = 1;
     let service = start(slow).await;
     let long = "storm over the sea ".repeat(1500);
     let much = texts(&vec![long.as_str(); 64]);
-    // An idle encoder tries what it is given.
+    // An idle encoder tries whatever it is given.
     let begin = std::time::Instant::now();
     assert_eq!(raw_status(service.address, &much, "5m").await, "4");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
-async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
+async fn a_stream_replies_to_each_text_once_and_survives_a_bad_one() {
     let service = start(settings()).await;
     let requests: Vec<_> = (0..300)
         .map(|i| EncodeStreamRequest {
@@ -166,8 +166,12 @@ async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
     let stream = service.client().encode_stream(tokio_stream::iter(requests)).await.unwrap();
     let mut stream = stream.into_inner();
     let mut seen = std::collections::HashMap::new();
-    while let Some(answer) = stream.message().await.unwrap() {
-        assert!(seen.insert(answer.id.clone(), answer.result.unwrap()).is_none(), "{} twice", answer.id);
+    while let Some(response) = stream.message().await.unwrap() {
+        assert!(
+            seen.insert(response.id.clone(), response.result.unwrap()).is_none(),
+            "{} twice",
+            response.id
+        );
     }
     assert_eq!(seen.len(), 300);
     for (id, result) in seen {
@@ -182,37 +186,37 @@ async fn a_stream_answers_every_text_once_and_outlives_a_bad_one() {
 }
 
 #[tokio::test]
-async fn health_speaks_for_the_server_and_for_each_service() {
+async fn reports_health_of_the_server_and_of_each_service() {
     let service = start(settings()).await;
     let mut health = HealthClient::new(service.channel.clone());
     for name in ["", "movieclassifier.encoder.v1.EncoderService"] {
-        let answer = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap();
-        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+        let response = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap();
+        assert_eq!(response.into_inner().status(), ServingStatus::Serving);
     }
     let unknown = health.check(HealthCheckRequest { service: "no.such.Service".to_owned() }).await;
     assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
-async fn shutdown_finishes_what_is_in_flight_and_ends() {
+async fn shutdown_finishes_calls_in_flight() {
     let service = start(settings()).await;
     let item = |i: usize| EncodeStreamRequest { id: i.to_string(), text: "storm".to_owned(), priority: 0 };
     let (sender, requests) = tokio::sync::mpsc::channel(100);
     sender.send(item(0)).await.unwrap();
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut stream = service.client().encode_stream(requests).await.unwrap().into_inner();
-    // Its first answer proves that the call has begun.
+    // The first response proves that the call has begun.
     assert_eq!(stream.message().await.unwrap().unwrap().id, "0");
     service.shutdown.cancel();
     for i in 1..100 {
         sender.send(item(i)).await.unwrap();
     }
     drop(sender);
-    let mut answers = 1;
+    let mut responses = 1;
     while stream.message().await.unwrap().is_some() {
-        answers += 1;
+        responses += 1;
     }
-    assert_eq!(answers, 100);
+    assert_eq!(responses, 100);
     drop(service.channel);
     tokio::time::timeout(Duration::from_secs(5), service.task).await.unwrap().unwrap();
 }

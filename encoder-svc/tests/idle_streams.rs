@@ -1,4 +1,4 @@
-//! Ten thousand streams that nobody uses, half of which vanish without a goodbye, against the real binary.
+//! Ten thousand idle streams, half of which vanish without a close, against the real binary.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -55,7 +55,7 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Texts that wait or run, of both classes together.
+    /// The number of admitted texts of both classes.
     fn admitted(&self) -> u64 {
         let mut socket = std::net::TcpStream::connect(self.http).unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
@@ -81,7 +81,8 @@ impl Server {
     }
 }
 
-/// Streams of one connection, each proven open by the answer to one text; the sender and the answers keep it open.
+/// Opens the streams of one connection, and checks that the first one replies. The senders and
+/// receivers keep them open.
 async fn open_streams(
     channel: Channel,
 ) -> Vec<(mpsc::Sender<EncodeStreamRequest>, tonic::Streaming<proto::encoder::v1::EncodeStreamResponse>)> {
@@ -90,21 +91,21 @@ async fn open_streams(
         let (sender, requests) = mpsc::channel(1);
         let mut client = EncoderServiceClient::new(channel.clone());
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-        let mut answers = client.encode_stream(requests).await.unwrap().into_inner();
+        let mut responses = client.encode_stream(requests).await.unwrap().into_inner();
         if streams.is_empty() {
             let item = EncodeStreamRequest { id: "1".to_owned(), text: "rain".to_owned(), priority: 0 };
             sender.send(item).await.unwrap();
-            assert!(answers.message().await.unwrap().is_some());
+            assert!(responses.message().await.unwrap().is_some());
         }
-        streams.push((sender, answers));
+        streams.push((sender, responses));
     }
     streams
 }
 
 #[test]
-fn ten_thousand_idle_streams_and_half_of_them_gone_leave_nothing_behind() {
+fn frees_everything_that_ten_thousand_idle_streams_held() {
     let server = Server::start();
-    // The other half is held by a runtime of its own, which is torn down without any goodbye of HTTP/2.
+    // The leaving half has its own runtime, which is torn down without closing HTTP/2.
     let [staying, leaving] = [(); 2].map(|()| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     });
@@ -124,7 +125,7 @@ fn ten_thousand_idle_streams_and_half_of_them_gone_leave_nothing_behind() {
     };
     let stayed = open(&staying);
     let left = open(&leaving);
-    // The first connection is among those counted before.
+    // The first connection was counted before.
     assert!(server.descriptors() + 1 >= descriptors + CONNECTIONS);
     assert_eq!(server.admitted(), 0);
     let fresh = tokio::runtime::Runtime::new().unwrap();
@@ -143,7 +144,7 @@ fn ten_thousand_idle_streams_and_half_of_them_gone_leave_nothing_behind() {
         pause();
     }
     assert_eq!(server.admitted(), 0);
-    // What ten thousand streams took is given back; the allocator does it when it is next asked for something.
+    // The allocator returns the memory of the streams when it is next used.
     let mut grown = usize::MAX;
     while grown > 40 << 10 && begin.elapsed() < Duration::from_secs(60) {
         fresh.block_on(async {

@@ -1,18 +1,22 @@
-//! What the scheduler promises, on a paused clock: real queue and gate, and workers for whom a text costs simulated time.
+//! The promises of the scheduler, on a paused clock: the real queue and admission, with workers for
+//! which a text costs simulated time.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use encoder_svc::scheduler::admission::{Admission, LongestQueues, Place};
+use encoder_svc::scheduler::admission::{Admission, Permit};
 use encoder_svc::scheduler::cost::CostModel;
-use encoder_svc::scheduler::queue::{Class, Encoded, Entry, Queue, Worker};
+use encoder_svc::scheduler::entry::{Class, Entry, Reply};
+use encoder_svc::scheduler::limits::QueueLimits;
+use encoder_svc::scheduler::queue::Queue;
+use encoder_svc::scheduler::workers::Worker;
 use proptest::prelude::*;
 use service_kit::{ApiError, Deadline, Metrics};
 use tokio::time::{Instant, sleep};
 
 const SESSIONS: usize = 2;
-/// What the text of [`text`] takes.
+/// The cost of the text of [`text`].
 const RUN: Duration = Duration::from_millis(10);
 
 fn text() -> String {
@@ -23,7 +27,7 @@ fn milliseconds(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Queue, gate and as many simulated workers as there are sessions.
+/// The queue, admission, and one simulated worker for each session.
 #[derive(Clone)]
 struct Scheduler {
     queue: Arc<Queue>,
@@ -32,7 +36,7 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    fn start(longest: LongestQueues) -> Self {
+    fn start(longest: QueueLimits) -> Self {
         let costs = CostModel::new(256, &text(), RUN);
         let admission = Arc::new(Admission::new(costs, SESSIONS, longest, &Metrics::default()));
         let scheduler = Self { queue: Arc::default(), admission, ran: Arc::default() };
@@ -44,7 +48,7 @@ impl Scheduler {
 
     async fn work(self) {
         loop {
-            let Some((entry, class)) = self.queue.try_pop(Worker::Core) else {
+            let Some((entry, class)) = self.queue.try_pop(Worker::SingleCore) else {
                 sleep(Duration::from_micros(100)).await;
                 continue;
             };
@@ -54,7 +58,7 @@ impl Scheduler {
                 } else {
                     self.ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     sleep(RUN).await;
-                    Ok(Encoded { vector: Vec::new(), token_count: entry.text.len(), truncated: false })
+                    Ok(Reply { vector: Vec::new(), token_count: entry.text.len(), truncated: false })
                 };
                 let _ = entry.reply.send(result);
             }
@@ -62,31 +66,31 @@ impl Scheduler {
         }
     }
 
-    async fn run(&self, place: Place, class: Class, deadline: Deadline) -> Result<Encoded, ApiError> {
-        let (entry, answer) = Entry::new(text(), deadline);
-        self.queue.push(class, [entry]);
-        let outcome = answer.await.unwrap();
-        drop(place);
+    async fn run(&self, permit: Permit, class: Class, deadline: Deadline) -> Result<Reply, ApiError> {
+        let (entry, reply) = Entry::new(text(), deadline);
+        self.queue.push(class, entry);
+        let outcome = reply.await.unwrap();
+        drop(permit);
         outcome
     }
 
-    /// One unary call of one text, and how long it took.
-    async fn call(&self, class: Class, deadline: Deadline) -> (Result<Encoded, ApiError>, Duration) {
+    /// Makes one unary call of one text. Returns how long it took.
+    async fn call(&self, class: Class, deadline: Deadline) -> (Result<Reply, ApiError>, Duration) {
         let begin = Instant::now();
         let outcome = match self.admission.admit(&[&text()], class, deadline) {
-            Ok(mut places) => self.run(places.pop().unwrap(), class, deadline).await,
+            Ok(mut permits) => self.run(permits.pop().unwrap(), class, deadline).await,
             Err(error) => Err(error),
         };
         (outcome, begin.elapsed())
     }
 }
 
-fn longest(online: u64, bulk: u64) -> LongestQueues {
-    LongestQueues { online: milliseconds(online), bulk: milliseconds(bulk) }
+fn longest(online: u64, bulk: u64) -> QueueLimits {
+    QueueLimits { online: milliseconds(online), bulk: milliseconds(bulk) }
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_twice_the_capacity_what_is_admitted_is_answered_in_time_and_the_rest_refused_at_once() {
+async fn at_twice_the_capacity_admitted_calls_are_in_time_and_others_are_rejected_at_once() {
     let scheduler = Scheduler::start(longest(60_000, 60_000));
     let capacity = SESSIONS as f64 / RUN.as_secs_f64();
     let seconds = 20;
@@ -98,7 +102,7 @@ async fn at_twice_the_capacity_what_is_admitted_is_answered_in_time_and_the_rest
         }));
         sleep(RUN / (2 * SESSIONS as u32)).await;
     }
-    let (mut good, mut refused) = (0_usize, 0_usize);
+    let (mut good, mut rejected) = (0_usize, 0_usize);
     for call in calls {
         match call.await.unwrap() {
             (Ok(_), took) => {
@@ -107,30 +111,30 @@ async fn at_twice_the_capacity_what_is_admitted_is_answered_in_time_and_the_rest
             }
             (Err(ApiError::Overloaded { retry_after, .. }), took) => {
                 assert!(took < milliseconds(1) && retry_after < Duration::from_secs(1));
-                refused += 1;
+                rejected += 1;
             }
             (Err(error), _) => panic!("{error:?}"),
         }
     }
     let ratio = good as f64 / seconds as f64 / capacity;
-    assert!(ratio > 0.95 && refused > good / 2, "goodput {ratio} of the capacity, {refused} refused");
-    // And nothing is left of it.
+    assert!(ratio > 0.95 && rejected > good / 2, "goodput {ratio} of the capacity, {rejected} rejected");
+    // No permit is left.
     assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
 }
 
 #[test]
-fn on_a_machine_that_becomes_slower_all_that_waits_takes_longer() {
+fn expects_a_longer_wait_when_the_machine_slows_down() {
     let costs = CostModel::new(256, &text(), RUN);
     let admission = Arc::new(Admission::new(costs, SESSIONS, longest(60_000, 60_000), &Metrics::default()));
     let text = text();
-    let _places = admission.admit(&[text.as_str(); 40], Class::Online, Deadline::NONE).unwrap();
+    let _permits = admission.admit(&[text.as_str(); 40], Class::Online, Deadline::NONE).unwrap();
     let before = admission.wait(Class::Online);
     for _ in 0..200 {
         admission.costs().learn(&[text.len()], 2 * RUN);
     }
     let times = admission.wait(Class::Online).as_secs_f64() / before.as_secs_f64();
     assert!((1.95..2.05).contains(&times), "{times}");
-    // So that who comes now is refused, where all before would have said it fits.
+    // A call that would have fitted before is now rejected.
     let deadline = Deadline::after(before + before / 2);
     assert!(matches!(
         admission.admit(&[text.as_str()], Class::Online, deadline),
@@ -139,50 +143,50 @@ fn on_a_machine_that_becomes_slower_all_that_waits_takes_longer() {
 }
 
 #[test]
-fn a_full_queue_is_not_said_to_take_less_than_it_may_when_the_machine_becomes_faster() {
+fn a_rejection_names_a_wait_over_the_limit_even_if_the_machine_speeds_up() {
     let costs = CostModel::new(256, &text(), RUN);
     let admission = Arc::new(Admission::new(costs, SESSIONS, longest(1_000, 1_000), &Metrics::default()));
     let text = text();
     let admit = || admission.admit(&[text.as_str()], Class::Online, Deadline::NONE);
-    let mut places = vec![];
-    let fill = |places: &mut Vec<_>| loop {
+    let mut permits = vec![];
+    let fill = |permits: &mut Vec<_>| loop {
         match admit() {
-            Ok(place) => places.push(place),
+            Ok(permit) => permits.push(permit),
             Err(ApiError::Overloaded { message, .. }) => return message,
             Err(error) => panic!("{error:?}"),
         }
     };
-    fill(&mut places);
+    fill(&mut permits);
     for _ in 0..200 {
         admission.costs().learn(&[text.len()], RUN / 2);
     }
-    // What was let in holds the room that it was given, and that is what the refusal tells.
-    let message = fill(&mut places);
+    // Admitted texts hold the permits that they were given, and the error counts those.
+    let message = fill(&mut permits);
     let mut told = message.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
     let (expected, allowed) = (told.next().unwrap(), told.next().unwrap());
     assert!(expected >= allowed && allowed == 1_000, "{message}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn bulk_does_not_starve_online_nor_online_bulk() {
+async fn neither_class_starves_the_other() {
     let scheduler = Scheduler::start(longest(2_000, 60_000));
     let bulk = tokio::spawn({
         let scheduler = scheduler.clone();
         async move {
             let text = text();
-            let places =
+            let permits =
                 scheduler.admission.admit(&vec![text.as_str(); 400], Class::Bulk, Deadline::NONE).unwrap();
-            let runs = places.into_iter().map(|place| scheduler.run(place, Class::Bulk, Deadline::NONE));
+            let runs = permits.into_iter().map(|permit| scheduler.run(permit, Class::Bulk, Deadline::NONE));
             futures_util::future::join_all(runs).await
         }
     });
     sleep(milliseconds(5)).await;
-    // Alone among bulk, an online text waits for one run at most, and is run.
+    // A lone online text among bulk waits for one run at most.
     for _ in 0..20 {
         let (outcome, took) = scheduler.call(Class::Online, Deadline::NONE).await;
         assert!(outcome.is_ok() && took <= 2 * RUN + milliseconds(1), "{took:?}");
     }
-    // Online traffic beyond the capacity leaves bulk its eighth.
+    // Online load beyond the capacity leaves bulk one run in eight.
     let begin = Instant::now();
     let flood = tokio::spawn({
         let scheduler = scheduler.clone();
@@ -201,7 +205,7 @@ async fn bulk_does_not_starve_online_nor_online_bulk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_waits_for_is_not_run() {
+async fn does_not_run_entries_whose_caller_has_left() {
     let scheduler = Scheduler::start(longest(60_000, 60_000));
     let calls: Vec<_> = (0..100)
         .map(|_| {
@@ -213,15 +217,15 @@ async fn what_nobody_waits_for_is_not_run() {
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     let (outcome, took) = scheduler.call(Class::Online, Deadline::after(milliseconds(5_000))).await;
     assert!(outcome.is_ok() && took <= 2 * RUN, "{took:?}");
-    // Three rounds of two were begun when their callers left.
+    // Three rounds of two runs had begun when the callers left.
     assert_eq!(scheduler.ran.load(std::sync::atomic::Ordering::Relaxed), 3 * SESSIONS + 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_waits_for_room_in_turn_and_no_longer_than_its_deadline() {
+async fn a_stream_waits_for_permits_in_order_and_until_its_deadline() {
     let scheduler = Scheduler::start(longest(50, 50));
     let text = text();
-    // Room for ten texts of 10 ms on two sessions.
+    // The limit is ten texts of 10 ms on two sessions.
     let full = scheduler.admission.admit(&[text.as_str(); 10], Class::Bulk, Deadline::NONE).unwrap();
     assert!(matches!(
         scheduler.admission.admit(&[&text], Class::Bulk, Deadline::NONE),
@@ -234,15 +238,15 @@ async fn a_stream_waits_for_room_in_turn_and_no_longer_than_its_deadline() {
         .map(|index| {
             let (scheduler, order, text) = (scheduler.clone(), order.clone(), text.clone());
             tokio::spawn(async move {
-                let place =
+                let permit =
                     scheduler.admission.admit_waiting(&text, Class::Bulk, Deadline::NONE).await.unwrap();
                 order.lock().unwrap().push(index);
-                scheduler.run(place, Class::Bulk, Deadline::NONE).await
+                scheduler.run(permit, Class::Bulk, Deadline::NONE).await
             })
         })
         .collect();
     sleep(milliseconds(100)).await;
-    assert!(order.lock().unwrap().is_empty(), "there was no room");
+    assert!(order.lock().unwrap().is_empty(), "there was no permit");
     drop(full);
     for call in waiting {
         call.await.unwrap().unwrap();
@@ -251,12 +255,12 @@ async fn a_stream_waits_for_room_in_turn_and_no_longer_than_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_encoder_takes_a_batch_that_is_larger_than_its_queue() {
+async fn an_idle_encoder_admits_a_batch_over_its_limit() {
     let scheduler = Scheduler::start(longest(50, 50));
     let text = text();
-    let places = scheduler.admission.admit(&[text.as_str(); 100], Class::Online, Deadline::NONE).unwrap();
-    assert_eq!(places.len(), 100);
-    drop(places);
+    let permits = scheduler.admission.admit(&[text.as_str(); 100], Class::Online, Deadline::NONE).unwrap();
+    assert_eq!(permits.len(), 100);
+    drop(permits);
     assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
     assert!(scheduler.admission.admit(&[&text], Class::Online, Deadline::NONE).is_ok());
 }
@@ -264,10 +268,10 @@ async fn an_idle_encoder_takes_a_batch_that_is_larger_than_its_queue() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Calls of any size, class and patience, some of whom leave: each that stays is answered once, in order, and in time
-    /// or not at all; and in the end every place is free.
+    /// Calls have any size, class and deadline, and some leave. Each call that stays gets each
+    /// reply once and in time, or is rejected. At the end all permits are free.
     #[test]
-    fn each_call_is_answered_once_or_refused(
+    fn each_call_gets_its_replies_once_or_is_rejected(
         calls in prop::collection::vec((1_usize..40, any::<bool>(), 5_u64..800, 0_u64..40, prop::bool::weighted(0.2)), 1..60)
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -282,8 +286,8 @@ proptest! {
                     let begin = Instant::now();
                     let text = text();
                     let admitted = scheduler.admission.admit(&vec![text.as_str(); size], class, deadline);
-                    let Ok(places) = admitted else { return (None, begin.elapsed()) };
-                    let runs = places.into_iter().map(|place| scheduler.run(place, class, deadline));
+                    let Ok(permits) = admitted else { return (None, begin.elapsed()) };
+                    let runs = permits.into_iter().map(|permit| scheduler.run(permit, class, deadline));
                     (Some(futures_util::future::join_all(runs).await), begin.elapsed())
                 });
                 if leaves {
@@ -296,15 +300,15 @@ proptest! {
             }
             for (call, size, patience) in running {
                 match call.await.unwrap() {
-                    (None, took) => assert_eq!(took, Duration::ZERO, "a refusal waits for nothing"),
-                    (Some(answers), took) => {
-                        assert_eq!(answers.len(), size);
-                        let whole = answers.iter().all(Result::is_ok);
+                    (None, took) => assert_eq!(took, Duration::ZERO, "a rejection does not wait"),
+                    (Some(results), took) => {
+                        assert_eq!(results.len(), size);
+                        let whole = results.iter().all(Result::is_ok);
                         assert!(!whole || took <= milliseconds(patience) + RUN, "{took:?} of {patience}");
                     }
                 }
             }
-            // Entries that were left behind are dropped as the workers come to them.
+            // Workers drop abandoned entries when they take them.
             sleep(milliseconds(100)).await;
             for class in [Class::Online, Class::Bulk] {
                 assert_eq!(scheduler.admission.wait(class), Duration::ZERO);

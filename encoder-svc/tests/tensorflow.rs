@@ -1,8 +1,9 @@
-//! Bundles that were converted from a TensorFlow model give TensorFlow's own vectors.
+//! Bundles converted from a TensorFlow model give TensorFlow's vectors.
 //!
-//! Beside a bundle lies a folder with `-vectors` to its name: texts, and what TensorFlow made of them. Those of the
-//! fixtures are committed; `make test-use-large` makes others by converting again, with more texts, and names their
-//! folder in `TENSORFLOW_CASES`.
+//! Next to a bundle is a folder named after it with the suffix `-vectors`, which holds texts and
+//! TensorFlow's vectors of them. Those of the fixtures are committed. `make test-use-large`
+//! converts the model again, makes vectors of more texts, and names their folder in
+//! `TENSORFLOW_CASES`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -19,7 +20,7 @@ const SUFFIX: &str = "-vectors";
 struct Case {
     bundle: PathBuf,
     texts: Vec<String>,
-    /// A vector for each text.
+    /// TensorFlow's vector of each text.
     vectors: Vec<Vec<f32>>,
 }
 
@@ -50,7 +51,7 @@ fn read(bundle: PathBuf, folder: &Path) -> Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_converted_bundle_gives_tensorflows_vectors() {
+async fn converted_bundles_give_the_vectors_of_tensorflow() {
     let named = std::env::var_os("TENSORFLOW_CASES").map(PathBuf::from);
     for case in cases(&fixture("")).into_iter().chain(named.iter().flat_map(|folder| cases(folder))) {
         let mut settings = settings();
@@ -60,8 +61,8 @@ async fn a_converted_bundle_gives_tensorflows_vectors() {
         let mut largest = 0.0_f32;
         for (texts, expected) in case.texts.chunks(64).zip(case.vectors.chunks(64)) {
             let request = EncodeRequest { texts: texts.to_vec(), priority: Priority::Bulk.into() };
-            let answer = service.client().encode(request).await.unwrap().into_inner();
-            for ((text, expected), found) in texts.iter().zip(expected).zip(&answer.embeddings) {
+            let response = service.client().encode(request).await.unwrap().into_inner();
+            for ((text, expected), found) in texts.iter().zip(expected).zip(&response.embeddings) {
                 assert!(!found.truncated && found.values.len() == expected.len(), "{text:?}");
                 let pairs = found.values.iter().zip(expected);
                 let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -15,7 +15,7 @@ pytest_plugins = ["running_pair"]
 
 RULE = re.compile(r"movieclassifier_[a-z]+(_[a-z]+)*")
 GAUGES_AND_HISTOGRAMS = {"seconds", "texts", "tokens", "calls", "sessions", "replicas", "info"}
-COUNTED = {"texts", "refusals", "attempts", "retries", "hedges", "reloads", "hits", "misses", "joins"}
+COUNTED = {"texts", "requests", "attempts", "retries", "hedges", "reloads", "hits", "misses", "joins"}
 
 service = pytest.mark.parametrize("service", SERVICES)
 
@@ -76,5 +76,5 @@ def test_what_was_done_is_what_is_counted(pair: Pair) -> None:
     assert calls.total("_count", {**classify, "code": "OK"}) == 2
     assert calls.total("_count", {**classify, "code": "INVALID_ARGUMENT"}) == 1
     assert classifier["movieclassifier_model_reloads_total"].total("", {"outcome": "rejected"}) >= 1
-    assert encoder["movieclassifier_encoder_refusals_total"].total("", {"class": "online"}) > 0
+    assert encoder["movieclassifier_encoder_rejected_requests_total"].total("", {"class": "online"}) > 0
     assert encoder["movieclassifier_encoder_cache_hits_total"].total("", {}) > 0

@@ -1,25 +1,22 @@
-//! What ONNX Runtime runs the graph on.
+//! The device that runs the graph.
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of processor. Which of them there are is up to ONNX Runtime's library, which is loaded at start: the same program serves
-/// on each.
+/// A kind of device. The ONNX Runtime library that is loaded at startup decides which devices
+/// exist, so one program serves on all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// The machine's cores, each text alone.
+    /// The machine's cores. Each text runs alone.
     Cpu,
-    /// An Nvidia GPU, several texts of similar length in a run.
+    /// An Nvidia GPU. Texts of similar length run in batches.
     Cuda,
 }
 
-// Of the GPU's defaults. Measured on an H100 beside 16 cores with MiniLM in single precision, as parts of ONNX Runtime's own 14,400
-// texts a second with the best of all numbers of sessions and sizes of batches, sorted by length: two sessions 0.51 to 0.57, four
-// 0.72 to 0.78, eight 0.84 to 0.88, sixteen 0.84 to 0.91 at twice the latency; runs of 16,384 tokens 0.71 to 0.78 where those of
-// 4,096 gave 0.90, of 2,048 0.89 to 0.92 where those of 8,192 gave 0.79 to 0.89, and an online text beside bulk 19 ms (p99) in the
-// place of 64; one stream of 64 texts at a time 0.75, of 512 0.90.
+// How these defaults were chosen is recorded in docs/experiments.md.
 impl Device {
-    /// Sessions that keep it at work, on so many cores: on a GPU one prepares the next run and answers the last while others run.
+    /// The sessions that keep the device busy. On a GPU, one session prepares its next run while
+    /// others run.
     pub(crate) fn sessions(self, cores: usize) -> usize {
         match self {
             Self::Cpu => cores,
@@ -27,7 +24,7 @@ impl Device {
         }
     }
 
-    /// Tokens of a run that keep it at work; `None` where a text alone does.
+    /// The tokens of a batch that keep the device busy; `None` if each text runs alone.
     pub(crate) fn batch_tokens(self) -> Option<usize> {
         match self {
             Self::Cpu => None,
@@ -35,7 +32,7 @@ impl Device {
         }
     }
 
-    /// Texts of one stream at a time that keep all sessions at work.
+    /// The texts in flight on one stream that keep all sessions busy.
     pub(crate) fn stream_in_flight(self) -> usize {
         match self {
             Self::Cpu => 64,

@@ -1,14 +1,15 @@
-//! ONNX Runtime: sessions, the threads that run them, and the check that their vectors are right.
+//! Running the graph: ONNX Runtime sessions, the worker threads that use them, and the check of
+//! their vectors.
 //!
-//! Nothing outside this folder names ONNX Runtime.
+//! Workers pull entries from the queue of [`scheduler`](crate::scheduler). This folder must not
+//! know the cache, gRPC or the settings.
 
 pub mod device;
+mod niceness;
 pub mod onnx_runtime;
 mod replies;
 pub(crate) mod self_check;
 pub mod session;
 pub mod shared_weights;
-pub mod task_pool;
 mod tensors;
-mod turn;
 pub mod worker_pool;

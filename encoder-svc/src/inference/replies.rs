@@ -1,9 +1,9 @@
-//! Answers handed over several at once.
+//! Replies that are sent in groups when the caller cannot tell the difference.
 //!
-//! An answer wakes a thread that serves calls, and the caller, which both take the core from a worker: each finds the
-//! caches of another. Nobody waits for a single bulk text, nor notices some milliseconds after [`LONG_WAIT`]. So while there
-//! is enough to run for all workers, a worker keeps such answers back until there are [`TOGETHER`] of them. Measured on two
-//! cores: 0.96 of ONNX Runtime alone through 32 callers in the place of 0.93, and 0.996 in the place of 0.966 through a stream.
+//! Sending a reply wakes a thread that serves calls, which takes the core from a worker and evicts
+//! its caches. A bulk client does not wait for single texts, and an online text that has already
+//! waited for [`LONG_WAIT`] is not hurt by a few milliseconds more. So while enough entries wait
+//! for all workers, a worker holds such replies back until it has [`GROUP`] of them.
 
 use std::time::Duration;
 
@@ -12,95 +12,90 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::scheduler::cost::CostModel;
-use crate::scheduler::queue::{Class, Encoded, Entry};
+use crate::scheduler::entry::{Class, Entry, Reply};
 
-/// So many answers are handed over at once, and an answer is kept back for so many runs at most.
-const TOGETHER: usize = 4;
-/// An online text that has been here so long has waited in a queue, with many others.
+/// The number of replies in a group, and the number of runs that a reply is held back at most.
+const GROUP: usize = 4;
+/// An online text that has waited this long was in a queue behind many others.
 const LONG_WAIT: Duration = Duration::from_millis(200);
 
-/// How long an answer is kept back at most: an answer is where its caller has more time left.
-pub(crate) fn longest_keep(costs: &CostModel) -> Duration {
-    let micros = costs.micros(costs.dearest_units() as f64) * TOGETHER as f64;
+/// The longest time that a reply is held back. A reply whose caller has less time left is sent
+/// before the next run.
+pub(crate) fn max_delay(costs: &CostModel) -> Duration {
+    let micros = costs.micros(costs.max_units() as f64) * GROUP as f64;
     Duration::from_micros(micros as u64)
 }
 
-/// A vector or an error, and where it goes.
-type Answer = (oneshot::Sender<Result<Encoded, ApiError>>, Result<Encoded, ApiError>);
+/// A reply and where it goes.
+type Held = (oneshot::Sender<Result<Reply, ApiError>>, Result<Reply, ApiError>);
 
-/// What a worker has not handed over yet; dropping it hands it over.
-pub(crate) struct Answers {
-    /// Where calls are served.
+/// The replies that one worker holds back. Dropping it sends them.
+pub(crate) struct GroupedReplies {
+    /// The runtime that serves calls.
     runtime: Handle,
-    /// Texts that must wait for a worker, for answers to be kept back: whoever gets none asks for nothing new, and meanwhile no
-    /// worker may be left without a text.
+    /// The number of waiting entries from which replies are held back. A caller without its reply
+    /// asks for nothing new, and meanwhile no worker may run out of entries.
     enough: usize,
-    kept: Vec<Answer>,
+    held: Vec<Held>,
     runs: usize,
     urgent: bool,
 }
 
-impl Answers {
-    /// Of one of so many workers, for calls that are served on `runtime`.
+impl GroupedReplies {
+    /// Creates the group of one of `workers` workers. Held replies are sent from `runtime`.
     pub(crate) fn new(runtime: Handle, workers: usize) -> Self {
-        Self {
-            runtime,
-            enough: TOGETHER * workers,
-            kept: Vec::with_capacity(TOGETHER),
-            runs: 0,
-            urgent: false,
-        }
+        Self { runtime, enough: GROUP * workers, held: Vec::with_capacity(GROUP), runs: 0, urgent: false }
     }
 
-    /// Hands over an answer at once, or keeps it, for `longest` at most, until [`hand_over`](Self::hand_over).
-    pub(crate) fn give(
+    /// Sends a reply at once, or holds it back for at most `max_delay`.
+    pub(crate) fn send(
         &mut self,
         entry: Entry,
         class: Class,
-        result: Result<Encoded, ApiError>,
-        longest: Duration,
+        result: Result<Reply, ApiError>,
+        max_delay: Duration,
     ) {
         if class == Class::Online && entry.since.elapsed() < LONG_WAIT {
-            // The caller may have left meanwhile.
+            // This fails if the caller has left, which does not matter here.
             let _ = entry.reply.send(result);
             return;
         }
-        self.urgent |= entry.deadline.remaining().is_some_and(|left| left < longest);
-        self.kept.push((entry.reply, result));
+        self.urgent |= entry.deadline.remaining().is_some_and(|left| left < max_delay);
+        self.held.push((entry.reply, result));
     }
 
-    /// Before a run, while so many texts wait: hands over what cannot be kept back any longer.
+    /// Called before a run while entries wait. Sends the group if it must not be held back during
+    /// the run.
     pub(crate) fn before_run(&mut self, waiting: impl FnOnce() -> usize) {
-        if self.kept.is_empty() {
+        if self.held.is_empty() {
             return;
         }
         self.runs += 1;
-        if self.urgent || self.kept.len() >= TOGETHER || self.runs >= TOGETHER || waiting() < self.enough {
-            self.hand_over();
+        if self.urgent || self.held.len() >= GROUP || self.runs >= GROUP || waiting() < self.enough {
+            self.flush();
         }
     }
 
-    /// Hands over all that is kept, by one task of the runtime: sent from here, the first would wake it, and it would take
-    /// the core before the second.
-    pub(crate) fn hand_over(&mut self) {
+    /// Sends all replies that are held back. One task of the runtime sends them: if the worker did,
+    /// the first reply would wake a thread that takes the core before the second is sent.
+    pub(crate) fn flush(&mut self) {
         self.runs = 0;
         self.urgent = false;
-        if self.kept.is_empty() {
+        if self.held.is_empty() {
             return;
         }
-        let answers = std::mem::replace(&mut self.kept, Vec::with_capacity(TOGETHER));
+        let held = std::mem::replace(&mut self.held, Vec::with_capacity(GROUP));
         self.runtime.spawn(async move {
-            for (reply, result) in answers {
-                // The caller may have left meanwhile.
+            for (reply, result) in held {
                 let _ = reply.send(result);
             }
         });
     }
 }
 
-impl Drop for Answers {
+impl Drop for GroupedReplies {
     fn drop(&mut self) {
-        self.hand_over();
+        self.flush();
     }
 }
 
@@ -110,97 +105,101 @@ mod tests {
 
     use super::*;
 
-    type Reply = oneshot::Receiver<Result<Encoded, ApiError>>;
+    type Receiver = oneshot::Receiver<Result<Reply, ApiError>>;
 
-    fn encoded() -> Encoded {
-        Encoded { vector: vec![1.0], token_count: 3, truncated: false }
+    fn reply() -> Reply {
+        Reply { vector: vec![1.0], token_count: 3, truncated: false }
     }
 
-    const LONGEST: Duration = Duration::from_millis(50);
+    const MAX_DELAY: Duration = Duration::from_millis(50);
 
-    /// A worker of two.
-    fn worker() -> Answers {
-        Answers::new(Handle::current(), 2)
+    /// The replies of one of two workers.
+    fn replies() -> GroupedReplies {
+        GroupedReplies::new(Handle::current(), 2)
     }
 
-    /// Callers of so many texts of which the worker has made vectors.
-    fn given(answers: &mut Answers, class: Class, deadline: Deadline, count: usize) -> Vec<Reply> {
-        let callers = (0..count).map(|_| {
-            let (entry, reply) = Entry::new("a text".to_owned(), deadline);
-            answers.give(entry, class, Ok(encoded()), LONGEST);
-            reply
+    /// Sends `count` replies, and returns their receivers.
+    fn send(replies: &mut GroupedReplies, class: Class, deadline: Deadline, count: usize) -> Vec<Receiver> {
+        let receivers = (0..count).map(|_| {
+            let (entry, receiver) = Entry::new("a text".to_owned(), deadline);
+            replies.send(entry, class, Ok(reply()), MAX_DELAY);
+            receiver
         });
-        callers.collect()
+        receivers.collect()
     }
 
-    /// How many have their answer.
-    async fn answered(callers: &mut [Reply]) -> usize {
+    /// The number of receivers that have their reply.
+    async fn replied(receivers: &mut [Receiver]) -> usize {
         tokio::task::yield_now().await;
-        callers.iter_mut().map(|reply| reply.try_recv().is_ok()).filter(|is_answered| *is_answered).count()
+        receivers
+            .iter_mut()
+            .map(|receiver| receiver.try_recv().is_ok())
+            .filter(|has_reply| *has_reply)
+            .count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_wait_for_each_other_while_there_is_enough_to_run() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Bulk, Deadline::NONE, 3);
-        answers.before_run(|| 8);
-        assert_eq!(answered(&mut callers).await, 0);
-        callers.extend(given(&mut answers, Class::Bulk, Deadline::NONE, 1));
-        answers.before_run(|| 8);
-        assert_eq!(answered(&mut callers).await, 4);
+    async fn holds_replies_back_while_enough_entries_wait() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Bulk, Deadline::NONE, 3);
+        replies.before_run(|| 8);
+        assert_eq!(replied(&mut receivers).await, 0);
+        receivers.extend(send(&mut replies, Class::Bulk, Deadline::NONE, 1));
+        replies.before_run(|| 8);
+        assert_eq!(replied(&mut receivers).await, 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_worker_is_left_without_a_text_for_answers_that_are_kept_back() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Bulk, Deadline::NONE, 1);
-        answers.before_run(|| 7);
-        assert_eq!(answered(&mut callers).await, 1);
+    async fn sends_replies_before_workers_run_out_of_entries() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Bulk, Deadline::NONE, 1);
+        replies.before_run(|| 7);
+        assert_eq!(replied(&mut receivers).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_kept_back_for_a_few_runs_at_most() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Bulk, Deadline::NONE, 1);
-        for _ in 1..TOGETHER {
-            answers.before_run(|| 100);
-            assert_eq!(answered(&mut callers).await, 0);
+    async fn holds_a_reply_back_for_a_few_runs_at_most() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Bulk, Deadline::NONE, 1);
+        for _ in 1..GROUP {
+            replies.before_run(|| 100);
+            assert_eq!(replied(&mut receivers).await, 0);
         }
-        answers.before_run(|| 100);
-        assert_eq!(answered(&mut callers).await, 1);
+        replies.before_run(|| 100);
+        assert_eq!(replied(&mut receivers).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_with_little_time_left_is_answered_before_the_next_run_and_those_before_it_too() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Bulk, Deadline::after(LONGEST * 2), 1);
-        answers.before_run(|| 100);
-        assert_eq!(answered(&mut callers).await, 0);
-        callers.extend(given(&mut answers, Class::Bulk, Deadline::after(LONGEST / 2), 1));
-        answers.before_run(|| 100);
-        assert_eq!(answered(&mut callers).await, 2);
+    async fn sends_the_group_before_the_next_run_if_one_deadline_is_near() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Bulk, Deadline::after(MAX_DELAY * 2), 1);
+        replies.before_run(|| 100);
+        assert_eq!(replied(&mut receivers).await, 0);
+        receivers.extend(send(&mut replies, Class::Bulk, Deadline::after(MAX_DELAY / 2), 1));
+        replies.before_run(|| 100);
+        assert_eq!(replied(&mut receivers).await, 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_online_text_is_answered_at_once_unless_it_has_waited_for_long() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Online, Deadline::NONE, 1);
-        assert_eq!(answered(&mut callers).await, 1);
-        let (mut entry, reply) = Entry::new("a text".to_owned(), Deadline::NONE);
+    async fn sends_an_online_reply_at_once_unless_the_text_has_waited_long() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Online, Deadline::NONE, 1);
+        assert_eq!(replied(&mut receivers).await, 1);
+        let (mut entry, receiver) = Entry::new("a text".to_owned(), Deadline::NONE);
         entry.since -= LONG_WAIT;
-        answers.give(entry, Class::Online, Ok(encoded()), LONGEST);
-        callers.push(reply);
-        answers.before_run(|| 100);
-        assert_eq!(answered(&mut callers).await, 0);
-        answers.hand_over();
-        assert_eq!(answered(&mut callers).await, 1);
+        replies.send(entry, Class::Online, Ok(reply()), MAX_DELAY);
+        receivers.push(receiver);
+        replies.before_run(|| 100);
+        assert_eq!(replied(&mut receivers).await, 0);
+        replies.flush();
+        assert_eq!(replied(&mut receivers).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_that_ends_keeps_nothing() {
-        let mut answers = worker();
-        let mut callers = given(&mut answers, Class::Bulk, Deadline::NONE, 2);
-        drop(answers);
-        assert_eq!(answered(&mut callers).await, 2);
+    async fn sends_held_replies_when_the_worker_ends() {
+        let mut replies = replies();
+        let mut receivers = send(&mut replies, Class::Bulk, Deadline::NONE, 2);
+        drop(replies);
+        assert_eq!(replied(&mut receivers).await, 2);
     }
 }

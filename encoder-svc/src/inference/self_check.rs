@@ -1,10 +1,10 @@
-//! Does this machine give the vectors that the bundle promises?
+//! The self-check at startup: this machine must give the vectors that the bundle promises.
 
 use crate::bundle::{Agreement, ReferenceText};
 use crate::inference::session::EncoderSession;
 use crate::tokenizer::TextTokenizer;
 
-/// Runs the reference texts; the error names the first that comes out otherwise.
+/// Runs the reference texts. The error names the first text whose tokens or vector differ.
 pub(crate) fn self_check(
     texts: &[ReferenceText],
     agreement: Agreement,
@@ -31,36 +31,37 @@ pub(crate) fn self_check(
     Ok(())
 }
 
-/// In single precision company moves a vector by rounding, which is less than this.
-const COMPANY: Agreement = Agreement::MaxDifference(1e-5);
+/// The largest effect of batching in single precision, where it only changes rounding.
+const BATCHED: Agreement = Agreement::MaxDifference(1e-5);
 
-/// Runs the reference texts together; the error names the first whose vector is not the one that it has alone.
-pub(crate) fn company_check(
+/// Runs the reference texts as one batch. The error names the first text whose vector differs from
+/// its vector alone.
+pub(crate) fn batch_check(
     texts: &[ReferenceText],
     tokenizer: &TextTokenizer,
     session: &mut EncoderSession,
 ) -> Result<(), String> {
     let tokens =
         texts.iter().map(|reference| tokenizer.tokenize(&reference.text)).collect::<Result<Vec<_>, _>>()?;
-    let together = session.run_all(&tokens).map_err(|error| error.to_string())?;
-    for (index, (tokens, vector)) in tokens.iter().zip(together).enumerate() {
+    let batched = session.run_all(&tokens).map_err(|error| error.to_string())?;
+    for (index, (tokens, vector)) in tokens.iter().zip(batched).enumerate() {
         let alone = session.run(tokens).map_err(|error| error.to_string())?;
-        if let Some(found) = disagreement(COMPANY, &vector, &alone) {
+        if let Some(found) = disagreement(BATCHED, &vector, &alone) {
             return Err(format!(
-                "reference text {index}, run together with the others against alone: {found}; this graph has to run each \
-                 text alone (encoder.batch_tokens = 1), or a bundle in single precision is needed, such as minilm-512-fp32"
+                "reference text {index}, run in a batch and compared with its run alone: {found}; set encoder.batch_tokens \
+                 = 1, or use a bundle in single precision such as minilm-512-fp32"
             ));
         }
     }
     Ok(())
 }
 
-/// What is wrong with `vector`, if anything is.
+/// Returns how `vector` disagrees with `reference`, or `None` if it agrees.
 fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Option<String> {
     let pairs = || vector.iter().zip(reference);
     match agreement {
         Agreement::MaxDifference(bound) => {
-            // By `total_cmp` a NaN is the largest of all, where `f32::max` would pass over it.
+            // `total_cmp` orders a NaN above all numbers; `f32::max` would ignore it.
             let differences = pairs().map(|(a, b)| (a - b).abs());
             let found = differences.max_by(f32::total_cmp).unwrap_or_default();
             let agrees = found <= bound;
@@ -69,7 +70,7 @@ fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Opti
         Agreement::MinCosine(bound) => {
             let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
             let found = pairs().map(|(a, b)| a * b).sum::<f32>() / (norm(vector) * norm(reference));
-            // Two vectors of zeros have no cosine, and are no agreement either.
+            // A vector of zeros gives NaN, which does not agree.
             let agrees = found >= bound;
             (!agrees)
                 .then(|| format!("expected a cosine of at least {bound} with the reference, found {found}"))
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantised_vector_may_be_shorter_but_not_point_elsewhere() {
+    fn a_quantised_vector_may_differ_in_length_but_not_in_direction() {
         let agreement = Agreement::MinCosine(0.9);
         assert_eq!(disagreement(agreement, &[0.5, 0.5], &[1.0, 1.0]), None);
         assert!(disagreement(agreement, &[1.0, 0.0], &[1.0, 1.0]).is_some());
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_of_no_numbers_agrees_with_nothing() {
+    fn a_vector_with_nan_never_agrees() {
         for agreement in [Agreement::MaxDifference(1e-5), Agreement::MinCosine(0.9)] {
             assert!(disagreement(agreement, &[0.5, f32::NAN], &[0.5, 0.5]).is_some());
             assert!(disagreement(agreement, &[f32::NAN, 0.5], &[0.5, 0.5]).is_some());

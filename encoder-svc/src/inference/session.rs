@@ -8,49 +8,51 @@ use ort::value::TensorRef;
 
 use crate::bundle::{Bundle, Inputs, Manifest};
 use crate::inference::shared_weights::SharedWeights;
-use crate::inference::tensors::Layout;
-use crate::tokenizer::Tokens;
+use crate::inference::tensors::Tensors;
+use crate::tokenizer::tokens::Tokens;
 
-/// Threads of a session of many wait so long for each other before they sleep, in microseconds. ONNX Runtime's own choice, a
-/// millisecond, takes cores from other texts; with none a lone text takes 0.6 ms longer.
+/// How long the threads of the all-core session spin for each other before they sleep, in
+/// microseconds. ONNX Runtime's default, a millisecond, takes cores from other texts; without
+/// spinning, a lone text takes longer.
 const SPIN_MICROSECONDS: &str = "50";
 
-/// Runs a bundle's graph. On the CPU a vector of a text that runs alone does not depend on the number of threads.
+/// A session that runs a bundle's graph. On a CPU, the vector of a text that runs alone does not
+/// depend on the number of threads.
 pub struct EncoderSession {
     session: Session,
     manifest: Manifest,
-    layout: Layout,
+    tensors: Tensors,
 }
 
-/// The graph failed, or gave something else than a vector for each text.
+/// The graph failed, or did not return a vector for each text.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// ONNX Runtime's word.
+    /// ONNX Runtime returned an error.
     #[error("run: {0}")]
     Runtime(#[from] ort::Error),
-    /// The graph does not give what the manifest says.
-    #[error("expected {expected} floats of all vectors, found {found}")]
+    /// The output does not have the size that the manifest gives.
+    #[error("expected an output of {expected} floats, found {found}")]
     Dimension {
-        /// The manifest's dimension, times the texts.
+        /// The manifest's dimension times the number of texts.
         expected: usize,
-        /// What the graph gave.
+        /// The floats that the graph returned.
         found: usize,
     },
-    /// The graph takes hash buckets, which the bundle's tokenizer does not give.
-    #[error("expected a hash bucket of each of {tokens} tokens, found {found}")]
+    /// The graph takes hash buckets, but the bundle's tokenizer does not make them.
+    #[error("expected a hash bucket for each of {tokens} tokens, found {found}")]
     HashBuckets {
-        /// Tokens of the text.
+        /// The tokens of the texts.
         tokens: usize,
-        /// Hash buckets that came with them.
+        /// The hash buckets of the texts.
         found: usize,
     },
-    /// A vector of which no use can be made.
+    /// A vector contains NaN or infinity.
     #[error("expected a vector of finite floats, found NaN or infinity")]
     NotFinite,
 }
 
 impl EncoderSession {
-    /// Loads the graph, to be run on `threads` threads; `weights` are those of the same bundle.
+    /// Loads the graph to run on `threads` threads. `weights` must be those of the same bundle.
     pub fn load(
         environment: &Environment,
         bundle: &Bundle,
@@ -61,14 +63,15 @@ impl EncoderSession {
         Self::commit(weights.share_with(builder)?, bundle)
     }
 
-    /// Loads the graph into a CUDA device. An ONNX Runtime without CUDA, or a machine without the device, is an error: nothing is
-    /// run on the CPU in its place.
+    /// Loads the graph onto a CUDA device. Fails if ONNX Runtime has no CUDA or the machine no such
+    /// device; it never falls back to the CPU.
     pub fn load_on_cuda(
         environment: &Environment,
         bundle: &Bundle,
         device_id: i32,
     ) -> Result<Self, ort::Error> {
-        // TF32 has 10 bits of mantissa, and vectors are to be those of the CPU to within 1e-5.
+        // TF32 has a mantissa of 10 bits, but vectors must agree with those of the CPU to within
+        // 1e-5.
         let cuda = CUDA::default().with_device_id(device_id).with_tf32(false).build().error_on_failure();
         Self::commit(Self::builder(environment, 1)?.with_execution_providers([cuda])?, bundle)
     }
@@ -77,50 +80,52 @@ impl EncoderSession {
         Ok(Session::builder(environment)?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
-            // Plans of a run's memory, one for each length of text that was ever run: 2 to 3 % more texts a second without them.
+            // A memory pattern is planned for each input length. With texts of many lengths,
+            // planning costs more than it saves.
             .with_memory_pattern(false)?
             .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?
-            // Nor after a run, where the thread that takes the answer to its caller needs the core: 0.05 ms of a lone text.
+            // After a run, the thread that sends the reply needs the core.
             .with_config_entry("session.force_spinning_stop", "1")?
             .with_optimization_level(GraphOptimizationLevel::All)?)
     }
 
     fn commit(mut builder: SessionBuilder, bundle: &Bundle) -> Result<Self, ort::Error> {
         let session = builder.commit_from_file(bundle.model_path())?;
-        Ok(Self { session, manifest: bundle.manifest.clone(), layout: Layout::default() })
+        Ok(Self { session, manifest: bundle.manifest.clone(), tensors: Tensors::default() })
     }
 
-    /// The vector of a text's tokens, at most `max_tokens` of them.
+    /// Runs one text of at most `max_tokens` tokens and returns its vector.
     pub fn run(&mut self, tokens: &Tokens) -> Result<Vec<f32>, RunError> {
         let vectors = self.run_all(std::slice::from_ref(tokens))?;
         vectors.into_iter().next().ok_or(RunError::Dimension { expected: self.manifest.dimension, found: 0 })
     }
 
-    /// The vectors of several texts, in one run; for no texts, none. Each is padded to the longest, and its vector may differ from
-    /// that of the text alone: by rounding in single precision, by far more where the graph is quantised by scales of a whole run.
+    /// Runs texts as one batch and returns a vector for each. A vector may differ from that of the
+    /// text alone: by rounding in single precision, by much more if the graph is quantised with
+    /// scales of the whole batch.
     pub fn run_all(&mut self, texts: &[Tokens]) -> Result<Vec<Vec<f32>>, RunError> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let layout = &mut self.layout;
+        let tensors = &mut self.tensors;
         let inputs = match &self.manifest.inputs {
             Inputs::Padded(names) => {
-                let shape = layout.pad(texts);
+                let shape = tensors.pad(texts);
                 ort::inputs![
-                    names.ids.as_str() => TensorRef::from_array_view((shape, layout.ids.as_slice()))?,
-                    names.mask.as_str() => TensorRef::from_array_view((shape, layout.mask.as_slice()))?,
+                    names.ids.as_str() => TensorRef::from_array_view((shape, tensors.ids.as_slice()))?,
+                    names.mask.as_str() => TensorRef::from_array_view((shape, tensors.mask.as_slice()))?,
                 ]
             }
             Inputs::Ragged(names) => {
-                layout.join(texts);
-                let (tokens, buckets) = (layout.ids.len(), layout.hash_buckets.len());
-                if buckets != tokens {
-                    return Err(RunError::HashBuckets { tokens, found: buckets });
+                tensors.join(texts);
+                let (tokens, found) = (tensors.ids.len(), tensors.hash_buckets.len());
+                if found != tokens {
+                    return Err(RunError::HashBuckets { tokens, found });
                 }
-                let splits = layout.row_splits.as_slice();
+                let splits = tensors.row_splits.as_slice();
                 ort::inputs![
-                    names.ids.as_str() => TensorRef::from_array_view(([tokens], layout.ids.as_slice()))?,
-                    names.hash_buckets.as_str() => TensorRef::from_array_view(([tokens], layout.hash_buckets.as_slice()))?,
+                    names.ids.as_str() => TensorRef::from_array_view(([tokens], tensors.ids.as_slice()))?,
+                    names.hash_buckets.as_str() => TensorRef::from_array_view(([tokens], tensors.hash_buckets.as_slice()))?,
                     names.row_splits.as_str() => TensorRef::from_array_view(([splits.len()], splits))?,
                 ]
             }

@@ -1,8 +1,9 @@
-//! A graph's weights, held once however many sessions run it.
+//! The weights of a graph, held in memory once for all sessions.
 //!
-//! A session keeps a copy of its own of every weight, and another one of those that its kernels reorder ("prepack"). Given as
-//! initializers from outside, weights are shared, and so is what is made of them (ONNX Runtime's `AddInitializer` and
-//! `PrepackedWeightsContainer`). For that they must be read out of the graph's file first.
+//! By default each session has its own copy of every weight, and another copy of the weights that
+//! its kernels reorder ("prepack"). ONNX Runtime shares both if the weights are given to it from
+//! outside (`AddInitializer` and `PrepackedWeightsContainer`). This module reads them from the
+//! graph's file for that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use ort::session::builder::{PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, Tensor};
 use prost::Message;
 
-/// Below this many bytes a weight is not worth sharing.
+/// Smaller weights, in bytes, are not worth sharing.
 const SMALLEST: usize = 4 << 10;
 
-/// As much of ONNX's `ModelProto` as is needed; see `onnx.proto` for the field numbers.
+/// The needed part of ONNX's `ModelProto`; `onnx.proto` gives the field numbers. A crate with all
+/// of ONNX's messages would decode the graph's nodes too.
 #[derive(Message)]
 struct Model {
     #[prost(message, optional, tag = "7")]
@@ -35,17 +37,18 @@ struct Initializer {
     data_type: i32,
     #[prost(string, tag = "8")]
     name: String,
-    /// Little-endian; other ways of holding values are for small ones, which are left in the graph.
+    /// Little-endian values. ONNX's other fields for values hold small weights, which stay in the
+    /// graph.
     #[prost(bytes = "vec", tag = "9")]
     raw_data: Vec<u8>,
 }
 
-/// `TensorProto.DataType`.
+// Values of `TensorProto.DataType`.
 const FLOAT: i32 = 1;
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 
-/// Weights of one graph; clones of its parts go to each session.
+/// The weights of one graph, shared by its sessions.
 pub struct SharedWeights {
     initializers: Vec<(String, Arc<DynValue>)>,
     prepacked: PrepackedWeights,
@@ -54,24 +57,24 @@ pub struct SharedWeights {
 /// The graph's weights cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file.
+    /// The file cannot be read.
     #[error("{0}")]
     File(#[from] std::io::Error),
-    /// What is in it.
+    /// The file is not an ONNX model.
     #[error("not an ONNX model: {0}")]
     Model(#[from] prost::DecodeError),
-    /// A weight whose bytes do not fit its shape, or that the runtime does not take.
+    /// The bytes of a weight do not fit its shape, or ONNX Runtime rejects it.
     #[error("weight {name}: {source}")]
     Weight {
-        /// Which.
+        /// The weight.
         name: String,
-        /// ONNX Runtime's word.
+        /// The error of ONNX Runtime.
         source: ort::Error,
     },
 }
 
 impl SharedWeights {
-    /// Reads the larger weights of a graph.
+    /// Reads the larger weights of the graph in the file `model`.
     pub fn read(model: &Path) -> Result<Self, WeightsError> {
         let model = Model::decode(std::fs::read(model)?.as_slice())?;
         let initializers = model.graph.map(|graph| graph.initializers).unwrap_or_default();
@@ -92,7 +95,7 @@ impl SharedWeights {
                     let bytes: Vec<_> = weight.raw_data.iter().map(|byte| byte.cast_signed()).collect();
                     Tensor::from_array((weight.dims, bytes)).map(Tensor::into_dyn)
                 }
-                // Indices and the like: small, and left in the graph.
+                // Other types, such as indices, are small and stay in the graph.
                 _ => continue,
             };
             let value = value.map_err(|source| WeightsError::Weight { name: name.clone(), source })?;
@@ -101,7 +104,7 @@ impl SharedWeights {
         Ok(Self { initializers: shared, prepacked: PrepackedWeights::new() })
     }
 
-    /// Has a session use these weights in place of its own.
+    /// Makes a session use these weights instead of its own copies.
     pub(crate) fn share_with(&self, builder: SessionBuilder) -> Result<SessionBuilder, ort::Error> {
         let mut builder = builder.with_prepacked_weights(&self.prepacked)?;
         for (name, value) in &self.initializers {

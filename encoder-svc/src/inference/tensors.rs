@@ -1,21 +1,24 @@
-//! Texts of different lengths as tensors, in buffers that are used again.
+//! The input tensors of a run, in buffers that are reused.
 
-use crate::tokenizer::Tokens;
+use crate::tokenizer::tokens::Tokens;
 
-/// What a run is given; see [`Inputs`](crate::bundle::Inputs).
+/// The tensors of texts of different lengths, in one of the two layouts of
+/// [`Inputs`](crate::bundle::Inputs).
 #[derive(Debug, Default)]
-pub(crate) struct Layout {
+pub(crate) struct Tensors {
+    /// Token ids of all texts.
     pub(crate) ids: Vec<i64>,
     /// Padded: 1 for a token, 0 for padding.
     pub(crate) mask: Vec<i64>,
-    /// Ragged: as many as ids.
+    /// Ragged: one for each id.
     pub(crate) hash_buckets: Vec<i64>,
-    /// Ragged: where each text begins, and the number of all tokens.
+    /// Ragged: the first token of each text, and the number of all tokens.
     pub(crate) row_splits: Vec<i64>,
 }
 
-impl Layout {
-    /// A row for each text, as long as the longest; its shape.
+impl Tensors {
+    /// Fills `ids` and `mask` with a row for each text, as long as the longest. Returns their
+    /// shape.
     pub(crate) fn pad(&mut self, texts: &[Tokens]) -> [usize; 2] {
         let longest = texts.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
         self.ids.clear();
@@ -24,14 +27,14 @@ impl Layout {
             let end = (row + 1) * longest;
             self.ids.extend_from_slice(ids);
             self.mask.resize(self.ids.len(), 1);
-            // The mask leaves it out, so any id would do.
+            // The mask hides the padding, so any id would do.
             self.ids.resize(end, 0);
             self.mask.resize(end, 0);
         }
         [texts.len(), longest]
     }
 
-    /// One text's tokens after the other's.
+    /// Fills `ids`, `hash_buckets` and `row_splits` with the texts one after another.
     pub(crate) fn join(&mut self, texts: &[Tokens]) {
         self.ids.clear();
         self.hash_buckets.clear();
@@ -55,21 +58,21 @@ mod tests {
     }
 
     #[test]
-    fn each_text_is_padded_to_the_longest() {
-        let mut layout = Layout::default();
-        assert_eq!(layout.pad(&[tokens(&[9; 7])]), [1, 7], "what was there before does not matter");
-        assert_eq!(layout.pad(&[tokens(&[1, 2]), tokens(&[3, 4, 5]), tokens(&[6])]), [3, 3]);
-        assert_eq!(layout.ids, [1, 2, 0, 3, 4, 5, 6, 0, 0]);
-        assert_eq!(layout.mask, [1, 1, 0, 1, 1, 1, 1, 0, 0]);
+    fn pads_each_text_to_the_longest() {
+        let mut tensors = Tensors::default();
+        assert_eq!(tensors.pad(&[tokens(&[9; 7])]), [1, 7], "earlier contents do not matter");
+        assert_eq!(tensors.pad(&[tokens(&[1, 2]), tokens(&[3, 4, 5]), tokens(&[6])]), [3, 3]);
+        assert_eq!(tensors.ids, [1, 2, 0, 3, 4, 5, 6, 0, 0]);
+        assert_eq!(tensors.mask, [1, 1, 0, 1, 1, 1, 1, 0, 0]);
     }
 
     #[test]
-    fn ragged_texts_follow_each_other() {
-        let mut layout = Layout::default();
-        layout.join(&[tokens(&[9; 7])]);
-        layout.join(&[tokens(&[1, 2]), tokens(&[]), tokens(&[3])]);
-        assert_eq!(layout.ids, [1, 2, 3]);
-        assert_eq!(layout.hash_buckets, [10, 20, 30]);
-        assert_eq!(layout.row_splits, [0, 2, 2, 3]);
+    fn joins_ragged_texts_one_after_another() {
+        let mut tensors = Tensors::default();
+        tensors.join(&[tokens(&[9; 7])]);
+        tensors.join(&[tokens(&[1, 2]), tokens(&[]), tokens(&[3])]);
+        assert_eq!(tensors.ids, [1, 2, 3]);
+        assert_eq!(tensors.hash_buckets, [10, 20, 30]);
+        assert_eq!(tensors.row_splits, [0, 2, 2, 3]);
     }
 }

@@ -1,77 +1,68 @@
-//! Which texts are let in: those that can be answered in time.
+//! Admission: a request is admitted only if its texts can be encoded in time.
 //!
-//! The queue is bounded in time, not in entries, since a text takes anything from one to thirty milliseconds. Each text
-//! has an estimated cost; a class has room for so much of it, and a call whose texts cannot be done before its deadline is
-//! turned away at once, while there is still time to ask elsewhere. Unary calls are admitted whole or refused; streams
-//! wait for room, in the order in which they came.
+//! Each text has an estimated cost, and each class a limit on the total cost that is admitted. The
+//! limit is a time, not a number of texts, because the costs of texts differ by more than ten
+//! times. A request that cannot be served before its deadline is rejected at once, while its client
+//! still has time to try another replica. Unary requests are admitted whole or not at all. Texts of
+//! a stream wait for permits, in order of arrival.
+//!
+//! Adaptive limiters such as `tower`'s `ConcurrencyLimit` or Netflix's concurrency limits count
+//! requests; none weighs a request by its cost, knows its deadline, or shares the workers between
+//! two classes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service_kit::{ApiError, Deadline, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::encoder::stopping;
 use crate::scheduler::cost::CostModel;
-use crate::scheduler::queue::{BULK_SHARE, Class};
+use crate::scheduler::entry::{Class, ClassLabel, shutting_down};
+use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 
-/// Estimates are right on average only, and a machine may become slower by a fifth within a second: this much more is assumed.
+/// Estimates are right on average only, and a machine can slow down within a second. Expected times
+/// are multiplied by this.
 const MARGIN: f64 = 1.25;
-/// Sooner than this nobody should come back.
-const SHORTEST_RETRY: Duration = Duration::from_millis(10);
+/// The shortest time after which a rejected client is told to retry.
+const MIN_RETRY: Duration = Duration::from_millis(10);
 
-/// The longest that a text of each class may have to wait, when it comes.
-#[derive(Debug, Clone, Copy)]
-pub struct LongestQueues {
-    /// Where somebody is waiting.
-    pub online: Duration,
-    /// Where a job is running.
-    pub bulk: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabel {
-    class: &'static str,
-}
-
-/// The gate in front of the queue.
+/// Admits texts in front of the queue.
 pub struct Admission {
     costs: CostModel,
     sessions: u32,
-    online: Lane,
-    bulk: Lane,
+    online: ClassLimit,
+    bulk: ClassLimit,
 }
 
-/// One class.
-struct Lane {
-    longest: Duration,
-    /// As many permits as microseconds of one session that there is room for.
-    room: Arc<Semaphore>,
+/// The limit of one class.
+struct ClassLimit {
+    max_wait: Duration,
+    /// One permit for each microsecond of session time within the limit.
+    permits: Arc<Semaphore>,
     capacity: u32,
-    /// Units of work, not the time that they were thought to take when they came: where the machine becomes slower, all that
-    /// waits takes longer.
+    /// Admitted work in units, not in time: if the machine slows down, everything admitted takes
+    /// longer.
     admitted: AtomicU64,
     texts: Gauge,
-    refused: Counter,
+    rejected: Counter,
 }
 
-impl Lane {
-    fn new(longest: Duration, sessions: u32, texts: Gauge, refused: Counter) -> Self {
-        let micros = longest.as_micros().saturating_mul(u128::from(sessions));
-        // Half an hour of one session, which is beyond what anybody waits for; semaphores of 32 bits hold it.
+impl ClassLimit {
+    fn new(max_wait: Duration, sessions: u32, texts: Gauge, rejected: Counter) -> Self {
+        let micros = max_wait.as_micros().saturating_mul(u128::from(sessions));
+        // 2^29 µs is nine minutes of one session, longer than any client waits.
         let capacity = u32::try_from(micros).unwrap_or(u32::MAX).clamp(1, 1 << 29);
         Self {
-            longest,
-            room: Arc::new(Semaphore::new(capacity as usize)),
+            max_wait,
+            permits: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
             admitted: AtomicU64::new(0),
             texts,
-            refused,
+            rejected,
         }
     }
 
@@ -79,75 +70,81 @@ impl Lane {
         self.admitted.load(Ordering::Relaxed) as f64
     }
 
-    /// Turns away what would take longer than it may, and says when it would have fitted.
-    fn refuse(&self, expected: Duration, allowed: Duration) -> ApiError {
-        self.refused.inc();
+    /// Counts a rejection, and returns the error that says when a retry is likely to be admitted.
+    fn reject(&self, expected: Duration, allowed: Duration) -> ApiError {
+        self.rejected.inc();
         ApiError::Overloaded {
             message: format!(
                 "the queue is full: expected to take {} ms, allowed {} ms",
                 expected.as_millis(),
                 allowed.as_millis()
             ),
-            retry_after: expected.saturating_sub(allowed).max(SHORTEST_RETRY),
+            retry_after: expected.saturating_sub(allowed).max(MIN_RETRY),
         }
     }
 }
 
-/// A text's part of the room, held by whoever waits for its vector; given back when dropped.
-pub struct Place {
+/// An admitted text's slot under the limit of its class. The caller that waits for the vector holds
+/// it; dropping it frees the slot.
+pub struct Permit {
     admission: Arc<Admission>,
     class: Class,
     units: u64,
-    _room: Option<OwnedSemaphorePermit>,
+    _permits: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let lane = self.admission.lane(self.class);
-        lane.admitted.fetch_sub(self.units, Ordering::Relaxed);
-        lane.texts.dec();
+        let limit = self.admission.limit(self.class);
+        limit.admitted.fetch_sub(self.units, Ordering::Relaxed);
+        limit.texts.dec();
     }
 }
 
 impl Admission {
-    /// A gate in front of so many sessions.
+    /// Admission to a queue that `sessions` workers serve.
     #[must_use]
-    pub fn new(costs: CostModel, sessions: usize, longest: LongestQueues, metrics: &Metrics) -> Self {
+    pub fn new(costs: CostModel, sessions: usize, limits: QueueLimits, metrics: &Metrics) -> Self {
         let sessions = u32::try_from(sessions).unwrap_or(u32::MAX).max(1);
         let texts: Family<ClassLabel, Gauge> =
             metrics.register("encoder_admitted_texts", "Texts that wait or run", Family::default());
-        let refused: Family<ClassLabel, Counter> =
-            metrics.register("encoder_refusals", "Calls refused for want of time", Family::default());
-        let lane = |class, longest| {
+        let rejected: Family<ClassLabel, Counter> = metrics.register(
+            "encoder_rejected_requests",
+            "Requests rejected because they could not be served in time",
+            Family::default(),
+        );
+        let limit = |class, max_wait| {
             let class = ClassLabel { class };
-            let (texts, refused) = (texts.get_or_create_owned(&class), refused.get_or_create_owned(&class));
-            Lane::new(longest, sessions, texts, refused)
+            let (texts, rejected) = (texts.get_or_create_owned(&class), rejected.get_or_create_owned(&class));
+            ClassLimit::new(max_wait, sessions, texts, rejected)
         };
-        Self { costs, sessions, online: lane("online", longest.online), bulk: lane("bulk", longest.bulk) }
+        let (online, bulk) = (limit(Class::Online, limits.online), limit(Class::Bulk, limits.bulk));
+        Self { costs, sessions, online, bulk }
     }
 
-    fn lane(&self, class: Class) -> &Lane {
+    fn limit(&self, class: Class) -> &ClassLimit {
         match class {
             Class::Online => &self.online,
             Class::Bulk => &self.bulk,
         }
     }
 
-    /// What texts are thought to cost.
+    /// The cost model that admission uses.
     #[must_use]
     pub fn costs(&self) -> &CostModel {
         &self.costs
     }
 
-    /// How long the last of new texts of so many units would take to be done, from now on.
+    /// Estimates when the last of `units` new units would be done, counted from now.
     fn expected(&self, class: Class, units: u64) -> Duration {
         let (online, bulk) = (self.online.admitted(), self.bulk.admitted());
         let share = f64::from(BULK_SHARE) - 1.0;
         let units = match class {
             Class::Online => {
                 let own = online + units as f64;
-                // One text in eight is bulk, and those that run now cannot be put off.
-                let running = self.costs.dearest_units() as f64 * f64::from(self.sessions);
+                // Bulk gets its share of the runs meanwhile, and a run that has begun is not
+                // interrupted.
+                let running = self.costs.max_units() as f64 * f64::from(self.sessions);
                 own + bulk.min(own / share + running)
             }
             Class::Bulk => {
@@ -158,76 +155,80 @@ impl Admission {
         Duration::from_secs_f64(self.costs.micros(units) * MARGIN / f64::from(self.sessions) / 1e6)
     }
 
-    /// How long a text that comes now would wait.
+    /// The time that a text admitted now is expected to wait.
     #[must_use]
     pub fn wait(&self, class: Class) -> Duration {
         self.expected(class, 0)
     }
 
-    /// What a text or batch of so many units takes of the room. One that is larger than the whole is let in when nothing else is.
-    fn permits(&self, lane: &Lane, units: u64) -> u32 {
-        (self.costs.micros(units as f64) as u32).clamp(1, lane.capacity)
+    /// The permits that a text or batch takes. One that costs more than the whole limit takes all
+    /// of it, and so is admitted only if nothing else is.
+    fn permits(&self, limit: &ClassLimit, units: u64) -> u32 {
+        (self.costs.micros(units as f64) as u32).clamp(1, limit.capacity)
     }
 
-    /// How long a class's texts would take with so much more of the room, which there is not.
-    fn full(&self, lane: &Lane, wanted: u32) -> Duration {
-        let held = u64::from(lane.capacity).saturating_sub(lane.room.available_permits() as u64);
+    /// The time that the texts of a class would take with `wanted` more permits, which are not
+    /// free.
+    fn over_limit(&self, limit: &ClassLimit, wanted: u32) -> Duration {
+        let held = u64::from(limit.capacity).saturating_sub(limit.permits.available_permits() as u64);
         let micros = (held + u64::from(wanted)) / u64::from(self.sessions);
-        Duration::from_micros(micros).max(lane.longest)
+        Duration::from_micros(micros).max(limit.max_wait)
     }
 
-    fn in_time(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
-        // An idle encoder tries whatever it is given: the estimate may be wrong, and nobody else is kept waiting.
+    fn check_deadline(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
+        // An idle encoder tries whatever it is given: the estimate may be wrong, and no other
+        // request has to wait.
         let idle = self.online.admitted() + self.bulk.admitted() < 1.0;
         let expected = self.expected(class, units);
         match deadline.remaining() {
-            Some(left) if !idle && expected > left => Err(self.lane(class).refuse(expected, left)),
+            Some(left) if !idle && expected > left => Err(self.limit(class).reject(expected, left)),
             _ => Ok(()),
         }
     }
 
-    fn place(self: &Arc<Self>, class: Class, units: u64, room: Option<OwnedSemaphorePermit>) -> Place {
-        let lane = self.lane(class);
-        lane.admitted.fetch_add(units, Ordering::Relaxed);
-        lane.texts.inc();
-        Place { admission: self.clone(), class, units, _room: room }
+    fn permit(self: &Arc<Self>, class: Class, units: u64, permits: Option<OwnedSemaphorePermit>) -> Permit {
+        let limit = self.limit(class);
+        limit.admitted.fetch_add(units, Ordering::Relaxed);
+        limit.texts.inc();
+        Permit { admission: self.clone(), class, units, _permits: permits }
     }
 
-    /// Places for all texts, or none of them.
+    /// Admits all texts or none, without waiting. Returns a permit for each text.
     pub fn admit(
         self: &Arc<Self>,
         texts: &[&str],
         class: Class,
         deadline: Deadline,
-    ) -> Result<Vec<Place>, ApiError> {
+    ) -> Result<Vec<Permit>, ApiError> {
         let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
         let total = units.iter().sum();
-        self.in_time(class, total, deadline)?;
-        let lane = self.lane(class);
-        let wanted = self.permits(lane, total);
-        let room = lane.room.clone().try_acquire_many_owned(wanted);
-        let mut room = room.map_err(|_| lane.refuse(self.full(lane, wanted), lane.longest))?;
+        self.check_deadline(class, total, deadline)?;
+        let limit = self.limit(class);
+        let wanted = self.permits(limit, total);
+        let permits = limit.permits.clone().try_acquire_many_owned(wanted);
+        let mut permits =
+            permits.map_err(|_| limit.reject(self.over_limit(limit, wanted), limit.max_wait))?;
         Ok(units
             .into_iter()
             .map(|units| {
-                let part = (self.permits(lane, units) as usize).min(room.num_permits());
-                self.place(class, units, room.split(part))
+                let part = (self.permits(limit, units) as usize).min(permits.num_permits());
+                self.permit(class, units, permits.split(part))
             })
             .collect())
     }
 
-    /// A place for one text, waited for as long as the deadline allows.
+    /// Admits one text, and waits for its permit for as long as the deadline allows.
     pub async fn admit_waiting(
         self: &Arc<Self>,
         text: &str,
         class: Class,
         deadline: Deadline,
-    ) -> Result<Place, ApiError> {
+    ) -> Result<Permit, ApiError> {
         let units = self.costs.units_of(text);
-        let lane = self.lane(class);
-        let room = lane.room.clone().acquire_many_owned(self.permits(lane, units));
-        let room = deadline.bound(room).await?.map_err(|_| stopping())?;
-        self.in_time(class, units, deadline)?;
-        Ok(self.place(class, units, Some(room)))
+        let limit = self.limit(class);
+        let permits = limit.permits.clone().acquire_many_owned(self.permits(limit, units));
+        let permits = deadline.bound(permits).await?.map_err(|_| shutting_down())?;
+        self.check_deadline(class, units, deadline)?;
+        Ok(self.permit(class, units, Some(permits)))
     }
 }

@@ -1,36 +1,37 @@
-//! Which texts run together, where a device gains from it.
+//! Which texts run together, on a device that gains from batches.
 //!
-//! A run of several texts pads each to the longest, and computes the padding, too. So texts of similar length go together, as
-//! many as a bound on tokens allows, padding included; and the oldest one that waits is always among them, so that none is
-//! passed over for its length. Lengths are estimated from bytes, as costs are: texts are tokenized only once they are taken.
+//! A batch pads each text to the longest, and computes the padding too. So texts of similar length
+//! go together, up to a bound on tokens with padding. The oldest entry is always part of the batch,
+//! so no text is passed over for its length. Lengths are estimated from bytes, as costs are,
+//! because texts are tokenized only after they leave the queue.
 
 use crate::scheduler::cost::estimated_tokens;
 
-/// Of those that wait, so many are looked at for company: the queue is locked meanwhile.
+/// The number of waiting entries that are considered for a batch. The queue is locked meanwhile.
 pub(crate) const LOOK_AHEAD: usize = 512;
-/// The shortest text of a run may have this part of the longest one's tokens.
+/// The shortest text of a batch has at least this fraction of the longest one's tokens.
 const SIMILAR: f32 = 0.6;
-/// Texts that differ by fewer tokens are similar, however short.
+/// Texts that differ by at most this many tokens are similar, however short.
 const CLOSE: usize = 8;
 
-/// How much runs at once.
+/// The size limit of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchRule {
-    /// Tokens of a run, padding included.
+    /// The tokens of a batch, padding included.
     pub tokens: usize,
-    /// A longer text is cut to these.
+    /// The tokens after which a text is cut.
     pub max_tokens: usize,
 }
 
 impl BatchRule {
-    /// A run that has this text, whatever its length.
+    /// Begins a batch with a text of any length.
     pub(crate) fn begin(self, bytes: usize) -> MicroBatch {
         let tokens = estimated_tokens(bytes, self.max_tokens);
         MicroBatch { rule: self, texts: 1, shortest: tokens, longest: tokens }
     }
 }
 
-/// A run that is being put together.
+/// A batch that is being put together.
 #[derive(Debug)]
 pub(crate) struct MicroBatch {
     rule: BatchRule,
@@ -40,12 +41,13 @@ pub(crate) struct MicroBatch {
 }
 
 impl MicroBatch {
-    /// Whether there is room for one more text of any length.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether one more text could fit.
+    pub(crate) fn can_grow(&self) -> bool {
         (self.texts + 1) * self.longest <= self.rule.tokens
     }
 
-    /// Takes a text of so many bytes in, if it is like the others and there is room for it.
+    /// Adds a text of `bytes` bytes if it fits and its length is similar. Returns whether it was
+    /// added.
     pub(crate) fn takes(&mut self, bytes: usize) -> bool {
         let tokens = estimated_tokens(bytes, self.rule.max_tokens);
         let (shortest, longest) = (self.shortest.min(tokens), self.longest.max(tokens));
@@ -67,15 +69,15 @@ mod tests {
     const RULE: BatchRule = BatchRule { tokens: 1024, max_tokens: 256 };
 
     #[test]
-    fn texts_of_similar_length_go_together_until_the_tokens_are_spent() {
+    fn takes_texts_of_similar_length_until_the_tokens_are_used_up() {
         let mut batch = RULE.begin(500);
         let taken = (0..100).filter(|_| batch.takes(500)).count() + 1;
         assert_eq!(taken, 1024 / estimated_tokens(500, 256));
-        assert!(!batch.has_room());
+        assert!(!batch.can_grow());
     }
 
     #[test]
-    fn a_text_of_another_length_is_left_for_the_next_run() {
+    fn leaves_a_text_of_another_length_for_the_next_batch() {
         let mut batch = RULE.begin(200);
         assert!(!batch.takes(1000));
         assert!(!batch.takes(20));
@@ -83,20 +85,20 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_longer_than_the_bound_runs_alone() {
+    fn a_text_longer_than_the_bound_runs_alone() {
         let mut batch = BatchRule { tokens: 100, max_tokens: 256 }.begin(5000);
-        assert!(!batch.has_room() && !batch.takes(5000));
+        assert!(!batch.can_grow() && !batch.takes(5000));
     }
 
     proptest! {
         #[test]
-        fn padding_is_bounded_and_so_is_the_whole(first in 0_usize..3000, others in prop::collection::vec(0_usize..3000, 0..300)) {
+        fn bounds_the_padding_and_the_whole_batch(first in 0_usize..3000, others in prop::collection::vec(0_usize..3000, 0..300)) {
             let mut batch = RULE.begin(first);
             let taken: Vec<_> = others.into_iter().filter(|bytes| batch.takes(*bytes)).chain([first]).collect();
             let tokens: Vec<_> = taken.iter().map(|bytes| estimated_tokens(*bytes, 256)).collect();
             let (longest, sum) = (*tokens.iter().max().unwrap(), tokens.iter().sum::<usize>());
             prop_assert!(longest * tokens.len() <= RULE.tokens || tokens.len() == 1);
-            // No text is padded by more than its kind allows.
+            // No text is padded by more than the similarity rule allows.
             let padding = longest * tokens.len() - sum;
             prop_assert!(padding <= ((1.0 - SIMILAR) * (longest * tokens.len()) as f32) as usize + CLOSE * tokens.len());
         }

@@ -1,8 +1,11 @@
-//! Which texts are admitted, in which order they run, and which run together.
+//! Which entries are admitted, in which order they run, and which of them run together.
 //!
-//! Knows costs and deadlines; it knows neither the model nor gRPC.
+//! This folder knows costs and deadlines. It must not know the graph, the tokenizer or gRPC.
 
 pub mod admission;
 pub mod cost;
+pub mod entry;
+pub mod limits;
 pub mod micro_batch;
 pub mod queue;
+pub mod workers;

@@ -1,89 +1,34 @@
-//! Where texts wait for a free session: two classes, bounded, served so that neither starves. Workers are threads or tasks.
+//! The queue between callers and workers: two classes, served so that neither starves.
+//!
+//! No channel crate (`async-channel`, `flume`, `crossbeam`) offers two classes with a guaranteed
+//! share, a batch taken by predicate, and one consumer that is preferred under a condition; all
+//! three need one lock over both classes.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
-use proto::encoder::v1::Priority;
-use tokio::sync::{Notify, oneshot};
-use tracing::Span;
 
-use service_kit::{ApiError, Deadline};
+use crate::scheduler::entry::{Class, Entry};
+use crate::scheduler::limits::BULK_SHARE;
+use crate::scheduler::workers::Worker;
 
-/// Of this many runs in a row one is of bulk texts, where bulk waits: online is served first, and bulk never stands still.
-pub const BULK_SHARE: u32 = 8;
-
-/// Which texts go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Somebody is waiting.
-    Online,
-    /// A job is running.
-    Bulk,
-}
-
-impl From<Priority> for Class {
-    fn from(priority: Priority) -> Self {
-        match priority {
-            Priority::Unspecified | Priority::Online => Self::Online,
-            Priority::Bulk => Self::Bulk,
-        }
-    }
-}
-
-/// A text's vector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Encoded {
-    /// As many floats as the bundle's dimension.
-    pub vector: Vec<f32>,
-    /// Tokens after truncation, special tokens included.
-    pub token_count: usize,
-    /// Whether the text was cut.
-    pub truncated: bool,
-}
-
-/// A text on its way.
-pub struct Entry {
-    /// What to encode.
-    pub text: String,
-    /// When nobody waits any more.
-    pub deadline: Deadline,
-    /// Where the vector goes; closed when the caller left.
-    pub reply: oneshot::Sender<Result<Encoded, ApiError>>,
-    /// When it came.
-    pub since: Instant,
-    /// The caller's span, of which the stages are parts.
-    pub span: Span,
-}
-
-impl Entry {
-    /// A text that comes now, and where its vector will arrive.
-    #[must_use]
-    pub fn new(text: String, deadline: Deadline) -> (Self, oneshot::Receiver<Result<Encoded, ApiError>>) {
-        let (reply, answer) = oneshot::channel();
-        (Self { text, deadline, reply, since: Instant::now(), span: Span::current() }, answer)
-    }
-
-    /// Whether a vector is of no use to anybody any more.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
-    }
-}
-
-/// First in, first out within a class.
-struct Lanes<T> {
+/// The class queues, each first in, first out.
+struct ClassQueues<T> {
     online: VecDeque<T>,
     bulk: VecDeque<T>,
     online_in_a_row: u32,
 }
 
-impl<T> Lanes<T> {
+impl<T> ClassQueues<T> {
     fn of(&mut self, class: Class) -> &mut VecDeque<T> {
         match class {
             Class::Online => &mut self.online,
             Class::Bulk => &mut self.bulk,
         }
+    }
+
+    fn len(&self) -> usize {
+        self.online.len() + self.bulk.len()
     }
 
     fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
@@ -101,52 +46,33 @@ impl<T> Lanes<T> {
     }
 }
 
-/// Who takes entries out of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worker {
-    /// One of as many as there are cores, or runs of the device: takes whatever is next.
-    Core,
-    /// The one that has all cores, and goes before the others: takes an online text that is alone among online texts, or
-    /// a bulk text that is alone altogether.
-    Lone,
+/// What a worker does next.
+pub enum Next<T> {
+    /// Runs this entry.
+    Run(T, Class),
+    /// Waits until the queue changes.
+    Wait,
+    /// Ends: the queue is closed.
+    End,
 }
 
-/// What workers of a kind wait for: threads at the one, tasks at the other.
-#[derive(Default)]
-struct Bell {
-    threads: Condvar,
-    tasks: Notify,
-}
-
-impl Bell {
-    fn ring(&self) {
-        self.threads.notify_one();
-        self.tasks.notify_one();
-    }
-
-    fn ring_for_all(&self) {
-        self.threads.notify_all();
-        self.tasks.notify_waiters();
-    }
-}
-
-/// The queue between async callers and workers. Bounds are kept by whoever pushes and waits (see
-/// [`admission`](crate::scheduler::admission)).
+/// The queue between async callers and workers. It is unbounded;
+/// [`admission`](crate::scheduler::admission) bounds what is pushed.
 pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
-    /// Wakes workers of a core.
-    core: Bell,
-    /// Wakes the worker of lone texts.
-    lone: Bell,
+    /// Wakes single-core workers.
+    single_core: Condvar,
+    /// Wakes the all-core worker.
+    all_core: Condvar,
 }
 
 struct State<T> {
-    lanes: Lanes<T>,
-    /// Entries that workers are at, by class.
+    waiting: ClassQueues<T>,
+    /// Entries that were taken and are not done, by class.
     online_running: usize,
     bulk_running: usize,
-    /// Whether the worker of lone texts waits for one.
-    lone_waits: bool,
+    /// Whether the all-core worker waits for an entry.
+    all_core_waits: bool,
     open: bool,
 }
 
@@ -158,9 +84,9 @@ impl<T> State<T> {
         }
     }
 
-    /// The class of an entry that is alone, so that all cores are free for it.
+    /// The class of an entry that waits alone, so that all cores are free for it.
     fn alone(&self) -> Option<Class> {
-        match (self.lanes.online.len(), self.lanes.bulk.len()) {
+        match (self.waiting.online.len(), self.waiting.bulk.len()) {
             (1, _) if self.online_running == 0 => Some(Class::Online),
             (0, 1) if self.online_running + self.bulk_running == 0 => Some(Class::Bulk),
             _ => None,
@@ -169,159 +95,137 @@ impl<T> State<T> {
 
     fn take(&mut self, worker: Worker) -> Option<(T, Class)> {
         let taken = match (worker, self.alone()) {
-            // It has been woken for it; what else waits can only be of the other class.
-            (Worker::Core, Some(Class::Online)) if self.lone_waits => self.lanes.pop_front(Class::Bulk),
-            (Worker::Core, Some(Class::Bulk)) if self.lone_waits => None,
-            (Worker::Core, _) => self.lanes.pop(),
-            (Worker::Lone, alone) => alone.and_then(|class| self.lanes.pop_front(class)),
+            // The all-core worker was woken for the lone entry; anything else that waits is of the
+            // other class.
+            (Worker::SingleCore, Some(Class::Online)) if self.all_core_waits => {
+                self.waiting.pop_front(Class::Bulk)
+            }
+            (Worker::SingleCore, Some(Class::Bulk)) if self.all_core_waits => None,
+            (Worker::SingleCore, _) => self.waiting.pop(),
+            (Worker::AllCore, alone) => alone.and_then(|class| self.waiting.pop_front(class)),
         };
         if let Some((_, class)) = &taken {
             *self.running(*class) += 1;
         }
         taken
     }
+
+    fn next(&mut self, worker: Worker) -> Next<T> {
+        if !self.open {
+            return Next::End;
+        }
+        let taken = self.take(worker);
+        if worker == Worker::AllCore {
+            self.all_core_waits = taken.is_none();
+        }
+        taken.map_or(Next::Wait, |(entry, class)| Next::Run(entry, class))
+    }
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let lanes = Lanes { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
-        let state = State { lanes, online_running: 0, bulk_running: 0, lone_waits: false, open: true };
-        Self { state: Mutex::new(state), core: Bell::default(), lone: Bell::default() }
+        let waiting = ClassQueues { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
+        let state = State { waiting, online_running: 0, bulk_running: 0, all_core_waits: false, open: true };
+        Self { state: Mutex::new(state), single_core: Condvar::new(), all_core: Condvar::new() }
     }
 }
 
 impl<T> Queue<T> {
-    /// Appends entries, all under one lock; wakes as many workers. Dropped where the queue is closed.
-    pub fn push(&self, class: Class, entries: impl IntoIterator<Item = T>) {
+    /// Appends an entry and wakes a worker. A closed queue drops the entry.
+    pub fn push(&self, class: Class, entry: T) {
         let mut state = self.state.lock();
         if !state.open {
             return;
         }
-        let lane = state.lanes.of(class);
-        let before = lane.len();
-        lane.extend(entries);
-        let added = lane.len() - before;
-        let waiting = state.lanes.online.len() + state.lanes.bulk.len();
-        let lone_waits = state.lone_waits;
+        state.waiting.of(class).push_back(entry);
+        let waiting = state.waiting.len();
+        let all_core_waits = state.all_core_waits;
         let is_alone = state.alone().is_some();
         drop(state);
-        if lone_waits && is_alone {
-            self.lone.ring();
+        if all_core_waits && is_alone {
+            self.all_core.notify_one();
             if waiting == 1 {
                 return;
             }
         }
-        if added == 1 {
-            self.core.ring();
-            // What was left to the worker of lone texts is alone no longer.
-            if lone_waits && waiting > 1 {
-                self.core.ring();
-            }
-        } else {
-            self.core.ring_for_all();
+        self.single_core.notify_one();
+        // The entry that was left to the all-core worker is no longer alone.
+        if all_core_waits && waiting > 1 {
+            self.single_core.notify_one();
         }
     }
 
-    /// The next entry for such a worker; blocks the thread until there is one. `None` once the queue is closed. The
-    /// worker says [`done`](Self::done) after each.
+    /// Takes the next entry for a worker, and blocks the thread until there is one. Returns `None`
+    /// once the queue is closed. The worker reports each entry as [`done`](Self::done).
     pub fn pop(&self, worker: Worker) -> Option<(T, Class)> {
+        let wakeup = match worker {
+            Worker::SingleCore => &self.single_core,
+            Worker::AllCore => &self.all_core,
+        };
         let mut state = self.state.lock();
         loop {
-            if !state.open {
-                return None;
-            }
-            if let Some(taken) = state.take(worker) {
-                return Some(taken);
-            }
-            state.lone_waits |= worker == Worker::Lone;
-            self.bell(worker).threads.wait(&mut state);
-            if worker == Worker::Lone {
-                state.lone_waits = false;
+            match state.next(worker) {
+                Next::Run(entry, class) => return Some((entry, class)),
+                Next::Wait => wakeup.wait(&mut state),
+                Next::End => return None,
             }
         }
     }
 
-    /// The same for a worker that is a task, which waits without blocking its thread.
-    pub async fn next(&self, worker: Worker) -> Option<(T, Class)> {
-        loop {
-            // From before the look, so that nothing that comes after it is missed.
-            let rung = self.bell(worker).tasks.notified();
-            {
-                let mut state = self.state.lock();
-                if !state.open {
-                    return None;
-                }
-                if let Some(taken) = state.take(worker) {
-                    return Some(taken);
-                }
-                state.lone_waits |= worker == Worker::Lone;
-            }
-            rung.await;
-            if worker == Worker::Lone {
-                self.state.lock().lone_waits = false;
-            }
-        }
+    /// Takes the next entry for a worker without blocking. A worker that is told to wait asks again
+    /// after every [`push`](Self::push), [`done`](Self::done) and [`close`](Self::close).
+    pub fn poll(&self, worker: Worker) -> Next<T> {
+        self.state.lock().next(worker)
     }
 
-    fn bell(&self, worker: Worker) -> &Bell {
-        match worker {
-            Worker::Core => &self.core,
-            Worker::Lone => &self.lone,
-        }
-    }
-
-    /// Entries that no worker has come to.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        let state = self.state.lock();
-        state.lanes.online.len() + state.lanes.bulk.len()
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The next entry for such a worker, if there is one.
+    /// Takes the next entry for a worker, if there is one. Unlike [`poll`](Self::poll), it does not
+    /// make the worker count as waiting.
     pub fn try_pop(&self, worker: Worker) -> Option<(T, Class)> {
         self.state.lock().take(worker)
     }
 
-    /// More entries for a worker that has just taken one of that class: of those that wait, `look_ahead` at most are shown to
-    /// `takes`, the oldest first, and those that it takes come out. What it leaves keeps its place.
-    pub fn company(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
+    /// Takes more entries for a worker that has just taken one of `class`. Shows up to `look_ahead`
+    /// entries, oldest first, to `takes`, and removes those that it accepts. The others keep their
+    /// place.
+    pub fn pop_more(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.state.lock();
-        let lane = state.lanes.of(class);
-        let looked_at: Vec<_> = lane.drain(..look_ahead.min(lane.len())).collect();
-        let (company, left): (Vec<_>, Vec<_>) = looked_at.into_iter().partition(|entry| takes(entry));
+        let queue = state.waiting.of(class);
+        let seen: Vec<_> = queue.drain(..look_ahead.min(queue.len())).collect();
+        let (taken, left): (Vec<_>, Vec<_>) = seen.into_iter().partition(|entry| takes(entry));
         for entry in left.into_iter().rev() {
-            lane.push_front(entry);
+            queue.push_front(entry);
         }
-        *state.running(class) += company.len();
-        company
+        *state.running(class) += taken.len();
+        taken
     }
 
-    /// A worker has done with so many entries of that class.
+    /// Reports that a worker has finished `entries` entries of `class`.
     pub fn done(&self, class: Class, entries: usize) {
         let mut state = self.state.lock();
         let running = state.running(class);
         *running = running.saturating_sub(entries);
-        if state.lone_waits && state.alone().is_some() {
+        if state.all_core_waits && state.alone().is_some() {
             drop(state);
-            self.lone.ring();
+            self.all_core.notify_one();
         }
     }
 
-    /// Ends every worker; entries still waiting are dropped, which their callers see.
+    /// The number of entries that no worker has taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// Ends every worker and drops the entries that wait. Their callers see that no reply will
+    /// come.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.open = false;
-        state.lanes.online.clear();
-        state.lanes.bulk.clear();
+        state.waiting.online.clear();
+        state.waiting.bulk.clear();
         drop(state);
-        self.core.ring_for_all();
-        self.lone.ring_for_all();
+        self.single_core.notify_all();
+        self.all_core.notify_all();
     }
 }
 
@@ -332,20 +236,24 @@ mod tests {
     use super::*;
     use crate::scheduler::micro_batch::{BatchRule, LOOK_AHEAD};
 
+    fn push_all<T>(queue: &Queue<T>, class: Class, entries: impl IntoIterator<Item = T>) {
+        entries.into_iter().for_each(|entry| queue.push(class, entry));
+    }
+
     #[test]
-    fn online_goes_first_and_bulk_never_stands_still() {
+    fn serves_online_first_and_bulk_once_in_eight() {
         let queue = Queue::default();
-        queue.push(Class::Bulk, 0..100);
-        queue.push(Class::Online, 0..100);
-        let first: Vec<_> = (0..16).filter_map(|_| queue.pop(Worker::Core)).collect();
+        push_all(&queue, Class::Bulk, 0..100);
+        push_all(&queue, Class::Online, 0..100);
+        let first: Vec<_> = (0..16).filter_map(|_| queue.pop(Worker::SingleCore)).collect();
         assert_eq!(first[0], (0, Class::Online));
         assert_eq!(first.iter().filter(|(_, class)| *class == Class::Bulk).count(), 2);
     }
 
     #[test]
-    fn a_closed_queue_ends_its_workers() {
+    fn closing_ends_all_workers() {
         let queue = std::sync::Arc::new(Queue::<u8>::default());
-        let workers = [Worker::Core, Worker::Lone].map(|worker| {
+        let workers = [Worker::SingleCore, Worker::AllCore].map(|worker| {
             let queue = queue.clone();
             std::thread::spawn(move || queue.pop(worker))
         });
@@ -353,42 +261,42 @@ mod tests {
         for worker in workers {
             assert!(worker.join().unwrap().is_none());
         }
-        queue.push(Class::Online, [1]);
-        assert!(queue.pop(Worker::Core).is_none());
+        queue.push(Class::Online, 1);
+        assert!(queue.pop(Worker::SingleCore).is_none());
     }
 
     #[test]
-    fn an_online_text_is_alone_while_no_other_one_waits_or_runs_whatever_bulk_does() {
+    fn an_online_entry_is_alone_if_no_other_online_entry_waits_or_runs() {
         let queue = Queue::default();
-        queue.push(Class::Bulk, [1, 2, 3]);
-        assert_eq!(queue.try_pop(Worker::Core), Some((1, Class::Bulk)));
-        assert_eq!(queue.try_pop(Worker::Lone), None, "bulk is not alone");
-        queue.push(Class::Online, [10]);
-        assert_eq!(queue.try_pop(Worker::Lone), Some((10, Class::Online)));
-        queue.push(Class::Online, [11]);
-        assert_eq!(queue.try_pop(Worker::Lone), None, "another runs");
-        assert_eq!(queue.try_pop(Worker::Core), Some((11, Class::Online)));
+        push_all(&queue, Class::Bulk, [1, 2, 3]);
+        assert_eq!(queue.try_pop(Worker::SingleCore), Some((1, Class::Bulk)));
+        assert_eq!(queue.try_pop(Worker::AllCore), None, "bulk is not alone");
+        queue.push(Class::Online, 10);
+        assert_eq!(queue.try_pop(Worker::AllCore), Some((10, Class::Online)));
+        queue.push(Class::Online, 11);
+        assert_eq!(queue.try_pop(Worker::AllCore), None, "another runs");
+        assert_eq!(queue.try_pop(Worker::SingleCore), Some((11, Class::Online)));
         queue.done(Class::Online, 2);
-        queue.push(Class::Online, [12, 13]);
-        assert_eq!(queue.try_pop(Worker::Lone), None, "two came at once");
+        push_all(&queue, Class::Online, [12, 13]);
+        assert_eq!(queue.try_pop(Worker::AllCore), None, "two wait");
     }
 
     #[test]
-    fn a_bulk_text_is_alone_while_nothing_else_waits_or_runs() {
+    fn a_bulk_entry_is_alone_if_no_other_entry_waits_or_runs() {
         let queue = Queue::default();
-        queue.push(Class::Bulk, [1]);
-        assert_eq!(queue.try_pop(Worker::Lone), Some((1, Class::Bulk)));
-        queue.push(Class::Bulk, [2]);
-        assert_eq!(queue.try_pop(Worker::Lone), None);
-        assert_eq!(queue.try_pop(Worker::Core), Some((2, Class::Bulk)));
+        queue.push(Class::Bulk, 1);
+        assert_eq!(queue.try_pop(Worker::AllCore), Some((1, Class::Bulk)));
+        queue.push(Class::Bulk, 2);
+        assert_eq!(queue.try_pop(Worker::AllCore), None);
+        assert_eq!(queue.try_pop(Worker::SingleCore), Some((2, Class::Bulk)));
     }
 
-    /// Workers that wait for each other's entries would stand still, and this test with them.
+    /// If a wakeup were lost, an entry would wait for ever and the test would time out.
     #[test]
-    fn nothing_is_left_lying_while_workers_wait() {
+    fn no_entry_is_left_while_workers_wait() {
         let queue = std::sync::Arc::new(Queue::<usize>::default());
         let (sender, taken) = std::sync::mpsc::channel();
-        for worker in [Worker::Core, Worker::Core, Worker::Lone] {
+        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::AllCore] {
             let (queue, sender) = (queue.clone(), sender.clone());
             std::thread::spawn(move || {
                 while let Some((entry, class)) = queue.pop(worker) {
@@ -398,14 +306,16 @@ mod tests {
             });
         }
         for round in 0..20_000 {
-            // One to three entries of changing classes, and now and then some that come while workers are at others.
+            // One to three entries of alternating classes; some arrive while workers are busy.
             let count = round % 3 + 1;
             for index in 0..count {
                 let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
-                queue.push(class, [index]);
+                queue.push(class, index);
             }
             let mut seen: Vec<_> = (0..count)
-                .map(|_| taken.recv_timeout(std::time::Duration::from_secs(20)).expect("an entry lies there"))
+                .map(|_| {
+                    taken.recv_timeout(std::time::Duration::from_secs(20)).expect("every entry is taken")
+                })
                 .collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..count).collect::<Vec<_>>());
@@ -413,108 +323,68 @@ mod tests {
         queue.close();
     }
 
-    /// The same for workers that are tasks, on one thread and on several.
-    async fn tasks_leave_nothing_lying() {
-        let queue = std::sync::Arc::new(Queue::<usize>::default());
-        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
-        for worker in [Worker::Core, Worker::Core, Worker::Lone] {
-            let (queue, sender) = (queue.clone(), sender.clone());
-            tokio::spawn(async move {
-                while let Some((entry, class)) = queue.next(worker).await {
-                    sender.send(entry).unwrap();
-                    tokio::task::yield_now().await;
-                    queue.done(class, 1);
-                }
-            });
-        }
-        for round in 0..2_000 {
-            let count = round % 3 + 1;
-            for index in 0..count {
-                let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
-                queue.push(class, [index]);
-            }
-            for _ in 0..count {
-                let next = tokio::time::timeout(std::time::Duration::from_secs(20), taken.recv()).await;
-                assert!(next.is_ok_and(|entry| entry.is_some()), "an entry lies there in round {round}");
-            }
-        }
-        assert!(queue.is_empty());
-        queue.close();
-        assert!(queue.next(Worker::Core).await.is_none());
-    }
-
-    #[tokio::test]
-    async fn nothing_is_left_lying_while_tasks_of_one_thread_wait() {
-        tasks_leave_nothing_lying().await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn nothing_is_left_lying_while_tasks_of_several_threads_wait() {
-        tasks_leave_nothing_lying().await;
-    }
-
     #[test]
-    fn company_is_of_one_class_and_what_is_left_keeps_its_place() {
+    fn takes_more_of_one_class_only_and_leaves_the_rest_in_order() {
         let queue = Queue::default();
-        queue.push(Class::Online, 0..10);
-        queue.push(Class::Bulk, 100..110);
-        assert_eq!(queue.pop(Worker::Core), Some((0, Class::Online)));
+        push_all(&queue, Class::Online, 0..10);
+        push_all(&queue, Class::Bulk, 100..110);
+        assert_eq!(queue.pop(Worker::SingleCore), Some((0, Class::Online)));
         assert_eq!(
-            queue.company(Class::Online, 6, |entry| entry % 2 == 0),
+            queue.pop_more(Class::Online, 6, |entry| entry % 2 == 0),
             [2, 4, 6],
-            "7 to 9 are not looked at"
+            "7 to 9 are beyond the look-ahead"
         );
-        assert_eq!(queue.len(), 16);
+        assert_eq!(queue.waiting(), 16);
         let rest: Vec<_> =
-            (0..6).filter_map(|_| queue.try_pop(Worker::Core)).map(|(entry, _)| entry).collect();
+            (0..6).filter_map(|_| queue.try_pop(Worker::SingleCore)).map(|(entry, _)| entry).collect();
         assert_eq!(rest, [1, 3, 5, 7, 8, 9]);
-        assert!(queue.company(Class::Online, 6, |_| true).is_empty());
+        assert!(queue.pop_more(Class::Online, 6, |_| true).is_empty());
     }
 
     #[test]
-    fn a_text_is_alone_only_once_all_of_a_run_are_done() {
+    fn an_entry_is_alone_only_once_the_whole_batch_is_done() {
         let queue = Queue::default();
-        queue.push(Class::Online, 0..3);
-        assert_eq!(queue.pop(Worker::Core), Some((0, Class::Online)));
-        assert_eq!(queue.company(Class::Online, 8, |_| true).len(), 2);
-        queue.push(Class::Online, [3]);
+        push_all(&queue, Class::Online, 0..3);
+        assert_eq!(queue.pop(Worker::SingleCore), Some((0, Class::Online)));
+        assert_eq!(queue.pop_more(Class::Online, 8, |_| true).len(), 2);
+        queue.push(Class::Online, 3);
         queue.done(Class::Online, 2);
-        assert_eq!(queue.try_pop(Worker::Lone), None);
+        assert_eq!(queue.try_pop(Worker::AllCore), None);
         queue.done(Class::Online, 1);
-        assert_eq!(queue.try_pop(Worker::Lone), Some((3, Class::Online)));
+        assert_eq!(queue.try_pop(Worker::AllCore), Some((3, Class::Online)));
     }
 
     proptest! {
-        /// Whatever is taken together, and whoever pushes meanwhile: the oldest of its class is in each run, so none waits for ever.
+        /// Each batch contains the oldest entry of its class, so none waits for ever.
         #[test]
-        fn runs_of_several_take_each_entry_once_and_always_the_oldest(
+        fn batches_take_each_entry_once_and_always_the_oldest(
             bytes in prop::collection::vec(0_usize..2000, 1..200),
             tokens in 16_usize..2048,
         ) {
             let queue = Queue::default();
             let rule = BatchRule { tokens, max_tokens: 256 };
-            queue.push(Class::Bulk, bytes.iter().copied().enumerate());
+            push_all(&queue, Class::Bulk, bytes.iter().copied().enumerate());
             let mut missing: std::collections::BTreeSet<_> = (0..bytes.len()).collect();
-            while let Some(((oldest, length), class)) = queue.try_pop(Worker::Core) {
+            while let Some(((oldest, length), class)) = queue.try_pop(Worker::SingleCore) {
                 prop_assert_eq!(missing.pop_first(), Some(oldest));
                 let mut batch = rule.begin(length);
-                let company = queue.company(class, LOOK_AHEAD, |(_, length)| batch.takes(*length));
-                for (index, _) in &company {
+                let more = queue.pop_more(class, LOOK_AHEAD, |(_, length)| batch.takes(*length));
+                for (index, _) in &more {
                     prop_assert!(missing.remove(index));
                 }
-                queue.done(class, 1 + company.len());
+                queue.done(class, 1 + more.len());
             }
             prop_assert!(missing.is_empty());
         }
 
         #[test]
-        fn every_entry_comes_out_once_and_in_order_within_its_class(classes in prop::collection::vec(any::<bool>(), 0..200)) {
+        fn serves_each_entry_once_and_in_order_within_its_class(classes in prop::collection::vec(any::<bool>(), 0..200)) {
             let queue = Queue::default();
             for (index, online) in classes.iter().enumerate() {
-                queue.push(if *online { Class::Online } else { Class::Bulk }, [(*online, index)]);
+                queue.push(if *online { Class::Online } else { Class::Bulk }, (*online, index));
             }
             let popped: Vec<_> =
-                (0..classes.len()).filter_map(|_| queue.try_pop(Worker::Core)).map(|(entry, _)| entry).collect();
+                (0..classes.len()).filter_map(|_| queue.try_pop(Worker::SingleCore)).map(|(entry, _)| entry).collect();
             prop_assert_eq!(popped.len(), classes.len());
             for class in [true, false] {
                 let order: Vec<_> = popped.iter().filter(|(c, _)| *c == class).collect();

@@ -1,24 +1,17 @@
-//! Text to what the graph takes: token ids, and hash buckets where the encoder has them.
+//! Text to tokens: ids, and hash buckets for encoders that have them.
+//!
+//! This folder knows the bundle; it must not know the graph or the queue.
 
+pub(crate) mod tokens;
 mod use_large;
 mod wordpiece;
 
 use crate::bundle::{Bundle, BundleError, TokenizerKind};
+pub use tokens::Tokens;
 use use_large::vocabulary::VocabularyTokenizer;
 use wordpiece::WordPiece;
 
-/// A text's tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tokens {
-    /// Ids, the special tokens included; at most the encoder's `max_tokens`. A text can have none.
-    pub ids: Vec<i64>,
-    /// The hash bucket of each, from a tokenizer that has such; else empty.
-    pub hash_buckets: Vec<i64>,
-    /// Whether the text went on after them.
-    pub truncated: bool,
-}
-
-/// The tokenizer of a bundle, cheap to clone. Nothing else in the service knows which kind it is.
+/// The tokenizer of a bundle. Clones share it. The rest of the service does not know its kind.
 #[derive(Clone)]
 pub struct TextTokenizer(Kind);
 
@@ -29,7 +22,7 @@ enum Kind {
 }
 
 impl TextTokenizer {
-    /// Reads the tokenizer that the bundle names.
+    /// Reads the tokenizer of a bundle.
     pub fn load(bundle: &Bundle) -> Result<Self, BundleError> {
         let (path, max_tokens) = (bundle.tokenizer_path(), bundle.manifest.max_tokens);
         let kind = match bundle.manifest.tokenizer.kind {
@@ -39,7 +32,7 @@ impl TextTokenizer {
         kind.map(Self).map_err(|reason| BundleError::Invalid { path, reason })
     }
 
-    /// Tokens of any text; the error is a defect of the bundle.
+    /// Returns the tokens of a text. An error means that the bundle is defective.
     pub fn tokenize(&self, text: &str) -> Result<Tokens, String> {
         match &self.0 {
             Kind::WordPiece(word_piece) => word_piece.tokenize(text),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokenizers::{Tokenizer, TruncationParams};
 
-use super::Tokens;
+use super::tokens::Tokens;
 
-/// Cheap to clone: all sessions look up words in the one vocabulary, in memory and in the processor's caches.
+/// A WordPiece tokenizer. Clones share one vocabulary, so all workers share it in the processor's
+/// caches.
 #[derive(Clone)]
 pub(super) struct WordPiece(Arc<Tokenizer>);
 
@@ -17,7 +18,7 @@ impl WordPiece {
     }
 
     pub(super) fn tokenize(&self, text: &str) -> Result<Tokens, String> {
-        // Without offsets into the text, which nothing here needs.
+        // `encode_fast` leaves out offsets into the text, which are not needed.
         let encoding = self.0.encode_fast(text, true).map_err(|error| error.to_string())?;
         Ok(Tokens {
             ids: encoding.get_ids().iter().map(|&id| i64::from(id)).collect(),
@@ -29,20 +30,22 @@ impl WordPiece {
 
 fn read(path: &Path, max_tokens: usize) -> tokenizers::Result<Tokenizer> {
     let content = std::fs::read(path)?;
-    // The crate panics where a part of the file is no JSON, or names a special token that there is not: the latter not
-    // before the first text.
+    // The crate panics if the decoder is not JSON, and at the first text if a template names a
+    // special token that does not exist.
     let _: serde_json::Value = serde_json::from_slice(&content)?;
     let tried = std::panic::catch_unwind(|| {
         let tokenizer = configured(&content, max_tokens)?;
         tokenizer.encode_fast("a", true)?;
         Ok(tokenizer)
     });
-    tried.unwrap_or_else(|_| Err("expected a tokenizer, found a file that its reader gives up on".into()))
+    tried.unwrap_or_else(|_| {
+        Err("expected a tokenizer, found a file at which the tokenizers crate panics".into())
+    })
 }
 
 fn configured(content: &[u8], max_tokens: usize) -> tokenizers::Result<Tokenizer> {
     let mut tokenizer = Tokenizer::from_bytes(content)?;
-    // Each text runs alone: there is nothing to pad to. Where to cut is the bundle's word, not the file's.
+    // Padding is added with the tensors of a batch. The bundle says where to cut, not this file.
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(Some(TruncationParams { max_length: max_tokens, ..TruncationParams::default() }))?;
@@ -63,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_decoder_that_is_no_json_is_an_error() {
+    fn rejects_a_decoder_that_is_not_json() {
         assert_eq!(error_of("\"decoder\":", "\"decoder\": "), None);
         assert!(error_of("\"decoder\":", "\"decoder\":!").unwrap().contains("expected value"));
     }
 
     #[test]
-    fn a_template_of_a_special_token_that_is_not_there_is_an_error_before_the_first_text() {
+    fn rejects_a_template_with_an_unknown_special_token_at_load() {
         assert!(error_of("\"id\": \"[CLS]\"", "\"id\": \"[ALS]\"").is_some());
     }
 }

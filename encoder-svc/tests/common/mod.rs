@@ -1,10 +1,10 @@
-//! A real service on the tiny fixture bundle, inside the test's process.
+//! A real service with the tiny fixture bundle, in the process of the test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses a part of it")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use encoder_svc::scheduler::queue::{Class, Encoded};
+use encoder_svc::scheduler::entry::{Class, Reply};
 use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use service_kit::{ApiError, Deadline, Listeners, Metrics, Shutdown};
@@ -16,7 +16,7 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// `make models` puts it there; `make test` runs that first.
+/// The library that `make models` installs. `make test` runs that first.
 pub fn runtime_library() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime/lib/libonnxruntime.so");
     assert!(path.is_file(), "{} is missing: run `make models` first", path.display());
@@ -29,12 +29,12 @@ pub fn settings() -> EncoderSvcSettings {
     settings.encoder.bundle = fixture("tiny-512");
     settings.encoder.runtime_library = Some(runtime_library());
     settings.encoder.sessions = 2;
-    // Tests ask for the same text again and again, and mean it.
+    // Tests encode the same text repeatedly and expect a run each time.
     settings.encoder.cache_mib = 0;
     settings
 }
 
-/// A service on a free port; it ends with the test's runtime.
+/// A service on a free port. It ends with the test's runtime.
 pub struct Running {
     pub address: SocketAddr,
     pub channel: Channel,
@@ -62,25 +62,25 @@ pub async fn start(settings: EncoderSvcSettings) -> Running {
     Running { address, channel, shutdown, task }
 }
 
-/// A counter of the encoder's, such as `run_texts_sum`.
+/// The value of a metric of the encoder, such as `run_texts_sum`.
 pub fn count(metrics: &Metrics, name: &str) -> u64 {
     let text = metrics.render();
     let name = format!("movieclassifier_encoder_{name} ");
     text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<f64>().unwrap() as u64
 }
 
-/// Of 2 to 300 words, in no order of length.
+/// Texts of 2 to 300 words, not sorted by length.
 pub fn texts(count: usize) -> Vec<String> {
     let words = |index: usize| 2 + index * index * 7 % 300;
     (0..count).map(|index| format!("movie {index}: {}", "a storm at sea ".repeat(words(index) / 4))).collect()
 }
 
-pub async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Encoded>, ApiError> {
+pub async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Reply>, ApiError> {
     encoder.encode_batch(texts, Class::Bulk, Deadline::NONE).await
 }
 
-/// Of a float, over whole vectors of the same texts.
-pub fn largest_difference(found: &[Encoded], expected: &[Encoded]) -> f32 {
+/// The largest difference of an element between two sets of vectors of the same texts.
+pub fn largest_difference(found: &[Reply], expected: &[Reply]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let pairs = found.iter().zip(expected).flat_map(|(found, expected)| {
         assert_eq!((found.token_count, found.truncated), (expected.token_count, expected.truncated));

@@ -54,14 +54,14 @@ MUTANTS = [
     Mutant(
         "texts that begin alike share a vector",
         "encoder-svc/src/cache.rs",
-        "let found = self.cache.try_get_with_by_ref(text, marked).await;",
-        "let found = self.cache.try_get_with_by_ref(&text[..text.len().min(7)], marked).await;",
+        "let found = self.cache.try_get_with(key(text), marked).await;",
+        "let found = self.cache.try_get_with(key(&text[..text.len().min(7)]), marked).await;",
     ),
     Mutant(
-        "a text's place is never given back",
+        "a text's permit is never freed",
         "encoder-svc/src/scheduler/admission.rs",
-        "lane.admitted.fetch_sub(self.cost, Ordering::Relaxed);\n        lane.texts.dec();",
-        "lane.admitted.fetch_sub(0, Ordering::Relaxed);",
+        "limit.admitted.fetch_sub(self.units, Ordering::Relaxed);\n        limit.texts.dec();",
+        "limit.admitted.fetch_sub(0, Ordering::Relaxed);",
     ),
     Mutant(
         "a caller's deadline is not read",
@@ -78,8 +78,8 @@ MUTANTS = [
     Mutant(
         "a batch's vectors come in another order",
         "encoder-svc/src/grpc.rs",
-        "embeddings: encoded.into_iter().map(embedding).collect(),",
-        "embeddings: encoded.into_iter().rev().map(embedding).collect(),",
+        "embeddings: replies.into_iter().map(embedding).collect(),",
+        "embeddings: replies.into_iter().rev().map(embedding).collect(),",
     ),
     Mutant(
         "parts of the bulk job are put together as they come",

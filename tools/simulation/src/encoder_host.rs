@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use encoder_svc::encoder::Description;
+use encoder_svc::bundle::Description;
+use encoder_svc::config::EncoderConfig;
 use encoder_svc::grpc::EncoderServer;
-use encoder_svc::inference::task_pool::Model;
-use encoder_svc::scheduler::queue::{Encoded, Worker};
+use encoder_svc::scheduler::admission::Admission;
+use encoder_svc::scheduler::cost::CostModel;
 use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
 use futures_util::{Stream, StreamExt as _};
 use proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
@@ -19,11 +20,12 @@ use proto::encoder::v1::{
 use service_kit::{GrpcServer, Metrics};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::encoder_workers::{SimulatedModel, TaskWorkers};
 use crate::network::incoming;
 use crate::plan::Garbage;
 use crate::sabotage::Sabotage;
 use crate::truth;
-use crate::world::{EncoderState, Life, World};
+use crate::world::{Life, World};
 
 /// Where encoders are met.
 pub const PORT: u16 = 50051;
@@ -32,37 +34,6 @@ pub const HONEST: &str = "simulation-honest";
 
 /// A text that every encoder has run before it is started.
 const KNOWN: &str = "one two three four five six seven eight nine ten";
-
-struct SimulatedModel {
-    world: Arc<World>,
-    index: usize,
-    fingerprint: String,
-}
-
-impl SimulatedModel {
-    fn state(&self) -> &EncoderState {
-        &self.world.encoders[self.index]
-    }
-}
-
-impl Model for SimulatedModel {
-    async fn run(&self, text: &str, worker: Worker) -> Result<Encoded, String> {
-        let all_cores = if worker == Worker::Lone { 2 } else { 1 };
-        let cost = truth::cost(text) * self.state().slow.load(Ordering::Relaxed) / all_cores;
-        tokio::time::sleep(cost).await;
-        let sabotage = self.world.plan.sabotage;
-        if sabotage == Some(Sabotage::KeepText) && text.len().is_multiple_of(5) {
-            std::future::pending::<()>().await;
-        }
-        let (token_count, truncated) = truth::tokens(text);
-        let fingerprint = match sabotage {
-            Some(Sabotage::ForeignVectors) => &truth::fingerprint(77),
-            _ => &self.fingerprint,
-        };
-        self.world.ledger.count("text:run");
-        Ok(Encoded { vector: truth::vector(fingerprint, text), token_count, truncated })
-    }
-}
 
 /// The process, from its start to its end.
 pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
@@ -84,11 +55,14 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
         max_tokens: truth::MAX_TOKENS,
     };
     let model = SimulatedModel { world: world.clone(), index, fingerprint: description.fingerprint.clone() };
-    let known = (KNOWN, truth::cost(KNOWN));
+    let costs = CostModel::new(truth::MAX_TOKENS, KNOWN, truth::cost(KNOWN));
     // A bundle is loaded and checked.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let encoder = Arc::new(Encoder::of_model(description, model, known, &config.encoder, &metrics));
-    state.set_encoder(&encoder, generation);
+    let EncoderConfig { sessions, queue_limits, .. } = config.encoder;
+    let admission = Arc::new(Admission::new(costs, sessions, queue_limits, &metrics));
+    let workers = TaskWorkers::start(model, sessions, &admission);
+    state.set_queue(workers.queue(), generation);
+    let encoder = Arc::new(Encoder::new(description, admission, workers, &config.encoder, &metrics));
     let service = Distorted { inner: EncoderServer::new(encoder, &config), world: world.clone(), index };
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(
         EncoderServiceServer::new(service).max_decoding_message_size(config.limits.max_message_bytes()),

@@ -11,6 +11,7 @@ pub mod callers;
 pub mod classifier_host;
 mod direct;
 pub mod encoder_host;
+pub mod encoder_workers;
 mod items;
 pub mod ledger;
 pub mod network;

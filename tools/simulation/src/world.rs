@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use encoder_svc::Encoder;
 use service_kit::{Metrics, Shutdown};
 use tokio::sync::Notify;
 
+use crate::encoder_workers::TaskQueue;
 use crate::ledger::{Ledger, now};
 use crate::network::SimulatedNetwork;
 use crate::plan::{self, Garbage, Plan};
@@ -57,7 +57,7 @@ pub struct EncoderState {
     /// So many times as slow.
     pub slow: AtomicU32,
     garbage: Mutex<Option<Garbage>>,
-    encoder: Mutex<Weak<Encoder>>,
+    queue: Mutex<Weak<TaskQueue>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,7 +125,7 @@ impl Default for EncoderState {
             running: AtomicU32::new(0),
             slow: AtomicU32::new(1),
             garbage: Mutex::default(),
-            encoder: Mutex::default(),
+            queue: Mutex::default(),
         }
     }
 }
@@ -142,16 +142,16 @@ impl EncoderState {
         *lock(&self.garbage) = garbage;
     }
 
-    /// A process begins with this encoder.
-    pub fn set_encoder(&self, encoder: &Arc<Encoder>, generation: u32) {
-        *lock(&self.encoder) = Arc::downgrade(encoder);
+    /// A process begins with an encoder of this queue.
+    pub fn set_queue(&self, queue: Weak<TaskQueue>, generation: u32) {
+        *lock(&self.queue) = queue;
         self.running.store(generation, Ordering::Relaxed);
     }
 
     /// Texts that wait there.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        lock(&self.encoder).upgrade().map_or(0, |encoder| encoder.waiting())
+        lock(&self.queue).upgrade().map_or(0, |queue| queue.waiting())
     }
 }
 

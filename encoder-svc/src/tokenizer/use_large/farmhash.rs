@@ -1,11 +1,12 @@
-//! FarmHash's 64-bit fingerprint, by which TensorFlow's `StringToHashBucketFast` puts words into buckets.
+//! FarmHash's 64-bit fingerprint, with which TensorFlow's `StringToHashBucketFast` chooses the
+//! bucket of a word.
 //!
-//! The algorithm is that of `farmhashna::Hash64` in Google's FarmHash (Geoff Pike, 2014, MIT licence,
-//! <https://github.com/google/farmhash>), written anew from its definition. The crate `farmhash` 1.1.5 gives another
-//! value for every length over 64 that is a multiple of 64: its loop runs until fewer than 64 bytes are left, and so
-//! mixes the last block in twice, where the original's stops before it.
+//! The algorithm is that of `farmhashna::Hash64` in Google's FarmHash (Geoff Pike, 2014, MIT
+//! licence, <https://github.com/google/farmhash>), written from its definition. The crate
+//! `farmhash` 1.1.5 does not fit: it gives another value for lengths over 64 that are multiples of
+//! 64, because it mixes the last block in twice.
 
-#![allow(clippy::many_single_char_names, reason = "the names of the algorithm's definition")]
+#![allow(clippy::many_single_char_names, reason = "the algorithm's own names")]
 
 use std::mem::swap;
 
@@ -15,12 +16,12 @@ const K2: u64 = 0x9ae1_6a3b_2f90_404f;
 const SEED: u64 = 81;
 const BLOCK: usize = 64;
 
-/// The bucket of a word among `buckets`, which must not be 0.
+/// Returns the bucket of a word among `buckets` buckets. `buckets` must not be 0.
 pub(super) fn hash_bucket(word: &[u8], buckets: u64) -> u64 {
     fingerprint64(word) % buckets
 }
 
-/// FarmHash `Fingerprint64`: the same on every platform and in every release.
+/// FarmHash's `Fingerprint64`, which is the same on every platform and in every release.
 pub(super) fn fingerprint64(bytes: &[u8]) -> u64 {
     match bytes.len() {
         0..=16 => up_to_16(bytes),
@@ -46,7 +47,7 @@ fn shift_mix(value: u64) -> u64 {
     value ^ (value >> 47)
 }
 
-/// Two words to one, in the manner of Murmur.
+/// Mixes two words into one, as Murmur does.
 fn mix(u: u64, v: u64, multiplier: u64) -> u64 {
     let a = shift_mix((u ^ v).wrapping_mul(multiplier));
     let b = shift_mix((v ^ a).wrapping_mul(multiplier));
@@ -79,7 +80,7 @@ fn up_to_16(bytes: &[u8]) -> u64 {
     }
 }
 
-/// What the two ends of 17 to 64 bytes are first mixed to, and the first word of them.
+/// The first mix of both ends of 17 to 64 bytes.
 struct Ends {
     a: u64,
     y: u64,
@@ -116,7 +117,7 @@ fn up_to_64(bytes: &[u8]) -> u64 {
     mix(u, v, multiplier)
 }
 
-/// What is carried from block to block.
+/// The state between blocks.
 struct State {
     x: u64,
     y: u64,
@@ -137,7 +138,7 @@ impl State {
         }
     }
 
-    /// Takes in a block; the last one, with a multiplier of its own, weighs two of the words nine times.
+    /// Mixes a block in. The last block has its own multiplier, and weighs two words nine times.
     fn take(&mut self, block: &[u8], multiplier: u64, weight: u64) {
         let Self { x, y, z, v, w } = self;
         *x = x.wrapping_add(*y).wrapping_add(v.0).wrapping_add(read64(block, 8));
@@ -152,7 +153,7 @@ impl State {
     }
 }
 
-/// 32 bytes and two seeds to two words.
+/// Mixes 32 bytes and two seeds into two words.
 fn half_block(bytes: &[u8], a: u64, b: u64) -> (u64, u64) {
     let last = read64(bytes, 24);
     let first = a.wrapping_add(read64(bytes, 0));
@@ -162,7 +163,8 @@ fn half_block(bytes: &[u8], a: u64, b: u64) -> (u64, u64) {
 }
 
 fn longer(bytes: &[u8]) -> u64 {
-    // The last block is the last 64 bytes, whole, and no block before it reaches the end.
+    // The last block is the last 64 bytes. It may overlap the block before it, which ends before
+    // the last byte.
     let rest = (bytes.len() - 1) % BLOCK;
     let mut state = State::new(bytes);
     for block in bytes[..bytes.len() - 1].chunks_exact(BLOCK) {
@@ -183,14 +185,15 @@ fn longer(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Word `n` of the fixture: `n` bytes, none of them like its neighbours.
+    /// The word of the fixture with `length` bytes. Neighbouring bytes differ.
     fn word(length: usize) -> Vec<u8> {
         (0..length).map(|i| b'a' + ((i * 7 + length) % 26) as u8).collect()
     }
 
     #[test]
-    fn words_of_0_to_512_bytes_fall_into_tensorflows_buckets() {
-        // Two numbers of buckets whose product is over 2^64: equal in both is equal in all 64 bits.
+    fn words_of_0_to_512_bytes_get_the_buckets_of_tensorflow() {
+        // The product of the two numbers of buckets exceeds 2^64, so equal buckets in both mean
+        // equal hashes.
         let lines = include_str!("../../../tests/fixtures/farmhash.txt").lines();
         let mut lengths = 0;
         for line in lines.filter(|line| !line.starts_with('#')) {

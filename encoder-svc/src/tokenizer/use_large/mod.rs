@@ -1,6 +1,6 @@
-//! The text rules of encoders converted from TensorFlow, such as Universal Sentence Encoder large.
+//! The tokenizer of encoders converted from TensorFlow, such as Universal Sentence Encoder large.
 //!
-//! WordPiece, which all other bundles use, is in `tokenizer::wordpiece`.
+//! All other bundles use WordPiece, which is in `tokenizer::wordpiece`.
 
 pub(crate) mod farmhash;
 mod re2;

@@ -1,9 +1,10 @@
-//! RE2's regular expressions, written for the `regex` crate.
+//! Translation of RE2's regular expressions to the syntax of the `regex` crate.
 //!
-//! Both are of one family, and search in linear time for the leftmost-first match; but in RE2 `\s`, `\d`, `\w` and `\b`
-//! are ASCII, `\s` has no vertical tab, a class knows no set operations, and a brace that is no repetition stands for
-//! itself. So a pattern is read by RE2's grammar (<https://github.com/google/re2/wiki/Syntax>) and each of its parts
-//! written in a way that the crate can take in one sense only.
+//! Both find the leftmost-first match in linear time, but their syntax differs. In RE2, `\s`, `\d`,
+//! `\w` and `\b` are ASCII, `\s` excludes the vertical tab, classes have no set operations, and a
+//! brace that is not a repetition is a literal. The translation reads RE2's grammar
+//! (<https://github.com/google/re2/wiki/Syntax>) and writes each part so that `regex` can read it
+//! in one way only. Bindings to the original would add a C++ library to the build.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -15,24 +16,24 @@ const DIGITS: &str = "0-9";
 const BLANKS: &str = r"\t\n\f\r\x20";
 const WORDS: &str = "0-9A-Za-z_";
 
-/// Why a replacement cannot be made.
+/// Why a pattern or its rewrite is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Re2Error {
-    /// Something that is not known here, or not in RE2 either.
-    #[error("pattern {pattern:?}: expected RE2 syntax that is known here, found {found:?}")]
+    /// The pattern uses syntax that this translation, or RE2 itself, does not support.
+    #[error("pattern {pattern:?}: expected supported RE2 syntax, found {found:?}")]
     Unknown { pattern: String, found: String },
-    /// What was written for the crate is not accepted by it.
+    /// The `regex` crate rejects the translated pattern.
     #[error("pattern {pattern:?}: {source}")]
     Pattern { pattern: String, source: Box<regex::Error> },
-    /// A replacement that names no group of the pattern.
+    /// The rewrite names a group that the pattern does not have.
     #[error(
-        "rewrite {rewrite:?}: expected \\0 to \\{groups} and \\\\ after backslashes, as pattern {pattern:?} has \
+        "rewrite {rewrite:?}: expected \\0 to \\{groups} or \\\\ after a backslash, as pattern {pattern:?} has \
          {groups} groups"
     )]
     Rewrite { pattern: String, rewrite: String, groups: usize },
 }
 
-/// A pattern and what its matches become.
+/// A pattern and the rewrite of its matches.
 #[derive(Debug, Clone)]
 pub(super) struct Replacement {
     regex: Regex,
@@ -47,7 +48,8 @@ enum Part {
 }
 
 impl Replacement {
-    /// `rewrite` in RE2's form, with `\1` for a group; all matches are replaced, or the first.
+    /// Creates a replacement of all matches or only the first. `rewrite` has RE2's form, with `\1`
+    /// for a group.
     pub(super) fn new(pattern: &str, rewrite: &str, all: bool) -> Result<Self, Re2Error> {
         let regex = Regex::new(&translate(pattern)?)
             .map_err(|source| Re2Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })?;
@@ -60,7 +62,7 @@ impl Replacement {
         Ok(Self { regex, parts, all })
     }
 
-    /// `text` with its matches replaced.
+    /// Returns `text` with its matches replaced.
     pub(super) fn apply(&self, text: &str) -> String {
         let limit = usize::from(!self.all);
         let replaced = self.regex.replacen(text, limit, |groups: &Captures<'_>| {
@@ -97,7 +99,7 @@ fn parse_rewrite(rewrite: &str, groups: usize) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// The pattern in the crate's syntax.
+/// Translates a pattern to the syntax of `regex`.
 fn translate(pattern: &str) -> Result<String, Re2Error> {
     let mut translator = Translator { rest: pattern.chars().peekable(), out: String::new() };
     translator
@@ -111,26 +113,26 @@ struct Translator<'a> {
     out: String,
 }
 
-/// What an escape stands for.
+/// The meaning of an escape sequence.
 enum Escape {
     Character(char),
-    /// The inside of a class, and whether the class is of all others.
+    /// The inside of a class, and whether the class is negated.
     Class(&'static str, bool),
-    /// A Unicode property, which both write alike.
+    /// A Unicode property, which has the same syntax in both.
     Property(String),
     /// An assertion.
     Assertion(&'static str),
-    /// Characters that stand for themselves, from `\Q` to `\E`.
+    /// Literal characters, from `\Q` to `\E`.
     Quoted(String),
 }
 
-/// What both write alike, whether it is syntax or stands for itself.
+/// Whether a character has the same meaning in both, as syntax or as a literal.
 fn is_syntax(character: char) -> bool {
     match character {
         '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' | '{'
-        // After an opening brace that is part of a repetition, these are, too.
+        // These belong to a repetition after an opening brace.
         | '}' | ','
-        // In a group's head these are names and flags, elsewhere letters.
+        // These are names and flags at the start of a group, and literals elsewhere.
         | '_' | ':' | '<' | '>' | '-' | '=' | '!' | '#' | ' ' => true,
         other => other.is_ascii_alphanumeric(),
     }
@@ -158,7 +160,7 @@ impl Translator<'_> {
     }
 
     fn write(&mut self, pattern: std::fmt::Arguments<'_>) {
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.out.write_fmt(pattern);
     }
 
@@ -166,7 +168,7 @@ impl Translator<'_> {
         self.write(format_args!("\\x{{{:x}}}", u32::from(character)));
     }
 
-    /// Whether `{` begins `{2}`, `{2,}` or `{2,3}`.
+    /// Whether the `{` that was just read begins `{2}`, `{2,}` or `{2,3}`.
     fn is_repetition(&self) -> bool {
         let inside: String = self.rest.clone().take_while(|&character| character != '}').collect();
         let closed = self.rest.clone().any(|character| character == '}');
@@ -201,7 +203,7 @@ impl Translator<'_> {
             'x' => Escape::Character(self.hexadecimal()?),
             'Q' => Escape::Quoted(self.quoted()),
             _ if character.is_ascii() && !character.is_ascii_alphanumeric() => Escape::Character(character),
-            // Among them `\C` (a byte) and `\B`, which can match inside of a character.
+            // These include `\C` (a byte) and `\B`, which can match inside a character.
             _ => return Err(format!("\\{character}")),
         })
     }
@@ -242,7 +244,7 @@ impl Translator<'_> {
         text
     }
 
-    /// After `[`.
+    /// Translates a class, after its `[`.
     fn class(&mut self) -> Result<(), String> {
         self.out.push('[');
         if self.rest.next_if_eq(&'^').is_some() {
@@ -270,7 +272,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// `:punct:]` and its like, which are ASCII in both.
+    /// Translates a named class such as `:punct:]`, which is ASCII in both.
     fn named_class(&mut self) -> Result<(), String> {
         let name: String = self.rest.by_ref().take_while(|&character| character != ']').collect();
         if name.len() < 3 || !name.ends_with(':') {
@@ -280,7 +282,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// A character of a class, or a range that begins with it.
+    /// Translates a character of a class, or a range that begins with it.
     fn range(&mut self, first: char) -> Result<(), String> {
         self.literal(first);
         let mut ahead = self.rest.clone();
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_digits_and_words_are_ascii() {
+    fn blanks_digits_and_word_characters_are_ascii() {
         assert_eq!(replaced(r"\s", "_", "a b\u{a0}c\x0bd\te"), "a_b\u{a0}c\x0bd_e");
         assert_eq!(replaced(r"\S+", "x", " é\u{a0}\t"), " x\t");
         assert_eq!(replaced(r"\d", "_", "1٣"), "_٣");
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_knows_no_set_operations() {
+    fn classes_have_no_set_operations() {
         assert_eq!(replaced("[a&&b]", "_", "a&bc"), "___c");
         assert_eq!(replaced("[+--]", "_", "+,-."), "___.");
         assert_eq!(replaced("[a~~[]", "_", "a~[b"), "___b");
@@ -330,21 +332,21 @@ mod tests {
     }
 
     #[test]
-    fn a_brace_that_repeats_nothing_stands_for_itself() {
+    fn a_brace_without_a_repetition_is_a_literal() {
         assert_eq!(replaced("a{2}", "_", "aaa"), "_a");
         assert_eq!(replaced("a{,2}", "_", "a{,2}"), "_");
         assert_eq!(replaced("{", "_", "{}"), "_}");
     }
 
     #[test]
-    fn a_rewrite_names_groups_by_number() {
+    fn rewrites_refer_to_groups_by_number() {
         assert_eq!(replaced("(a)(x)?", r"<\1\2\0\\$1>", "ab"), r"<aa\$1>b");
         assert_eq!(replaced("x*", "-", "axb"), "-a-b-");
         assert_eq!(Replacement::new("a", "b", false).unwrap().apply("aa"), "ba");
     }
 
     #[test]
-    fn what_is_not_known_is_named() {
+    fn names_unsupported_syntax() {
         for (pattern, found) in [(r"\C", r"\C"), (r"a\B", r"\B"), (r"\1", r"\1"), ("[a", "[ without ]")] {
             let message = Replacement::new(pattern, "", true).unwrap_err().to_string();
             assert!(message.contains(&format!("found {found:?}")), "{message}");

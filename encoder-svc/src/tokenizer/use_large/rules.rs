@@ -1,11 +1,13 @@
-//! What a converted text encoder does to a text before it looks its tokens up: the rules that were read out of its
-//! graph. Each is an operation of TensorFlow's (<https://www.tensorflow.org/api_docs/python/tf/raw_ops>).
+//! The text rules of an encoder converted from TensorFlow, read from its graph.
+//!
+//! They turn a text into words, which are then looked up in the vocabulary. Each rule is an
+//! operation of TensorFlow (<https://www.tensorflow.org/api_docs/python/tf/raw_ops>).
 
 use serde::Deserialize;
 
 use super::re2::{Re2Error, Replacement};
 
-/// A step, as the bundle's file has it.
+/// A step in the form of the bundle's file.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum StepEntry {
@@ -15,17 +17,17 @@ pub(super) enum StepEntry {
     Lower { unicode: bool },
     /// `StringStrip`, of ASCII blanks.
     Strip,
-    /// `StringJoin` of a text and constants.
+    /// `StringJoin` of the text and constants.
     Join { before: String, after: String },
 }
 
-/// How a text becomes tokens.
+/// How a text is split into words.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Split {
     /// `StringSplit`, at each of these characters.
     AnyOf { separators: String, skip_empty: bool },
-    /// `StringSplitV2` at this string; empty tokens are tokens.
+    /// `StringSplitV2` at this string. Empty tokens are kept.
     String { separator: String },
     /// `StringSplitV2` at runs of ASCII blanks.
     Blanks,
@@ -59,7 +61,7 @@ impl Step {
     pub(super) fn apply(&self, text: &str) -> String {
         match self {
             Self::Replace(replacement) => replacement.apply(text),
-            // TensorFlow hands the text on as a C string: it ends at the first NUL.
+            // TensorFlow passes the text as a C string, so it ends at the first NUL.
             Self::Lower { unicode: true } => text.split('\0').next().unwrap_or_default().to_lowercase(),
             Self::Lower { unicode: false } => text.to_ascii_lowercase(),
             Self::Strip => text.trim_matches(is_blank).to_owned(),
@@ -69,11 +71,11 @@ impl Step {
 }
 
 impl Split {
-    /// The tokens of `text`, in their order.
+    /// Returns the tokens of `text` in order.
     pub(super) fn tokens<'a>(&'a self, text: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
         match self {
             Self::AnyOf { separators, skip_empty } => {
-                // Unlike StringSplitV2, this operation finds no token at all in an empty text.
+                // Unlike StringSplitV2, this operation finds no token in an empty text.
                 let no_empty = *skip_empty || text.is_empty();
                 let tokens = text.split(|character| separators.contains(character));
                 Box::new(tokens.filter(move |token| !(no_empty && token.is_empty())))
@@ -84,7 +86,7 @@ impl Split {
     }
 }
 
-/// The blanks of C's `isspace`, a vertical tab among them.
+/// Whether C's `isspace` is true, as it is for a vertical tab.
 fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_split_at_characters_a_string_or_blanks() {
+    fn splits_at_characters_a_string_or_blanks() {
         let skipping = r#"{"by": "any_of", "separators": " ,", "skip_empty": true}"#;
         assert_eq!(tokens(skipping, " a, b\tc,"), ["a", "b\tc"]);
         let keeping = r#"{"by": "any_of", "separators": " ,", "skip_empty": false}"#;
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_lowered_stripped_and_joined() {
+    fn lowers_strips_and_joins() {
         let apply = |step: &str, text: &str| {
             let entry: StepEntry = serde_json::from_str(step).unwrap();
             Step::try_from(entry).unwrap().apply(text)
@@ -131,12 +133,12 @@ mod tests {
     struct Case {
         steps: Vec<StepEntry>,
         split: Split,
-        /// Of each of the texts.
+        /// The tokens of each text.
         tokens: Vec<Vec<String>>,
     }
 
     #[test]
-    fn rules_do_to_a_text_what_tensorflows_operations_do() {
+    fn rules_agree_with_the_operations_of_tensorflow() {
         let file = include_str!("../../../tests/fixtures/text_rules.json");
         let Cases { texts, cases } = serde_json::from_str(file).unwrap();
         for Case { steps, split, tokens } in cases {

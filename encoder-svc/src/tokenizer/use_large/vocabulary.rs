@@ -1,5 +1,6 @@
-//! The tokenizer of encoders that were converted from TensorFlow graphs: rules, a vocabulary, and hash buckets for
-//! words that are not in it, as in Universal Sentence Encoder large (Cer et al., 2018, arXiv:1803.11175).
+//! The tokenizer of encoders converted from TensorFlow graphs: rules, a vocabulary, and hash
+//! buckets for words that are not in it. Universal Sentence Encoder large (Cer et al., 2018,
+//! arXiv:1803.11175) works like this.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,20 +13,20 @@ use serde::Deserialize;
 
 use super::farmhash::hash_bucket;
 use super::rules::{Split, Step, StepEntry};
-use crate::tokenizer::Tokens;
+use crate::tokenizer::tokens::Tokens;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VocabularyFile {
     steps: Vec<StepEntry>,
     split: Split,
-    /// The id of a word that is not in the vocabulary.
+    /// The id of words that are not in the vocabulary.
     default_id: i64,
     hash_buckets: NonZeroU64,
     vocabulary: HashMap<String, i64>,
 }
 
-/// Reads a text by rules that the bundle gives. Cheap to clone.
+/// A tokenizer that follows the rules of the bundle's file. Clones share them.
 #[derive(Clone)]
 pub(crate) struct VocabularyTokenizer(Arc<Rules>);
 

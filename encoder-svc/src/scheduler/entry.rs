@@ -1,0 +1,84 @@
+//! One queued request for a vector, and the reply to it.
+
+use std::fmt;
+use std::time::Instant;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use service_kit::{ApiError, Deadline};
+use tokio::sync::oneshot;
+use tracing::Span;
+
+/// The priority of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A person waits for the reply.
+    Online,
+    /// The entry belongs to a job.
+    Bulk,
+}
+
+impl Class {
+    /// Both classes, online first.
+    pub const ALL: [Self; 2] = [Self::Online, Self::Bulk];
+}
+
+impl EncodeLabelValue for Class {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Online => "online",
+            Self::Bulk => "bulk",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}
+
+/// The label `class` of a metric.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ClassLabel {
+    pub(crate) class: Class,
+}
+
+/// The vector of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// As many floats as the bundle's dimension.
+    pub vector: Vec<f32>,
+    /// Tokens that were run, special tokens included.
+    pub token_count: usize,
+    /// Whether the text was longer than the encoder reads.
+    pub truncated: bool,
+}
+
+/// A queued request for the vector of one text.
+pub struct Entry {
+    /// The text to encode.
+    pub text: String,
+    /// When the reply stops being of use.
+    pub deadline: Deadline,
+    /// Where the reply goes. It is closed once the caller has left.
+    pub reply: oneshot::Sender<Result<Reply, ApiError>>,
+    /// When the entry was queued.
+    pub since: Instant,
+    /// The caller's span, the parent of this entry's spans.
+    pub span: Span,
+}
+
+impl Entry {
+    /// Creates an entry that is queued now, and the receiver of its reply.
+    #[must_use]
+    pub fn new(text: String, deadline: Deadline) -> (Self, oneshot::Receiver<Result<Reply, ApiError>>) {
+        let (reply, receiver) = oneshot::channel();
+        (Self { text, deadline, reply, since: Instant::now(), span: Span::current() }, receiver)
+    }
+
+    /// Whether the caller has left.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// The error of an entry that comes during or after shutdown.
+pub(crate) fn shutting_down() -> ApiError {
+    ApiError::Unavailable { reason: "SHUTTING_DOWN", message: "the encoder is shutting down".to_owned() }
+}

@@ -1,0 +1,34 @@
+//! The interface between the encoder and whatever runs its entries.
+
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
+use crate::scheduler::entry::{Class, Entry};
+
+/// A set of workers that run entries and reply to them. Dropping it ends the workers.
+pub trait Workers: Send + Sync {
+    /// Queues an entry. If the workers end before they reply, the entry is dropped.
+    fn push(&self, class: Class, entry: Entry);
+}
+
+/// The kind of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Worker {
+    /// One of several workers, each on one core, or on one stream of a device. It takes whatever is
+    /// next.
+    SingleCore,
+    /// The one worker that uses all cores, and is served before the others. It takes an online
+    /// entry that is alone among online entries, or a bulk entry that is alone altogether.
+    AllCore,
+}
+
+impl EncodeLabelValue for Worker {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Self::SingleCore => "single_core",
+            Self::AllCore => "all_core",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}

@@ -1,0 +1,43 @@
+//! The service: an encoder behind its gRPC server, with health and metrics beside it.
+
+use std::sync::Arc;
+
+use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, operations_routes};
+
+use crate::config::EncoderSvcConfig;
+use crate::encoder::Encoder;
+use crate::error::StartError;
+use crate::grpc::EncoderServer;
+use crate::startup;
+
+/// Builds the gRPC server of `encoder`. The caller chooses what it listens on.
+pub(crate) fn server(
+    encoder: Arc<Encoder>,
+    config: &EncoderSvcConfig,
+    metrics: Metrics,
+) -> Result<GrpcServer, ServeError> {
+    let service = EncoderServer::new(encoder, config).into_grpc();
+    Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
+        .with_messages_of(config.limits.max_message_bytes())
+        .with_service(service))
+}
+
+/// Loads the bundle, then serves on `listeners` until shutdown.
+pub async fn run(
+    config: EncoderSvcConfig,
+    listeners: Listeners,
+    shutdown: Shutdown,
+) -> Result<(), StartError> {
+    let metrics = Metrics::default();
+    let encoder = Arc::new(startup::start(config.encoder.clone(), metrics.clone()).await?);
+    let server = server(encoder, &config, metrics.clone())?.with_keys(config.keys.clone());
+    let health = server.health().await;
+    health.set_serving(true).await;
+    if let Ok(address) = listeners.grpc.local_addr() {
+        tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
+    }
+    let operations = operations_routes(health.readiness(), metrics);
+    server.serve(operations, listeners, config.tls, shutdown).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
