@@ -13,7 +13,7 @@ use service_kit::{Metrics, latency_histogram};
 
 use crate::bundle::Description;
 use crate::scheduler::admission::Admission;
-use crate::scheduler::entry::{Class, ClassLabel};
+use crate::scheduler::entry::{Class, ClassLabel, PerClass};
 use crate::scheduler::workers::Worker;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,8 +36,7 @@ struct ReasonLabel {
 /// The metrics of workers. Clones share them.
 #[derive(Debug, Clone)]
 pub struct StageMetrics {
-    /// Online, bulk.
-    wait: [Histogram; 2],
+    wait: PerClass<Histogram>,
     tokenize: Histogram,
     /// Single-core, all-core.
     run: [Histogram; 2],
@@ -70,7 +69,7 @@ impl StageMetrics {
         );
         let reason = |reason| dropped.get_or_create_owned(&ReasonLabel { reason });
         Self {
-            wait: Class::ALL.map(|class| wait.get_or_create_owned(&ClassLabel { class })),
+            wait: PerClass::new(|class| wait.get_or_create_owned(&ClassLabel { class })),
             tokenize: metrics.register(
                 "encoder_tokenize_seconds",
                 "Tokenization of a text",
@@ -94,7 +93,7 @@ impl StageMetrics {
     }
 
     pub(crate) fn waited(&self, class: Class, time: Duration) {
-        self.wait[usize::from(class == Class::Bulk)].observe(time.as_secs_f64());
+        self.wait.of(class).observe(time.as_secs_f64());
     }
 
     pub(crate) fn ran(&self, worker: Worker, texts: usize, time: Duration) {
@@ -149,7 +148,7 @@ impl Collector for ExpectedWait {
             None,
             ConstGauge::new(0.0).metric_type(),
         )?;
-        for class in Class::ALL {
+        for class in [Class::Online, Class::Bulk] {
             let seconds = ConstGauge::new(self.0.wait(class).as_secs_f64());
             seconds.encode(metric.encode_family(&ClassLabel { class })?)?;
         }

@@ -21,7 +21,7 @@ use service_kit::{ApiError, Deadline, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::scheduler::cost::CostModel;
-use crate::scheduler::entry::{Class, ClassLabel, shutting_down};
+use crate::scheduler::entry::{Class, ClassLabel, PerClass, shutting_down};
 use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 
 /// Estimates are right on average only, and a machine can slow down within a second. Expected times
@@ -34,8 +34,7 @@ const MIN_RETRY: Duration = Duration::from_millis(10);
 pub struct Admission {
     costs: CostModel,
     sessions: u32,
-    online: ClassLimit,
-    bulk: ClassLimit,
+    limits: PerClass<ClassLimit>,
 }
 
 /// The limit of one class.
@@ -95,7 +94,7 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let limit = self.admission.limit(self.class);
+        let limit = self.admission.limits.of(self.class);
         limit.admitted.fetch_sub(self.units, Ordering::Relaxed);
         limit.texts.dec();
     }
@@ -113,20 +112,12 @@ impl Admission {
             "Requests rejected because they could not be served in time",
             Family::default(),
         );
-        let limit = |class, max_wait| {
-            let class = ClassLabel { class };
-            let (texts, rejected) = (texts.get_or_create_owned(&class), rejected.get_or_create_owned(&class));
-            ClassLimit::new(max_wait, sessions, texts, rejected)
-        };
-        let (online, bulk) = (limit(Class::Online, limits.online), limit(Class::Bulk, limits.bulk));
-        Self { costs, sessions, online, bulk }
-    }
-
-    fn limit(&self, class: Class) -> &ClassLimit {
-        match class {
-            Class::Online => &self.online,
-            Class::Bulk => &self.bulk,
-        }
+        let limits = PerClass::new(|class| {
+            let label = ClassLabel { class };
+            let (texts, rejected) = (texts.get_or_create_owned(&label), rejected.get_or_create_owned(&label));
+            ClassLimit::new(*limits.of(class), sessions, texts, rejected)
+        });
+        Self { costs, sessions, limits }
     }
 
     /// The cost model that admission uses.
@@ -137,7 +128,7 @@ impl Admission {
 
     /// Estimates when the last of `units` new units would be done, counted from now.
     fn expected(&self, class: Class, units: u64) -> Duration {
-        let (online, bulk) = (self.online.admitted(), self.bulk.admitted());
+        let (online, bulk) = (self.limits.online.admitted(), self.limits.bulk.admitted());
         let share = f64::from(BULK_SHARE) - 1.0;
         let units = match class {
             Class::Online => {
@@ -178,16 +169,16 @@ impl Admission {
     fn check_deadline(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
         // An idle encoder tries whatever it is given: the estimate may be wrong, and no other
         // request has to wait.
-        let idle = self.online.admitted() + self.bulk.admitted() < 1.0;
+        let idle = self.limits.online.admitted() + self.limits.bulk.admitted() < 1.0;
         let expected = self.expected(class, units);
         match deadline.remaining() {
-            Some(left) if !idle && expected > left => Err(self.limit(class).reject(expected, left)),
+            Some(left) if !idle && expected > left => Err(self.limits.of(class).reject(expected, left)),
             _ => Ok(()),
         }
     }
 
     fn permit(self: &Arc<Self>, class: Class, units: u64, permits: Option<OwnedSemaphorePermit>) -> Permit {
-        let limit = self.limit(class);
+        let limit = self.limits.of(class);
         limit.admitted.fetch_add(units, Ordering::Relaxed);
         limit.texts.inc();
         Permit { admission: self.clone(), class, units, _permits: permits }
@@ -203,7 +194,7 @@ impl Admission {
         let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
         let total = units.iter().sum();
         self.check_deadline(class, total, deadline)?;
-        let limit = self.limit(class);
+        let limit = self.limits.of(class);
         let wanted = self.permits(limit, total);
         let permits = limit.permits.clone().try_acquire_many_owned(wanted);
         let mut permits =
@@ -225,7 +216,7 @@ impl Admission {
         deadline: Deadline,
     ) -> Result<Permit, ApiError> {
         let units = self.costs.units_of(text);
-        let limit = self.limit(class);
+        let limit = self.limits.of(class);
         let permits = limit.permits.clone().acquire_many_owned(self.permits(limit, units));
         let permits = deadline.bound(permits).await?.map_err(|_| shutting_down())?;
         self.check_deadline(class, units, deadline)?;

@@ -17,9 +17,33 @@ pub enum Class {
     Bulk,
 }
 
-impl Class {
-    /// Both classes, online first.
-    pub const ALL: [Self; 2] = [Self::Online, Self::Bulk];
+/// One value for each class.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PerClass<T> {
+    /// The value of [`Class::Online`].
+    pub online: T,
+    /// The value of [`Class::Bulk`].
+    pub bulk: T,
+}
+
+impl<T> PerClass<T> {
+    pub(crate) fn new(mut value: impl FnMut(Class) -> T) -> Self {
+        Self { online: value(Class::Online), bulk: value(Class::Bulk) }
+    }
+
+    pub(crate) fn of(&self, class: Class) -> &T {
+        match class {
+            Class::Online => &self.online,
+            Class::Bulk => &self.bulk,
+        }
+    }
+
+    pub(crate) fn of_mut(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Online => &mut self.online,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
 }
 
 impl EncodeLabelValue for Class {

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
+use crate::scheduler::entry::PerClass;
+
 /// While both classes wait, one run in this many is bulk. Online entries go first, and bulk never
 /// starves.
 pub const BULK_SHARE: u32 = 8;
 
 /// The longest expected wait at which an entry of each class is still admitted.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    /// For entries that a person waits for.
-    pub online: Duration,
-    /// For entries of a job.
-    pub bulk: Duration,
-}
+pub type QueueLimits = PerClass<Duration>;

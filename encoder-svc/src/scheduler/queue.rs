@@ -8,35 +8,27 @@ use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::scheduler::entry::{Class, Entry};
+use crate::scheduler::entry::{Class, Entry, PerClass};
 use crate::scheduler::limits::BULK_SHARE;
 use crate::scheduler::workers::Worker;
 
 /// The class queues, each first in, first out.
 struct ClassQueues<T> {
-    online: VecDeque<T>,
-    bulk: VecDeque<T>,
+    queues: PerClass<VecDeque<T>>,
     online_in_a_row: u32,
 }
 
 impl<T> ClassQueues<T> {
-    fn of(&mut self, class: Class) -> &mut VecDeque<T> {
-        match class {
-            Class::Online => &mut self.online,
-            Class::Bulk => &mut self.bulk,
-        }
-    }
-
     fn len(&self) -> usize {
-        self.online.len() + self.bulk.len()
+        self.queues.online.len() + self.queues.bulk.len()
     }
 
     fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
-        self.of(class).pop_front().map(|entry| (entry, class))
+        self.queues.of_mut(class).pop_front().map(|entry| (entry, class))
     }
 
     fn pop(&mut self) -> Option<(T, Class)> {
-        let bulk_is_due = self.online_in_a_row + 1 >= BULK_SHARE && !self.bulk.is_empty();
+        let bulk_is_due = self.online_in_a_row + 1 >= BULK_SHARE && !self.queues.bulk.is_empty();
         if !bulk_is_due && let Some(taken) = self.pop_front(Class::Online) {
             self.online_in_a_row = self.online_in_a_row.saturating_add(1);
             return Some(taken);
@@ -69,26 +61,18 @@ pub struct Queue<T = Entry> {
 struct State<T> {
     waiting: ClassQueues<T>,
     /// Entries that were taken and are not done, by class.
-    online_running: usize,
-    bulk_running: usize,
+    running: PerClass<usize>,
     /// Whether the all-core worker waits for an entry.
     all_core_waits: bool,
     open: bool,
 }
 
 impl<T> State<T> {
-    fn running(&mut self, class: Class) -> &mut usize {
-        match class {
-            Class::Online => &mut self.online_running,
-            Class::Bulk => &mut self.bulk_running,
-        }
-    }
-
     /// The class of an entry that waits alone, so that all cores are free for it.
     fn alone(&self) -> Option<Class> {
-        match (self.waiting.online.len(), self.waiting.bulk.len()) {
-            (1, _) if self.online_running == 0 => Some(Class::Online),
-            (0, 1) if self.online_running + self.bulk_running == 0 => Some(Class::Bulk),
+        match (self.waiting.queues.online.len(), self.waiting.queues.bulk.len()) {
+            (1, _) if self.running.online == 0 => Some(Class::Online),
+            (0, 1) if self.running.online + self.running.bulk == 0 => Some(Class::Bulk),
             _ => None,
         }
     }
@@ -105,7 +89,7 @@ impl<T> State<T> {
             (Worker::AllCore, alone) => alone.and_then(|class| self.waiting.pop_front(class)),
         };
         if let Some((_, class)) = &taken {
-            *self.running(*class) += 1;
+            *self.running.of_mut(*class) += 1;
         }
         taken
     }
@@ -124,8 +108,9 @@ impl<T> State<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let waiting = ClassQueues { online: VecDeque::new(), bulk: VecDeque::new(), online_in_a_row: 0 };
-        let state = State { waiting, online_running: 0, bulk_running: 0, all_core_waits: false, open: true };
+        let queues = PerClass::new(|_| VecDeque::new());
+        let waiting = ClassQueues { queues, online_in_a_row: 0 };
+        let state = State { waiting, running: PerClass::default(), all_core_waits: false, open: true };
         Self { state: Mutex::new(state), single_core: Condvar::new(), all_core: Condvar::new() }
     }
 }
@@ -137,7 +122,7 @@ impl<T> Queue<T> {
         if !state.open {
             return;
         }
-        state.waiting.of(class).push_back(entry);
+        state.waiting.queues.of_mut(class).push_back(entry);
         let waiting = state.waiting.len();
         let all_core_waits = state.all_core_waits;
         let is_alone = state.alone().is_some();
@@ -189,20 +174,20 @@ impl<T> Queue<T> {
     /// place.
     pub fn pop_more(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.state.lock();
-        let queue = state.waiting.of(class);
+        let queue = state.waiting.queues.of_mut(class);
         let seen: Vec<_> = queue.drain(..look_ahead.min(queue.len())).collect();
         let (taken, left): (Vec<_>, Vec<_>) = seen.into_iter().partition(|entry| takes(entry));
         for entry in left.into_iter().rev() {
             queue.push_front(entry);
         }
-        *state.running(class) += taken.len();
+        *state.running.of_mut(class) += taken.len();
         taken
     }
 
     /// Reports that a worker has finished `entries` entries of `class`.
     pub fn done(&self, class: Class, entries: usize) {
         let mut state = self.state.lock();
-        let running = state.running(class);
+        let running = state.running.of_mut(class);
         *running = running.saturating_sub(entries);
         if state.all_core_waits && state.alone().is_some() {
             drop(state);
@@ -221,8 +206,7 @@ impl<T> Queue<T> {
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.open = false;
-        state.waiting.online.clear();
-        state.waiting.bulk.clear();
+        state.waiting.queues = PerClass::new(|_| VecDeque::new());
         drop(state);
         self.single_core.notify_all();
         self.all_core.notify_all();
