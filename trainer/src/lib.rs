@@ -16,6 +16,7 @@ pub mod data;
 pub mod encode;
 pub mod evaluate;
 pub mod fit;
+pub mod metrics;
 mod progress;
 pub mod search;
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod testing;
 pub use data::ingest::kaggle::{KaggleError, KaggleReader};
 pub use data::ingest::report::{DropReason, Dropped, DroppedRow, IngestReport, LabelCount};
 pub use data::movie::{DataDigest, Movie};
-pub use data::split::Split;
+pub use data::split::{Split, SplitChoice};
 pub use data::training_data::{FittingData, FittingDataError};
 pub use data::vectors::Vectors;
 pub use encode::batches::Load;

@@ -11,7 +11,8 @@ use genre_model::InputTemplate;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::encoder_client::{EncoderClient, EncoderError, channel};
-use trainer::encode::job::{EncodeError, EncodeJob, EncodeOutcome, run};
+use trainer::encode::error::EncodeError;
+use trainer::encode::job::{EncodeJob, EncodeOutcome, run};
 use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use service_kit::{Metrics, Target};
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::encoder_client::EncoderClient;
-use trainer::encode::job::{EncodeError, EncodeJob, EncodeOutcome, run as encode};
+use trainer::encode::error::EncodeError;
+use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
 use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use genre_model::{Activation, InputTemplate};
-use trainer::Split;
 use trainer::data::ingest::columns::{GenresFormat, Layout};
 use trainer::encode::shard::Shard;
-use trainer::evaluate::evaluation::SplitChoice;
 use trainer::fit::thresholds::ThresholdRule;
 use trainer::search::Space;
+use trainer::{Split, SplitChoice};
 
 const EXAMPLES: &str = "\
 From Kaggle's movies_metadata.csv to a model and its figures:

@@ -55,6 +55,35 @@ impl fmt::Display for Split {
     }
 }
 
+/// Which movies are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitChoice {
+    /// Those of one part.
+    One(Split),
+    /// All, those that the model was fitted on among them.
+    All,
+}
+
+impl SplitChoice {
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One(split) => split.name(),
+            Self::All => "all",
+        }
+    }
+
+    /// Whether the movie with this TMDB id is measured.
+    #[must_use]
+    pub fn contains(self, movie_id: u64) -> bool {
+        match self {
+            Self::One(split) => Split::of(movie_id) == split,
+            Self::All => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

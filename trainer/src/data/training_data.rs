@@ -2,10 +2,13 @@
 
 use genre_model::{EncoderIdentity, InputTemplate, WordFeatures};
 use linfa::dataset::Dataset;
+use ndarray::Ix2;
 use sha2::{Digest as _, Sha256};
 
-use crate::fit::mlp::estimator::LabelledVectors;
 use crate::{Split, Vectors};
+
+/// Vectors of shape `[rows, dimension]` and targets of 0 and 1 of shape `[rows, labels]`.
+pub type LabelledVectors = Dataset<f32, f32, Ix2>;
 
 /// Training and validation movies of one encoder and one source. There is no constructor that lets a test movie in.
 #[derive(Debug, Clone)]

@@ -9,7 +9,6 @@ use ndarray::{Array2, Axis};
 use crate::Split;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
-use crate::encode::shard_store::{ShardError, ShardFolder};
 
 /// Movies with their vectors and labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,22 +46,8 @@ impl Vectors {
         Self::checked(all, reader.header().clone(), path)
     }
 
-    /// Reads and verifies a folder of shards, all of one job.
-    pub async fn read_shards(folder: &ShardFolder) -> Result<Self, ShardError> {
-        let (mut all, mut header) = (VectorRows::default(), None);
-        folder
-            .read(|found, mut rows| {
-                header.get_or_insert_with(|| found.clone());
-                all.append(&mut rows);
-                Ok(())
-            })
-            .await?;
-        let path = Path::new("shards");
-        let header = header.ok_or_else(|| TableError::invalid(path, "expected movies, found none"))?;
-        Ok(Self::checked(all, header, path)?)
-    }
-
-    fn checked(all: VectorRows, header: VectorsHeader, path: &Path) -> Result<Self, TableError> {
+    /// Puts rows in matrices, and rejects a movie that appears twice and a table without movies.
+    pub(crate) fn checked(all: VectorRows, header: VectorsHeader, path: &Path) -> Result<Self, TableError> {
         let mut seen = HashSet::with_capacity(all.ids.len());
         if let Some(twin) = all.ids.iter().find(|id| !seen.insert(**id)) {
             return Err(TableError::invalid(

@@ -8,7 +8,7 @@ use crate::Movie;
 use crate::data::movie_source::{Inventory, Movies};
 use crate::data::vectors_file::VectorRows;
 use crate::encode::encoder_client::EncoderClient;
-use crate::encode::job::EncodeError;
+use crate::encode::error::EncodeError;
 
 /// How movies are cut into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::movie_source::Inventory;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
-use crate::encode::job::EncodeError;
+use crate::encode::error::EncodeError;
 
 const FORMAT: &str = "movieclassifier.parts/1";
 

@@ -6,6 +6,7 @@ pub(crate) mod batches;
 pub(crate) mod checkpoint;
 pub mod embedded;
 pub mod encoder_client;
+pub mod error;
 pub mod job;
 pub(crate) mod replicas;
 pub mod retry;

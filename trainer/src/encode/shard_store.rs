@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::Vectors;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::shard::Shard;
@@ -247,6 +248,19 @@ impl ShardFolder {
             }
         }
         Ok(())
+    }
+
+    /// Reads and verifies all shards into memory.
+    pub async fn vectors(&self) -> Result<Vectors, ShardError> {
+        let (mut all, mut header) = (VectorRows::default(), None);
+        self.read(|found, mut rows| {
+            header.get_or_insert_with(|| found.clone());
+            all.append(&mut rows);
+            Ok(())
+        })
+        .await?;
+        let header = header.ok_or_else(|| self.set_error("expected movies, found none"))?;
+        Ok(Vectors::checked(all, header, Path::new("shards"))?)
     }
 
     /// Makes one vectors file of all shards: byte for byte the one that a single worker writes.

@@ -7,12 +7,14 @@ use linfa::dataset::DatasetBase;
 use linfa::traits::Fit as _;
 use linfa_logistic::LogisticRegression;
 use ndarray::{Array1, Array2, Axis};
+use rayon::prelude::*;
 
 use crate::data::training_data::FittingData;
+use crate::fit::error::FitJobError;
 use crate::fit::interpolation::Blend;
-use crate::fit::job::{FitJobError, model_of};
-use crate::fit::parallel;
+use crate::fit::job::model_of;
 use crate::fit::thresholds::ThresholdRule;
+use crate::fit::word_model::prior_log_odds;
 
 /// Steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 30;
@@ -23,10 +25,8 @@ pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
     let targets = data.train().targets();
     let (labels, dimension) = (targets.ncols(), records.ncols());
-    let rows = parallel::map(labels, |label| {
-        let has: Array1<bool> = targets.column(label).mapv(|target| target > 0.5);
-        one_against_rest(&records, &has)
-    });
+    let fit_one = |label| one_against_rest(&records, &targets.column(label).mapv(|target| target > 0.5));
+    let rows: Vec<_> = (0..labels).into_par_iter().map(fit_one).collect();
     // relu(x) - relu(-x) = x
     let eye = Array2::<f32>::eye(dimension);
     let hidden =
@@ -47,20 +47,15 @@ pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let targets = data.train().targets();
     let dimension = data.train().records().ncols();
     let hidden = Dense { weight: Array2::zeros((1, dimension)), bias: Array1::zeros(1) };
-    let bias = targets.columns().into_iter().map(|column| prior(column.sum(), column.len())).collect();
+    let bias =
+        targets.columns().into_iter().map(|column| prior_log_odds(column.sum(), column.len())).collect();
     let output = Dense { weight: Array2::zeros((targets.ncols(), 1)), bias };
     finish(data, "majority: each genre's share of the training movies", hidden, output)
 }
 
-/// The log-odds of a share, as if one movie more had the genre and one more had not.
-fn prior(there: f32, movies: usize) -> f32 {
-    let share = (there + 1.0) / (movies as f32 + 2.0);
-    (share / (1.0 - share)).ln()
-}
-
 fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, f64) {
     let there = has.iter().filter(|has| **has).count();
-    let constant = || (Array1::zeros(records.ncols()), f64::from(prior(there as f32, has.len())));
+    let constant = || (Array1::zeros(records.ncols()), f64::from(prior_log_odds(there as f32, has.len())));
     let dataset = DatasetBase::new(records.view(), has.view());
     let Ok(fitted) = LogisticRegression::default().max_iterations(ITERATIONS).fit(&dataset) else {
         return constant();
@@ -86,9 +81,9 @@ fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Split;
-    use crate::evaluate::evaluation::{Evaluation, SplitChoice};
+    use crate::evaluate::evaluation::Evaluation;
     use crate::testing::vectors;
+    use crate::{Split, SplitChoice};
 
     #[test]
     fn the_regression_learns_what_a_line_separates_and_beats_the_guess() {

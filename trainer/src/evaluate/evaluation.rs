@@ -4,37 +4,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use genre_model::GenreModel;
 use serde::Serialize;
 
-use crate::evaluate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
-use crate::{Split, Vectors};
-
-/// Which movies are measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SplitChoice {
-    /// Those of one part.
-    One(Split),
-    /// All, those that the model was fitted on among them.
-    All,
-}
-
-impl SplitChoice {
-    /// The name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::One(split) => split.name(),
-            Self::All => "all",
-        }
-    }
-
-    /// Whether the movie with this TMDB id is measured.
-    #[must_use]
-    pub fn contains(self, movie_id: u64) -> bool {
-        match self {
-            Self::One(split) => Split::of(movie_id) == split,
-            Self::All => true,
-        }
-    }
-}
+use crate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
+use crate::{Split, SplitChoice, Vectors};
 
 /// Why a model cannot be measured on these vectors.
 #[derive(Debug, thiserror::Error)]
@@ -140,15 +111,13 @@ impl Evaluation {
         let thresholds = model.thresholds().per_genre();
         let counts = count(&probabilities, &movies.targets, thresholds);
         let at_half = count(&probabilities, &movies.targets, &vec![0.5; thresholds.len()]);
-        let genre = |((label, counts), threshold): ((&String, &crate::evaluate::metrics::Counts), &f32)| {
-            GenreFigures {
-                label: label.clone(),
-                precision: counts.precision(),
-                recall: counts.recall(),
-                f1: counts.f1(),
-                support: counts.support(),
-                threshold: *threshold,
-            }
+        let genre = |((label, counts), threshold): ((&String, &crate::metrics::Counts), &f32)| GenreFigures {
+            label: label.clone(),
+            precision: counts.precision(),
+            recall: counts.recall(),
+            f1: counts.f1(),
+            support: counts.support(),
+            threshold: *threshold,
         };
         Ok(Self {
             rows: movies.len(),

@@ -4,6 +4,5 @@
 
 pub mod baselines;
 pub mod evaluation;
-pub mod metrics;
 pub mod plots;
 pub mod report;

@@ -3,7 +3,7 @@
 use genre_model::sigmoid;
 use ndarray::Array2;
 
-use crate::evaluate::metrics::binary_cross_entropy;
+use crate::metrics::binary_cross_entropy;
 
 /// Temperatures that are tried: `e^-2` to `e^2`.
 const LOG_RANGE: (f64, f64) = (-2.0, 2.0);

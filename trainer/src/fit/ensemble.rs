@@ -5,10 +5,11 @@
 
 use genre_model::{Dense, Mlp};
 use ndarray::{Array1, Axis, concatenate};
+use rayon::prelude::*;
 
-use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp, LabelledVectors};
+use crate::data::training_data::LabelledVectors;
+use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fit::mlp::params::MlpValidParams;
-use crate::fit::parallel;
 
 /// Fits `members` networks that differ by their seed (`seed`, `seed + 1`, ...), as many at once as there are cores.
 /// The result does not depend on how many those are. `observe` is told of every member's epochs.
@@ -23,7 +24,7 @@ pub fn fit(
         let params = params.with_seed(params.seed.wrapping_add(member as u64));
         params.fit_validated(train, validation, |losses| observe(member, losses))
     };
-    parallel::map(members, member).into_iter().collect()
+    (0..members).into_par_iter().map(member).collect()
 }
 
 /// One network whose sums before the sigmoid are the mean of the members'.

@@ -3,9 +3,9 @@
 use genre_model::{Mlp, WordFeatures, WordWeights, sigmoid};
 use ndarray::{Array1, Array2};
 
-use crate::evaluate::metrics::binary_cross_entropy;
-use crate::fit::job::FitJobError;
+use crate::fit::error::FitJobError;
 use crate::fit::word_model::FittedWords;
+use crate::metrics::binary_cross_entropy;
 
 /// Shares that are tried: no words, up to half.
 const SHARES: [f32; 11] = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5];

@@ -4,32 +4,16 @@ use std::collections::BTreeMap;
 
 use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE, sigmoid};
 
-use crate::data::training_data::{FittingData, FittingDataError};
-use crate::evaluate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
+use crate::data::training_data::FittingData;
 use crate::fit::calibration::temperature;
 use crate::fit::ensemble;
+use crate::fit::error::FitJobError;
 use crate::fit::interpolation::Blend;
 use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fit::preset::Recipe;
 use crate::fit::thresholds::{self, ThresholdRule};
 use crate::fit::word_model;
-
-/// Why there is no model.
-#[derive(Debug, thiserror::Error)]
-pub enum FitJobError {
-    /// The network cannot be fitted.
-    #[error(transparent)]
-    Fit(#[from] FitError),
-    /// The movies may not be fitted on.
-    #[error(transparent)]
-    Data(#[from] FittingDataError),
-    /// The model of words cannot be fitted.
-    #[error("words: {0}")]
-    Words(String),
-    /// What was fitted is no sound model.
-    #[error("fitted model: {0}")]
-    Model(String),
-}
+use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 
 /// Fits by `recipe`. Gradients come from training movies; early stopping, calibration and thresholds from validation
 /// movies; nothing else is reachable from `data`. `observe` is told of every member's epochs.
@@ -108,9 +92,9 @@ pub(crate) fn model_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::evaluation::{Evaluation, SplitChoice};
+    use crate::evaluate::evaluation::Evaluation;
     use crate::testing::vectors;
-    use crate::{Split, Vectors};
+    use crate::{Split, SplitChoice, Vectors};
 
     fn quick(mut recipe: Recipe) -> Recipe {
         recipe.params = recipe.params.units(24).learning_rate(0.02).batch_size(64).max_epochs(60);

@@ -4,11 +4,11 @@
 
 pub mod calibration;
 pub mod ensemble;
+pub mod error;
 pub(crate) mod interpolation;
 pub mod job;
 pub mod loss_curves;
 pub mod mlp;
-pub(crate) mod parallel;
 pub mod preset;
 pub mod thresholds;
 pub(crate) mod word_model;

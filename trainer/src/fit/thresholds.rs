@@ -188,7 +188,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::evaluate::metrics::{count, macro_f1, micro_f1};
+    use crate::metrics::{count, macro_f1, micro_f1};
 
     /// Genre 0 is common and overestimated, genre 1 is underestimated, genre 2 is rare.
     fn movies(rows: usize, seed: u64) -> (Array2<f32>, Array2<f32>) {

@@ -8,9 +8,9 @@ use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use genre_model::{WordFeatures, WordWeights};
 use ndarray::{Array1, Array2, ArrayView1};
+use rayon::prelude::*;
 
-use crate::fit::job::FitJobError;
-use crate::fit::parallel;
+use crate::fit::error::FitJobError;
 
 /// Buckets that words are hashed into: twice as many as there are words in 13,000 overviews.
 const BUCKETS: usize = 1 << 16;
@@ -46,7 +46,7 @@ pub(crate) fn fit(
 ) -> Result<FittedWords, FitJobError> {
     let (rows, used) = rows_of(movies);
     let fit_one = |label| one_against_rest(&rows, used.len(), targets.column(label), cost);
-    let fitted = parallel::map(targets.ncols(), fit_one);
+    let fitted: Vec<_> = (0..targets.ncols()).into_par_iter().map(fit_one).collect();
     let mut weights = Array2::zeros((BUCKETS, targets.ncols()));
     let mut bias = Array1::zeros(targets.ncols());
     for (label, parameters) in fitted.into_iter().enumerate() {
@@ -88,14 +88,19 @@ fn one_against_rest(
     let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
     let mut start = Array1::zeros(buckets + 1);
     // Where all words are new the genre's share is the best guess; nearly so from the beginning, it is found sooner.
-    let share = (targets.sum() + 1.0) / (targets.len() as f32 + 2.0);
-    start[buckets] = f64::from((share / (1.0 - share)).ln());
+    start[buckets] = f64::from(prior_log_odds(targets.sum(), targets.len()));
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
     let problem = Problem { rows, buckets, signs, cost };
     let result = Executor::new(problem, solver)
         .configure(|state| state.param(start.clone()).max_iters(ITERATIONS))
         .run()?;
     Ok(result.state().get_best_param().cloned().unwrap_or(start))
+}
+
+/// The log-odds of a share, as if one movie more had the genre and one more had not.
+pub(crate) fn prior_log_odds(positives: f32, movies: usize) -> f32 {
+    let share = (positives + 1.0) / (movies as f32 + 2.0);
+    (share / (1.0 - share)).ln()
 }
 
 struct Problem<'a> {

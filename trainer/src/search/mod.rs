@@ -22,7 +22,8 @@ pub use trial::Trial;
 
 use crate::data::table_file::TableError;
 use crate::data::training_data::FittingData;
-use crate::fit::job::{self, FitJobError};
+use crate::fit::error::FitJobError;
+use crate::fit::job;
 use crate::fit::mlp::estimator::{FitError, FittedMlp};
 use crate::fit::preset::Recipe;
 use display::Display;

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::TrialResult;
 use crate::data::training_data::FittingData;
-use crate::evaluate::metrics::{count, micro_f1};
 use crate::fit::mlp::estimator::{EpochLosses, FitError};
 use crate::fit::preset::Recipe;
 use crate::fit::thresholds;
+use crate::metrics::{count, micro_f1};
 
 /// A finished trial, as it stands in the journal: nothing in it depends on the machine's speed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

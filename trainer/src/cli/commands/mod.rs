@@ -19,12 +19,12 @@ use trainer::encode::retry::RetryPolicy;
 use trainer::encode::shard::Shard;
 use trainer::encode::shard_store::ShardFolder;
 use trainer::evaluate::baselines;
-use trainer::evaluate::evaluation::{Evaluation, SplitChoice, check_encoder};
+use trainer::evaluate::evaluation::{Evaluation, check_encoder};
 use trainer::evaluate::report::{self, Details, NamedModel, markdown};
 use trainer::fit;
 use trainer::fit::loss_curves::{LossCurves, LossRecorder};
 use trainer::fit::preset::Recipe;
-use trainer::{FittingData, Load, Progress, Split, Vectors};
+use trainer::{FittingData, Load, Progress, Split, SplitChoice, Vectors};
 
 use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Merge, Prepare, RecipeName, Report};
 
@@ -300,7 +300,7 @@ fn merge(args: &Merge) -> Result<()> {
 fn read_vectors(path: &Path) -> Result<Vectors> {
     if ShardFolder::is_one(path) {
         let folder = ShardFolder::open(path)?;
-        return block_on(async { Ok(Vectors::read_shards(&folder).await?) });
+        return block_on(async { Ok(folder.vectors().await?) });
     }
     Vectors::read(path).map_err(|error: TableError| anyhow::anyhow!("vectors file {error}"))
 }

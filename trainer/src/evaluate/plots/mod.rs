@@ -6,9 +6,9 @@ pub(crate) mod genres;
 use genre_model::GenreModel;
 use plotters::prelude::*;
 
-use crate::evaluate::evaluation::{Evaluation, EvaluationError, SplitChoice};
-use crate::evaluate::metrics::{self, ReliabilityBin};
-use crate::{Split, Vectors};
+use crate::evaluate::evaluation::{Evaluation, EvaluationError};
+use crate::metrics::{self, ReliabilityBin};
+use crate::{Split, SplitChoice, Vectors};
 
 /// Width and height, in pixels.
 pub(crate) const SIZE: (u32, u32) = (640, 520);

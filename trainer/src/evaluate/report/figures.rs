@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use genre_model::{GENRES, GenreModel};
 use ndarray::{Array2, ArrayView1};
 
-use crate::evaluate::evaluation::{Evaluation, SplitChoice};
-use crate::evaluate::metrics::{count, macro_f1, micro_f1};
+use crate::evaluate::evaluation::Evaluation;
 use crate::evaluate::plots::curves::{Axis, Line};
 use crate::evaluate::plots::{PlotError, curves, genres};
 use crate::fit::loss_curves::LossCurves;
 use crate::fit::thresholds::{ThresholdRule, choose};
-use crate::{Split, Vectors};
+use crate::metrics::{count, macro_f1, micro_f1};
+use crate::{Split, SplitChoice, Vectors};
 
 /// Genres whose precision-recall curves are drawn: with more, nobody could tell them apart.
 const CURVES: usize = 8;
@@ -53,7 +53,7 @@ impl Measured {
 
     /// F1 of one threshold for all genres, from 0.02 to 0.98.
     pub(super) fn sweep(&self) -> Result<Figure, PlotError> {
-        let figures = |f: fn(&[crate::evaluate::metrics::Counts]) -> f64| -> Vec<(f64, f64)> {
+        let figures = |f: fn(&[crate::metrics::Counts]) -> f64| -> Vec<(f64, f64)> {
             let step = |step: u8| {
                 let threshold = f32::from(step) / 50.0;
                 let thresholds = vec![threshold; self.movies.targets.ncols()];

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use genre_model::GenreModel;
 
-use crate::evaluate::evaluation::{Evaluation, EvaluationError, SplitChoice};
+use crate::evaluate::evaluation::{Evaluation, EvaluationError};
 use crate::evaluate::plots::{self, PlotError};
 use crate::fit::loss_curves::LossCurves;
-use crate::{Split, Vectors};
+use crate::{Split, SplitChoice, Vectors};
 use figures::Measured;
 
 /// A model and the name of its file.

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use genre_model::Mlp;
-use linfa::dataset::{Dataset, DatasetBase};
+use linfa::dataset::DatasetBase;
 use linfa::traits::{Fit, PredictInplace};
-use ndarray::{Array2, Ix2};
+use ndarray::Array2;
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use crate::data::training_data::LabelledVectors;
 use crate::fit::mlp::adam::Adam;
 use crate::fit::mlp::backpropagation::Workspace;
 use crate::fit::mlp::early_stopping::{EarlyStopping, Verdict};
@@ -19,9 +20,6 @@ use crate::fit::mlp::weights::Parameters;
 
 /// Rows that are measured at a time.
 const MEASURED_ROWS: usize = 512;
-
-/// Vectors of shape `[rows, dimension]` and targets of 0 and 1 of shape `[rows, labels]`.
-pub type LabelledVectors = Dataset<f32, f32, Ix2>;
 
 /// Why a network cannot be fitted.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +208,7 @@ fn check_shapes(what: &'static str, data: &LabelledVectors, like: &LabelledVecto
 mod tests {
     use genre_model::Activation;
     use linfa::ParamGuard as _;
+    use linfa::dataset::Dataset;
     use linfa::traits::Predict as _;
     use rand::Rng as _;
 
