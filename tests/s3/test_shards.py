@@ -99,7 +99,7 @@ def test_shards_in_a_bucket_become_the_file_that_one_worker_writes(tmp_path: Pat
     assert (tmp_path / "merged.parquet").read_bytes() == (tmp_path / "single.parquet").read_bytes()
     # A worker that is started again, on another machine, finds its shard done.
     assert encode(1, "--in-flight", "2").startswith("nothing to do")
-    fit = ("fit", "--vectors", "s3://movies/run-1/vectors", "--recipe", "reference", "--epochs", "1")
+    fit = ("fit", "--vectors", "s3://movies/run-1/vectors", "--preset", "reference", "--epochs", "1")
     assert "wrote model.safetensors" in succeed(tmp_path, address, *fit, "--output", "model.safetensors")
     # A shard that was changed in the bucket.
     client.put_object(Bucket="movies", Key="run-1/vectors/shard-00000-of-00003.parquet", Body=b"PAR1 and more")

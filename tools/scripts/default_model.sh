@@ -15,7 +15,7 @@ mkdir -p "$WORK"
 "$BIN/trainer" encode --movies "$WORK/movies.parquet" --output "$WORK/overview.parquet" --template '{overview}' --embedded
 
 # The reference system's own recipe, on overviews alone as it has them: what the default model is held against.
-"$BIN/trainer" fit --vectors "$WORK/overview.parquet" --recipe reference --output "$WORK/reference.safetensors"
+"$BIN/trainer" fit --vectors "$WORK/overview.parquet" --preset reference --output "$WORK/reference.safetensors"
 "$BIN/trainer" report --vectors "$WORK/overview.parquet" --model "$WORK/reference.safetensors" \
     --output models/REFERENCE-RECIPE.md
 

@@ -26,7 +26,7 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSION, GENRES = 512, 20
-# The reference system's network in two of its batch sizes, and the default recipe's network.
+# The reference system's network in two of its batch sizes, and the default preset's network.
 CASES = [
     {"units": 310, "batch": 64, "activation": "sigmoid"},
     {"units": 510, "batch": 128, "activation": "sigmoid"},

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use genre_model::{Activation, EncoderIdentity, Fingerprint, GENRES, GenreSet, InputTemplate, WordFeatures};
-use linfa::ParamGuard as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsWriter};
@@ -72,15 +71,17 @@ fn main() {
         Task::Raw { vectors, output } => raw(&vectors, &output),
         Task::Epochs { vectors, units, batch, activation, dropout, input_dropout, weight_decay, epochs } => {
             let data = FittingData::of(&Vectors::read(&vectors).unwrap()).unwrap();
-            let params = MlpParams::default()
-                .units(units)
-                .batch_size(batch)
-                .activation(Activation::from_name(&activation).unwrap())
-                .dropout(dropout)
-                .input_dropout(input_dropout)
-                .weight_decay(weight_decay)
-                .patience(epochs)
-                .max_epochs(epochs);
+            let params = MlpParams {
+                units,
+                batch_size: batch,
+                activation: Activation::from_name(&activation).unwrap(),
+                dropout,
+                input_dropout,
+                weight_decay,
+                patience: epochs,
+                max_epochs: epochs,
+                ..MlpParams::default()
+            };
             let clock = Instant::now();
             let mut begin = seconds(clock);
             let observe = |_| {
@@ -88,7 +89,7 @@ fn main() {
                 println!("{}", now - begin);
                 begin = seconds(clock);
             };
-            params.check().unwrap().fit_validated(data.train(), data.validation(), observe).unwrap();
+            params.fit_validated(data.train(), data.validation(), observe).unwrap();
         }
     }
 }

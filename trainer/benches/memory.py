@@ -61,7 +61,7 @@ def main() -> None:
         movies.unlink()
         subprocess.run([arguments.bench, "synthetic", vectors, "--movies", str(arguments.fit_movies)], check=True)
         fit = [arguments.trainer, "fit", "--vectors", vectors, "--output", Path(folder) / "m.safetensors"]
-        megabytes, seconds = peak([*fit, "--recipe", "reference", "--epochs", "1"])
+        megabytes, seconds = peak([*fit, "--preset", "reference", "--epochs", "1"])
         results |= {"fit_movies": arguments.fit_movies, "fit_mib": megabytes, "fit_seconds": seconds}
     print(json.dumps(results))
 

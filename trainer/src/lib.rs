@@ -12,6 +12,7 @@
 //! What is deliberately absent: no text arithmetic (the encoder service does it), no second copy of the network's
 //! forward pass for prediction (the model file's is the classifier's), and no way from test movies to a fit.
 
+pub mod checkpoint;
 pub mod data;
 pub mod encode;
 pub mod evaluate;
@@ -29,5 +30,14 @@ pub use data::split::{Split, SplitChoice};
 pub use data::training_data::{FittingData, FittingDataError};
 pub use data::vectors::Vectors;
 pub use encode::batches::Load;
-pub use fit::mlp::params::{InvalidParam, MlpParams, MlpValidParams};
+pub use fit::hyper_parameters::InvalidParam;
+pub use fit::mlp::params::MlpParams;
 pub use progress::Progress;
+
+/// Writes the name that a value has on the command line.
+pub(crate) fn write_value_name(
+    value: &impl clap::ValueEnum,
+    f: &mut std::fmt::Formatter<'_>,
+) -> std::fmt::Result {
+    value.to_possible_value().map_or(Ok(()), |name| f.write_str(name.get_name()))
+}

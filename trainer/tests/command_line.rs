@@ -79,7 +79,7 @@ async fn from_a_csv_to_figures() {
 
         let lines = succeed(
             &path,
-            "fit --vectors v.parquet --output models/default.safetensors --recipe reference --epochs 2 --report-test",
+            "fit --vectors v.parquet --output models/default.safetensors --preset reference --epochs 2 --report-test",
         );
         let names: Vec<&str> = lines.lines().filter_map(|line| line.split(':').next()).take(4).collect();
         assert_eq!(

@@ -201,7 +201,10 @@ async fn an_output_of_another_encoder_template_or_source_is_kept_unless_told_oth
 
     let other = || Behaviour { fingerprint: Some("ef"), ..Behaviour::default() };
     let message = encode(&job, other()).await.0.unwrap_err().to_string();
-    assert!(message.contains("v.parquet") && message.contains("expected fake-16 1 (efef"), "{message}");
+    assert!(
+        message.contains("v.parquet") && message.contains("encoder: expected \"fake-16 1 (efef"),
+        "{message}"
+    );
     job.template = InputTemplate::parse("{overview}").unwrap();
     let message = encode(&job, Behaviour::default()).await.0.unwrap_err().to_string();
     assert!(message.contains("template: expected \"{overview}\""), "{message}");

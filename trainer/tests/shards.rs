@@ -147,15 +147,21 @@ async fn shards_of_different_encoders_or_splits_and_missing_ones_are_refused() {
         assert!(message.contains("expected shard 1 of 3, found none"), "{message}");
         succeed(&path, &encode(&other, "1/3"));
         let message = fail(merge);
-        assert!(message.contains("shard-00001-of-00003.parquet: encoder: expected abab"), "{message}");
+        assert!(
+            message.contains("shard-00001-of-00003.parquet: encoder: expected \"fake-16 1 (abab"),
+            "{message}"
+        );
         assert!(!path.join("merged.parquet").exists());
         let message = fail(&encode(&url, "1/3"));
-        assert!(message.contains("encoder: expected abab") && message.contains("--restart"), "{message}");
+        assert!(
+            message.contains("encoder: expected \"fake-16 1 (abab") && message.contains("--restart"),
+            "{message}"
+        );
         succeed(&path, &(encode(&url, "1/3") + " --restart"));
         succeed(&path, merge);
         // What reads vectors reads the folder as well.
         let fitted =
-            succeed(&path, "fit --vectors shards --output m.safetensors --recipe reference --epochs 1");
+            succeed(&path, "fit --vectors shards --output m.safetensors --preset reference --epochs 1");
         assert!(fitted.contains("wrote m.safetensors"));
         // A shard that was changed after it was written.
         let shard = path.join("shards/shard-00000-of-00003.parquet");

@@ -78,7 +78,7 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
             Err(error) => {
                 // Vectors of two encoders are never mixed: whoever runs the job decides for the new one.
                 job.restart =
-                    matches!(error, EncodeError::OtherParts { .. } | EncodeError::OtherOutput { .. });
+                    matches!(error, EncodeError::OtherCheckpoint { .. } | EncodeError::OtherOutput { .. });
                 if !(job.restart || matches!(error, EncodeError::Encoder(_))) {
                     world.violation(&format!("the bulk job fails otherwise than by its encoder: {error}"));
                 }

@@ -3,14 +3,13 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
-use genre_model::{Activation, InputTemplate};
+use genre_model::InputTemplate;
+use trainer::SplitChoice;
 use trainer::data::ingest::columns::{GenresFormat, Layout};
 use trainer::encode::shard::Shard;
-use trainer::fit::thresholds::ThresholdRule;
+use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
-use trainer::{Split, SplitChoice};
 
 const EXAMPLES: &str = "\
 From Kaggle's movies_metadata.csv to a model and its figures:
@@ -68,7 +67,7 @@ pub(crate) struct LayoutArgs {
     #[arg(long, value_name = "NAME", default_value = "genres")]
     pub(crate) genres_column: String,
     /// How genres stand there: a Python list as Kaggle has it, a JSON list, or names with | between them
-    #[arg(long, value_name = "python|json|pipe", default_value = "python", value_parser = PossibleValuesParser::new(GenresFormat::ALL.map(GenresFormat::name)).try_map(genres_format))]
+    #[arg(long, value_name = "python|json|pipe", value_enum, default_value = "python")]
     pub(crate) genres_format: GenresFormat,
 }
 
@@ -161,14 +160,6 @@ pub(crate) struct Merge {
     pub(crate) output: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum RecipeName {
-    /// The best that is known
-    Default,
-    /// Exactly the reference system's: one sigmoid layer, Adam, early stopping, the best of eight thresholds
-    Reference,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Fit {
     /// A table written by `trainer encode`, or a folder of shards
@@ -177,57 +168,11 @@ pub(crate) struct Fit {
     /// The model file
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) output: PathBuf,
-    /// Where all settings come from that are not given
-    #[arg(long, value_enum, default_value = "default")]
-    pub(crate) recipe: RecipeName,
-    /// Units of the hidden layer (of each network of an ensemble)
-    #[arg(long)]
-    pub(crate) units: Option<usize>,
-    /// Of the hidden layer
-    #[arg(long, value_parser = PossibleValuesParser::new(["sigmoid", "relu", "gelu"]).try_map(activation))]
-    pub(crate) activation: Option<Activation>,
-    /// Probability that a hidden unit is left out
-    #[arg(long, value_name = "P")]
-    pub(crate) dropout: Option<f32>,
-    /// Probability that an input is left out
-    #[arg(long, value_name = "P")]
-    pub(crate) input_dropout: Option<f32>,
-    /// Adam's step
-    #[arg(long, value_name = "X")]
-    pub(crate) learning_rate: Option<f32>,
-    /// Movies of a mini-batch
-    #[arg(long, value_name = "MOVIES")]
-    pub(crate) batch_size: Option<usize>,
-    /// Decoupled weight decay (AdamW)
-    #[arg(long, value_name = "X")]
-    pub(crate) weight_decay: Option<f32>,
-    /// How far targets are moved towards 1/2
-    #[arg(long, value_name = "X")]
-    pub(crate) label_smoothing: Option<f32>,
-    /// Scale inputs to mean 0 and variance 1 (folded into the weights afterwards)
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) standardise: Option<bool>,
-    /// The same seed gives the same model, bit for bit
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Passes over the training movies at most
-    #[arg(long)]
-    pub(crate) epochs: Option<usize>,
-    /// Epochs without improvement after which the fit ends
-    #[arg(long, value_name = "EPOCHS")]
-    pub(crate) patience: Option<usize>,
-    /// Networks of different seeds, averaged into one
-    #[arg(long, value_name = "NETWORKS")]
-    pub(crate) ensemble: Option<usize>,
-    /// What a movie's error costs the model of words that is added to the network, against its weights' squares; 0 for none
-    #[arg(long, value_name = "X")]
-    pub(crate) word_cost: Option<f64>,
-    /// Calibrate probabilities on validation movies, by one temperature
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) calibrate: Option<bool>,
-    /// How thresholds are chosen on validation movies
-    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(ThresholdRule::ALL.map(ThresholdRule::name)).try_map(threshold_rule))]
-    pub(crate) threshold_rule: Option<ThresholdRule>,
+    /// Where the settings come from that are not given
+    #[arg(long, alias = "recipe", value_enum, default_value = "default")]
+    pub(crate) preset: PresetName,
+    #[command(flatten)]
+    pub(crate) changes: PresetChanges,
     /// Measure on the test movies as well, as the reference system printed them
     #[arg(long)]
     pub(crate) report_test: bool,
@@ -264,7 +209,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
     /// Which settings: those of the reference system, or ours around the default recipe
-    #[arg(long, default_value = "reference", value_parser = PossibleValuesParser::new(Space::ALL.map(Space::name)).try_map(space))]
+    #[arg(long, value_enum, default_value = "reference")]
     pub(crate) space: Space,
     #[command(flatten)]
     pub(crate) trials: SearchArgs,
@@ -295,7 +240,7 @@ pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) layout: LayoutArgs,
     /// Which movies: train, validation, test or all
-    #[arg(long, value_parser = PossibleValuesParser::new(["train", "validation", "test", "all"]).map(|name| split_choice(&name)))]
+    #[arg(long, value_enum)]
     pub(crate) split: SplitChoice,
     /// The model file
     #[arg(long, value_name = "FILE.safetensors", default_value = "models/default.safetensors")]
@@ -343,24 +288,4 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("expected a whole number, 1 or more".to_owned()),
     }
-}
-
-fn genres_format(name: String) -> Result<GenresFormat, String> {
-    GenresFormat::ALL.into_iter().find(|format| format.name() == name).ok_or(name)
-}
-
-fn space(name: String) -> Result<Space, String> {
-    Space::ALL.into_iter().find(|space| space.name() == name).ok_or(name)
-}
-
-fn activation(name: String) -> Result<Activation, String> {
-    Activation::from_name(&name).ok_or(name)
-}
-
-fn threshold_rule(name: String) -> Result<ThresholdRule, String> {
-    ThresholdRule::ALL.into_iter().find(|rule| rule.name() == name).ok_or(name)
-}
-
-fn split_choice(name: &str) -> SplitChoice {
-    Split::from_name(name).map_or(SplitChoice::All, SplitChoice::One)
 }

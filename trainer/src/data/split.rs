@@ -84,6 +84,16 @@ impl SplitChoice {
     }
 }
 
+impl clap::ValueEnum for SplitChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::One(Split::Train), Self::One(Split::Validation), Self::One(Split::Test), Self::All]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

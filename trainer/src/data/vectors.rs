@@ -99,6 +99,17 @@ impl Vectors {
         }
     }
 
+    /// What the vectors have in common.
+    #[must_use]
+    pub fn header(&self) -> VectorsHeader {
+        VectorsHeader {
+            encoder: self.encoder.clone(),
+            dimension: self.dimension(),
+            template: self.template.clone(),
+            data_digest: self.data_digest.clone(),
+        }
+    }
+
     /// Number of movies.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,14 +1,15 @@
 //! Many movies through the encoder, with several calls under way so that it is never idle.
 
-use futures_util::stream::{self, Stream, StreamExt as _};
+use std::pin::pin;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use genre_model::WordFeatures;
 
-use crate::Movie;
 use crate::data::movie_source::{Inventory, Movies};
 use crate::data::vectors_file::VectorRows;
 use crate::encode::encoder_client::EncoderClient;
 use crate::encode::error::EncodeError;
+use crate::{Movie, Progress};
 
 /// How movies are cut into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +44,25 @@ pub(crate) struct EncodedBatch {
 
 /// Cuts movies into chunks of fixed size and those into batches, and leaves out the chunks that are done.
 pub(crate) struct Batches<'a> {
-    pub(crate) movies: Movies,
-    pub(crate) inventory: &'a Inventory,
-    pub(crate) chunk_size: usize,
-    pub(crate) batch_size: usize,
-    pub(crate) is_done: Vec<bool>,
-    pub(crate) position: usize,
+    movies: Movies,
+    inventory: &'a Inventory,
+    chunk_size: usize,
+    batch_size: usize,
+    is_done: Vec<bool>,
+    position: usize,
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    /// `movies` are those of the inventory, and `is_done` has an entry for each chunk of `chunk_size` movies.
+    pub(crate) fn new(
+        movies: Movies,
+        inventory: &'a Inventory,
+        chunk_size: usize,
+        is_done: Vec<bool>,
+    ) -> Self {
+        Self { movies, inventory, chunk_size, batch_size: 1, is_done, position: 0 }
+    }
+
     /// Reads the next movie, which must be the one that the inventory has there.
     fn movie(&mut self) -> Result<Movie, EncodeError> {
         let movie = self.movies.next().ok_or(EncodeError::SourceChanged)??;
@@ -60,6 +71,12 @@ impl Batches<'_> {
         }
         self.position += 1;
         Ok(movie)
+    }
+
+    /// Movies of the chunks that are done.
+    pub(crate) fn done(&self) -> usize {
+        let movies = self.inventory.ids.chunks(self.chunk_size).zip(&self.is_done);
+        movies.filter(|(_, is_done)| **is_done).map(|(chunk, _)| chunk.len()).sum()
     }
 
     fn batch(&mut self) -> Result<Option<Batch>, EncodeError> {
@@ -89,19 +106,36 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Encodes batches, a movie's text and words as `compose` makes them, in their order, `in_flight` at a time.
-pub(crate) fn encode<'a>(
-    client: &'a EncoderClient,
-    compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy + 'a,
-    batches: impl Iterator<Item = Result<Batch, EncodeError>> + 'a,
-    in_flight: usize,
-) -> impl Stream<Item = Result<EncodedBatch, EncodeError>> + 'a {
+/// Encodes all movies of `batches`, composed by `compose` to a text and its word features, several calls at a time. Gives the
+/// vectors to `take` in the order of the movies.
+pub(crate) async fn encode(
+    client: &EncoderClient,
+    compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy,
+    mut batches: Batches<'_>,
+    load: Load,
+    mut take: impl FnMut(EncodedBatch) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    batches.batch_size = load.batch.clamp(1, client.description().max_batch_size);
+    let progress = Progress::new(batches.inventory.ids.len(), "texts");
+    progress.skip(batches.done());
     let encode_one = move |batch: Result<Batch, EncodeError>| async move {
         let Batch { chunk, is_last, movies } = batch?;
         let (texts, words) = movies.iter().map(compose).unzip();
         let values = client.encode(texts).await?;
         let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
-        Ok(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values, words } })
+        Ok::<_, EncodeError>(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values, words } })
     };
-    stream::iter(batches).map(encode_one).buffered(in_flight.max(1) * client.replicas())
+    let calls = load.in_flight.max(1) * client.replicas();
+    let mut encoded = pin!(stream::iter(batches).map(encode_one).buffered(calls));
+    while let Some(batch) = encoded.try_next().await? {
+        progress.advance(batch.rows.ids.len());
+        take(batch)?;
+    }
+    progress.finish();
+    let shortened = client.shortened();
+    if shortened > 0 {
+        let limit = client.description().max_text_bytes;
+        tracing::warn!("{shortened} texts were longer than the encoder's {limit} bytes and cut off there");
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::Differences;
 use crate::data::movie_source::MovieSourceError;
 use crate::data::table_file::TableError;
 use crate::encode::encoder_client::EncoderError;
@@ -38,19 +39,19 @@ pub enum EncodeError {
         /// The output.
         path: PathBuf,
         /// What was expected and what was found.
-        differences: String,
+        differences: Differences,
     },
     /// An interrupted job of another kind left parts.
-    #[error("folder {path} holds parts of another job: {differences}; --restart throws them away")]
-    OtherParts {
+    #[error("folder {path} is the checkpoint of another job: {differences}; --restart discards it")]
+    OtherCheckpoint {
         /// The folder of parts.
         path: PathBuf,
         /// What was expected and what was found.
-        differences: String,
+        differences: Differences,
     },
     /// A part that holds other movies or vectors than its name says.
     #[error("part {path}: expected this job's movies in order, found others")]
-    WrongPart {
+    WrongChunk {
         /// The part.
         path: PathBuf,
     },

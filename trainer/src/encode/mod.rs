@@ -3,7 +3,7 @@
 //! No text is tokenized here: the encoder does that.
 
 pub(crate) mod batches;
-pub(crate) mod checkpoint;
+pub(crate) mod chunks;
 pub mod embedded;
 pub mod encoder_client;
 pub mod error;
@@ -12,3 +12,4 @@ pub(crate) mod replicas;
 pub mod retry;
 pub mod shard;
 pub mod shard_store;
+mod vectors_job;

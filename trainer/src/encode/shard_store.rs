@@ -12,9 +12,11 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::Vectors;
+use crate::checkpoint::Checkpoint;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::shard::Shard;
+use crate::encode::vectors_job::VectorsJob;
 
 const FORMAT: &str = "movieclassifier.shard/1";
 
@@ -32,13 +34,20 @@ pub struct ShardManifest {
     movies_in_all: usize,
     #[serde(alias = "first_film")]
     first_movie: usize,
-    encoder: String,
-    encoder_fingerprint: String,
-    dimension: usize,
-    input_template: String,
-    data_digest: String,
+    #[serde(flatten)]
+    vectors: VectorsJob,
     /// Of the file.
     sha256: String,
+}
+
+/// The identity that all shards of a job share.
+#[derive(Serialize)]
+struct ShardJob<'a> {
+    format: &'a str,
+    shards: usize,
+    movies_in_all: usize,
+    #[serde(flatten)]
+    vectors: &'a VectorsJob,
 }
 
 /// Why shards cannot be read or written.
@@ -148,11 +157,18 @@ impl ShardFolder {
         }
     }
 
-    /// A shard's manifest, where the shard is there.
-    pub async fn manifest(&self, shard: Shard) -> Result<Option<ShardManifest>, ShardError> {
+    /// Whether the folder holds this shard, and of which job.
+    pub(crate) async fn checkpoint(
+        &self,
+        shard: Shard,
+        header: &VectorsHeader,
+        movies_in_all: usize,
+    ) -> Result<Checkpoint, ShardError> {
         let name = manifest_name(&shard.file_name());
-        let Some(bytes) = self.get(&name).await? else { return Ok(None) };
-        self.parse(&name, &bytes).map(Some)
+        let Some(bytes) = self.get(&name).await? else { return Ok(Checkpoint::Absent) };
+        let found = self.parse(&name, &bytes)?;
+        let expected = ShardManifest::new(shard, header, movies_in_all, String::new());
+        Ok(Checkpoint::compare(&expected.job(), &found.job()))
     }
 
     fn parse(&self, name: &str, bytes: &[u8]) -> Result<ShardManifest, ShardError> {
@@ -201,11 +217,8 @@ impl ShardFolder {
         };
         let mut next_movie = 0;
         for (place, manifest) in manifests.iter().enumerate() {
-            for (what, expected, found) in first.common(manifest) {
-                if expected != found {
-                    let name = &manifest.file;
-                    return Err(self.set_error(format!("{name}: {what}: expected {expected}, found {found}")));
-                }
+            if let Checkpoint::OtherJob(differences) = Checkpoint::compare(&first.job(), &manifest.job()) {
+                return Err(self.set_error(format!("{}: {differences}", manifest.file)));
             }
             if manifest.shard != place {
                 return Err(self.set_error(format!("expected shard {place} of {}, found none", first.shards)));
@@ -296,41 +309,44 @@ impl ShardManifest {
             movies: movies.len(),
             movies_in_all,
             first_movie: movies.start,
-            encoder: header.encoder.to_string(),
-            encoder_fingerprint: header.encoder.fingerprint.to_string(),
-            dimension: header.dimension,
-            input_template: header.template.to_string(),
-            data_digest: header.data_digest.clone(),
+            vectors: header.into(),
             sha256,
         }
     }
 
-    /// What all shards of a job must share.
-    fn common<'a>(&'a self, other: &'a Self) -> [(&'static str, String, String); 6] {
-        let pair = |field: fn(&Self) -> String| (field(self), field(other));
-        let named = |name, (expected, found)| (name, expected, found);
-        [
-            named("format", pair(|m| m.format.clone())),
-            named("encoder", pair(|m| m.encoder_fingerprint.clone())),
-            named("template", pair(|m| m.input_template.clone())),
-            named("movies (by their digest)", pair(|m| m.data_digest.clone())),
-            named("number of movies", pair(|m| m.movies_in_all.to_string())),
-            named("number of shards", pair(|m| m.shards.to_string())),
-        ]
-    }
-
-    /// How it differs from what this job's shard would be; `None` if it is the same.
-    #[must_use]
-    pub fn differences(&self, shard: Shard, header: &VectorsHeader, movies_in_all: usize) -> Option<String> {
-        let expected = Self::new(shard, header, movies_in_all, self.sha256.clone());
-        let differs = expected.common(self).into_iter().filter(|(_, expected, found)| expected != found);
-        let lines: Vec<_> = differs
-            .map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}"))
-            .collect();
-        (!lines.is_empty()).then(|| lines.join("; "))
+    fn job(&self) -> ShardJob<'_> {
+        let Self { format, shards, movies_in_all, vectors, .. } = self;
+        ShardJob { format, shards: *shards, movies_in_all: *movies_in_all, vectors }
     }
 }
 
 fn manifest_name(file: &str) -> String {
     format!("{}.json", file.trim_end_matches(".parquet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use genre_model::{EncoderIdentity, Fingerprint, InputTemplate};
+
+    use super::*;
+
+    #[test]
+    fn reads_manifests_written_before_films_were_called_movies() {
+        let header = VectorsHeader {
+            encoder: EncoderIdentity {
+                id: "tiny-8".to_owned(),
+                version: "1".to_owned(),
+                fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
+            },
+            dimension: 8,
+            template: InputTemplate::parse("{overview}").unwrap(),
+            data_digest: "cd".repeat(32),
+        };
+        let manifest = ShardManifest::new(Shard::parse("1/3").unwrap(), &header, 10, "ef".repeat(32));
+        let json = serde_json::to_string(&manifest).unwrap();
+        let old = json.replace("movies", "films").replace("first_movie", "first_film");
+        for text in [json, old] {
+            assert_eq!(serde_json::from_str::<ShardManifest>(&text).unwrap(), manifest, "{text}");
+        }
+    }
 }

@@ -74,6 +74,7 @@ fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, 
 fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Result<GenreModel, FitJobError> {
     let mlp =
         Mlp::new(hidden, Activation::Relu, output).map_err(|error| FitJobError::Model(error.to_string()))?;
+    // The key that model files have always had for the preset.
     let hyper_parameters = [("recipe".to_owned(), name.to_owned())].into();
     model_of(data, Blend::of(mlp), ThresholdRule::Global, hyper_parameters, None)
 }

@@ -5,7 +5,7 @@ use genre_model::GenreModel;
 use serde::Serialize;
 
 use crate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
-use crate::{Split, SplitChoice, Vectors};
+use crate::{SplitChoice, Vectors};
 
 /// Why a model cannot be measured on these vectors.
 #[derive(Debug, thiserror::Error)]
@@ -206,16 +206,16 @@ mod tests {
     use genre_model::Fingerprint;
 
     use super::*;
-    use crate::FittingData;
     use crate::fit::job;
-    use crate::fit::preset::Recipe;
+    use crate::fit::preset::Preset;
     use crate::testing::vectors;
+    use crate::{FittingData, MlpParams, Split};
 
     fn model(vectors: &Vectors) -> GenreModel {
-        let mut recipe = Recipe::best();
-        recipe.params = recipe.params.units(8).max_epochs(3);
-        recipe.ensemble = 1;
-        job::fit(&FittingData::of(vectors).unwrap(), &recipe, |_, _| {}).unwrap()
+        let mut preset = Preset::best();
+        preset.network = MlpParams { units: 8, max_epochs: 3, ..preset.network };
+        preset.model.ensemble = 1;
+        job::fit(&FittingData::of(vectors).unwrap(), &preset, |_, _| {}).unwrap()
     }
 
     #[test]

@@ -9,19 +9,20 @@ use rayon::prelude::*;
 
 use crate::data::training_data::LabelledVectors;
 use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
-use crate::fit::mlp::params::MlpValidParams;
+use crate::fit::mlp::params::MlpParams;
 
 /// Fits `members` networks that differ by their seed (`seed`, `seed + 1`, ...), as many at once as there are cores.
 /// The result does not depend on how many those are. `observe` is told of every member's epochs.
 pub fn fit(
-    params: &MlpValidParams,
+    params: &MlpParams,
     members: usize,
     train: &LabelledVectors,
     validation: &LabelledVectors,
     observe: impl Fn(usize, EpochLosses) + Sync,
 ) -> Result<Vec<FittedMlp>, FitError> {
     let member = |member: usize| {
-        let params = params.with_seed(params.seed.wrapping_add(member as u64));
+        let seed = params.seed.wrapping_add(member as u64);
+        let params = MlpParams { seed, ..params.clone() };
         params.fit_validated(train, validation, |losses| observe(member, losses))
     };
     (0..members).into_par_iter().map(member).collect()
@@ -61,14 +62,12 @@ pub fn merge(members: &[&Mlp]) -> Mlp {
 mod tests {
     use approx::assert_abs_diff_eq;
     use genre_model::Activation;
-    use linfa::ParamGuard as _;
     use linfa::dataset::Dataset;
     use ndarray::Array2;
     use rand::{Rng as _, SeedableRng as _};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::MlpParams;
     use crate::fit::mlp::weights::Parameters;
 
     #[test]
@@ -101,10 +100,11 @@ mod tests {
             Dataset::new(inputs, targets)
         };
         let (train, validation) = (data(1), data(2));
-        let params = MlpParams::default().units(8).max_epochs(4).seed(10).check().unwrap();
+        let params = MlpParams { units: 8, max_epochs: 4, seed: 10, ..MlpParams::default() };
         let together = fit(&params, 3, &train, &validation, |_, _| {}).unwrap();
         for (member, seed) in together.iter().zip(10..) {
-            assert_eq!(*member, params.with_seed(seed).fit_validated(&train, &validation, |_| {}).unwrap());
+            let params = MlpParams { seed, ..params.clone() };
+            assert_eq!(*member, params.fit_validated(&train, &validation, |_| {}).unwrap());
         }
     }
 }

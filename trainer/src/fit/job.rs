@@ -10,48 +10,48 @@ use crate::fit::ensemble;
 use crate::fit::error::FitJobError;
 use crate::fit::interpolation::Blend;
 use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
-use crate::fit::preset::Recipe;
+use crate::fit::preset::Preset;
 use crate::fit::thresholds::{self, ThresholdRule};
 use crate::fit::word_model;
 use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 
-/// Fits by `recipe`. Gradients come from training movies; early stopping, calibration and thresholds from validation
+/// Fits by `preset`. Gradients come from training movies; early stopping, calibration and thresholds from validation
 /// movies; nothing else is reachable from `data`. `observe` is told of every member's epochs.
 pub fn fit(
     data: &FittingData,
-    recipe: &Recipe,
+    preset: &Preset,
     observe: impl Fn(usize, EpochLosses) + Sync,
 ) -> Result<GenreModel, FitJobError> {
-    let params = recipe.check().map_err(FitError::from)?;
-    let members = ensemble::fit(&params, recipe.ensemble, data.train(), data.validation(), observe)?;
-    finish(data, recipe, &members)
+    preset.check().map_err(FitError::from)?;
+    let members =
+        ensemble::fit(&preset.network, preset.model.ensemble, data.train(), data.validation(), observe)?;
+    finish(data, preset, &members)
 }
 
 /// Makes the model of networks that are fitted: average, add what words say, calibrate, choose thresholds.
 pub(crate) fn finish(
     data: &FittingData,
-    recipe: &Recipe,
+    preset: &Preset,
     members: &[FittedMlp],
 ) -> Result<GenreModel, FitJobError> {
-    let params = recipe.check().map_err(FitError::from)?;
     let mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
-    let mut hyper_parameters = recipe.describe(&params);
+    let mut hyper_parameters = preset.describe();
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
     let mut blend = Blend::of(mlp);
-    if recipe.word_cost > 0.0 {
-        let fitted = word_model::fit(data.train_words(), data.train().targets(), recipe.word_cost)?;
+    if preset.model.word_cost > 0.0 {
+        let fitted = word_model::fit(data.train_words(), data.train().targets(), preset.model.word_cost)?;
         let network = blend.logits(vectors, data.validation_words());
         let (both, share) = Blend::chosen(blend.mlp, &network, fitted, data.validation_words(), targets)?;
         blend = both;
         hyper_parameters.insert("word_share".to_owned(), share.to_string());
     }
-    if recipe.calibrate {
+    if preset.model.calibrate {
         let temperature = temperature(&blend.logits(vectors, data.validation_words()), targets);
         blend = blend.cooled(temperature)?;
         hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
     }
     let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
-    model_of(data, blend, recipe.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
+    model_of(data, blend, preset.model.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
 }
 
 /// The model file's content for a network and words: thresholds by `rule` and figures, both from validation movies, and where it
@@ -94,18 +94,19 @@ mod tests {
     use super::*;
     use crate::evaluate::evaluation::Evaluation;
     use crate::testing::vectors;
-    use crate::{Split, SplitChoice, Vectors};
+    use crate::{MlpParams, Split, SplitChoice, Vectors};
 
-    fn quick(mut recipe: Recipe) -> Recipe {
-        recipe.params = recipe.params.units(24).learning_rate(0.02).batch_size(64).max_epochs(60);
-        recipe.ensemble = recipe.ensemble.min(2);
-        recipe
+    fn quick(mut preset: Preset) -> Preset {
+        preset.network =
+            MlpParams { units: 24, learning_rate: 0.02, batch_size: 64, max_epochs: 60, ..preset.network };
+        preset.model.ensemble = preset.model.ensemble.min(2);
+        preset
     }
 
     #[test]
     fn a_model_learns_what_can_be_learnt_and_says_how_it_was_made() {
         let all = vectors(3000);
-        let model = fit(&FittingData::of(&all).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap();
+        let model = fit(&FittingData::of(&all).unwrap(), &quick(Preset::best()), |_, _| {}).unwrap();
         let evaluation = Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap();
         assert!(evaluation.micro_f1 > 0.85, "{}", evaluation.micro_f1);
         assert_eq!(model.mlp().units(), 48);
@@ -126,15 +127,15 @@ mod tests {
             }
         }
         let bytes = |vectors| {
-            fit(&FittingData::of(vectors).unwrap(), &quick(Recipe::best()), |_, _| {}).unwrap().to_bytes()
+            fit(&FittingData::of(vectors).unwrap(), &quick(Preset::best()), |_, _| {}).unwrap().to_bytes()
         };
         assert!(bytes(&all) == bytes(&changed));
     }
 
     #[test]
-    fn the_reference_recipe_is_one_sigmoid_layer_and_one_of_eight_thresholds() {
-        let recipe = Recipe::reference();
-        let described = recipe.describe(&recipe.check().unwrap());
+    fn the_reference_preset_is_one_sigmoid_layer_and_one_of_eight_thresholds() {
+        let preset = Preset::reference();
+        let described = preset.describe();
         for (name, value) in [
             ("activation", "sigmoid"),
             ("max_epochs", "200"),
@@ -147,7 +148,7 @@ mod tests {
         ] {
             assert_eq!(described[name], value, "{name}");
         }
-        let model = fit(&FittingData::of(&vectors(600)).unwrap(), &quick(recipe), |_, _| {}).unwrap();
+        let model = fit(&FittingData::of(&vectors(600)).unwrap(), &quick(preset), |_, _| {}).unwrap();
         let tenths = f64::from(model.thresholds().global()) * 10.0;
         assert!((tenths - tenths.round()).abs() < 1e-6 && (1.0..=8.0).contains(&tenths.round()));
     }

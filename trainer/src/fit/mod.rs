@@ -5,6 +5,7 @@
 pub mod calibration;
 pub mod ensemble;
 pub mod error;
+pub mod hyper_parameters;
 pub(crate) mod interpolation;
 pub mod job;
 pub mod loss_curves;

@@ -1,92 +1,130 @@
-//! Whole settings of a fit that are known to be good, and changes to them.
+//! Named settings of a whole fit, and changes to them.
 
 use std::collections::BTreeMap;
 
 use genre_model::Activation;
 
-use crate::fit::mlp::params::{InvalidParam, MlpParams, MlpValidParams};
+use crate::fit::hyper_parameters::{InvalidParam, hyper_parameters};
+use crate::fit::mlp::params::{MlpChanges, MlpParams};
 use crate::fit::thresholds::{SHRINKAGE, ThresholdRule};
-use linfa::ParamGuard as _;
 
-/// Everything that decides what a fit gives, but for the data.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
-    /// `reference` or `default`, with `(changed)` behind it where a part was changed.
-    pub name: String,
-    /// The network and its optimiser.
-    pub params: MlpParams,
-    /// Networks that are averaged.
-    pub ensemble: usize,
-    /// What a movie's error costs the model of words, against its weights' squares; 0 for no words.
-    pub word_cost: f64,
-    /// Whether probabilities are calibrated on validation movies before thresholds are chosen.
-    pub calibrate: bool,
-    /// How thresholds are chosen.
-    pub threshold_rule: ThresholdRule,
+hyper_parameters! {
+    /// How fitted networks become a model. The defaults are the reference system's.
+    ModelParams, changed by ModelChanges
+
+    /// Networks with different seeds, averaged into one
+    #[arg(long, value_name = "NETWORKS")]
+    ensemble: usize = 1, "1 or more" => |params| params.ensemble >= 1;
+
+    /// Weight of a movie's error in the word model, against the squares of its weights; 0 for no word model
+    #[arg(long, value_name = "X")]
+    word_cost: f64 = 0.0, "0 to 1000000" => |params| (0.0..=1e6).contains(&params.word_cost);
+
+    /// Calibrate probabilities on validation movies, by one temperature
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    calibrate: bool = false;
+
+    /// How thresholds are chosen on validation movies
+    #[arg(long, value_name = "RULE", value_enum)]
+    threshold_rule: ThresholdRule = ThresholdRule::ReferenceGrid;
 }
 
-impl Recipe {
-    /// The reference system's: `Dense(units, sigmoid) -> Dense(20, sigmoid)`, Adam, at most 200 epochs, early
-    /// stopping with patience 10 and least improvement 1e-4, the best of eight thresholds. Units, learning rate and
-    /// batch size are a good point of the space that it searched.
+/// The name of a preset on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PresetName {
+    /// The best settings known
+    Default,
+    /// The reference system: one sigmoid layer, Adam, early stopping, the best of eight thresholds
+    Reference,
+}
+
+/// Everything that decides the outcome of a fit, except the data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preset {
+    /// `reference` or `default`; `(changed)` is appended once a value is changed.
+    pub name: String,
+    /// How each network is fitted.
+    pub network: MlpParams,
+    /// How networks become a model.
+    pub model: ModelParams,
+}
+
+// clap would show a doc comment of this struct as the description of the whole command.
+#[allow(missing_docs, reason = "command-line arguments that change a preset")]
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PresetChanges {
+    #[command(flatten)]
+    pub network: MlpChanges,
+    #[command(flatten)]
+    pub model: ModelChanges,
+}
+
+impl Preset {
+    /// The preset with this name.
     #[must_use]
-    pub fn reference() -> Self {
-        let params = MlpParams::default().units(310).learning_rate(2e-3).batch_size(64);
-        Self {
-            name: "reference".to_owned(),
-            params,
-            ensemble: 1,
-            word_cost: 0.0,
-            calibrate: false,
-            threshold_rule: ThresholdRule::ReferenceGrid,
+    pub fn named(name: PresetName) -> Self {
+        match name {
+            PresetName::Default => Self::best(),
+            PresetName::Reference => Self::reference(),
         }
     }
 
-    /// The best that is known, judged on validation movies.
+    /// The reference system's settings: `Dense(units, sigmoid) -> Dense(20, sigmoid)`, Adam, at most 200
+    /// epochs, early stopping with patience 10 and least improvement 1e-4, the best of eight thresholds.
+    /// Units, learning rate and batch size are a good point of the space that it searched.
+    #[must_use]
+    pub fn reference() -> Self {
+        let network = MlpParams { units: 310, learning_rate: 2e-3, batch_size: 64, ..MlpParams::default() };
+        Self { name: "reference".to_owned(), network, model: ModelParams::default() }
+    }
+
+    /// The best settings known, judged on validation movies.
     #[must_use]
     pub fn best() -> Self {
-        let params = MlpParams::default()
-            .units(512)
-            .activation(Activation::Relu)
-            .dropout(0.5)
-            .input_dropout(0.2)
-            .learning_rate(1e-3)
-            .batch_size(128)
-            .weight_decay(0.01)
-            .max_epochs(100);
-        Self {
-            name: "default".to_owned(),
-            params,
+        let network = MlpParams {
+            units: 512,
+            activation: Activation::Relu,
+            dropout: 0.5,
+            input_dropout: 0.2,
+            learning_rate: 1e-3,
+            batch_size: 128,
+            weight_decay: 0.01,
+            max_epochs: 100,
+            ..MlpParams::default()
+        };
+        let model = ModelParams {
             ensemble: 4,
             word_cost: 16.0,
             calibrate: true,
             threshold_rule: ThresholdRule::ExpectedF1,
-        }
+        };
+        Self { name: "default".to_owned(), network, model }
     }
 
-    /// Checks the network's parameters.
-    pub fn check(&self) -> Result<MlpValidParams, InvalidParam> {
-        if self.ensemble == 0 {
-            return Err(InvalidParam { name: "ensemble", expected: "1 or more", found: "0".to_owned() });
-        }
-        if !(0.0..=1e6).contains(&self.word_cost) {
-            let found = self.word_cost.to_string();
-            return Err(InvalidParam { name: "word_cost", expected: "0 to 1000000", found });
-        }
-        self.params.clone().check()
-    }
-
-    /// Names and values, for the model file.
+    /// The preset with the values that `changes` gives.
     #[must_use]
-    pub fn describe(&self, params: &MlpValidParams) -> BTreeMap<String, String> {
-        let own = [
-            ("recipe", self.name.clone()),
-            ("ensemble", self.ensemble.to_string()),
-            ("word_cost", self.word_cost.to_string()),
-            ("calibrate", self.calibrate.to_string()),
-            ("threshold_rule", self.threshold_rule.to_string()),
-            ("threshold_shrinkage", SHRINKAGE.to_string()),
-        ];
-        own.into_iter().chain(params.describe()).map(|(name, value)| (name.to_owned(), value)).collect()
+    pub fn with(mut self, changes: &PresetChanges) -> Self {
+        let unchanged = self.clone();
+        changes.network.apply(&mut self.network);
+        changes.model.apply(&mut self.model);
+        if self != unchanged {
+            self.name.push_str(" (changed)");
+        }
+        self
+    }
+
+    /// Checks that every value is in its range.
+    pub fn check(&self) -> Result<(), InvalidParam> {
+        self.model.check()?;
+        self.network.check()
+    }
+
+    /// Names and values for the model file.
+    #[must_use]
+    pub fn describe(&self) -> BTreeMap<String, String> {
+        // Model files have always recorded the preset as `recipe`; another key would change their bytes.
+        let own = [("recipe", self.name.clone()), ("threshold_shrinkage", SHRINKAGE.to_string())];
+        let all = own.into_iter().chain(self.model.describe()).chain(self.network.describe());
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }

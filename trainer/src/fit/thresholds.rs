@@ -5,8 +5,10 @@ use std::fmt;
 use genre_model::Thresholds;
 use ndarray::{Array2, ArrayView1};
 
+use crate::write_value_name;
+
 /// How thresholds are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ThresholdRule {
     /// One of 0.1, 0.2, ..., 0.8 for all genres, by micro-F1: the reference system's.
     ReferenceGrid,
@@ -24,27 +26,10 @@ pub enum ThresholdRule {
     ExpectedF1,
 }
 
-impl ThresholdRule {
-    /// All rules.
-    pub const ALL: [Self; 5] =
-        [Self::ReferenceGrid, Self::Global, Self::PerGenreMicro, Self::PerGenreMacro, Self::ExpectedF1];
-
-    /// The name on the command line and in model files.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ReferenceGrid => "reference-grid",
-            Self::Global => "global",
-            Self::PerGenreMicro => "per-genre-micro",
-            Self::PerGenreMacro => "per-genre-macro",
-            Self::ExpectedF1 => "expected-f1",
-        }
-    }
-}
-
 impl fmt::Display for ThresholdRule {
+    /// Writes the name on the command line and in model files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        write_value_name(self, f)
     }
 }
 
@@ -92,7 +77,7 @@ pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2
             genres.iter().zip(promised).map(|(genre, own)| mean(global, own, weight(genre))).collect()
         }
     };
-    Thresholds::new(rule.name(), global, per_genre)
+    Thresholds::new(rule.to_string(), global, per_genre)
         .expect("means of a grid within 0 and 1 are within 0 and 1")
 }
 
@@ -183,6 +168,7 @@ fn ascend(genres: &[Candidates], start: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use proptest::prelude::*;
     use rand::{Rng as _, SeedableRng as _};
     use rand_xoshiro::Xoshiro256PlusPlus;
@@ -250,8 +236,9 @@ mod tests {
         let (mut p, mut y) = movies(200, 4);
         p.column_mut(2).fill(0.3);
         y.column_mut(2).fill(0.0);
-        for rule in ThresholdRule::ALL.into_iter().filter(|rule| *rule != ThresholdRule::ExpectedF1) {
-            let chosen = choose(rule, &p, &y);
+        for rule in ThresholdRule::value_variants().iter().filter(|rule| **rule != ThresholdRule::ExpectedF1)
+        {
+            let chosen = choose(*rule, &p, &y);
             assert!((chosen.per_genre()[2] - chosen.global()).abs() < 1e-6, "{rule}");
         }
     }

@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Trial;
 use super::trial::settings;
 use crate::fit::mlp::estimator::EpochLosses;
-use crate::fit::preset::Recipe;
+use crate::fit::preset::Preset;
 
 /// Settings that have a column of their own.
 const COLUMNS: [&str; 8] = [
@@ -61,12 +61,12 @@ impl Display {
         Self { bars, all, table, is_terminal, state }
     }
 
-    pub(super) fn begin(&self, trial: usize, recipe: &Recipe) {
+    pub(super) fn begin(&self, trial: usize, preset: &Preset) {
         let bar = self.bars.add(ProgressBar::new_spinner());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg}") {
             bar.set_style(style);
         }
-        bar.set_prefix(format!("trial {trial}: {}", short(&settings(recipe))));
+        bar.set_prefix(format!("trial {trial}: {}", short(&settings(preset))));
         self.lock().running.push((trial, bar));
     }
 

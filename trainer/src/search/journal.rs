@@ -10,6 +10,7 @@ use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, Trial};
+use crate::checkpoint::{Checkpoint, Differences};
 use crate::data::training_data::FittingData;
 
 const FORMAT: &str = "movieclassifier.search/1";
@@ -31,7 +32,7 @@ pub enum JournalError {
         /// Which file.
         path: PathBuf,
         /// What was expected and what was found.
-        differences: String,
+        differences: Differences,
     },
     /// A line before the last is no trial.
     #[error("search journal {path}: line {line}: expected a trial, found something else: {reason}")]
@@ -72,7 +73,7 @@ impl Header {
     pub(super) fn new(space: Space, seed: u64, max_epochs: Option<usize>, data: &FittingData) -> Self {
         Self {
             format: FORMAT.to_owned(),
-            space: space.name().to_owned(),
+            space: space.to_string(),
             seed,
             max_epochs,
             encoder_fingerprint: data.encoder().fingerprint.to_string(),
@@ -109,8 +110,7 @@ impl Journal {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let found = lines.next().unwrap_or_default();
-        let differences = differences(header, found);
-        if !differences.is_empty() {
+        if let Checkpoint::OtherJob(differences) = Checkpoint::of_json(header, found) {
             return Err(JournalError::Other { path: path.to_owned(), differences });
         }
         let trial = |(index, line): (usize, &[u8])| {
@@ -145,24 +145,4 @@ impl Journal {
 
 fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers are JSON") + "\n"
-}
-
-fn differences(expected: &Header, found: &[u8]) -> String {
-    let Ok(found) = serde_json::from_slice::<Header>(found) else {
-        return "its first line is no header".to_owned();
-    };
-    let mut differences = Vec::new();
-    let mut compare = |what: &str, expected: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug| {
-        let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
-        if expected != found {
-            differences.push(format!("{what}: expected {expected}, found {found}"));
-        }
-    };
-    compare("format", &expected.format, &found.format);
-    compare("space", &expected.space, &found.space);
-    compare("seed", &expected.seed, &found.seed);
-    compare("epochs", &expected.max_epochs, &found.max_epochs);
-    compare("encoder", &expected.encoder_fingerprint, &found.encoder_fingerprint);
-    compare("vectors (by their hash)", &expected.vectors_sha256, &found.vectors_sha256);
-    differences.join("; ")
 }

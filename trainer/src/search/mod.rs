@@ -25,7 +25,7 @@ use crate::data::training_data::FittingData;
 use crate::fit::error::FitJobError;
 use crate::fit::job;
 use crate::fit::mlp::estimator::{FitError, FittedMlp};
-use crate::fit::preset::Recipe;
+use crate::fit::preset::Preset;
 use display::Display;
 use journal::{Header, Journal, JournalError};
 
@@ -58,7 +58,7 @@ pub struct SearchOutcome {
     /// Trials that an earlier, interrupted run had finished.
     pub resumed: usize,
     /// The winner's settings.
-    pub recipe: Recipe,
+    pub preset: Preset,
     /// The winner, fitted.
     pub model: GenreModel,
 }
@@ -100,32 +100,32 @@ pub enum SearchError {
 /// Runs all trials that the journal does not hold yet, then fits and writes the winner.
 pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchError> {
     let header = Header::new(job.space, job.seed, job.max_epochs, data);
-    let recipes: Vec<Recipe> = (0..job.trials).map(|trial| recipe_of(job, trial)).collect();
+    let presets: Vec<Preset> = (0..job.trials).map(|trial| preset_of(job, trial)).collect();
     let (mut journal, found) = Journal::open(&job.folder.join("journal.jsonl"), &header, job.restart)?;
     remove_leftovers(&job.folder);
     let (mut finished, mut beyond): (Vec<Option<Trial>>, Vec<Trial>) = (vec![None; job.trials], Vec::new());
     for trial in found {
         let index = trial.trial;
         match finished.get_mut(index) {
-            Some(place) if trial.settings == trial::settings(&recipes[index]) => *place = Some(trial),
+            Some(place) if trial.settings == trial::settings(&presets[index]) => *place = Some(trial),
             Some(_) => return Err(JournalError::OtherSettings { trial: index }.into()),
             // A longer search's; this one asks for fewer.
             None => beyond.push(trial),
         }
     }
     let resumed = finished.iter().flatten().count();
-    let best = run_trials(job, data, &recipes, &mut journal, &mut finished)?;
+    let best = run_trials(job, data, &presets, &mut journal, &mut finished)?;
 
     let trials: Vec<Trial> = finished.into_iter().flatten().collect();
     let winner = winner(&trials).ok_or(SearchError::NoWinner { trials: trials.len() })?;
-    let mut recipe = job.space.final_recipe(recipes[winner].clone());
-    recipe.name = format!("search {}, trial {winner}", job.space);
+    let mut preset = job.space.final_preset(presets[winner].clone());
+    preset.name = format!("search {}, trial {winner}", job.space);
     // A fit is a function of its seed: what was kept is what fitting again would give.
     let model = match best {
-        Some((trial, fitted)) if trial == winner && recipe.ensemble == 1 => {
-            job::finish(data, &recipe, &[fitted])?
+        Some((trial, fitted)) if trial == winner && preset.model.ensemble == 1 => {
+            job::finish(data, &preset, &[fitted])?
         }
-        _ => job::fit(data, &recipe, |_, _| {})?,
+        _ => job::fit(data, &preset, |_, _| {})?,
     };
 
     results::write(&job.folder.join("trials.parquet"), &trials, &header)?;
@@ -135,7 +135,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
     // Last: lines in the order of trials, not of their ends.
     beyond.sort_by_key(|trial| trial.trial);
     journal.rewrite(&header, trials.iter().chain(&beyond))?;
-    Ok(SearchOutcome { trials, winner, resumed, recipe, model })
+    Ok(SearchOutcome { trials, winner, resumed, preset, model })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), SearchError> {
@@ -152,12 +152,12 @@ fn remove_leftovers(folder: &Path) {
     }
 }
 
-fn recipe_of(job: &SearchJob, trial: usize) -> Recipe {
-    let mut recipe = job.space.recipe(job.seed.wrapping_add(trial as u64), trial);
+fn preset_of(job: &SearchJob, trial: usize) -> Preset {
+    let mut preset = job.space.preset(job.seed.wrapping_add(trial as u64), trial);
     if let Some(epochs) = job.max_epochs {
-        recipe.params = recipe.params.max_epochs(epochs);
+        preset.network.max_epochs = epochs;
     }
-    recipe
+    preset
 }
 
 /// The trial with the lowest validation loss, the first of equals.
@@ -170,13 +170,13 @@ fn winner(trials: &[Trial]) -> Option<usize> {
 fn run_trials(
     job: &SearchJob,
     data: &FittingData,
-    recipes: &[Recipe],
+    presets: &[Preset],
     journal: &mut Journal,
     finished: &mut [Option<Trial>],
 ) -> Result<Option<(usize, FittedMlp)>, SearchError> {
     let mut missing: Vec<usize> = (0..job.trials).filter(|trial| finished[*trial].is_none()).collect();
     // The longest first, so that no core waits for another's last trial.
-    missing.sort_by(|a, b| trial::expected_cost(&recipes[*b]).total_cmp(&trial::expected_cost(&recipes[*a])));
+    missing.sort_by(|a, b| trial::expected_cost(&presets[*b]).total_cmp(&trial::expected_cost(&presets[*a])));
     let display = Display::new(job.trials, finished);
     let (next, stop) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let best = std::thread::scope(|scope| {
@@ -186,9 +186,9 @@ fn run_trials(
             scope.spawn(move || {
                 while stop.load(Ordering::Relaxed) == 0 {
                     let Some(&trial) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                    display.begin(trial, &recipes[trial]);
+                    display.begin(trial, &presets[trial]);
                     let result =
-                        trial::run(trial, &recipes[trial], data, |losses| display.epoch(trial, losses));
+                        trial::run(trial, &presets[trial], data, |losses| display.epoch(trial, losses));
                     if sender.send(result).is_err() {
                         break;
                     }

@@ -7,51 +7,40 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::fit::preset::Recipe;
+use crate::fit::mlp::params::MlpParams;
+use crate::fit::preset::Preset;
 
 /// A space of settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Space {
     /// The reference system's: units of 10, 110, ..., 910, learning rate uniform in 1e-6 to 0.1, batches of 16 to 1024.
     Reference,
-    /// Around the default recipe, which is its trial 0: units, activation, dropout of hidden units and of inputs, learning
+    /// Around the default preset, which is its trial 0: units, activation, dropout of hidden units and of inputs, learning
     /// rate and weight decay by their logarithms, batch size, label smoothing, standardised inputs.
     Ours,
 }
 
 impl Space {
-    /// All spaces.
-    pub const ALL: [Self; 2] = [Self::Reference, Self::Ours];
-
-    /// The name on the command line and in journals.
+    /// The preset of the trial with this seed; it fits one network.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Ours => "ours",
-        }
-    }
-
-    /// The recipe of the trial with this seed; it fits one network.
-    #[must_use]
-    pub fn recipe(self, seed: u64, trial: usize) -> Recipe {
+    pub fn preset(self, seed: u64, trial: usize) -> Preset {
         // Not the fit's own stream: settings and first weights are drawn independently.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x5e7_7196);
-        let mut recipe = match self {
+        let mut preset = match self {
             Self::Reference => reference(&mut rng),
-            Self::Ours if trial == 0 => Recipe::best(),
+            Self::Ours if trial == 0 => Preset::best(),
             Self::Ours => ours(&mut rng),
         };
-        recipe.params = recipe.params.seed(seed);
-        recipe.ensemble = 1;
-        recipe
+        preset.network.seed = seed;
+        preset.model.ensemble = 1;
+        preset
     }
 
     /// How the winner is fitted for use.
     #[must_use]
-    pub fn final_recipe(self, mut winner: Recipe) -> Recipe {
+    pub fn final_preset(self, mut winner: Preset) -> Preset {
         if self == Self::Ours {
-            winner.ensemble = Recipe::best().ensemble;
+            winner.model.ensemble = Preset::best().model.ensemble;
         }
         winner
     }
@@ -59,7 +48,7 @@ impl Space {
 
 impl fmt::Display for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        crate::write_value_name(self, f)
     }
 }
 
@@ -71,30 +60,33 @@ fn log_uniform(rng: &mut impl Rng, from: f64, to: f64) -> f32 {
     rng.gen_range(from.ln()..=to.ln()).exp() as f32
 }
 
-fn reference(rng: &mut impl Rng) -> Recipe {
-    let mut recipe = Recipe::reference();
-    recipe.params = recipe
-        .params
-        .units(10 + 100 * rng.gen_range(0..=9))
-        .learning_rate(rng.gen_range(1e-6..=0.1))
-        .batch_size(one_of(rng, &[16, 32, 64, 128, 256, 512, 768, 1024]));
-    recipe
+fn reference(rng: &mut impl Rng) -> Preset {
+    let preset = Preset::reference();
+    let network = MlpParams {
+        units: 10 + 100 * rng.gen_range(0..=9),
+        learning_rate: rng.gen_range(1e-6..=0.1),
+        batch_size: one_of(rng, &[16, 32, 64, 128, 256, 512, 768, 1024]),
+        ..preset.network
+    };
+    Preset { network, ..preset }
 }
 
-fn ours(rng: &mut impl Rng) -> Recipe {
-    let mut recipe = Recipe::best();
-    recipe.params = recipe
-        .params
-        .units(one_of(rng, &[128, 256, 384, 512, 768, 1024]))
-        .activation(one_of(rng, &[Activation::Relu, Activation::Gelu, Activation::Sigmoid]))
-        .dropout(one_of(rng, &[0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
-        .input_dropout(one_of(rng, &[0.0, 0.1, 0.2, 0.3]))
-        .learning_rate(log_uniform(rng, 1e-4, 1e-2))
-        .batch_size(one_of(rng, &[32, 64, 128, 256]))
-        .weight_decay(log_uniform(rng, 1e-4, 0.3))
-        .label_smoothing(one_of(rng, &[0.0, 0.0, 0.02, 0.05]))
-        .standardise(rng.gen_range(0..4) == 0);
-    recipe
+// Fields are drawn in the order in which they are written: another order gives other trials.
+fn ours(rng: &mut impl Rng) -> Preset {
+    let preset = Preset::best();
+    let network = MlpParams {
+        units: one_of(rng, &[128, 256, 384, 512, 768, 1024]),
+        activation: one_of(rng, &[Activation::Relu, Activation::Gelu, Activation::Sigmoid]),
+        dropout: one_of(rng, &[0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+        input_dropout: one_of(rng, &[0.0, 0.1, 0.2, 0.3]),
+        learning_rate: log_uniform(rng, 1e-4, 1e-2),
+        batch_size: one_of(rng, &[32, 64, 128, 256]),
+        weight_decay: log_uniform(rng, 1e-4, 0.3),
+        label_smoothing: one_of(rng, &[0.0, 0.0, 0.02, 0.05]),
+        standardise: rng.gen_range(0..4) == 0,
+        ..preset.network
+    };
+    Preset { network, ..preset }
 }
 
 #[cfg(test)]
@@ -104,22 +96,24 @@ mod tests {
     #[test]
     fn the_reference_space_is_the_one_that_the_reference_system_searched() {
         for seed in 0..2000 {
-            let params = Space::Reference.recipe(seed, 3).check().unwrap();
+            let preset = Space::Reference.preset(seed, 3);
+            assert!(preset.check().is_ok());
+            let params = preset.network;
             assert!(params.units % 100 == 10 && (10..=910).contains(&params.units));
             assert!((1e-6..=0.1).contains(&params.learning_rate));
             assert!([16, 32, 64, 128, 256, 512, 768, 1024].contains(&params.batch_size));
             assert_eq!((params.max_epochs, params.patience), (200, 10));
         }
-        let mean = (0..2000).map(|seed| Space::Reference.recipe(seed, 3).check().unwrap().learning_rate);
+        let mean = (0..2000).map(|seed| Space::Reference.preset(seed, 3).network.learning_rate);
         assert!((mean.sum::<f32>() / 2000.0 - 0.05).abs() < 0.003);
     }
 
     #[test]
-    fn the_default_recipe_is_the_first_trial_of_our_space_and_every_other_is_sound() {
-        let first = Space::Ours.recipe(9, 0).check().unwrap();
-        assert_eq!(first, Recipe::best().check().unwrap().with_seed(9));
-        assert!((1..500).all(|seed| Space::Ours.recipe(seed, 1).check().is_ok()));
-        assert_eq!(Space::Ours.recipe(5, 1), Space::Ours.recipe(5, 1));
-        assert_ne!(Space::Ours.recipe(5, 1), Space::Ours.recipe(6, 1));
+    fn the_default_preset_is_the_first_trial_of_our_space_and_every_other_is_sound() {
+        let first = Space::Ours.preset(9, 0).network;
+        assert_eq!(first, MlpParams { seed: 9, ..Preset::best().network });
+        assert!((1..500).all(|seed| Space::Ours.preset(seed, 1).check().is_ok()));
+        assert_eq!(Space::Ours.preset(5, 1), Space::Ours.preset(5, 1));
+        assert_ne!(Space::Ours.preset(5, 1), Space::Ours.preset(6, 1));
     }
 }

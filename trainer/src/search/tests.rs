@@ -58,7 +58,7 @@ fn the_winner_has_the_lowest_validation_loss_and_is_its_trial_fitted_again() {
     let outcome = run(&job(folder.path()), &data).unwrap();
     let loss = |trial: usize| outcome.trials[trial].validation_loss.unwrap();
     assert!((0..6).all(|trial| loss(trial) >= loss(outcome.winner)));
-    let again = job::fit(&data, &outcome.recipe, |_, _| {}).unwrap();
+    let again = job::fit(&data, &outcome.preset, |_, _| {}).unwrap();
     assert!(again.to_bytes() == outcome.model.to_bytes());
     assert!((outcome.model.provenance().metrics["validation_loss"] - loss(outcome.winner)).abs() < 1e-6);
 }
@@ -75,7 +75,7 @@ fn a_journal_of_another_search_is_refused_and_left_alone() {
     assert!(found.contains("space: expected \"ours\", found \"reference\""), "{found}");
     let other = FittingData::of(&vectors(310)).unwrap();
     let found = message(&job(folder.path()), &other);
-    assert!(found.contains("vectors (by their hash)") && found.contains("--restart"), "{found}");
+    assert!(found.contains("vectors_sha256: expected") && found.contains("--restart"), "{found}");
     assert!(files(folder.path()) == before);
     let longer = run(&SearchJob { trials: 8, ..job(folder.path()) }, &data).unwrap();
     assert_eq!((longer.resumed, longer.trials.len()), (6, 8));

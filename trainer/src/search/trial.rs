@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::TrialResult;
 use crate::data::training_data::FittingData;
 use crate::fit::mlp::estimator::{EpochLosses, FitError};
-use crate::fit::preset::Recipe;
+use crate::fit::preset::Preset;
 use crate::fit::thresholds;
 use crate::metrics::{count, micro_f1};
 
@@ -28,7 +28,7 @@ pub struct Trial {
     /// F1 over all pairs of validation movie and genre, with a threshold of 0.5.
     #[serde(with = "exact")]
     pub micro_f1_at_0_5: f64,
-    /// The same with the thresholds that the recipe chooses on these movies.
+    /// The same with the thresholds that the preset chooses on these movies.
     #[serde(with = "exact")]
     pub micro_f1: f64,
 }
@@ -63,28 +63,27 @@ mod exact_option {
     }
 }
 
-pub(super) fn settings(recipe: &Recipe) -> BTreeMap<String, String> {
-    let params = recipe.check().map(|params| params.describe()).unwrap_or_default();
-    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+pub(super) fn settings(preset: &Preset) -> BTreeMap<String, String> {
+    preset.network.describe().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Fits one network, whatever the size of the recipe's ensemble.
+/// Fits one network, whatever the size of the preset's ensemble.
 pub(super) fn run(
     trial: usize,
-    recipe: &Recipe,
+    preset: &Preset,
     data: &FittingData,
     observe: impl FnMut(EpochLosses),
 ) -> TrialResult {
     let mut trial = Trial {
         trial,
-        settings: settings(recipe),
+        settings: settings(preset),
         epochs: 0,
         best_epoch: 0,
         validation_loss: None,
         micro_f1_at_0_5: 0.0,
         micro_f1: 0.0,
     };
-    let fitted = match recipe.check()?.fit_validated(data.train(), data.validation(), observe) {
+    let fitted = match preset.network.fit_validated(data.train(), data.validation(), observe) {
         Ok(fitted) => fitted,
         Err(FitError::Diverged { epochs }) => {
             trial.epochs = epochs;
@@ -94,7 +93,7 @@ pub(super) fn run(
     };
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
     let probabilities = fitted.mlp.probabilities(&vectors.view());
-    let thresholds = thresholds::choose(recipe.threshold_rule, &probabilities, targets);
+    let thresholds = thresholds::choose(preset.model.threshold_rule, &probabilities, targets);
     trial.epochs = fitted.history.len();
     trial.best_epoch = fitted.best_epoch;
     trial.validation_loss = fitted.history.get(fitted.best_epoch - 1).and_then(|epoch| epoch.validation);
@@ -104,8 +103,8 @@ pub(super) fn run(
 }
 
 /// How long a trial may take, in no unit: weights are updated once a batch, and small steps need many epochs.
-pub(super) fn expected_cost(recipe: &Recipe) -> f64 {
-    let Ok(params) = recipe.check() else { return 0.0 };
+pub(super) fn expected_cost(preset: &Preset) -> f64 {
+    let params = &preset.network;
     let a_row = params.units as f64 * (1.0 + 30.0 / params.batch_size as f64);
     a_row / f64::from(params.learning_rate).sqrt()
 }

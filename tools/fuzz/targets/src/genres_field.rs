@@ -58,7 +58,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    for format in GenresFormat::ALL {
+    for format in [GenresFormat::Python, GenresFormat::Json, GenresFormat::Pipe] {
         let begin = Instant::now();
         let found = bounded(data.len(), || read(format, &text));
         assert!(begin.elapsed() < PATIENCE, "{format} took {:?}", begin.elapsed());

@@ -23,10 +23,10 @@ use trainer::evaluate::evaluation::{Evaluation, check_encoder};
 use trainer::evaluate::report::{self, Details, NamedModel, markdown};
 use trainer::fit;
 use trainer::fit::loss_curves::{LossCurves, LossRecorder};
-use trainer::fit::preset::Recipe;
+use trainer::fit::preset::Preset;
 use trainer::{FittingData, Load, Progress, Split, SplitChoice, Vectors};
 
-use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Merge, Prepare, RecipeName, Report};
+use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Merge, Prepare, Report};
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
@@ -92,11 +92,12 @@ fn fit(args: &Fit) -> Result<()> {
     let vectors = read_vectors(&args.vectors)?;
     let data =
         FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
-    let recipe = recipe(args);
-    let epochs = recipe.check()?.max_epochs() * recipe.ensemble;
+    let preset = Preset::named(args.preset).with(&args.changes);
+    preset.check()?;
+    let epochs = preset.network.max_epochs * preset.model.ensemble;
     let progress = Progress::new(epochs, "epochs at most");
     let recorder = LossRecorder::default();
-    let model = fit::job::fit(&data, &recipe, |member, losses| {
+    let model = fit::job::fit(&data, &preset, |member, losses| {
         recorder.record(member, losses);
         let validation = losses.validation.unwrap_or(f64::NAN);
         progress.say(format!("training loss {:.4}, validation loss {validation:.4}", losses.train));
@@ -150,35 +151,6 @@ fn baselines(data: &FittingData) -> Result<Vec<NamedModel>> {
         named("logistic regression", baselines::logistic(data)?),
         named("majority", baselines::majority(data)?),
     ])
-}
-
-fn recipe(args: &Fit) -> Recipe {
-    let mut recipe = match args.recipe {
-        RecipeName::Default => Recipe::best(),
-        RecipeName::Reference => Recipe::reference(),
-    };
-    let plain = recipe.clone();
-    macro_rules! change {
-        ($($arg:ident => $setter:ident),*) => {
-            $(if let Some(value) = args.$arg {
-                recipe.params = recipe.params.$setter(value);
-            })*
-        };
-    }
-    change!(
-        units => units, activation => activation, dropout => dropout, input_dropout => input_dropout,
-        learning_rate => learning_rate, batch_size => batch_size, weight_decay => weight_decay,
-        label_smoothing => label_smoothing, standardise => standardise, seed => seed, epochs => max_epochs,
-        patience => patience
-    );
-    recipe.ensemble = args.ensemble.unwrap_or(recipe.ensemble);
-    recipe.word_cost = args.word_cost.unwrap_or(recipe.word_cost);
-    recipe.calibrate = args.calibrate.unwrap_or(recipe.calibrate);
-    recipe.threshold_rule = args.threshold_rule.unwrap_or(recipe.threshold_rule);
-    if recipe != plain {
-        recipe.name.push_str(" (changed)");
-    }
-    recipe
 }
 
 fn evaluate(args: &Evaluate) -> Result<()> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::data::ingest::genres_literal::{self, UnreadableGenres};
 
 /// How genres stand in their field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum GenresFormat {
     /// A Python list of dictionaries with TMDB's ids, as in Kaggle's file.
     #[default]
@@ -42,19 +42,6 @@ impl Default for Layout {
 }
 
 impl GenresFormat {
-    /// All forms.
-    pub const ALL: [Self; 3] = [Self::Python, Self::Json, Self::Pipe];
-
-    /// The name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::Json => "json",
-            Self::Pipe => "pipe",
-        }
-    }
-
     /// Reads a field. Genres that are none of the twenty are ignored.
     pub(crate) fn parse(self, field: &str) -> Result<GenreSet, UnreadableGenres> {
         match self {
@@ -73,7 +60,7 @@ impl GenresFormat {
 
 impl fmt::Display for GenresFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        crate::write_value_name(self, f)
     }
 }
 

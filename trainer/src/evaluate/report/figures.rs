@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum as _;
 use genre_model::{GENRES, GenreModel};
 use ndarray::{Array2, ArrayView1};
 
@@ -43,8 +44,8 @@ impl Measured {
     /// All rules side by side. On validation movies, where they are chosen.
     pub(super) fn rules(&self) -> String {
         let mut text = String::from("| rule | micro-F1 | macro-F1 |\n|---|---:|---:|\n");
-        for rule in ThresholdRule::ALL {
-            let thresholds = choose(rule, &self.probabilities, &self.movies.targets);
+        for rule in ThresholdRule::value_variants() {
+            let thresholds = choose(*rule, &self.probabilities, &self.movies.targets);
             let counts = count(&self.probabilities, &self.movies.targets, thresholds.per_genre());
             let _ = writeln!(text, "| {rule} | {:.4} | {:.4} |", micro_f1(&counts), macro_f1(&counts));
         }

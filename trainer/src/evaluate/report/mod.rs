@@ -174,21 +174,23 @@ fn per_genre(text: &mut String, subject: &NamedModel, vectors: &Vectors) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
-    use crate::FittingData;
     use crate::fit::job;
-    use crate::fit::preset::Recipe;
+    use crate::fit::preset::Preset;
     use crate::testing::vectors;
+    use crate::{FittingData, MlpParams};
 
     #[test]
     fn the_report_names_every_model_part_and_genre() {
         let all = vectors(300);
-        let model = |mut recipe: Recipe| {
-            recipe.params = recipe.params.units(8).max_epochs(2);
-            job::fit(&FittingData::of(&all).unwrap(), &recipe, |_, _| {}).unwrap()
+        let model = |mut preset: Preset| {
+            preset.network = MlpParams { units: 8, max_epochs: 2, ..preset.network };
+            job::fit(&FittingData::of(&all).unwrap(), &preset, |_, _| {}).unwrap()
         };
-        let named = |name: &str, recipe| NamedModel { name: name.to_owned(), model: model(recipe) };
-        let text = markdown(&[named("a", Recipe::best()), named("b", Recipe::reference())], &all).unwrap();
+        let named = |name: &str, preset| NamedModel { name: name.to_owned(), model: model(preset) };
+        let text = markdown(&[named("a", Preset::best()), named("b", Preset::reference())], &all).unwrap();
         for expected in
             ["| `a` | validation", "| `b` | test", "| Drama |", "tiny-8 1", "[{title}. ]{overview}"]
         {
@@ -199,11 +201,11 @@ mod tests {
     #[test]
     fn details_show_every_picture_rule_and_mistake_and_no_title_unless_asked() {
         let all = vectors(600);
-        let mut recipe = Recipe::reference();
-        recipe.params = recipe.params.units(8).max_epochs(2);
+        let mut preset = Preset::reference();
+        preset.network = MlpParams { units: 8, max_epochs: 2, ..preset.network };
         let recorder = crate::fit::loss_curves::LossRecorder::default();
         let observe = |member, losses| recorder.record(member, losses);
-        let model = job::fit(&FittingData::of(&all).unwrap(), &recipe, observe).unwrap();
+        let model = job::fit(&FittingData::of(&all).unwrap(), &preset, observe).unwrap();
         let curves = recorder.finish(model.version());
         let with = |titles: &dyn Fn(u64) -> Option<String>| {
             details(&model, &all, &Details { curves: Some(&curves), titles }, "R").unwrap()
@@ -213,7 +215,7 @@ mod tests {
             assert!(text.contains(&format!("(R-{name}.svg)")), "{name} is missing in\n{text}");
             assert!(pictures.iter().any(|figure| figure.name == name && figure.svg.contains("</svg>")));
         }
-        for rule in crate::fit::thresholds::ThresholdRule::ALL {
+        for rule in crate::fit::thresholds::ThresholdRule::value_variants() {
             assert!(text.contains(&format!("| {rule} |")), "{rule}");
         }
         assert_eq!(text.matches("Movie of").count(), 0);

@@ -11,10 +11,11 @@ use rand::seq::SliceRandom as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::data::training_data::LabelledVectors;
+use crate::fit::hyper_parameters::InvalidParam;
 use crate::fit::mlp::adam::Adam;
 use crate::fit::mlp::backpropagation::Workspace;
 use crate::fit::mlp::early_stopping::{EarlyStopping, Verdict};
-use crate::fit::mlp::params::{InvalidParam, MlpValidParams};
+use crate::fit::mlp::params::MlpParams;
 use crate::fit::mlp::standardiser::Standardiser;
 use crate::fit::mlp::weights::Parameters;
 
@@ -70,7 +71,7 @@ pub struct FittedMlp {
     pub best_epoch: usize,
 }
 
-impl MlpValidParams {
+impl MlpParams {
     /// Fits on `train` until `validation` gets no better, and keeps the best epoch's weights. Only `train` is
     /// learnt from. `observe` is told of every epoch.
     pub fn fit_validated(
@@ -88,6 +89,7 @@ impl MlpValidParams {
         validation: Option<&LabelledVectors>,
         mut observe: impl FnMut(EpochLosses),
     ) -> Result<FittedMlp, FitError> {
+        self.check()?;
         check_shapes("training data", train, train)?;
         if let Some(validation) = validation {
             check_shapes("validation data", validation, train)?;
@@ -147,7 +149,7 @@ impl MlpValidParams {
 }
 
 /// Fits for all epochs: with nothing to validate on there is no early stopping.
-impl Fit<Array2<f32>, Array2<f32>, FitError> for MlpValidParams {
+impl Fit<Array2<f32>, Array2<f32>, FitError> for MlpParams {
     type Object = FittedMlp;
 
     fn fit(&self, dataset: &DatasetBase<Array2<f32>, Array2<f32>>) -> Result<FittedMlp, FitError> {
@@ -207,13 +209,11 @@ fn check_shapes(what: &'static str, data: &LabelledVectors, like: &LabelledVecto
 #[cfg(test)]
 mod tests {
     use genre_model::Activation;
-    use linfa::ParamGuard as _;
     use linfa::dataset::Dataset;
     use linfa::traits::Predict as _;
     use rand::Rng as _;
 
     use super::*;
-    use crate::MlpParams;
 
     /// Two inputs; the labels are "different signs" (no line separates them) and "the first is positive".
     fn signs(rows: usize, seed: u64) -> LabelledVectors {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn params() -> MlpParams {
-        MlpParams::default().units(32).learning_rate(0.01).batch_size(32).max_epochs(60)
+        MlpParams { units: 32, learning_rate: 0.01, batch_size: 32, max_epochs: 60, ..MlpParams::default() }
     }
 
     fn accuracy(fitted: &FittedMlp, data: &LabelledVectors) -> f64 {
@@ -240,7 +240,7 @@ mod tests {
     fn it_learns_what_no_line_separates() {
         let (train, validation, test) = (signs(1200, 1), signs(300, 2), signs(500, 3));
         for activation in [Activation::Sigmoid, Activation::Relu, Activation::Gelu] {
-            let params = params().activation(activation).standardise(true).max_epochs(150).check().unwrap();
+            let params = MlpParams { activation, standardise: true, max_epochs: 150, ..params() };
             let fitted = params.fit_validated(&train, &validation, |_| {}).unwrap();
             assert!(accuracy(&fitted, &test) > 0.95, "{activation:?}: {}", accuracy(&fitted, &test));
         }
@@ -250,8 +250,9 @@ mod tests {
     fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
         let (train, validation) = (signs(200, 1), signs(50, 2));
         let fit = |seed| {
-            let params = params().dropout(0.3).input_dropout(0.1).weight_decay(0.01).max_epochs(5).seed(seed);
-            params.check().unwrap().fit_validated(&train, &validation, |_| {}).unwrap()
+            let (dropout, input_dropout, weight_decay) = (0.3, 0.1, 0.01);
+            let params = MlpParams { dropout, input_dropout, weight_decay, max_epochs: 5, seed, ..params() };
+            params.fit_validated(&train, &validation, |_| {}).unwrap()
         };
         assert_eq!(fit(7), fit(7));
         assert_ne!(fit(7).mlp, fit(8).mlp);
@@ -260,9 +261,10 @@ mod tests {
     #[test]
     fn the_best_epoch_is_kept_and_the_fit_stops_when_patience_ends() {
         let (train, validation) = (signs(40, 1), signs(40, 2));
-        let params = params().activation(Activation::Relu).learning_rate(0.05).max_epochs(500).patience(3);
+        let activation = Activation::Relu;
+        let params = MlpParams { activation, learning_rate: 0.05, max_epochs: 500, patience: 3, ..params() };
         let mut epochs = 0;
-        let fitted = params.check().unwrap().fit_validated(&train, &validation, |_| epochs += 1).unwrap();
+        let fitted = params.fit_validated(&train, &validation, |_| epochs += 1).unwrap();
         assert_eq!((fitted.history.len(), epochs), (fitted.best_epoch + 3, fitted.best_epoch + 3));
         let loss = |epoch: &EpochLosses| epoch.validation.unwrap();
         let best = &fitted.history[fitted.best_epoch - 1];
@@ -271,9 +273,9 @@ mod tests {
 
     #[test]
     fn unchecked_parameters_fit_as_linfa_has_it() {
-        let fitted: FittedMlp = params().max_epochs(3).fit(&signs(100, 1)).unwrap();
+        let fitted: FittedMlp = MlpParams { max_epochs: 3, ..params() }.fit(&signs(100, 1)).unwrap();
         assert_eq!((fitted.best_epoch, fitted.history.len()), (3, 3));
-        let error: Result<FittedMlp, FitError> = params().units(0).fit(&signs(10, 1));
+        let error: Result<FittedMlp, FitError> = MlpParams { units: 0, ..params() }.fit(&signs(10, 1));
         assert!(matches!(error, Err(FitError::Param(_))));
     }
 
@@ -282,7 +284,7 @@ mod tests {
         let train = signs(10, 1);
         let other = Dataset::new(Array2::zeros((10, 3)), Array2::zeros((10, 2)));
         let none = Dataset::new(Array2::zeros((0, 2)), Array2::zeros((0, 2)));
-        let params = params().check().unwrap();
+        let params = params();
         assert!(matches!(params.fit_validated(&train, &other, |_| {}), Err(FitError::Shape { .. })));
         assert!(matches!(params.fit_validated(&none, &train, |_| {}), Err(FitError::Shape { .. })));
     }
@@ -291,7 +293,7 @@ mod tests {
     fn a_loss_that_is_no_number_is_an_error() {
         let mut train = signs(10, 1);
         train.records.fill(f32::NAN);
-        let result = params().check().unwrap().fit_validated(&train, &signs(10, 2), |_| {});
+        let result = params().fit_validated(&train, &signs(10, 2), |_| {});
         assert!(matches!(result, Err(FitError::Diverged { .. })));
     }
 }

@@ -4,32 +4,32 @@
 //! and a lock keeps two jobs on one output apart; the system lets go of it however the process ends.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
 use crate::data::movie_source::Inventory;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::error::EncodeError;
+use crate::encode::vectors_job::VectorsJob;
 
 const FORMAT: &str = "movieclassifier.parts/1";
 
-/// What must be the same for parts to be of one job.
+/// The identity of the job that chunks belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Manifest {
     format: String,
-    encoder_fingerprint: String,
-    encoder: String,
-    dimension: usize,
-    input_template: String,
-    data_digest: String,
+    #[serde(flatten)]
+    vectors: VectorsJob,
     movies: usize,
     chunk: usize,
 }
 
-/// The parts of one job, locked.
-pub(crate) struct Parts<'a> {
+/// The chunks of one job, locked.
+pub(crate) struct Chunks<'a> {
     folder: PathBuf,
     header: &'a VectorsHeader,
     inventory: &'a Inventory,
@@ -37,16 +37,41 @@ pub(crate) struct Parts<'a> {
     _lock: File,
 }
 
-/// Where the parts of `output` lie.
-pub(crate) fn folder_of(output: &Path) -> PathBuf {
+/// The checkpoint folder of `output`. Its name, and those of the files in it, are from before chunks were called so.
+fn folder_of(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".parts");
     name.into()
 }
 
-impl<'a> Parts<'a> {
-    /// Locks the folder, and makes it where there is none. Parts of another job are an error, unless `restart`,
-    /// which throws all parts away.
+fn manifest_of(folder: &Path) -> PathBuf {
+    folder.join("manifest.json")
+}
+
+/// What the checkpoint folder of `output` holds, for a job that cuts `inventory` into chunks of `chunk` movies.
+pub(crate) fn checkpoint(
+    output: &Path,
+    header: &VectorsHeader,
+    inventory: &Inventory,
+    chunk: usize,
+) -> Result<Checkpoint, EncodeError> {
+    let path = manifest_of(&folder_of(output));
+    match std::fs::read(&path) {
+        Ok(saved) => Ok(Checkpoint::of_json(&Manifest::new(header, inventory, chunk), &saved)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Checkpoint::Absent),
+        Err(source) => Err(EncodeError::Io { path, source }),
+    }
+}
+
+impl Manifest {
+    fn new(header: &VectorsHeader, inventory: &Inventory, chunk: usize) -> Self {
+        Self { format: FORMAT.to_owned(), vectors: header.into(), movies: inventory.ids.len(), chunk }
+    }
+}
+
+impl<'a> Chunks<'a> {
+    /// Locks the checkpoint folder, which is made if there is none. The checkpoint of another job is an error, unless
+    /// `restart`, which discards it.
     pub(crate) fn open(
         output: &Path,
         header: &'a VectorsHeader,
@@ -58,50 +83,26 @@ impl<'a> Parts<'a> {
         let io = |source| EncodeError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;
         let lock = lock(&folder)?;
-        let parts = Self { folder: folder.clone(), header, inventory, chunk, _lock: lock };
-        let manifest = parts.folder.join("manifest.json");
+        let chunks = Self { folder: folder.clone(), header, inventory, chunk, _lock: lock };
+        let manifest = manifest_of(&folder);
         if restart {
-            for index in 0..parts.count() {
-                remove(&parts.path(index)).map_err(io)?;
+            for index in 0..chunks.count() {
+                remove(&chunks.path(index)).map_err(io)?;
             }
             remove(&manifest).map_err(io)?;
         }
-        match parts.differences()? {
-            None => {
-                let json = serde_json::to_vec_pretty(&parts.manifest()).expect("texts and numbers are JSON");
+        match checkpoint(output, header, inventory, chunk)? {
+            Checkpoint::Absent => {
+                let json = serde_json::to_vec_pretty(&Manifest::new(header, inventory, chunk))
+                    .expect("texts and numbers are JSON");
                 write_atomically(&manifest, &json).map_err(io)?;
             }
-            Some(differences) if differences.is_empty() => {}
-            Some(differences) => return Err(EncodeError::OtherParts { path: folder, differences }),
+            Checkpoint::SameJob => {}
+            Checkpoint::OtherJob(differences) => {
+                return Err(EncodeError::OtherCheckpoint { path: folder, differences });
+            }
         }
-        Ok(parts)
-    }
-
-    fn manifest(&self) -> Manifest {
-        Manifest {
-            format: FORMAT.to_owned(),
-            encoder_fingerprint: self.header.encoder.fingerprint.to_string(),
-            encoder: self.header.encoder.to_string(),
-            dimension: self.header.dimension,
-            input_template: self.header.template.to_string(),
-            data_digest: self.header.data_digest.clone(),
-            movies: self.inventory.ids.len(),
-            chunk: self.chunk,
-        }
-    }
-
-    /// How the manifest in the folder differs from this job's; `None` if there is none.
-    fn differences(&self) -> Result<Option<String>, EncodeError> {
-        let path = self.folder.join("manifest.json");
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(EncodeError::Io { path, source }),
-        };
-        let Ok(found) = serde_json::from_slice::<Manifest>(&bytes) else {
-            return Ok(Some("manifest.json is no manifest".to_owned()));
-        };
-        Ok(Some(differences(&self.manifest(), &found)))
+        Ok(chunks)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -130,15 +131,10 @@ impl<'a> Parts<'a> {
         match self.read(index) {
             Ok(_) => true,
             Err(error) => {
-                tracing::warn!("{error}; encoding this part again");
+                tracing::warn!("{error}; encoding this chunk again");
                 false
             }
         }
-    }
-
-    /// Movies of the parts that are finished.
-    pub(crate) fn movies(&self, is_finished: &[bool]) -> usize {
-        (0..self.count()).filter(|index| is_finished[*index]).map(|index| self.ids(index).len()).sum()
     }
 
     fn read(&self, index: usize) -> Result<VectorRows, EncodeError> {
@@ -149,7 +145,7 @@ impl<'a> Parts<'a> {
             all.append(&mut rows);
         }
         if reader.header() != self.header || all.ids != self.ids(index) {
-            return Err(EncodeError::WrongPart { path });
+            return Err(EncodeError::WrongChunk { path });
         }
         Ok(all)
     }
@@ -183,17 +179,6 @@ pub(crate) fn remove_leftovers(output: &Path) -> Result<(), EncodeError> {
     std::fs::remove_dir_all(&folder).map_err(|source| EncodeError::Io { path: folder, source })
 }
 
-/// Whether the folder beside `output` holds parts of this very job.
-pub(crate) fn are_of_this_job(
-    output: &Path,
-    header: &VectorsHeader,
-    inventory: &Inventory,
-    chunk: usize,
-) -> bool {
-    folder_of(output).join("manifest.json").exists()
-        && Parts::open(output, header, inventory, chunk, false).is_ok()
-}
-
 fn lock(folder: &Path) -> Result<File, EncodeError> {
     let path = folder.join("lock");
     let io = |source| EncodeError::Io { path: path.clone(), source };
@@ -207,21 +192,7 @@ fn lock(folder: &Path) -> Result<File, EncodeError> {
 
 fn remove(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn differences(expected: &Manifest, found: &Manifest) -> String {
-    let (Ok(serde_json::Value::Object(expected)), Ok(serde_json::Value::Object(found))) =
-        (serde_json::to_value(expected), serde_json::to_value(found))
-    else {
-        return String::new();
-    };
-    let differs = expected.iter().filter(|(key, value)| found.get(*key) != Some(*value));
-    let lines = differs.map(|(key, value)| {
-        let found = found.get(key).map(ToString::to_string).unwrap_or_default();
-        format!("{key}: expected {value}, found {found}")
-    });
-    lines.collect::<Vec<_>>().join("; ")
 }
