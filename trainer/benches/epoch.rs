@@ -1,8 +1,9 @@
-//! Seconds of an epoch (a pass over the training movies, and the validation loss), on one thread: of the processor where
-//! the system says them, so that other programs do not count, else on the clock.
+//! Measures the seconds of an epoch: a pass over the training movies and the validation loss, on
+//! one thread. Uses processor time where the system reports it, so other programs do not count, and
+//! wall time elsewhere.
 //!
-//! `benches/against_pytorch.py` runs it beside the same network in PyTorch.
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why and ends")]
+//! `benches/against_pytorch.py` compares it with the same network in PyTorch.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run may panic")]
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::{Path, PathBuf};
@@ -22,29 +23,29 @@ const DIMENSION: usize = 512;
 struct Arguments {
     #[command(subcommand)]
     command: Task,
-    /// cargo bench passes it.
+    /// Passed by cargo bench.
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
 #[derive(Subcommand)]
 enum Task {
-    /// Write made-up vectors from which genres can be learnt in part.
+    /// Write synthetic vectors from which genres can be learnt in part.
     Synthetic {
-        /// Where to.
+        /// Table of vectors to write.
         output: PathBuf,
-        /// Movies of all three parts.
+        /// Movies in all three splits.
         #[arg(long, default_value_t = 17_778)]
         movies: u64,
     },
-    /// Write training and validation rows as plain float32, for other programs.
+    /// Write training and validation rows as raw float32, for other programs.
     Raw {
         /// A table of vectors.
         vectors: PathBuf,
-        /// The folder of train.x, train.y, validation.x, validation.y.
+        /// Folder for train.x, train.y, validation.x and validation.y.
         output: PathBuf,
     },
-    /// Print the seconds of each epoch, one a line.
+    /// Print the seconds of each epoch, one per line.
     Epochs {
         /// A table of vectors.
         vectors: PathBuf,
@@ -100,7 +101,8 @@ fn seconds(clock: Instant) -> f64 {
     nanoseconds.map_or_else(|| clock.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
 }
 
-/// Unit vectors; a genre is there where its direction, with noise, is strong enough.
+/// Writes unit vectors. A movie has a genre if its vector, with noise, points along the direction
+/// of the genre.
 fn synthetic(output: &Path, movies: u64) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let mut normal = |count: usize| -> Vec<f32> {
@@ -140,7 +142,7 @@ fn synthetic(output: &Path, movies: u64) {
                 ids: vec![id],
                 genres: vec![genres],
                 values: vector,
-                words: vec![WordFeatures::default()],
+                word_features: vec![WordFeatures::default()],
             })
             .unwrap();
     }
@@ -150,8 +152,8 @@ fn synthetic(output: &Path, movies: u64) {
 fn raw(vectors: &Path, output: &Path) {
     let data = FittingData::of(&Vectors::read(vectors).unwrap()).unwrap();
     std::fs::create_dir_all(output).unwrap();
-    for (name, part) in [("train", data.train()), ("validation", data.validation())] {
-        for (kind, matrix) in [("x", part.records()), ("y", part.targets())] {
+    for (name, rows) in [("train", data.train()), ("validation", data.validation())] {
+        for (kind, matrix) in [("x", rows.records()), ("y", rows.targets())] {
             let bytes: Vec<u8> = matrix.iter().copied().flat_map(f32::to_le_bytes).collect();
             std::fs::write(output.join(format!("{name}.{kind}")), bytes).unwrap();
         }

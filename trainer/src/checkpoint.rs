@@ -1,4 +1,4 @@
-//! Whether saved state belongs to the job at hand.
+//! Compares saved state with the job at hand.
 //!
 //! Every resumable command saves an identity beside its state: the values that decide the result. A
 //! command continues only from state with the same identity, and names each value that differs.
@@ -41,8 +41,8 @@ impl Checkpoint {
         if differences.is_empty() { Self::SameJob } else { Self::OtherJob(Differences(differences)) }
     }
 
-    /// Compares the identity of this job with one that was saved as JSON. What cannot be read counts as
-    /// another job's.
+    /// Compares the identity of this job with one that was saved as JSON. What cannot be read
+    /// counts as another job's.
     pub(crate) fn of_json<T: Serialize + DeserializeOwned>(expected: &T, saved: &[u8]) -> Self {
         match serde_json::from_slice(saved) {
             Ok(found) => Self::compare(expected, &found),

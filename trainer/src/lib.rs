@@ -1,16 +1,20 @@
-//! The batch job: movies to vectors, vectors to a fitted genre model, and its figures.
+//! The batch job: turns movies into vectors, vectors into a genre model, and measures the model.
 //!
-//! Data flows one way:
+//! Data flows one way, and folders depend on each other only in this order:
 //!
-//! - [`KaggleReader`] reads movies, [`movies_file`] keeps them;
-//! - [`encode_job`] has them encoded through [`encoder_client`], resumably, into a [`vectors_file`];
-//! - [`FittingData`] takes training and validation movies out of those [`Vectors`], and nothing else;
-//! - [`fit_job`] makes a model of them by a [`recipe`]: [`estimator`] fits networks, [`ensemble`] averages them,
-//!   [`calibration`] makes their probabilities honest, [`thresholds`] turns those into genres;
-//! - [`evaluation`] and [`report`] measure it with [`metrics`].
+//! - [`data`] reads movies ([`KaggleReader`]) and keeps them, their vectors and their split in
+//!   tables;
+//! - [`encode`] turns movies into [`Vectors`] through an encoder service;
+//! - [`fit`] turns the training and validation movies among them ([`FittingData`]) into a model by
+//!   a [preset](fit::preset);
+//! - [`search`] tries random settings; [`evaluate`] measures models and writes the report;
+//! - `cli`, in the binary, combines them.
 //!
-//! What is deliberately absent: no text arithmetic (the encoder service does it), no second copy of the network's
-//! forward pass for prediction (the model file's is the classifier's), and no way from test movies to a fit.
+//! [`checkpoint`], [`metrics`] and [`progress`](Progress) are shared by several folders and depend
+//! on none.
+//!
+//! Deliberately absent: text arithmetic (the encoder service does it), a second forward pass for
+//! prediction (`genre-model` has it), and any way from a test movie to a fit.
 
 pub mod checkpoint;
 pub mod data;

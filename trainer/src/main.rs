@@ -1,4 +1,4 @@
-//! The command `trainer`: arguments, logging, and the command that was asked for.
+//! The command `trainer`: parses arguments, starts telemetry, runs a command.
 
 mod cli;
 
@@ -19,12 +19,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs by `RUST_LOG`, traces by `OTEL_EXPORTER_OTLP_ENDPOINT`, which are sent from a runtime of their own, dropped last.
+/// Starts logs (`RUST_LOG`) and traces (`OTEL_EXPORTER_OTLP_ENDPOINT`). Traces are sent from a
+/// runtime of their own, which is dropped last.
 fn start() -> anyhow::Result<(Telemetry, tokio::runtime::Runtime)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let entered = runtime.enter();
     let log = TelemetrySettings { filter: "info".to_owned(), ..TelemetrySettings::default() };
-    // A batch of texts is one trace, so that there are few of them.
+    // Each batch is one trace, so there are few enough to keep them all.
     let trace = TraceSettings { sample_ratio: 1.0, ..TraceSettings::default() };
     let telemetry = init_telemetry("trainer", &log, &trace)?;
     drop(entered);

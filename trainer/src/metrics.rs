@@ -1,46 +1,47 @@
-//! How good predictions are.
+//! Metrics of predictions: counts, F1, calibration error, cross-entropy.
+//!
+//! linfa computes metrics of single-label classes; these are over several labels per movie.
 
 use ndarray::{Array2, ArrayView2, Zip};
 use serde::Serialize;
 
-/// Bins of the calibration error and the reliability plot.
+/// Bins of the calibration error and of the reliability plot.
 pub const BINS: usize = 15;
-/// Keras cuts probabilities off here before it takes their logarithm.
+/// Keras clips probabilities at this value before it takes their logarithm.
 const SMALLEST_PROBABILITY: f64 = 1e-7;
 
-/// How often a genre was predicted and was there.
+/// How often a genre was predicted, and how often movies have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counts {
-    /// Predicted, and there.
+    /// Movies with the genre for which it was predicted.
     pub true_positives: u64,
-    /// Predicted, but not there.
+    /// Movies without the genre for which it was predicted.
     pub false_positives: u64,
-    /// There, but not predicted.
+    /// Movies with the genre for which it was not predicted.
     pub false_negatives: u64,
 }
 
 impl Counts {
-    /// Share of the predictions that are right; 0 when nothing was predicted.
+    /// Share of correct predictions, or 0 without predictions.
     #[must_use]
     pub fn precision(self) -> f64 {
         ratio(self.true_positives, self.true_positives + self.false_positives)
     }
 
-    /// Share of what is there that was predicted; 0 when nothing is there.
+    /// Share of the movies of the genre for which it was predicted, or 0 without such movies.
     #[must_use]
     pub fn recall(self) -> f64 {
         ratio(self.true_positives, self.support())
     }
 
-    /// Harmonic mean of precision and recall, `2 TP / (2 TP + FP + FN)`; 0 when that is undefined, as it is where
-    /// nothing was there and nothing predicted.
+    /// Harmonic mean of precision and recall, `2 TP / (2 TP + FP + FN)`, or 0 if undefined.
     #[must_use]
     pub fn f1(self) -> f64 {
         let twice = 2 * self.true_positives;
         ratio(twice, twice + self.false_positives + self.false_negatives)
     }
 
-    /// How often it is there.
+    /// Movies with the genre.
     #[must_use]
     pub fn support(self) -> u64 {
         self.true_positives + self.false_negatives
@@ -59,8 +60,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Counts of each genre. `probabilities` and `targets` have the shape `[movies, genres]`, `thresholds` one entry a
-/// genre; predicted is what has a probability above its threshold.
+/// Counts predictions per genre. `probabilities` and `targets` have shape `[movies, genres]`,
+/// `thresholds` one entry per genre. A genre is predicted if its probability exceeds its threshold.
 #[must_use]
 pub fn count(probabilities: &Array2<f32>, targets: &Array2<f32>, thresholds: &[f32]) -> Vec<Counts> {
     let mut counts = vec![Counts::default(); thresholds.len()];
@@ -79,30 +80,30 @@ pub fn count(probabilities: &Array2<f32>, targets: &Array2<f32>, thresholds: &[f
     counts
 }
 
-/// F1 of the counts over all pairs of movie and genre.
+/// F1 over all pairs of movie and genre.
 #[must_use]
 pub fn micro_f1(counts: &[Counts]) -> f64 {
     counts.iter().copied().fold(Counts::default(), Counts::add).f1()
 }
 
-/// Mean of the genres' F1; a genre whose F1 is undefined counts as 0.
+/// Mean F1 of the genres. An undefined F1 counts as 0.
 #[must_use]
 pub fn macro_f1(counts: &[Counts]) -> f64 {
     counts.iter().map(|count| count.f1()).sum::<f64>() / counts.len().max(1) as f64
 }
 
-/// Pairs of movie and genre whose probabilities are alike.
+/// Pairs of movie and genre with similar probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct ReliabilityBin {
     /// Pairs in the bin.
     pub pairs: u64,
     /// Sum of their probabilities.
     pub probability: f64,
-    /// How many of them are there.
+    /// Number of pairs in which the movie has the genre.
     pub there: f64,
 }
 
-/// All pairs in 15 bins of equal width by their probability; the first bin takes 0, the last one 1.
+/// Sorts all pairs into 15 bins of equal width by probability, from 0 to 1 inclusive.
 #[must_use]
 pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [ReliabilityBin; BINS] {
     let mut bins = [ReliabilityBin::default(); BINS];
@@ -115,12 +116,13 @@ pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [Relia
     bins
 }
 
-/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of movie and genre: how far a bin's mean
-/// probability is from the share that is there, weighted by the pairs in the bin.
+/// Expected calibration error (Guo et al., 2017, arXiv:1706.04599) over all pairs of movie and
+/// genre: the distance between mean probability and frequency of a bin, weighted by the pairs in
+/// the bin.
 #[must_use]
 pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     let bins = reliability(probabilities, targets);
-    // n/N · |mean probability - share there| is |their sums' difference| / N.
+    // n/N · |mean probability - frequency| is |difference of their sums| / N.
     bins.iter().map(|bin| (bin.probability - bin.there).abs()).sum::<f64>() / targets.len().max(1) as f64
 }
 
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_those_worked_out_by_hand() {
+    fn metrics_match_values_computed_by_hand() {
         let probabilities = array![[0.9, 0.4], [0.6, 0.2], [0.1, 0.7]];
         let targets = array![[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]];
         let counts = count(&probabilities, &targets, &[0.5, 0.5]);
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_genre_that_is_neither_there_nor_predicted_has_an_f1_of_0() {
+    fn an_undefined_f1_is_0() {
         let counts = count(&array![[0.1]], &array![[0.0]], &[0.5]);
         assert_abs_diff_eq!(counts[0].f1(), 0.0);
         assert_abs_diff_eq!(macro_f1(&counts), 0.0);
@@ -211,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn the_calibration_error_is_the_naive_one((p, y, _) in pairs()) {
+        fn the_calibration_error_matches_a_naive_one((p, y, _) in pairs()) {
             let mut error = 0.0;
             for bin in 0..15 {
                 let inside: Vec<_> = p

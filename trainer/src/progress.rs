@@ -1,4 +1,6 @@
-//! How far a long job is: a bar on a terminal, a line in the log every few seconds elsewhere.
+//! Progress of a long job: a bar on a terminal, a log line every few seconds elsewhere.
+//!
+//! The bar is indicatif's. indicatif prints nothing without a terminal, hence the log lines.
 
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
@@ -6,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two lines of the log.
+/// The interval between log lines.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// Progress of a job whose length is known. It can be shared between threads.
+/// The progress of a job of known length. It can be shared between threads.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -18,7 +20,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `total` of `what` (such as "texts") are to be done; shown on standard error.
+    /// Starts at 0 of `total` units named `what`, such as "texts". Shown on standard error.
     #[must_use]
     pub fn new(total: usize, what: &'static str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
@@ -31,13 +33,13 @@ impl Progress {
         Self { bar, what, log: (!is_terminal).then(|| Mutex::new(Instant::now())) }
     }
 
-    /// Shows nothing: for tests and for callers with a display of their own.
+    /// Shows nothing, for tests and for callers with their own display.
     #[must_use]
     pub fn hidden() -> Self {
         Self { bar: ProgressBar::hidden(), what: "", log: None }
     }
 
-    /// `count` more are done.
+    /// Records that `count` more units are done.
     pub fn advance(&self, count: usize) {
         self.bar.inc(count as u64);
         let Some(last) = self.log.as_ref().and_then(|last| last.try_lock().ok()) else { return };
@@ -54,19 +56,19 @@ impl Progress {
         }
     }
 
-    /// These were done before: they count, but not for the speed.
+    /// Records units that an earlier run did, which do not count towards the rate.
     pub fn skip(&self, count: usize) {
         self.bar.inc(count as u64);
         self.bar.reset_eta();
         self.bar.reset_elapsed();
     }
 
-    /// A word about where it stands.
+    /// Sets the message beside the bar.
     pub fn say(&self, message: String) {
         self.bar.set_message(message);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

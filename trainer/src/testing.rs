@@ -1,11 +1,11 @@
-//! Made-up vectors for the tests of several modules.
+//! Synthetic vectors for tests.
 
 use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, WordFeatures};
 
 use crate::Vectors;
 use crate::data::vectors_file::{VectorRows, VectorsHeader};
 
-/// Movies with ids from 1 and vectors of 8 floats, from which two genres can be learnt.
+/// Returns movies with ids from 1 and vectors of 8 floats, from which three genres can be learnt.
 pub(crate) fn vectors(movies: u64) -> Vectors {
     let ids: Vec<u64> = (1..=movies).collect();
     let values: Vec<f32> = ids
@@ -33,6 +33,6 @@ pub(crate) fn vectors(movies: u64) -> Vectors {
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "cd".repeat(32),
     };
-    let words = ids.iter().map(|id| WordFeatures::of("", &format!("movie number {id}"))).collect();
-    Vectors::from_rows(VectorRows { ids, genres, values, words }, header)
+    let word_features = ids.iter().map(|id| WordFeatures::of("", &format!("movie number {id}"))).collect();
+    Vectors::from_rows(VectorRows { ids, genres, values, word_features }, header)
 }

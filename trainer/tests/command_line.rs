@@ -1,4 +1,4 @@
-//! The command as people and scripts call it: exit codes, messages, what goes to standard output.
+//! The command as users and scripts call it: exit codes, messages, standard output.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod command;
@@ -17,7 +17,8 @@ fn run(folder: &Path, line: &str) -> Output {
     trainer(folder, line).output().unwrap()
 }
 
-/// What it says on standard error; the exit code must be 1, and nothing may be on standard output.
+/// Runs a command that must fail with exit code 1 and an empty standard output. Returns standard
+/// error.
 fn fail(folder: &Path, line: &str) -> String {
     let output = run(folder, line);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{line}");
@@ -27,7 +28,7 @@ fn fail(folder: &Path, line: &str) -> String {
 }
 
 #[test]
-fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
+fn exits_with_2_on_a_wrong_argument_and_1_on_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let code = |line: &str| run(folder.path(), line).status.code();
     assert_eq!(code("fit --units many"), Some(2));
@@ -40,16 +41,16 @@ fn a_wrong_argument_is_exit_code_2_and_an_error_exit_code_1() {
 }
 
 #[test]
-fn a_malformed_csv_leaves_what_was_there() {
+fn a_malformed_csv_leaves_existing_files_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, MOVIES);
     succeed(path, "prepare --input movies.csv --output movies.parquet");
     let before = std::fs::read(path.join("movies.parquet")).unwrap();
     for (content, expected) in [
-        ("id,title,overview,genres\n1,A,\"open", "line 2 opens one"),
+        ("id,title,overview,genres\n1,A,\"open", "expected a closing quote for line 2"),
         ("a,b\n1,2\n", "expected a CSV header with the column \"id\""),
-        ("\0\u{1}PAR1\0", "bytes that are no text"),
+        ("\0\u{1}PAR1\0", "bytes that are not text"),
         ("", "found an empty file"),
     ] {
         std::fs::write(path.join("broken.csv"), content).unwrap();
@@ -57,11 +58,11 @@ fn a_malformed_csv_leaves_what_was_there() {
         assert!(message.contains("movies file broken.csv: ") && message.contains(expected), "{message}");
     }
     assert_eq!(std::fs::read(path.join("movies.parquet")).unwrap(), before);
-    assert_eq!(std::fs::read_dir(path).unwrap().count(), 3, "only the two inputs and the old output");
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 3, "two inputs and the old output");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_a_csv_to_figures() {
+async fn turns_a_csv_into_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     write_movies(&path, MOVIES);
@@ -92,7 +93,7 @@ async fn from_a_csv_to_figures() {
         let from_encoder =
             succeed(&path, &format!("evaluate --input movies.csv --split test --json --encoder {url}"));
         let test_movies = (1..=MOVIES).filter(|id| Split::of(*id) == Split::Test).count();
-        assert_eq!(encoder.encoded() - before, test_movies, "only the movies that are asked for are encoded");
+        assert_eq!(encoder.encoded() - before, test_movies, "only the movies of the split are encoded");
         assert_eq!(from_file, from_encoder);
         let json: serde_json::Value = serde_json::from_str(&from_file).unwrap();
         assert_eq!((&json["rows"], &json["split"]), (&test_movies.into(), &"test".into()));
@@ -114,7 +115,7 @@ async fn from_a_csv_to_figures() {
         std::fs::write(path.join("few.csv"), "id,title,overview,genres\n1,A,B,\"[{'id': 18}]\"\n").unwrap();
         let message = fail(&path, "evaluate --input few.csv --vectors v.parquet --split all");
         assert!(message.contains("v.parquet: expected the movies of few.csv"), "{message}");
-        // A vectors file that was cut off; the model that is there stays.
+        // A truncated vectors file; the existing model stays.
         let model = std::fs::read(path.join("models/default.safetensors")).unwrap();
         let bytes = std::fs::read(path.join("v.parquet")).unwrap();
         std::fs::write(path.join("v.parquet"), &bytes[..bytes.len() / 2]).unwrap();
@@ -122,7 +123,7 @@ async fn from_a_csv_to_figures() {
         assert!(message.contains("vectors file v.parquet: expected a whole Parquet file"), "{message}");
         assert_eq!(std::fs::read(path.join("models/default.safetensors")).unwrap(), model);
         let message = fail(&path, &encode);
-        assert!(message.contains("v.parquet is there already and is not of this job"), "{message}");
+        assert!(message.contains("v.parquet already exists and belongs to another job"), "{message}");
     })
     .await
     .unwrap();

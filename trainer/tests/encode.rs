@@ -1,4 +1,5 @@
-//! `encode` against an encoder that is replaced, overloaded, broken or killed under it.
+//! `encode` against an encoder that is replaced, overloaded or broken, and with runs that are
+//! killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod fake_encoder;
@@ -17,22 +18,22 @@ use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 
 const MOVIES: usize = 100;
-/// Movies in a part.
+/// Movies in a chunk.
 const CHUNK: usize = 16;
 
-struct Place {
+struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl Place {
+impl Workspace {
     fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let workspace = Self { folder: tempfile::tempdir().unwrap() };
         let row = |id: usize| {
             format!("{id},Movie {id},\"What happens,\nin number {id}\",\"[{{'id': 18, 'name': 'Drama'}}]\"\n")
         };
         let rows: String = (1..=MOVIES).map(row).collect();
-        std::fs::write(place.csv(), format!("id,title,overview,genres\n{rows}")).unwrap();
-        place
+        std::fs::write(workspace.csv(), format!("id,title,overview,genres\n{rows}")).unwrap();
+        workspace
     }
 
     fn csv(&self) -> PathBuf {
@@ -80,8 +81,8 @@ fn bytes(path: &Path) -> Vec<u8> {
 
 #[tokio::test]
 async fn every_movie_gets_the_vector_of_its_text_in_order() {
-    let place = Place::new();
-    let job = place.job("v.parquet");
+    let workspace = Workspace::new();
+    let job = workspace.job("v.parquet");
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
     assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
     assert_eq!((encoder.encoded(), encoder.distinct()), (MOVIES, MOVIES));
@@ -91,15 +92,15 @@ async fn every_movie_gets_the_vector_of_its_text_in_order() {
         let text = format!("Movie {id}. What happens,\nin number {id}");
         assert_eq!(vectors.vectors.row(row).to_vec(), vector(&text));
     }
-    assert!(!place.folder.path().join("v.parquet.parts").exists());
+    assert!(!workspace.folder.path().join("v.parquet.parts").exists());
 }
 
 #[tokio::test]
-async fn an_interrupted_run_is_resumed_and_ends_in_the_same_bytes() {
-    let place = Place::new();
-    let undisturbed = place.job("undisturbed.parquet");
+async fn resumes_an_interrupted_run_with_the_same_bytes() {
+    let workspace = Workspace::new();
+    let undisturbed = workspace.job("undisturbed.parquet");
     encode(&undisturbed, Behaviour::default()).await.0.unwrap();
-    let job = place.job("v.parquet");
+    let job = workspace.job("v.parquet");
     let failure: Fault = (|call| call >= 10, Failure::Internal);
     let (outcome, first) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
     assert!(matches!(outcome, Err(EncodeError::Encoder(EncoderError::Refused(_)))), "{outcome:?}");
@@ -114,16 +115,16 @@ async fn an_interrupted_run_is_resumed_and_ends_in_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn killed_again_and_again_it_still_ends_in_the_same_bytes() {
-    let place = Place::new();
-    let undisturbed = place.job("undisturbed.parquet");
+async fn repeated_kills_do_not_change_the_bytes() {
+    let workspace = Workspace::new();
+    let undisturbed = workspace.job("undisturbed.parquet");
     encode(&undisturbed, Behaviour::default()).await.0.unwrap();
-    let job = place.job("v.parquet");
+    let job = workspace.job("v.parquet");
     let (url, encoder) = start(Behaviour { delay: Duration::from_millis(5), ..Behaviour::default() }).await;
     let client = client(&url).await;
     let mut kills = 0;
     loop {
-        // Late enough that a part or two are finished, whatever else this machine does.
+        // Late enough for a chunk or two to be finished on a busy machine.
         let deadline = encoder.encoded() + 3 * CHUNK;
         let death = async {
             while encoder.encoded() < deadline {
@@ -137,7 +138,7 @@ async fn killed_again_and_again_it_still_ends_in_the_same_bytes() {
             }
             () = death => kills += 1,
         }
-        assert!(kills < 10, "no run gets anywhere");
+        assert!(kills < 10, "runs make no progress");
     }
     assert!(kills > 1, "{kills}");
     assert_eq!(encoder.distinct(), MOVIES);
@@ -145,9 +146,9 @@ async fn killed_again_and_again_it_still_ends_in_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_waited_for() {
-    let place = Place::new();
-    let job = place.job("v.parquet");
+async fn waits_for_a_full_queue() {
+    let workspace = Workspace::new();
+    let job = workspace.job("v.parquet");
     let failure: Fault = (|call| call % 3 != 2, Failure::Busy);
     let (outcome, encoder) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
     assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: MOVIES, resumed: 0 });
@@ -155,22 +156,22 @@ async fn a_full_queue_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_queue_that_stays_full_is_given_up() {
-    let place = Place::new();
+async fn gives_up_on_a_queue_that_stays_full() {
+    let workspace = Workspace::new();
     let failure: Fault = (|_| true, Failure::Busy);
     let behaviour = Behaviour { failure: Some(failure), ..Behaviour::default() };
-    let (outcome, _) = encode(&place.job("v.parquet"), behaviour).await;
+    let (outcome, _) = encode(&workspace.job("v.parquet"), behaviour).await;
     let error = outcome.unwrap_err();
     assert!(matches!(error, EncodeError::Encoder(EncoderError::Unavailable { .. })), "{error}");
     assert!(error.to_string().contains("the queue is full"), "{error}");
 }
 
 #[tokio::test]
-async fn an_encoder_that_is_replaced_midway_is_an_error() {
-    let place = Place::new();
+async fn rejects_an_encoder_that_is_replaced_midway() {
+    let workspace = Workspace::new();
     let failure: Fault = (|call| call == 12, Failure::OtherFingerprint);
     let behaviour = Behaviour { failure: Some(failure), ..Behaviour::default() };
-    let (outcome, _) = encode(&place.job("v.parquet"), behaviour).await;
+    let (outcome, _) = encode(&workspace.job("v.parquet"), behaviour).await;
     let message = outcome.unwrap_err().to_string();
     assert!(
         message.contains("expected vectors of fake-16 1 (abababababab), found some of \"cdcd"),
@@ -179,23 +180,23 @@ async fn an_encoder_that_is_replaced_midway_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_there_already_is_not_encoded_again() {
-    let place = Place::new();
-    let job = place.job("v.parquet");
+async fn does_not_encode_a_finished_output_again() {
+    let workspace = Workspace::new();
+    let job = workspace.job("v.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
     let before = bytes(&job.output);
-    // Even where a run was killed between naming its output and removing its parts.
-    std::fs::create_dir(place.folder.path().join("v.parquet.parts")).unwrap();
+    // Even if a run was killed after it renamed its output.
+    std::fs::create_dir(workspace.folder.path().join("v.parquet.parts")).unwrap();
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
     assert_eq!(outcome.unwrap(), EncodeOutcome::NothingToDo { movies: MOVIES });
     assert_eq!((encoder.encoded(), bytes(&job.output)), (0, before));
-    assert!(!place.folder.path().join("v.parquet.parts").exists());
+    assert!(!workspace.folder.path().join("v.parquet.parts").exists());
 }
 
 #[tokio::test]
-async fn an_output_of_another_encoder_template_or_source_is_kept_unless_told_otherwise() {
-    let place = Place::new();
-    let mut job = place.job("v.parquet");
+async fn keeps_the_output_of_another_job_unless_restarted() {
+    let workspace = Workspace::new();
+    let mut job = workspace.job("v.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
     let before = bytes(&job.output);
 
@@ -219,9 +220,9 @@ async fn an_output_of_another_encoder_template_or_source_is_kept_unless_told_oth
 }
 
 #[tokio::test]
-async fn parts_of_another_job_are_an_error_that_says_what_differs() {
-    let place = Place::new();
-    let mut job = place.job("v.parquet");
+async fn rejects_the_checkpoint_of_another_job_and_names_the_difference() {
+    let workspace = Workspace::new();
+    let mut job = workspace.job("v.parquet");
     let broken = || {
         let failure: Fault = (|call| call >= 10, Failure::Internal);
         Behaviour { failure: Some(failure), ..Behaviour::default() }
@@ -236,18 +237,18 @@ async fn parts_of_another_job_are_an_error_that_says_what_differs() {
 }
 
 #[tokio::test]
-async fn a_damaged_part_is_encoded_again() {
-    let place = Place::new();
-    let undisturbed = place.job("undisturbed.parquet");
+async fn encodes_a_damaged_chunk_again() {
+    let workspace = Workspace::new();
+    let undisturbed = workspace.job("undisturbed.parquet");
     encode(&undisturbed, Behaviour::default()).await.0.unwrap();
-    let job = place.job("v.parquet");
+    let job = workspace.job("v.parquet");
     let failure: Fault = (|call| call >= 16, Failure::Internal);
     encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await.0.unwrap_err();
-    let part = place.folder.path().join("v.parquet.parts/part-00000.parquet");
-    let mut damaged = bytes(&part);
+    let chunk = workspace.folder.path().join("v.parquet.parts/part-00000.parquet");
+    let mut damaged = bytes(&chunk);
     let middle = damaged.len() / 3;
     damaged[middle] ^= 0x10;
-    std::fs::write(&part, damaged).unwrap();
+    std::fs::write(&chunk, damaged).unwrap();
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
     let Ok(EncodeOutcome::Encoded { resumed, .. }) = outcome else { panic!("{outcome:?}") };
     assert_eq!(encoder.encoded(), MOVIES - resumed);
@@ -256,9 +257,9 @@ async fn a_damaged_part_is_encoded_again() {
 }
 
 #[tokio::test]
-async fn two_runs_on_one_output_refuse_each_other() {
-    let place = Place::new();
-    let job = place.job("v.parquet");
+async fn rejects_a_second_run_on_the_same_output() {
+    let workspace = Workspace::new();
+    let job = workspace.job("v.parquet");
     let (url, _) = start(Behaviour { delay: Duration::from_millis(50), ..Behaviour::default() }).await;
     let client = client(&url).await;
     let (first, second) = tokio::join!(run(&job, &client), async {
@@ -271,29 +272,29 @@ async fn two_runs_on_one_output_refuse_each_other() {
 
 #[tokio::test]
 async fn the_prepared_table_gives_the_same_vectors_as_the_csv() {
-    let place = Place::new();
-    let job = place.job("csv.parquet");
+    let workspace = Workspace::new();
+    let job = workspace.job("csv.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
-    let movies = place.folder.path().join("movies.parquet");
-    prepare::run(&place.csv(), &movies, None).unwrap();
-    let from_table = EncodeJob { source: MovieSource::MoviesFile(movies), ..place.job("table.parquet") };
+    let movies = workspace.folder.path().join("movies.parquet");
+    prepare::run(&workspace.csv(), &movies, None).unwrap();
+    let from_table = EncodeJob { source: MovieSource::MoviesFile(movies), ..workspace.job("table.parquet") };
     encode(&from_table, Behaviour::default()).await.0.unwrap();
     assert_eq!(bytes(&job.output), bytes(&from_table.output));
 }
 
 #[tokio::test]
-async fn texts_longer_than_the_encoder_takes_are_cut_at_a_character() {
-    let place = Place::new();
+async fn cuts_long_texts_at_a_character_boundary() {
+    let workspace = Workspace::new();
     let long = "é".repeat(2000);
-    std::fs::write(place.csv(), format!("id,title,overview,genres\n1,T,{long},\"[{{'id': 18}}]\"\n"))
+    std::fs::write(workspace.csv(), format!("id,title,overview,genres\n1,T,{long},\"[{{'id': 18}}]\"\n"))
         .unwrap();
-    let (outcome, encoder) = encode(&place.job("v.parquet"), Behaviour::default()).await;
+    let (outcome, encoder) = encode(&workspace.job("v.parquet"), Behaviour::default()).await;
     assert_eq!(outcome.unwrap(), EncodeOutcome::Encoded { movies: 1, resumed: 0 });
     assert_eq!(encoder.encoded.lock().unwrap()[0].len(), 999);
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_answers_is_an_error_soon() {
+async fn fails_soon_if_no_encoder_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

@@ -1,4 +1,4 @@
-//! `encode` and `search`, killed with SIGKILL at random moments: what comes out in the end does not show it.
+//! `encode` and `search`, killed with SIGKILL at random moments: their results do not change.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod command;
@@ -13,10 +13,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 const KILLS: usize = 20;
-/// Runs that end before they are killed begin anew; there must not be many.
+/// Runs at most; a run that finishes before its kill starts over.
 const RUNS: usize = 200;
 
-/// Every file below a folder but for locks, by name.
+/// Returns the files of a folder by name.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -28,8 +28,8 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Runs `line` again and again, kills each run at a random moment of its `length`, and answers the moments. A run that
-/// ended first must have left what it should (`check`), and is begun anew (`clear`).
+/// Runs `line` repeatedly, kills each run at a random moment of its `length`, and returns the
+/// moments. A run that finishes first must pass `check` and starts over after `clear`.
 async fn kill_again_and_again(
     folder: &Path,
     line: &str,
@@ -63,7 +63,7 @@ async fn kill_again_and_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encode_killed_at_twenty_moments_ends_in_the_same_bytes() {
+async fn encode_killed_twenty_times_writes_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, 400);
@@ -85,7 +85,7 @@ async fn encode_killed_at_twenty_moments_ends_in_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn search_killed_at_twenty_moments_ends_in_the_same_bytes() {
+async fn search_killed_twenty_times_writes_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, 1200);

@@ -1,4 +1,4 @@
-//! Several workers on one data set, and the services that they share.
+//! Several workers on one data set, and the encoders that they share.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod command;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 const MOVIES: u64 = 3000;
 
-/// An encoder service on the tiny fixture bundle, with a queue so short that it sheds.
+/// An encoder service on the tiny test bundle, with a queue so short that it rejects calls.
 struct Replica {
     address: SocketAddr,
     shutdown: Shutdown,
@@ -62,7 +62,7 @@ fn exists_any(folder: &Path, part: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worker_makes() {
+async fn four_workers_write_what_one_worker_writes_despite_a_restarted_replica() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().to_owned();
     write_movies(&path, MOVIES);
@@ -85,7 +85,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         workers.push(command.spawn().unwrap());
     }
-    // In the middle: parts are there, no shard is.
+    // Midway: there are chunks, but no shard yet.
     let middle = async {
         while !exists_any(&path.join("shards"), "part-0000") {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -93,10 +93,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
     };
     tokio::time::timeout(Duration::from_secs(30), middle).await.unwrap();
     second.stop().await;
-    assert!(
-        !exists_any(&path.join("shards"), "-of-00004.json"),
-        "the movies are too few for a restart in the middle"
-    );
+    assert!(!exists_any(&path.join("shards"), "-of-00004.json"), "too few movies for a restart midway");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let second = Replica::start(&address).await;
 
@@ -113,7 +110,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
             succeed(&path, &format!("encode {options} --output single.parquet"));
             let bytes = |name: &str| std::fs::read(path.join(name)).unwrap();
             assert!(bytes("merged.parquet") == bytes("single.parquet"));
-            // A worker that is started again has nothing to do.
+            // A worker that starts again has nothing to do.
             let line = format!("encode {options} --output shards --shard 2/4");
             assert!(succeed(&path, &line).starts_with("nothing to do"));
         }
@@ -125,7 +122,7 @@ async fn four_workers_and_two_replicas_one_of_them_restarted_make_what_one_worke
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shards_of_different_encoders_or_splits_and_missing_ones_are_refused() {
+async fn rejects_missing_changed_and_mixed_shards() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().to_owned();
     write_movies(&path, 90);
@@ -159,18 +156,18 @@ async fn shards_of_different_encoders_or_splits_and_missing_ones_are_refused() {
         );
         succeed(&path, &(encode(&url, "1/3") + " --restart"));
         succeed(&path, merge);
-        // What reads vectors reads the folder as well.
+        // Commands that read vectors also read a folder of shards.
         let fitted =
             succeed(&path, "fit --vectors shards --output m.safetensors --preset reference --epochs 1");
         assert!(fitted.contains("wrote m.safetensors"));
-        // A shard that was changed after it was written.
+        // A shard that changed after it was written.
         let shard = path.join("shards/shard-00000-of-00003.parquet");
         let mut bytes = std::fs::read(&shard).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&shard, bytes).unwrap();
         assert!(fail(merge).contains("shard-00000-of-00003.parquet: expected SHA-256"));
-        // Replicas that are different encoders.
+        // Replicas of different encoders.
         let message = fail(&format!("encode --input movies.csv --output v.parquet --encoder {url},{other}"));
         assert!(message.contains("expected replicas of one encoder"), "{message}");
     })

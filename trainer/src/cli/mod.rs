@@ -1,6 +1,6 @@
-//! The command line of `trainer`: arguments, and one function a command.
+//! The command line of `trainer`: arguments, and one function per command.
 //!
-//! Commands put parts of the library together; they compute nothing themselves.
+//! Commands combine the library; they compute nothing themselves.
 
 pub(crate) mod args;
 pub(crate) mod commands;

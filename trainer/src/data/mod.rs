@@ -1,6 +1,6 @@
-//! Movies and vectors as Parquet tables, the split, and what a fit may see of them.
+//! Movies and vectors: their Parquet tables, the split, and the part of them that a fit may see.
 //!
-//! `ingest` reads data sets from outside; nothing here encodes or fits.
+//! `ingest` reads data sets from outside. Nothing here encodes, fits or evaluates.
 
 mod checked_pages;
 pub mod ingest;

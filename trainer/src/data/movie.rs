@@ -1,4 +1,4 @@
-//! A usable movie, and the digest of many.
+//! A usable movie, and a digest over many.
 
 use genre_model::GenreSet;
 use sha2::{Digest as _, Sha256};
@@ -16,8 +16,8 @@ pub struct Movie {
     pub genres: GenreSet,
 }
 
-/// SHA-256 over movies in order: ids, titles, overviews and labels, each with its length before it, so that no two
-/// lists of movies share one.
+/// SHA-256 over movies in order: ids, titles, overviews and labels. Each field is preceded by its
+/// length, so different lists of movies never hash the same bytes.
 #[derive(Debug, Clone, Default)]
 pub struct DataDigest(Sha256);
 
@@ -36,7 +36,7 @@ impl DataDigest {
         self.0.update(text);
     }
 
-    /// 64 lower-case hexadecimal digits.
+    /// Returns the digest as 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn finish(self) -> String {
         hex::encode(self.0.finalize())
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_a_letter_between_fields_changes_the_digest() {
+    fn a_letter_moved_between_fields_changes_the_digest() {
         assert_eq!(digest(&[("ab", "c")]), digest(&[("ab", "c")]));
         assert_ne!(digest(&[("ab", "c")]), digest(&[("a", "bc")]));
         assert_ne!(digest(&[("a", "b"), ("c", "d")]), digest(&[("c", "d"), ("a", "b")]));

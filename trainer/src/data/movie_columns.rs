@@ -1,4 +1,4 @@
-//! The columns that both tables share: which movie, which part, which genres.
+//! The columns that both tables share: id, split and labels.
 
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ pub(crate) fn labels_column(genres: impl IntoIterator<Item = GenreSet>) -> Array
     Arc::new(builder.finish())
 }
 
-/// Reads `id`, `split` and `labels`, which must have the types above; the error says what was expected and found.
+/// Reads `id`, `split` and `labels`, which must have the types above. The error names what was
+/// expected and what was found.
 pub(crate) fn read(batch: &RecordBatch) -> Result<(Vec<u64>, Vec<GenreSet>), String> {
     let column = |name: &str| {
         batch.column_by_name(name).ok_or_else(|| format!("expected a column {name:?}, found none"))

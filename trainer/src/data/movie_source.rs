@@ -1,19 +1,19 @@
-//! Movies from either form: Kaggle's CSV or the table that `prepare` writes.
+//! Movies from a CSV file or from the table that `prepare` writes.
 
 use std::path::{Path, PathBuf};
 
-use crate::data::ingest::columns::Layout;
+use crate::data::ingest::columns::Columns;
 use crate::data::movies_file::MoviesReader;
 use crate::data::table_file::TableError;
 use crate::{DataDigest, KaggleError, KaggleReader, Movie};
 
-/// Where movies are read from; it can be read more than once.
+/// A source of movies that can be read more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MovieSource {
     /// Kaggle's `movies_metadata.csv`.
     Kaggle(PathBuf),
-    /// Such a table, laid out otherwise.
-    Table(PathBuf, Layout),
+    /// A CSV file with other columns.
+    Table(PathBuf, Columns),
     /// A table written by `prepare`.
     MoviesFile(PathBuf),
 }
@@ -32,7 +32,7 @@ pub enum MovieSourceError {
 /// Movies in order, until the first error.
 pub type Movies = Box<dyn Iterator<Item = Result<Movie, MovieSourceError>>>;
 
-/// A source's movies by id, and the digest over all of them.
+/// The ids of a source's movies, and the digest over the movies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
     /// TMDB ids in order.
@@ -42,7 +42,7 @@ pub struct Inventory {
 }
 
 impl MovieSource {
-    /// The file.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -50,18 +50,18 @@ impl MovieSource {
         }
     }
 
-    /// Reads from the beginning.
+    /// Opens the source at its beginning.
     pub fn open(&self) -> Result<Movies, MovieSourceError> {
         Ok(match self {
             Self::Kaggle(path) => Box::new(KaggleReader::open(path)?.map(|movie| Ok(movie?))),
-            Self::Table(path, layout) => {
-                Box::new(KaggleReader::open_with(path, layout)?.map(|movie| Ok(movie?)))
+            Self::Table(path, columns) => {
+                Box::new(KaggleReader::open_with(path, columns)?.map(|movie| Ok(movie?)))
             }
             Self::MoviesFile(path) => Box::new(MoviesReader::open(path)?.map(|movie| Ok(movie?))),
         })
     }
 
-    /// Reads all movies once, and keeps their ids only.
+    /// Reads all movies once and keeps only their ids.
     pub fn inventory(&self) -> Result<Inventory, MovieSourceError> {
         let (mut ids, mut digest) = (Vec::new(), DataDigest::default());
         for movie in self.open()? {

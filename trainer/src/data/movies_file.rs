@@ -1,7 +1,7 @@
-//! The table of usable movies: what `prepare` writes and `encode` reads.
+//! The table of usable movies, which `prepare` writes and `encode` reads.
 //!
-//! One row a movie, in the order of the source: `id` (int64), `split` (utf8), `title` (utf8), `overview` (utf8),
-//! `labels` (list of utf8).
+//! One row per movie, in the order of the source: `id` (int64), `split` (utf8), `title` (utf8),
+//! `overview` (utf8), `labels` (list of utf8).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::data::table_file::{TableError, TableReader, TableWriter};
 use crate::{DataDigest, Movie};
 
 const FORMAT: &str = "movieclassifier.movies/1";
-/// Movies that are gathered before they are written.
+/// Movies buffered before they are written.
 const BATCH: usize = 1024;
 
 fn schema() -> SchemaRef {
@@ -27,8 +27,8 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![id_field(), text_field("split"), title, overview, labels_field()]))
 }
 
-/// Writes movies one by one; memory does not grow with their number. Dropped before [`finish`](Self::finish), it
-/// leaves nothing behind.
+/// Writes movies one by one, in constant memory. A writer dropped before [`finish`](Self::finish)
+/// leaves no file behind.
 pub struct MoviesWriter {
     table: TableWriter,
     schema: SchemaRef,
@@ -37,7 +37,7 @@ pub struct MoviesWriter {
 }
 
 impl MoviesWriter {
-    /// Begins a file; it appears at `path` when it is finished.
+    /// Starts a file, which appears at `path` once it is finished.
     pub fn create(path: &Path) -> Result<Self, TableError> {
         let schema = schema();
         let table = TableWriter::create(path, schema.clone(), |properties| properties)?;
@@ -69,7 +69,7 @@ impl MoviesWriter {
         self.table.write(&batch)
     }
 
-    /// Ends the file and gives it its name; answers the digest over all movies.
+    /// Completes the file and gives it its name. Returns the digest over all movies.
     pub fn finish(mut self) -> Result<String, TableError> {
         self.flush()?;
         let digest = self.digest.finish();
@@ -82,7 +82,7 @@ impl MoviesWriter {
     }
 }
 
-/// Reads movies one by one, and verifies the digest after the last.
+/// Reads movies one by one and verifies the digest after the last.
 pub struct MoviesReader {
     table: TableReader,
     digest: Option<DataDigest>,
@@ -90,7 +90,7 @@ pub struct MoviesReader {
 }
 
 impl MoviesReader {
-    /// Opens a file and checks what it says of itself.
+    /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let table = TableReader::open(path, FORMAT)?;
         table.expect("split_rule", SPLIT_RULE)?;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn movies_are_read_back_as_they_were_written() {
+    fn reads_movies_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("movies.parquet");
         let written = movies(2500);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_movies_are_the_same_bytes() {
+    fn the_same_movies_give_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a"), folder.path().join("b"));
         assert_eq!(write(&first, &movies(1500)), write(&second, &movies(1500)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_file_leaves_the_old_one_and_nothing_else() {
+    fn an_unfinished_file_leaves_only_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("movies.parquet");
         write(&path, &movies(3));
@@ -201,15 +201,16 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Its reader would make room for all that a page says it holds before it has looked.
+    /// The parquet crate would allocate the length that the page header states.
     #[test]
-    fn a_page_that_says_it_holds_gigabytes_is_refused_before_there_is_room_made() {
+    fn rejects_an_oversized_page_before_memory_is_allocated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("movies.parquet");
         let overview = "a storm ".repeat(200);
         write(&path, &[Movie { overview, ..movies(1).remove(0) }]);
         let mut bytes = std::fs::read(&path).unwrap();
-        // The overview's page: its type (0 data, 2 dictionary), its length unpacked, of two bytes, its length packed.
+        // The page of the overviews: type (0 data, 2 dictionary), decompressed length of two bytes,
+        // compressed length.
         let [.., at] = (0..bytes.len() - 8)
             .filter(|at| {
                 let head = &bytes[*at..at + 8];
@@ -219,16 +220,16 @@ mod tests {
         else {
             panic!("no page of more than a kilobyte");
         };
-        // As much as two bytes can say.
+        // The highest length that two bytes can state.
         bytes[at + 3..at + 5].copy_from_slice(&[0xfe, 0x7f]);
         std::fs::write(&path, bytes).unwrap();
         let read: Result<Vec<_>, _> = MoviesReader::open(&path).unwrap().collect();
         let message = read.unwrap_err().to_string();
-        assert!(message.contains("bytes unpacked, found one that says 8191"), "{message}");
+        assert!(message.contains("bytes decompressed, found a header that states 8191"), "{message}");
     }
 
     #[test]
-    fn another_table_is_refused_by_its_format() {
+    fn rejects_a_table_of_another_format() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("other.parquet");
         let writer = TableWriter::create(&path, schema(), |properties| properties).unwrap();

@@ -1,28 +1,28 @@
-//! Which part of the data a movie belongs to: a pure function of its id.
+//! The split of a movie: train, validation or test, a pure function of its id.
 
 use std::fmt;
 
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// One of the three parts. Every stage that learns or measures asks [`Split::of`], so that none has seen another's
-/// test movies ([`genre_model::SPLIT_RULE`]).
+/// One of the three splits. Every stage that learns or measures asks [`Split::of`], so no stage
+/// ever learns from a test movie ([`genre_model::SPLIT_RULE`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Gradients are computed from these.
+    /// Movies that gradients are computed from.
     Train,
-    /// Early stopping, thresholds and every choice are judged on these.
+    /// Movies that early stopping, thresholds and every other choice are judged on.
     Validation,
-    /// Only measured, never chosen by.
+    /// Movies that are measured on, and that no choice depends on.
     Test,
 }
 
 impl Split {
-    /// All parts, in the order of reports.
+    /// All splits, in the order of reports.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// The part of the movie with this TMDB id.
+    /// Returns the split of the movie with this TMDB id.
     #[must_use]
     pub fn of(movie_id: u64) -> Self {
         match xxh3_64(movie_id.to_string().as_bytes()) % 100 {
@@ -42,7 +42,7 @@ impl Split {
         }
     }
 
-    /// The part of that name.
+    /// Returns the split with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|split| split.name() == name)
@@ -55,12 +55,12 @@ impl fmt::Display for Split {
     }
 }
 
-/// Which movies are measured.
+/// The movies that a model is measured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SplitChoice {
-    /// Those of one part.
+    /// The movies of one split.
     One(Split),
-    /// All, those that the model was fitted on among them.
+    /// All movies, including those that the model was fitted on.
     All,
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule_is_the_one_that_python_xxhash_computes() {
+    fn hashes_ids_as_python_xxhash_does() {
         // xxhash.xxh3_64_intdigest(str(id)) of the Python package xxhash 4.1.0
         let expected = [
             (1_u64, 0x65cd_2502_8f98_f158),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_as_large_as_the_rule_says() {
+    fn splits_have_the_sizes_of_the_rule() {
         let share = |split| (0..20_000).filter(|id| Split::of(*id) == split).count() as f64 / 20_000.0;
         assert!((share(Split::Train) - 0.72).abs() < 0.01);
         assert!((share(Split::Validation) - 0.10).abs() < 0.01);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_back_as_its_part() {
+    fn reads_a_name_back_as_its_split() {
         assert!(Split::ALL.into_iter().all(|split| Split::from_name(split.name()) == Some(split)));
         assert_eq!(Split::from_name("dev"), None);
     }

@@ -1,4 +1,4 @@
-//! Parquet files that are whole or not there, and that say what they hold.
+//! Parquet files that are complete or absent, and whose metadata names their format.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 
 use crate::data::checked_pages::CheckedPages;
 
-/// Rows held in memory before they are written out: 16 MiB of 512-vectors.
+/// Rows held in memory before they are written: 16 MiB of vectors with 512 floats.
 const ROW_GROUP: usize = 8192;
 /// Rows read at a time.
 const READ_BATCH: usize = 1024;
@@ -34,7 +34,7 @@ pub enum TableError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is there, but is not what it should be.
+    /// The file exists but does not hold what it should.
     #[error("{path}: {reason}")]
     Invalid {
         /// Which file.
@@ -53,7 +53,7 @@ impl TableError {
         Self::Invalid { path: path.to_owned(), reason: reason.into() }
     }
 
-    /// The reason alone, for a message that names the file itself.
+    /// Returns the reason without the path, for a message that names the file itself.
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
@@ -63,14 +63,14 @@ impl TableError {
     }
 }
 
-/// Writes under a temporary name; the file appears, synced, in [`finish`](Self::finish).
+/// Writes to a temporary file, which [`finish`](Self::finish) syncs and renames.
 pub(crate) struct TableWriter {
     path: PathBuf,
     writer: ArrowWriter<NamedTempFile>,
 }
 
 impl TableWriter {
-    /// `properties` may be refined, such as which columns have a dictionary.
+    /// Starts a file. `properties` may adjust columns, such as whether they have a dictionary.
     pub(crate) fn create(
         path: &Path,
         schema: SchemaRef,
@@ -79,7 +79,8 @@ impl TableWriter {
         Self::create_in(&folder_of(path), path, schema, properties)
     }
 
-    /// The temporary file lies in `folder`, which must be on the file system of `path`.
+    /// As [`create`](Self::create), with the temporary file in `folder`, which must be on the file
+    /// system of `path`.
     pub(crate) fn create_in(
         folder: &Path,
         path: &Path,
@@ -94,7 +95,8 @@ impl TableWriter {
         let builder = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(ROW_GROUP))
-            // The default names the library's version: the same movies would be other bytes after an upgrade.
+            // The default names the library's version, so an upgrade would change the bytes of
+            // every file.
             .set_created_by("movieclassifier trainer".to_owned());
         let writer = ArrowWriter::try_new(file, schema, Some(properties(builder).build()))
             .map_err(|error| TableError::invalid(path, error.to_string()))?;
@@ -105,7 +107,7 @@ impl TableWriter {
         self.writer.write(batch).map_err(|error| TableError::invalid(&self.path, error.to_string()))
     }
 
-    /// Ends the file with its metadata and gives it its name.
+    /// Writes the metadata, syncs the file and gives it its name.
     pub(crate) fn finish(
         mut self,
         metadata: impl IntoIterator<Item = (&'static str, String)>,
@@ -116,7 +118,7 @@ impl TableWriter {
         let io = |error| TableError::io(&self.path, error);
         let file =
             self.writer.into_inner().map_err(|error| TableError::invalid(&self.path, error.to_string()))?;
-        // A temporary file is private to its owner; what takes its place is for every reader.
+        // Temporary files are readable by their owner only; the finished file is for everyone.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -156,7 +158,7 @@ impl TableReader {
         let bytes = metadata.len();
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
         let contents = unless_it_panics(|| ArrowReaderMetadata::load(&file, options)).map_err(|error| {
-            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are none: {error}"))
+            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are not one: {error}"))
         })?;
         check_places(contents.metadata(), bytes).map_err(invalid)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(CheckedPages(file), contents);
@@ -179,7 +181,7 @@ impl TableReader {
         Ok(reader)
     }
 
-    /// A value of the file's metadata.
+    /// Returns a value of the file's metadata.
     pub(crate) fn text(&self, key: &str) -> Result<&str, TableError> {
         let missing = || TableError::invalid(&self.path, format!("expected metadata {key:?}, found none"));
         self.metadata.get(key).map(String::as_str).ok_or_else(missing)
@@ -197,23 +199,25 @@ impl TableReader {
         ))
     }
 
-    /// The next rows.
+    /// Returns the next rows, or `None` after the last.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
         let batch = unless_it_panics(|| self.batches.next().transpose());
-        batch.map_err(|error| TableError::invalid(&self.path, format!("not a sound Parquet file: {error}")))
+        batch.map_err(|error| {
+            TableError::invalid(&self.path, format!("expected an undamaged Parquet file: {error}"))
+        })
     }
 }
 
-/// The parquet crate panics on some files that are damaged, in each of its parts. A reader is of no use after that, and of none
-/// after an error.
+/// Turns a panic of the parquet crate, which some damaged files cause, into an error. The reader
+/// must not be used after an error.
 fn unless_it_panics<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its reader gave up".to_owned()),
+        Err(_) => Err("the Parquet reader panicked".to_owned()),
     }
 }
 
-/// Whether all columns lie within the file's bytes.
+/// Checks that all columns lie within the file.
 fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), String> {
     for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
@@ -221,7 +225,7 @@ fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), String> {
         let end = start.zip(length).and_then(|(start, length)| start.checked_add(length));
         if end.is_none_or(|end| end > bytes) {
             return Err(format!(
-                "expected a whole Parquet file, found column {} outside of its {bytes} bytes",
+                "expected a whole Parquet file, found column {} outside its {bytes} bytes",
                 column.column_path()
             ));
         }

@@ -1,4 +1,4 @@
-//! What a fit may see: training and validation movies, and no way to a test movie.
+//! The movies that a fit may see: training and validation, never test.
 
 use genre_model::{EncoderIdentity, InputTemplate, WordFeatures};
 use linfa::dataset::Dataset;
@@ -10,38 +10,39 @@ use crate::{Split, Vectors};
 /// Vectors of shape `[rows, dimension]` and targets of 0 and 1 of shape `[rows, labels]`.
 pub type LabelledVectors = Dataset<f32, f32, Ix2>;
 
-/// Training and validation movies of one encoder and one source. There is no constructor that lets a test movie in.
+/// Training and validation movies of one encoder and one source. No constructor admits a test
+/// movie.
 #[derive(Debug, Clone)]
 pub struct FittingData {
     train: LabelledVectors,
     validation: LabelledVectors,
-    train_words: Vec<WordFeatures>,
-    validation_words: Vec<WordFeatures>,
+    train_word_features: Vec<WordFeatures>,
+    validation_word_features: Vec<WordFeatures>,
     encoder: EncoderIdentity,
     template: InputTemplate,
     data_digest: String,
 }
 
-/// Movies that may not be fitted on.
+/// Why movies may not be fitted on.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FittingDataError {
-    /// A movie of another part.
-    #[error("movie {id} is a {found} movie by its id: expected {expected} movies only")]
+    /// A movie belongs to another split.
+    #[error("movie {id}: expected {expected} movies only, found a {found} movie")]
     WrongSplit {
         /// The movie.
         id: u64,
-        /// The part it was given for.
+        /// The split it was given for.
         expected: Split,
-        /// The part it belongs to.
+        /// The split it belongs to.
         found: Split,
     },
-    /// A part without movies.
+    /// A split has no movies.
     #[error("expected {expected} movies, found none")]
     Empty {
-        /// The part.
+        /// The split.
         expected: Split,
     },
-    /// Parts that do not belong together.
+    /// The splits do not belong together.
     #[error(
         "expected training and validation vectors of one encoder, template and source, found different {what}s"
     )]
@@ -52,12 +53,12 @@ pub enum FittingDataError {
 }
 
 impl FittingData {
-    /// Takes the two parts out of a file's vectors; its test movies are left behind.
+    /// Takes the training and validation movies out of `vectors` and leaves its test movies behind.
     pub fn of(vectors: &Vectors) -> Result<Self, FittingDataError> {
         Self::new(vectors.subset(Split::Train), vectors.subset(Split::Validation))
     }
 
-    /// Checks every movie by its id, whatever its vectors' source says of it.
+    /// Checks the split of every movie by its id, whatever the file states.
     pub fn new(train: Vectors, validation: Vectors) -> Result<Self, FittingDataError> {
         check(&train, Split::Train)?;
         check(&validation, Split::Validation)?;
@@ -73,36 +74,36 @@ impl FittingData {
         Ok(Self {
             train: Dataset::new(train.vectors, train.targets),
             validation: Dataset::new(validation.vectors, validation.targets),
-            train_words: train.words,
-            validation_words: validation.words,
+            train_word_features: train.word_features,
+            validation_word_features: validation.word_features,
             encoder: train.encoder,
             template: train.template,
             data_digest: train.data_digest,
         })
     }
 
-    /// What gradients are computed from.
+    /// The movies that gradients are computed from.
     #[must_use]
     pub fn train(&self) -> &LabelledVectors {
         &self.train
     }
 
-    /// What early stopping and thresholds are judged on.
+    /// The movies that early stopping and thresholds are judged on.
     #[must_use]
     pub fn validation(&self) -> &LabelledVectors {
         &self.validation
     }
 
-    /// The words of the training movies, in the same order.
+    /// The word features of the training movies, in the same order.
     #[must_use]
-    pub fn train_words(&self) -> &[WordFeatures] {
-        &self.train_words
+    pub fn train_word_features(&self) -> &[WordFeatures] {
+        &self.train_word_features
     }
 
-    /// The words of the validation movies, in the same order.
+    /// The word features of the validation movies, in the same order.
     #[must_use]
-    pub fn validation_words(&self) -> &[WordFeatures] {
-        &self.validation_words
+    pub fn validation_word_features(&self) -> &[WordFeatures] {
+        &self.validation_word_features
     }
 
     /// The encoder of all vectors.
@@ -111,19 +112,20 @@ impl FittingData {
         &self.encoder
     }
 
-    /// How movies became texts.
+    /// The template that composed the encoded texts.
     #[must_use]
     pub fn template(&self) -> &InputTemplate {
         &self.template
     }
 
-    /// SHA-256 over both parts' vectors, targets and words: what decides, with the settings, what a fit gives.
+    /// SHA-256 over vectors, targets and word features of both splits. With the settings, it
+    /// decides the outcome of a fit.
     #[must_use]
     pub fn content_sha256(&self) -> String {
         let mut digest = Sha256::new();
         let mut bytes = Vec::new();
-        for part in [&self.train, &self.validation] {
-            for matrix in [part.records(), part.targets()] {
+        for split in [&self.train, &self.validation] {
+            for matrix in [split.records(), split.targets()] {
                 digest.update(format!("{:?}", matrix.shape()));
                 for row in matrix.rows() {
                     bytes.clear();
@@ -132,7 +134,7 @@ impl FittingData {
                 }
             }
         }
-        for movie in self.train_words.iter().chain(&self.validation_words) {
+        for movie in self.train_word_features.iter().chain(&self.validation_word_features) {
             digest.update(movie.to_bytes());
         }
         hex::encode(digest.finalize())
@@ -161,22 +163,26 @@ mod tests {
     use crate::testing::vectors;
 
     #[test]
-    fn a_test_movie_among_the_training_movies_is_an_error() {
+    fn rejects_a_test_movie_among_the_training_movies() {
         let all = vectors(300);
         let mut train = all.subset(Split::Train);
         let leak = all.subset(Split::Test).ids[0];
-        // Even one that claims to be a training movie.
+        // Even if the file states that it is a training movie.
         train.ids[3] = leak;
         let error = FittingData::new(train, all.subset(Split::Validation)).unwrap_err();
         let expected = FittingDataError::WrongSplit { id: leak, expected: Split::Train, found: Split::Test };
         assert_eq!(error, expected);
-        assert!(error.to_string().contains(&format!("movie {leak} is a test movie")));
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("movie {leak}: expected train movies only, found a test movie"))
+        );
         let swapped = FittingData::new(all.subset(Split::Train), all.subset(Split::Test));
         assert!(matches!(swapped, Err(FittingDataError::WrongSplit { .. })));
     }
 
     #[test]
-    fn what_is_taken_out_of_a_file_is_its_training_and_validation_movies() {
+    fn takes_the_training_and_validation_movies_of_a_file() {
         let all = vectors(300);
         let data = FittingData::of(&all).unwrap();
         assert_eq!(*data.train().records(), all.subset(Split::Train).vectors);
@@ -184,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_different_encoders_are_not_mixed() {
+    fn rejects_splits_of_different_encoders() {
         let all = vectors(300);
         let mut validation = all.subset(Split::Validation);
         validation.encoder.version = "2".to_owned();

@@ -1,4 +1,4 @@
-//! Vectors and targets in memory, as arithmetic wants them.
+//! Vectors and targets in memory, as matrices.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,22 +10,22 @@ use crate::Split;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
 
-/// Movies with their vectors and labels.
+/// Movies with their vectors, labels and word features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
     /// TMDB ids, all different.
     pub ids: Vec<u64>,
-    /// Each movie's part, by its id.
+    /// The split of each movie, by its id.
     pub splits: Vec<Split>,
-    /// Shape `[movies, 20]`: 1 where the movie carries the genre of that column in [`GENRES`], else 0.
+    /// Shape `[movies, 20]`: 1 where the movie has the genre at that index of [`GENRES`], else 0.
     pub targets: Array2<f32>,
     /// Shape `[movies, dimension]`; finite.
     pub vectors: Array2<f32>,
-    /// Each movie's words.
-    pub words: Vec<WordFeatures>,
+    /// The word features of each movie.
+    pub word_features: Vec<WordFeatures>,
     /// The encoder that made the vectors.
     pub encoder: EncoderIdentity,
-    /// How a movie became the text that was encoded.
+    /// The template that composed the encoded texts.
     pub template: InputTemplate,
     /// SHA-256 over all movies of the source.
     pub data_digest: String,
@@ -35,7 +35,8 @@ impl Vectors {
     /// Reads and verifies a whole file.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let mut reader = VectorsReader::open(path)?;
-        // Floats are not compressed: a footer that promises more movies than the file has room for is not believed.
+        // Floats are not compressed, so the size of the file limits how many movies its footer can
+        // be trusted for.
         let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
         let (movies, dimension) = (reader.len(), reader.header().dimension);
         let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);
@@ -46,7 +47,8 @@ impl Vectors {
         Self::checked(all, reader.header().clone(), path)
     }
 
-    /// Puts rows in matrices, and rejects a movie that appears twice and a table without movies.
+    /// As [`from_rows`](Self::from_rows), but rejects a movie that appears twice and a table
+    /// without movies.
     pub(crate) fn checked(all: VectorRows, header: VectorsHeader, path: &Path) -> Result<Self, TableError> {
         let mut seen = HashSet::with_capacity(all.ids.len());
         if let Some(twin) = all.ids.iter().find(|id| !seen.insert(**id)) {
@@ -61,21 +63,21 @@ impl Vectors {
         Ok(Self::from_rows(all, header))
     }
 
-    /// Puts rows in matrices.
+    /// Arranges rows in matrices.
     ///
     /// # Panics
-    /// If there are not `header.dimension` floats and a movie's words for each movie.
+    /// If a movie lacks its `header.dimension` floats or its word features.
     #[must_use]
     pub fn from_rows(rows: VectorRows, header: VectorsHeader) -> Self {
         let movies = rows.ids.len();
-        assert_eq!(rows.words.len(), movies, "the words of each movie");
+        assert_eq!(rows.word_features.len(), movies, "word features for each movie");
         let has = |(movie, genre): (usize, usize)| f32::from(u8::from(rows.genres[movie].contains(genre)));
         Self {
             splits: rows.ids.iter().map(|id| Split::of(*id)).collect(),
             targets: Array2::from_shape_fn((movies, GENRES.len()), has),
             vectors: Array2::from_shape_vec((movies, header.dimension), rows.values)
                 .expect("one vector of the header's dimension for each movie"),
-            words: rows.words,
+            word_features: rows.word_features,
             ids: rows.ids,
             encoder: header.encoder,
             template: header.template,
@@ -83,7 +85,7 @@ impl Vectors {
         }
     }
 
-    /// The movies of one part, in the same order; possibly none.
+    /// Returns the movies of one split, in the same order; there may be none.
     #[must_use]
     pub fn subset(&self, split: Split) -> Self {
         let rows: Vec<usize> = (0..self.len()).filter(|row| self.splits[*row] == split).collect();
@@ -92,14 +94,14 @@ impl Vectors {
             splits: vec![split; rows.len()],
             targets: self.targets.select(Axis(0), &rows),
             vectors: self.vectors.select(Axis(0), &rows),
-            words: rows.iter().map(|row| self.words[*row].clone()).collect(),
+            word_features: rows.iter().map(|row| self.word_features[*row].clone()).collect(),
             encoder: self.encoder.clone(),
             template: self.template.clone(),
             data_digest: self.data_digest.clone(),
         }
     }
 
-    /// What the vectors have in common.
+    /// The metadata that all vectors share.
     #[must_use]
     pub fn header(&self) -> VectorsHeader {
         VectorsHeader {
@@ -116,7 +118,7 @@ impl Vectors {
         self.ids.len()
     }
 
-    /// Whether there is no movie.
+    /// Whether there are no movies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()

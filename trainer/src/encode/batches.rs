@@ -1,4 +1,6 @@
-//! Many movies through the encoder, with several calls under way so that it is never idle.
+//! The encode loop: movies in batches, with enough calls in flight that the encoder is never idle.
+//!
+//! Concurrency and order come from `buffered` of futures-util; only the cut into chunks is our own.
 
 use std::pin::pin;
 
@@ -11,38 +13,39 @@ use crate::encode::encoder_client::EncoderClient;
 use crate::encode::error::EncodeError;
 use crate::{Movie, Progress};
 
-/// How movies are cut into calls.
+/// How movies are divided into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Texts in one call; the encoder's own limit holds as well.
+    /// Texts in one call. The encoder's own limit applies as well.
     pub batch: usize,
-    /// Calls under way at the same time, for each replica of the encoder.
+    /// Calls in flight for each replica of the encoder.
     pub in_flight: usize,
 }
 
 impl Default for Load {
-    /// 256 texts under way: seconds of work for a CPU, so that it never waits for this process.
+    /// 256 texts in flight: seconds of work for a CPU, so the encoder never waits for this process.
     fn default() -> Self {
         Self { batch: 16, in_flight: 16 }
     }
 }
 
-/// Movies of one call. None spans two chunks.
+/// The movies of one call. A batch never spans two chunks.
 pub(crate) struct Batch {
     pub(crate) chunk: usize,
-    /// Whether the chunk ends with it.
+    /// Whether this is the last batch of its chunk.
     pub(crate) is_last: bool,
     movies: Vec<Movie>,
 }
 
-/// Their vectors.
+/// The vectors of a batch.
 pub(crate) struct EncodedBatch {
     pub(crate) chunk: usize,
     pub(crate) is_last: bool,
     pub(crate) rows: VectorRows,
 }
 
-/// Cuts movies into chunks of fixed size and those into batches, and leaves out the chunks that are done.
+/// Divides movies into chunks of fixed size, and chunks into batches. Skips the chunks that are
+/// done.
 pub(crate) struct Batches<'a> {
     movies: Movies,
     inventory: &'a Inventory,
@@ -53,7 +56,7 @@ pub(crate) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// `movies` are those of the inventory, and `is_done` has an entry for each chunk of `chunk_size` movies.
+    /// Divides the movies of `inventory`. `is_done` has one entry per chunk of `chunk_size` movies.
     pub(crate) fn new(
         movies: Movies,
         inventory: &'a Inventory,
@@ -63,7 +66,7 @@ impl<'a> Batches<'a> {
         Self { movies, inventory, chunk_size, batch_size: 1, is_done, position: 0 }
     }
 
-    /// Reads the next movie, which must be the one that the inventory has there.
+    /// Reads the next movie and checks that the inventory has it at this position.
     fn movie(&mut self) -> Result<Movie, EncodeError> {
         let movie = self.movies.next().ok_or(EncodeError::SourceChanged)??;
         if movie.id != self.inventory.ids[self.position] {
@@ -73,7 +76,7 @@ impl<'a> Batches<'a> {
         Ok(movie)
     }
 
-    /// Movies of the chunks that are done.
+    /// Returns the number of movies in the chunks that are done.
     pub(crate) fn done(&self) -> usize {
         let movies = self.inventory.ids.chunks(self.chunk_size).zip(&self.is_done);
         movies.filter(|(_, is_done)| **is_done).map(|(chunk, _)| chunk.len()).sum()
@@ -106,8 +109,8 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Encodes all movies of `batches`, composed by `compose` to a text and its word features, several calls at a time. Gives the
-/// vectors to `take` in the order of the movies.
+/// Encodes all movies of `batches` and passes their vectors to `take`, in the order of the movies.
+/// `compose` turns a movie into its text and word features.
 pub(crate) async fn encode(
     client: &EncoderClient,
     compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy,
@@ -120,10 +123,14 @@ pub(crate) async fn encode(
     progress.skip(batches.done());
     let encode_one = move |batch: Result<Batch, EncodeError>| async move {
         let Batch { chunk, is_last, movies } = batch?;
-        let (texts, words) = movies.iter().map(compose).unzip();
+        let (texts, word_features) = movies.iter().map(compose).unzip();
         let values = client.encode(texts).await?;
         let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
-        Ok::<_, EncodeError>(EncodedBatch { chunk, is_last, rows: VectorRows { ids, genres, values, words } })
+        Ok::<_, EncodeError>(EncodedBatch {
+            chunk,
+            is_last,
+            rows: VectorRows { ids, genres, values, word_features },
+        })
     };
     let calls = load.in_flight.max(1) * client.replicas();
     let mut encoded = pin!(stream::iter(batches).map(encode_one).buffered(calls));
@@ -135,7 +142,7 @@ pub(crate) async fn encode(
     let shortened = client.shortened();
     if shortened > 0 {
         let limit = client.description().max_text_bytes;
-        tracing::warn!("{shortened} texts were longer than the encoder's {limit} bytes and cut off there");
+        tracing::warn!("cut {shortened} texts to the {limit} bytes that the encoder accepts");
     }
     Ok(())
 }

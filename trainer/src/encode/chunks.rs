@@ -1,7 +1,10 @@
-//! What an interrupted `encode` has finished: a folder of parts beside the output.
+//! The checkpoint of an interrupted `encode`: a folder beside the output with the finished chunks.
 //!
-//! Each part holds a fixed number of movies and is whole or not there. `manifest.json` says what job they belong to,
-//! and a lock keeps two jobs on one output apart; the system lets go of it however the process ends.
+//! A chunk is a vectors file with a fixed number of movies, and is complete or absent.
+//! `manifest.json` records the identity of the job. A file lock keeps a second job off the same
+//! output; the system releases it however the process ends.
+//!
+//! The format is our own because no library resumes a job in the middle of a Parquet file.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -37,7 +40,8 @@ pub(crate) struct Chunks<'a> {
     _lock: File,
 }
 
-/// The checkpoint folder of `output`. Its name, and those of the files in it, are from before chunks were called so.
+/// Returns the checkpoint folder of `output`. The names on disk still say "part", so that a run can
+/// resume one that an earlier version began.
 fn folder_of(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".parts");
@@ -48,7 +52,8 @@ fn manifest_of(folder: &Path) -> PathBuf {
     folder.join("manifest.json")
 }
 
-/// What the checkpoint folder of `output` holds, for a job that cuts `inventory` into chunks of `chunk` movies.
+/// Returns what the checkpoint folder of `output` holds, for a job that divides `inventory` into
+/// chunks of `chunk` movies.
 pub(crate) fn checkpoint(
     output: &Path,
     header: &VectorsHeader,
@@ -70,8 +75,8 @@ impl Manifest {
 }
 
 impl<'a> Chunks<'a> {
-    /// Locks the checkpoint folder, which is made if there is none. The checkpoint of another job is an error, unless
-    /// `restart`, which discards it.
+    /// Locks the checkpoint folder and creates it if it is missing. The checkpoint of another job
+    /// is an error, unless `restart` discards it.
     pub(crate) fn open(
         output: &Path,
         header: &'a VectorsHeader,
@@ -118,7 +123,7 @@ impl<'a> Chunks<'a> {
         &self.inventory.ids[index * self.chunk..end]
     }
 
-    /// Which parts are there and sound.
+    /// Returns for each chunk whether it is present and undamaged.
     pub(crate) fn finished(&self) -> Vec<bool> {
         (0..self.count()).map(|index| self.is_finished(index)).collect()
     }
@@ -131,7 +136,7 @@ impl<'a> Chunks<'a> {
         match self.read(index) {
             Ok(_) => true,
             Err(error) => {
-                tracing::warn!("{error}; encoding this chunk again");
+                tracing::warn!("{error}; encoding the chunk again");
                 false
             }
         }
@@ -150,14 +155,14 @@ impl<'a> Chunks<'a> {
         Ok(all)
     }
 
-    /// Writes a finished part.
+    /// Writes a finished chunk.
     pub(crate) fn write(&self, index: usize, rows: VectorRows) -> Result<(), EncodeError> {
         let mut writer = VectorsWriter::create_in(&self.folder, &self.path(index), self.header.clone())?;
         writer.write(rows)?;
         Ok(writer.finish()?)
     }
 
-    /// Puts all parts, in order, into `output`, and removes them.
+    /// Copies all chunks, in order, into `output` and removes the folder.
     pub(crate) fn merge(self, output: &Path) -> Result<(), EncodeError> {
         let mut writer = VectorsWriter::create_in(&self.folder, output, self.header.clone())?;
         for index in 0..self.count() {
@@ -169,7 +174,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Removes what a job left that ended between naming its output and removing its parts.
+/// Removes the folder of a job that was killed after it renamed its output.
 pub(crate) fn remove_leftovers(output: &Path) -> Result<(), EncodeError> {
     let folder = folder_of(output);
     if !folder.exists() {

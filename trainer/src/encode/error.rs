@@ -8,13 +8,13 @@ use crate::data::table_file::TableError;
 use crate::encode::encoder_client::EncoderError;
 use crate::encode::shard_store::ShardError;
 
-/// Why movies were not encoded. What was finished stays, and the next run goes on from there.
+/// Why movies were not encoded. Finished chunks remain, and the next run continues from them.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The movies cannot be read.
     #[error(transparent)]
     Source(#[from] MovieSourceError),
-    /// The encoder does not do its part.
+    /// The encoder failed.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
     /// A file of vectors cannot be read or written.
@@ -23,45 +23,45 @@ pub enum EncodeError {
     /// A file or folder cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which one.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The source gave other movies when it was read again.
-    #[error("expected the same movies each time the input is read, found others: it was changed meanwhile")]
+    /// The source returned other movies when it was read again.
+    #[error("expected the same movies each time the input is read, found others: it changed in the meantime")]
     SourceChanged,
-    /// The output holds something else.
+    /// The output belongs to another job.
     #[error(
-        "vectors file {path} is there already and is not of this job: {differences}; --restart replaces it"
+        "vectors file {path} already exists and belongs to another job: {differences}; --restart replaces it"
     )]
     OtherOutput {
         /// The output.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// Each value that differs.
         differences: Differences,
     },
-    /// An interrupted job of another kind left parts.
+    /// Another job was interrupted and left a checkpoint.
     #[error("folder {path} is the checkpoint of another job: {differences}; --restart discards it")]
     OtherCheckpoint {
-        /// The folder of parts.
+        /// The checkpoint folder.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// Each value that differs.
         differences: Differences,
     },
-    /// A part that holds other movies or vectors than its name says.
-    #[error("part {path}: expected this job's movies in order, found others")]
+    /// A chunk holds other movies or vectors than its name implies.
+    #[error("chunk {path}: expected the movies of this job in order, found others")]
     WrongChunk {
-        /// The part.
+        /// The file of the chunk.
         path: PathBuf,
     },
-    /// The folder of shards does not do its part.
+    /// The folder of shards cannot be read or written.
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// Another process works on the same output.
+    /// Another process writes the same output.
     #[error("folder {path} is in use by another run")]
     Locked {
-        /// The folder of parts.
+        /// The checkpoint folder.
         path: PathBuf,
     },
 }

@@ -1,4 +1,5 @@
-//! From movies to the file of their vectors: resumable at any point, and the same bytes however often it was stopped.
+//! Encodes movies into a vectors file. A run can be resumed at any point, and interruptions do not
+//! change the bytes of the file.
 
 use std::path::{Path, PathBuf};
 
@@ -24,22 +25,23 @@ pub struct EncodeJob {
     pub source: MovieSource,
     /// The file to write.
     pub output: PathBuf,
-    /// How a movie becomes a text.
+    /// The template that composes a text from a movie.
     pub template: InputTemplate,
-    /// Movies in a part: what is lost at most, but for the calls under way, when the job is stopped.
+    /// Movies in a chunk. An interruption loses at most one chunk and the calls in flight.
     pub chunk: usize,
-    /// How the encoder is kept busy.
+    /// How movies are divided into calls.
     pub load: Load,
-    /// Throw away what other jobs left, and replace an output of other movies or another encoder.
+    /// Discards the checkpoint of another job, and replaces an output of other movies or another
+    /// encoder.
     pub restart: bool,
-    /// Only these movies of the source.
+    /// Encodes only this shard of the movies.
     pub shard: Option<Shard>,
 }
 
-/// What a job did.
+/// The outcome of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodeOutcome {
-    /// The output was there already, made of the same movies by the same encoder.
+    /// The output already existed, with the same movies and the same encoder.
     NothingToDo {
         /// Movies in it.
         movies: usize,
@@ -48,18 +50,19 @@ pub enum EncodeOutcome {
     Encoded {
         /// Movies in it.
         movies: usize,
-        /// Of those, movies that an earlier, interrupted run had encoded.
+        /// Movies among them that an earlier, interrupted run encoded.
         resumed: usize,
     },
 }
 
-/// Runs the job. Dropped or killed at any point, the next run goes on with the first unfinished part.
+/// Runs the job. If it is dropped or killed, the next run continues with the first unfinished
+/// chunk.
 pub async fn run(job: &EncodeJob, client: &EncoderClient) -> Result<EncodeOutcome, EncodeError> {
     run_on(job, client, job.source.inventory()?).await
 }
 
-/// Runs one shard of a job on a folder of shards: it is there, whole and with its manifest, when this returns.
-/// `job.output` is the folder to work in where the shards lie elsewhere.
+/// Runs one shard of a job and publishes it, with its manifest, to a folder of shards. `job.output`
+/// is the working folder for shards that are stored remotely.
 pub async fn run_shard(
     job: &EncodeJob,
     shard: Shard,
@@ -110,7 +113,7 @@ async fn run_on(
                 chunks::remove_leftovers(&job.output)?;
                 return Ok(EncodeOutcome::NothingToDo { movies });
             }
-            // A job that was to replace the output, and was interrupted, goes on.
+            // An interrupted job that replaces the output continues.
             Checkpoint::OtherJob(_)
                 if chunks::checkpoint(&job.output, &header, &inventory, chunk)? == Checkpoint::SameJob => {}
             Checkpoint::OtherJob(differences) => {
@@ -137,8 +140,8 @@ async fn run_on(
     Ok(EncodeOutcome::Encoded { movies, resumed })
 }
 
-/// Encodes the movies of one part of a source, or all, and keeps the vectors in memory. Without titles, texts are
-/// composed as for movies that have none.
+/// Encodes the chosen movies of a source and keeps their vectors in memory. Without `with_title`,
+/// texts are composed as for movies that have no title.
 pub async fn encode_in_memory(
     source: &MovieSource,
     choice: SplitChoice,
@@ -173,7 +176,7 @@ struct Output {
     movies: usize,
 }
 
-/// What is at `output`, for a job that makes `movies` vectors with this header.
+/// Returns what `output` holds, for a job that writes `movies` vectors with this header.
 fn checkpoint(output: &Path, header: &VectorsHeader, movies: usize) -> Checkpoint {
     if !output.exists() {
         return Checkpoint::Absent;

@@ -1,6 +1,7 @@
-//! Movies to vectors through an encoder service: resumable, sharded, patient.
+//! Turns movies into vectors through an encoder service: resumable, in shards, patient with
+//! failures.
 //!
-//! No text is tokenized here: the encoder does that.
+//! Nothing here tokenizes text or computes a vector: the encoder does.
 
 pub(crate) mod batches;
 pub(crate) mod chunks;

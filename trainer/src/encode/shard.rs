@@ -1,24 +1,25 @@
-//! Which part of the movies one worker of many encodes.
+//! The range of movies that one of several workers encodes.
 
 use std::fmt;
 use std::ops::Range;
 
-/// Shard `index` of `count`, from 0: neighbouring movies, as many in each as in the others but for one.
+/// Shard `index` of `count`, from 0: a contiguous range of movies. Sizes of shards differ by at
+/// most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     index: usize,
     count: usize,
 }
 
-/// No shard.
+/// A text that does not name a shard.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected a shard such as 0/4, its number from 0 and less than their number, found {found:?}")]
+#[error("expected a shard I/N with I from 0 to N - 1, such as 0/4, found {found:?}")]
 pub struct InvalidShard {
     found: String,
 }
 
 impl Shard {
-    /// Reads `I/N`.
+    /// Parses `I/N`.
     pub fn parse(text: &str) -> Result<Self, InvalidShard> {
         let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match numbers {
@@ -27,8 +28,9 @@ impl Shard {
         }
     }
 
-    /// The shard of a pod of a Kubernetes Indexed Job, by its variables `JOB_COMPLETION_INDEX` and `JOB_COMPLETIONS`.
-    /// The second is not Kubernetes' own: the job's manifest sets it.
+    /// Returns the shard of a pod of a Kubernetes Indexed Job, from the variables
+    /// `JOB_COMPLETION_INDEX` and `JOB_COMPLETIONS`. Kubernetes sets the first; the manifest of the
+    /// job must set the second.
     pub fn of_job(index: Option<&str>, completions: Option<&str>) -> Result<Option<Self>, InvalidShard> {
         match (index, completions) {
             (None, _) => Ok(None),
@@ -39,25 +41,25 @@ impl Shard {
         }
     }
 
-    /// Its number, from 0.
+    /// The index, from 0.
     #[must_use]
     pub fn index(self) -> usize {
         self.index
     }
 
-    /// How many there are.
+    /// The number of shards.
     #[must_use]
     pub fn count(self) -> usize {
         self.count
     }
 
-    /// Its movies, of so many in all.
+    /// Returns the range of its movies among `all`.
     #[must_use]
     pub fn movies(self, all: usize) -> Range<usize> {
         all * self.index / self.count..all * (self.index + 1) / self.count
     }
 
-    /// The name of its file.
+    /// The name of its vectors file.
     #[must_use]
     pub fn file_name(self) -> String {
         format!("shard-{:05}-of-{:05}.parquet", self.index, self.count)
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_read_from_an_argument_or_a_jobs_variables() {
+    fn parses_an_argument_and_the_variables_of_a_job() {
         assert_eq!(Shard::parse("3/4").unwrap().to_string(), "3/4");
         for wrong in ["4/4", "0/0", "1", "a/b", "-1/2", "1/2/3"] {
             assert!(Shard::parse(wrong).is_err(), "{wrong}");
@@ -90,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_movie_is_in_one_shard(all in 0_usize..1000, count in 1_usize..20) {
+        fn every_movie_is_in_exactly_one_shard(all in 0_usize..1000, count in 1_usize..20) {
             let movies: Vec<usize> = (0..count).flat_map(|index| Shard { index, count }.movies(all)).collect();
             prop_assert_eq!(movies, (0..all).collect::<Vec<_>>());
         }

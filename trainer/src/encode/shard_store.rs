@@ -1,6 +1,7 @@
-//! A folder of shards, on a local disk or in an object store, and what is in it.
+//! A folder of shards, on a local disk or in an object store.
 //!
-//! Each shard is a vectors file with a manifest beside it, written after it: a shard without a manifest is not there.
+//! A shard is a vectors file and a manifest. The manifest is written last, so a shard without one
+//! does not exist yet.
 
 use std::path::{Path, PathBuf};
 
@@ -20,14 +21,14 @@ use crate::encode::vectors_job::VectorsJob;
 
 const FORMAT: &str = "movieclassifier.shard/1";
 
-/// What a shard's file holds.
+/// The content of a shard's file, and the job that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardManifest {
     format: String,
     file: String,
     shard: usize,
     shards: usize,
-    /// Movies in it, of so many in the source, from this one on.
+    /// Movies in the shard.
     #[serde(alias = "films")]
     movies: usize,
     #[serde(alias = "films_in_all")]
@@ -36,7 +37,7 @@ pub struct ShardManifest {
     first_movie: usize,
     #[serde(flatten)]
     vectors: VectorsJob,
-    /// Of the file.
+    /// SHA-256 of the file.
     sha256: String,
 }
 
@@ -53,34 +54,34 @@ struct ShardJob<'a> {
 /// Why shards cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The address is none that is known.
+    /// The location has an unknown form.
     #[error("shards {location}: expected a folder or a URL of file, s3, gs or az: {reason}")]
     Location {
-        /// What was given.
+        /// The location.
         location: String,
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
-    /// The object store does not do its part.
+    /// The object store failed.
     #[error("shards {location}: {source}")]
     Store {
         /// The folder.
         location: String,
-        /// What the store said.
+        /// The cause.
         source: object_store::Error,
     },
     /// A local file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A vectors file is not sound.
+    /// A vectors file is damaged.
     #[error("vectors file {0}")]
     Table(#[from] TableError),
-    /// Shards that are not the whole of one job.
+    /// The shards are not the complete set of one job.
     #[error("shards {location}: {reason}")]
     Set {
         /// The folder.
@@ -90,7 +91,7 @@ pub enum ShardError {
     },
 }
 
-/// Where shards lie.
+/// A folder of shards.
 #[derive(Debug)]
 pub struct ShardFolder {
     location: String,
@@ -100,14 +101,15 @@ pub struct ShardFolder {
 }
 
 impl ShardFolder {
-    /// Whether this is the address of a folder of shards rather than of one file: a URL, or a folder that is there.
+    /// Whether `location` is a folder of shards and not a file: a URL, or a local folder that
+    /// exists.
     #[must_use]
     pub fn is_one(location: &Path) -> bool {
         location.to_string_lossy().contains("://") || location.is_dir()
     }
 
-    /// A folder (made where there is none) or a URL such as `s3://bucket/vectors`. Stores take their settings from the
-    /// variables `AWS_…`, `GOOGLE_…` and `AZURE_…`.
+    /// Opens a local folder, created if missing, or a URL such as `s3://bucket/vectors`. Stores
+    /// read their settings from the variables `AWS_…`, `GOOGLE_…` and `AZURE_…`.
     pub fn open(location: &Path) -> Result<Self, ShardError> {
         let text = location.to_string_lossy().into_owned();
         let invalid = |reason: String| ShardError::Location { location: text.clone(), reason };
@@ -124,7 +126,7 @@ impl ShardFolder {
             let (store, prefix) = (Box::new(store), StorePath::default());
             return Ok(Self { location: text, store, prefix, local: Some(folder) });
         }
-        // The HTTP client brings no cryptography of its own; a second caller finds it installed.
+        // The HTTP client has no default cryptography. Installing it twice is harmless.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let url = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
         let settings = std::env::vars()
@@ -135,7 +137,7 @@ impl ShardFolder {
         Ok(Self { location: text, store, prefix, local: None })
     }
 
-    /// Where a shard is encoded: in its place, or below `work` when that is not on this machine.
+    /// The file in which a shard is encoded: in a local folder in place, otherwise in `work`.
     #[must_use]
     pub fn working_file(&self, shard: Shard, work: &Path) -> PathBuf {
         self.local.as_deref().unwrap_or(work).join(shard.file_name())
@@ -157,7 +159,7 @@ impl ShardFolder {
         }
     }
 
-    /// Whether the folder holds this shard, and of which job.
+    /// Returns whether the folder holds this shard, and whether it belongs to this job.
     pub(crate) async fn checkpoint(
         &self,
         shard: Shard,
@@ -173,10 +175,10 @@ impl ShardFolder {
 
     fn parse(&self, name: &str, bytes: &[u8]) -> Result<ShardManifest, ShardError> {
         serde_json::from_slice(bytes)
-            .map_err(|error| self.set_error(format!("{name}: expected a shard's manifest: {error}")))
+            .map_err(|error| self.set_error(format!("{name}: expected the manifest of a shard: {error}")))
     }
 
-    /// Puts a finished shard in its place, and its manifest after it. Both appear whole or not at all.
+    /// Publishes a finished shard and then its manifest. Each appears complete or not at all.
     pub async fn publish(
         &self,
         file: &Path,
@@ -199,7 +201,8 @@ impl ShardFolder {
         Ok(())
     }
 
-    /// The manifests of a whole job, in order. What is missing, twice or of another job is an error.
+    /// Returns the manifests of a complete job, in order. A shard that is missing, duplicate or of
+    /// another job is an error.
     pub async fn whole_set(&self) -> Result<Vec<ShardManifest>, ShardError> {
         let listed =
             self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(|error| self.error(error))?;
@@ -238,7 +241,7 @@ impl ShardFolder {
         Ok(manifests)
     }
 
-    /// Gives the rows of every shard, in order, to `take`, with what they have in common.
+    /// Passes the rows of all shards, in order, to `take`, each with the header of its shard.
     pub async fn read(
         &self,
         mut take: impl FnMut(&VectorsHeader, VectorRows) -> Result<(), TableError>,
@@ -276,7 +279,8 @@ impl ShardFolder {
         Ok(Vectors::checked(all, header, Path::new("shards"))?)
     }
 
-    /// Makes one vectors file of all shards: byte for byte the one that a single worker writes.
+    /// Merges all shards into one vectors file, byte for byte the file that a single worker writes.
+    /// Returns the number of movies.
     pub async fn merge(&self, output: &Path) -> Result<usize, ShardError> {
         let folder =
             output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -331,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_manifests_written_before_films_were_called_movies() {
+    fn reads_manifests_that_say_films() {
         let header = VectorsHeader {
             encoder: EncoderIdentity {
                 id: "tiny-8".to_owned(),

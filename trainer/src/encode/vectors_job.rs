@@ -1,10 +1,11 @@
-//! What decides the content of a vectors file.
+//! The values that decide the content of a vectors file.
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::vectors_file::VectorsHeader;
 
-/// The identity that vectors files, chunks and shards of one job share, as manifests record it.
+/// The identity that the vectors file, chunks and shards of a job share, in the form of their
+/// manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VectorsJob {
     encoder: String,

@@ -1,6 +1,7 @@
-//! What a model must beat: logistic regression on the same vectors, and a guess that knows only how common genres are.
+//! Baselines that a model must beat: logistic regression on the same vectors, and the frequencies
+//! of genres.
 //!
-//! Both are written as networks of the model file's form, so that everything that measures models measures them.
+//! Both have the form of a model file, so all code that measures models can measure them.
 
 use genre_model::{Activation, Dense, GenreModel, Mlp};
 use linfa::dataset::DatasetBase;
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::data::training_data::FittingData;
 use crate::fit::error::FitJobError;
-use crate::fit::interpolation::Blend;
+use crate::fit::interpolation::Interpolation;
 use crate::fit::job::model_of;
 use crate::fit::thresholds::ThresholdRule;
 use crate::fit::word_model::prior_log_odds;
@@ -19,8 +20,8 @@ use crate::fit::word_model::prior_log_odds;
 /// Steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 30;
 
-/// linfa's logistic regression, one genre against the rest, with its default L2 penalty; a genre that no training movie
-/// has, or all have, keeps its share as its probability.
+/// Fits linfa's logistic regression, one genre against the rest, with its default L2 penalty. A
+/// genre that all or no training movies have keeps its share as its probability.
 pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
     let targets = data.train().targets();
@@ -41,8 +42,7 @@ pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     finish(data, "logistic regression (linfa), one genre against the rest", hidden, Dense { weight, bias })
 }
 
-/// Each genre's probability is its share of the training movies, whatever the movie: with a threshold, the most common
-/// genres for every movie.
+/// Predicts the share of each genre among the training movies, for every movie.
 pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let targets = data.train().targets();
     let dimension = data.train().records().ncols();
@@ -60,7 +60,7 @@ fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, 
     let Ok(fitted) = LogisticRegression::default().max_iterations(ITERATIONS).fit(&dataset) else {
         return constant();
     };
-    // Which class its scores stand for is said by the scores themselves.
+    // linfa does not state which class is positive; the mean scores of both classes show it.
     let scores = records.dot(fitted.params()) + fitted.intercept();
     let mean = |wanted: bool| {
         let of_class = scores.iter().zip(has).filter(|(_, has)| **has == wanted).map(|(score, _)| *score);
@@ -74,9 +74,9 @@ fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, 
 fn finish(data: &FittingData, name: &str, hidden: Dense, output: Dense) -> Result<GenreModel, FitJobError> {
     let mlp =
         Mlp::new(hidden, Activation::Relu, output).map_err(|error| FitJobError::Model(error.to_string()))?;
-    // The key that model files have always had for the preset.
+    // The key of earlier model files for the preset.
     let hyper_parameters = [("recipe".to_owned(), name.to_owned())].into();
-    model_of(data, Blend::of(mlp), ThresholdRule::Global, hyper_parameters, None)
+    model_of(data, Interpolation::of(mlp), ThresholdRule::Global, hyper_parameters, None)
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     use crate::{Split, SplitChoice};
 
     #[test]
-    fn the_regression_learns_what_a_line_separates_and_beats_the_guess() {
+    fn regression_learns_what_a_line_separates_and_beats_frequencies() {
         let all = vectors(2000);
         let data = FittingData::of(&all).unwrap();
         let figures = |model| Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap().per_genre;
@@ -99,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn the_guess_says_the_share_of_each_genre_for_every_movie() {
+    fn majority_predicts_the_share_of_each_genre_for_every_movie() {
         let all = vectors(1000);
         let data = FittingData::of(&all).unwrap();
         let model = majority(&data).unwrap();
-        let probabilities = model.probabilities(&all.vectors.view(), &all.words);
+        let probabilities = model.probabilities(&all.vectors.view(), &all.word_features);
         let share = data.train().targets().column(6).mean().unwrap();
         assert!(probabilities.column(6).iter().all(|p| (p - share).abs() < 2e-3));
     }

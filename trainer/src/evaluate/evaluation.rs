@@ -1,4 +1,4 @@
-//! A model's figures on the movies of one part.
+//! The metrics of a model on the movies of a split.
 
 use comfy_table::{CellAlignment, Table, presets};
 use genre_model::GenreModel;
@@ -10,85 +10,85 @@ use crate::{SplitChoice, Vectors};
 /// Why a model cannot be measured on these vectors.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// They are another encoder's.
+    /// Another encoder made the vectors.
     #[error("expected vectors of the model's encoder {expected}, found vectors of {found}")]
     OtherEncoder {
-        /// The encoder that the model was fitted on.
+        /// The encoder of the model.
         expected: String,
-        /// The one that made the vectors.
+        /// The encoder of the vectors.
         found: String,
     },
-    /// Movies were made to texts in another way.
+    /// Another template composed the texts.
     #[error("expected vectors of texts composed by the model's template {expected:?}, found {found:?}")]
     OtherTemplate {
-        /// The model's template.
+        /// The template of the model.
         expected: String,
-        /// The vectors' template.
+        /// The template of the vectors.
         found: String,
     },
-    /// The vectors are longer or shorter than the model's.
+    /// The vectors have another dimension.
     #[error("expected vectors of {expected} floats, found {found}")]
     OtherDimension {
-        /// The model's.
+        /// The dimension of the model.
         expected: usize,
-        /// The vectors'.
+        /// The dimension of the vectors.
         found: usize,
     },
     /// The model predicts other labels.
     #[error("expected a model of the twenty genres in label order, found one of {found:?}")]
     OtherLabels {
-        /// The model's labels.
+        /// The labels of the model.
         found: Vec<String>,
     },
-    /// There is nothing to measure on.
+    /// There are no movies to measure on.
     #[error("expected {split} movies, found none")]
     NoMovies {
-        /// The part.
+        /// The split.
         split: &'static str,
     },
 }
 
-/// One genre's figures.
+/// The metrics of one genre.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GenreFigures {
     /// The genre.
     pub label: String,
-    /// Share of the predictions that are right; 0 when there are none.
+    /// Share of correct predictions, or 0 without predictions.
     pub precision: f64,
-    /// Share of the genre's movies that were found; 0 when there are none.
+    /// Share of the movies of the genre for which it was predicted, or 0 without such movies.
     pub recall: f64,
-    /// Their harmonic mean; 0 when undefined.
+    /// Harmonic mean of precision and recall, or 0 if undefined.
     pub f1: f64,
-    /// Movies of the genre.
+    /// Movies with the genre.
     pub support: u64,
-    /// Above which probability it is predicted.
+    /// The genre is predicted if its probability exceeds this.
     pub threshold: f32,
 }
 
-/// All figures.
+/// The metrics of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Movies measured.
+    /// Movies measured on.
     pub rows: usize,
-    /// Which movies.
+    /// The split measured on, or `all`.
     pub split: &'static str,
-    /// How the model's thresholds were chosen.
+    /// The rule that chose the thresholds.
     pub threshold_rule: String,
-    /// F1 over all pairs of movie and genre, with the model's thresholds.
+    /// F1 over all pairs of movie and genre, at the thresholds of the model.
     pub micro_f1: f64,
-    /// Mean of the genres' F1, with the model's thresholds.
+    /// Mean F1 of the genres, at the thresholds of the model.
     pub macro_f1: f64,
-    /// F1 over all pairs, with a threshold of 0.5.
+    /// F1 over all pairs, at a threshold of 0.5.
     pub micro_f1_at_0_5: f64,
-    /// How far probabilities are from frequencies, in 15 bins over all pairs.
+    /// Expected calibration error over all pairs, in 15 bins.
     pub expected_calibration_error: f64,
     /// Mean binary cross-entropy over all pairs, in nats.
     pub binary_cross_entropy: f64,
-    /// The model file's version.
+    /// The version of the model file.
     pub model_version: String,
     /// The encoder that made the vectors.
     pub encoder_fingerprint: String,
-    /// In label order.
+    /// The metrics of each genre, in label order.
     pub per_genre: Vec<GenreFigures>,
 }
 
@@ -107,7 +107,7 @@ impl Evaluation {
         if movies.is_empty() {
             return Err(EvaluationError::NoMovies { split: choice.name() });
         }
-        let probabilities = model.probabilities(&movies.vectors.view(), &movies.words);
+        let probabilities = model.probabilities(&movies.vectors.view(), &movies.word_features);
         let thresholds = model.thresholds().per_genre();
         let counts = count(&probabilities, &movies.targets, thresholds);
         let at_half = count(&probabilities, &movies.targets, &vec![0.5; thresholds.len()]);
@@ -134,7 +134,7 @@ impl Evaluation {
         })
     }
 
-    /// For people.
+    /// Returns the metrics as a table to read.
     #[must_use]
     pub fn table(&self) -> String {
         let mut genres = Table::new();
@@ -170,11 +170,11 @@ impl Evaluation {
     }
 }
 
-/// Whether the model may be given these vectors.
+/// Checks that the model may be given these vectors.
 fn check(model: &GenreModel, vectors: &Vectors) -> Result<(), EvaluationError> {
     let provenance = model.provenance();
     check_encoder(model, &vectors.encoder)?;
-    // The reference system's title-less texts are a question one may ask of any model: `--no-title`.
+    // `--no-title` is allowed: it composes texts without titles by the same template.
     if provenance.input_template != vectors.template {
         let (expected, found) = (provenance.input_template.to_string(), vectors.template.to_string());
         return Err(EvaluationError::OtherTemplate { expected, found });
@@ -189,7 +189,7 @@ fn check(model: &GenreModel, vectors: &Vectors) -> Result<(), EvaluationError> {
     Ok(())
 }
 
-/// Whether an encoder is the one that the model was fitted on.
+/// Checks that an encoder is the one that the model was fitted on.
 pub fn check_encoder(
     model: &GenreModel,
     found: &genre_model::EncoderIdentity,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn another_encoders_vectors_are_refused() {
+    fn rejects_vectors_of_another_encoder() {
         let all = vectors(300);
         let model = model(&all);
         let mut others = all.clone();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_of_texts_composed_otherwise_are_refused() {
+    fn rejects_vectors_of_another_template() {
         let all = vectors(300);
         let model = model(&all);
         let mut others = all.clone();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_measured_on_its_own_movies() {
+    fn measures_each_split_on_its_own_movies() {
         let all = vectors(300);
         let model = model(&all);
         let rows = |choice| Evaluation::of(&model, &all, choice).unwrap().rows;
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_fields_that_scripts_read() {
+    fn json_has_the_fields_that_scripts_read() {
         let all = vectors(300);
         let evaluation = Evaluation::of(&model(&all), &all, SplitChoice::All).unwrap();
         let json = serde_json::to_value(&evaluation).unwrap();

@@ -1,6 +1,6 @@
-//! How good a model is: metrics, baselines, the report and its plots.
+//! Measures models: evaluation, baselines, the report and its plots.
 //!
-//! Nothing here changes a model.
+//! Nothing here changes a model or chooses between models.
 
 pub mod baselines;
 pub mod evaluation;

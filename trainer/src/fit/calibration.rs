@@ -1,17 +1,22 @@
-//! Temperature scaling (Guo et al., 2017, arXiv:1706.04599): one number that makes probabilities honest.
+//! Temperature scaling (Guo et al., 2017, arXiv:1706.04599), which calibrates probabilities by one
+//! number.
+//!
+//! argmin has a golden-section solver, but it takes more code to set up than the loop below and
+//! stops by other criteria, which would change the last digits of recorded temperatures.
 
 use genre_model::sigmoid;
 use ndarray::Array2;
 
 use crate::metrics::binary_cross_entropy;
 
-/// Temperatures that are tried: `e^-2` to `e^2`.
+/// The range of the temperature: `e^-2` to `e^2`.
 const LOG_RANGE: (f64, f64) = (-2.0, 2.0);
-/// Halvings, roughly: the temperature is known to five digits then.
+/// Steps of the search, after which the temperature is exact to five digits.
 const STEPS: usize = 30;
 
-/// The temperature at which validation movies' probabilities, sigmoids of `logits / T`, have the lowest cross-entropy. One above 1 means
-/// that the model was too sure of itself.
+/// Returns the temperature `T` at which the probabilities `sigmoid(logits / T)` of validation
+/// movies have the lowest cross-entropy. A temperature above 1 means that the model was
+/// overconfident.
 #[must_use]
 pub fn temperature(logits: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     let loss = |log_temperature: f64| {
@@ -21,7 +26,7 @@ pub fn temperature(logits: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     golden_section(LOG_RANGE, loss).exp()
 }
 
-/// The least point of a function with one valley.
+/// Returns the minimum of a unimodal function.
 fn golden_section((mut low, mut high): (f64, f64), f: impl Fn(f64) -> f64) -> f64 {
     let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
@@ -49,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_that_is_three_times_too_sure_is_cooled_by_three() {
+    fn finds_the_temperature_of_an_overconfident_model() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let honest = Array2::from_shape_simple_fn((20_000, 1), || rng.gen_range(-2.0_f32..2.0));
         let targets = honest.mapv(|logit| f32::from(u8::from(rng.gen_range(0.0..1.0) < sigmoid(logit))));

@@ -1,7 +1,7 @@
-//! Several networks as one: their hidden layers side by side, their outputs averaged.
+//! Averages several networks into one: hidden layers side by side, outputs averaged.
 //!
-//! The mean of the members' sums before the sigmoid is itself one network with one hidden layer, so that nothing
-//! else has to know of ensembles.
+//! The mean of the members' logits is itself a network with one hidden layer, so no other code
+//! needs to know about ensembles.
 
 use genre_model::{Dense, Mlp};
 use ndarray::{Array1, Axis, concatenate};
@@ -11,8 +11,9 @@ use crate::data::training_data::LabelledVectors;
 use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fit::mlp::params::MlpParams;
 
-/// Fits `members` networks that differ by their seed (`seed`, `seed + 1`, ...), as many at once as there are cores.
-/// The result does not depend on how many those are. `observe` is told of every member's epochs.
+/// Fits `members` networks with seeds `seed`, `seed + 1`, ..., in parallel over the cores. The
+/// result does not depend on the number of cores. Calls `observe` with the index of the member
+/// after each of its epochs.
 pub fn fit(
     params: &MlpParams,
     members: usize,
@@ -28,10 +29,10 @@ pub fn fit(
     (0..members).into_par_iter().map(member).collect()
 }
 
-/// One network whose sums before the sigmoid are the mean of the members'.
+/// Returns one network whose logits are the mean of the members' logits.
 ///
 /// # Panics
-/// If there is no member, or members differ in dimension, labels or activation.
+/// If there are no members, or if they differ in dimension, labels or activation.
 #[must_use]
 pub fn merge(members: &[&Mlp]) -> Mlp {
     if let [only] = members {
@@ -41,7 +42,7 @@ pub fn merge(members: &[&Mlp]) -> Mlp {
     let scaled: Vec<_> = members.iter().map(|member| &member.output().weight * share).collect();
     let views =
         |part: fn(&Mlp) -> ndarray::ArrayView2<'_, f32>| members.iter().map(|m| part(m)).collect::<Vec<_>>();
-    let same = "members take the same vectors to the same labels";
+    let same = "members have the same dimension and labels";
     let biases: Vec<_> = members.iter().map(|member| member.hidden().bias.view()).collect();
     let hidden = Dense {
         weight: concatenate(Axis(0), &views(|mlp| mlp.hidden().weight.view())).expect(same),
@@ -71,7 +72,7 @@ mod tests {
     use crate::fit::mlp::weights::Parameters;
 
     #[test]
-    fn the_merged_network_answers_the_mean_of_its_members() {
+    fn the_merged_network_returns_the_mean_of_its_members() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut member = |units| {
             let mut parameters = Parameters::random(4, units, 3, Activation::Gelu, &mut rng);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn members_come_in_the_order_of_their_seeds() {
+    fn members_are_in_the_order_of_their_seeds() {
         let data = |seed| {
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
             let inputs = Array2::from_shape_simple_fn((60, 3), || rng.gen_range(-1.0_f32..1.0));

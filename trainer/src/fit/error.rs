@@ -1,21 +1,21 @@
-//! Why a fit gives no model.
+//! Why a fit fails.
 
 use crate::data::training_data::FittingDataError;
 use crate::fit::mlp::estimator::FitError;
 
-/// Why there is no model.
+/// Why a fit fails.
 #[derive(Debug, thiserror::Error)]
 pub enum FitJobError {
-    /// The network cannot be fitted.
+    /// A network cannot be fitted.
     #[error(transparent)]
     Fit(#[from] FitError),
     /// The movies may not be fitted on.
     #[error(transparent)]
     Data(#[from] FittingDataError),
-    /// The model of words cannot be fitted.
-    #[error("words: {0}")]
-    Words(String),
-    /// What was fitted is no sound model.
+    /// The word model cannot be fitted.
+    #[error("word model: {0}")]
+    WordModel(String),
+    /// The fitted parts do not form a valid model.
     #[error("fitted model: {0}")]
     Model(String),
 }

@@ -1,4 +1,4 @@
-//! From vectors to a model: fit, average, calibrate, choose thresholds.
+//! Turns vectors into a model: fit networks, average, interpolate, calibrate, choose thresholds.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,16 @@ use crate::data::training_data::FittingData;
 use crate::fit::calibration::temperature;
 use crate::fit::ensemble;
 use crate::fit::error::FitJobError;
-use crate::fit::interpolation::Blend;
+use crate::fit::interpolation::Interpolation;
 use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fit::preset::Preset;
 use crate::fit::thresholds::{self, ThresholdRule};
 use crate::fit::word_model;
 use crate::metrics::{binary_cross_entropy, count, macro_f1, micro_f1};
 
-/// Fits by `preset`. Gradients come from training movies; early stopping, calibration and thresholds from validation
-/// movies; nothing else is reachable from `data`. `observe` is told of every member's epochs.
+/// Fits a model by `preset`. Gradients come from training movies; early stopping, calibration and
+/// thresholds from validation movies; `data` holds no others. Calls `observe` with the index of the
+/// network after each of its epochs.
 pub fn fit(
     data: &FittingData,
     preset: &Preset,
@@ -28,7 +29,7 @@ pub fn fit(
     finish(data, preset, &members)
 }
 
-/// Makes the model of networks that are fitted: average, add what words say, calibrate, choose thresholds.
+/// Turns fitted networks into a model: average, add the word model, calibrate, choose thresholds.
 pub(crate) fn finish(
     data: &FittingData,
     preset: &Preset,
@@ -37,34 +38,43 @@ pub(crate) fn finish(
     let mlp = ensemble::merge(&members.iter().map(|member| &member.mlp).collect::<Vec<_>>());
     let mut hyper_parameters = preset.describe();
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
-    let mut blend = Blend::of(mlp);
+    let mut interpolation = Interpolation::of(mlp);
     if preset.model.word_cost > 0.0 {
-        let fitted = word_model::fit(data.train_words(), data.train().targets(), preset.model.word_cost)?;
-        let network = blend.logits(vectors, data.validation_words());
-        let (both, share) = Blend::chosen(blend.mlp, &network, fitted, data.validation_words(), targets)?;
-        blend = both;
-        hyper_parameters.insert("word_share".to_owned(), share.to_string());
+        let fitted =
+            word_model::fit(data.train_word_features(), data.train().targets(), preset.model.word_cost)?;
+        let network = interpolation.logits(vectors, data.validation_word_features());
+        let (both, weight) = Interpolation::chosen(
+            interpolation.mlp,
+            &network,
+            fitted,
+            data.validation_word_features(),
+            targets,
+        )?;
+        interpolation = both;
+        // The key of earlier model files.
+        hyper_parameters.insert("word_share".to_owned(), weight.to_string());
     }
     if preset.model.calibrate {
-        let temperature = temperature(&blend.logits(vectors, data.validation_words()), targets);
-        blend = blend.cooled(temperature)?;
+        let temperature =
+            temperature(&interpolation.logits(vectors, data.validation_word_features()), targets);
+        interpolation = interpolation.cooled(temperature)?;
         hyper_parameters.insert("temperature".to_owned(), format!("{temperature:.4}"));
     }
     let epochs = members.iter().map(|member| member.best_epoch).sum::<usize>() as f64 / members.len() as f64;
-    model_of(data, blend, preset.model.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
+    model_of(data, interpolation, preset.model.threshold_rule, hyper_parameters, Some(("epochs", epochs)))
 }
 
-/// The model file's content for a network and words: thresholds by `rule` and figures, both from validation movies, and where it
-/// all comes from.
+/// Builds the model from an interpolation. Thresholds and metrics come from validation movies.
+/// `more` is a further metric to record.
 pub(crate) fn model_of(
     data: &FittingData,
-    blend: Blend,
+    interpolation: Interpolation,
     rule: ThresholdRule,
     hyper_parameters: BTreeMap<String, String>,
     more: Option<(&str, f64)>,
 ) -> Result<GenreModel, FitJobError> {
     let (vectors, targets) = (data.validation().records(), data.validation().targets());
-    let probabilities = blend.logits(vectors, data.validation_words()).mapv_into(sigmoid);
+    let probabilities = interpolation.logits(vectors, data.validation_word_features()).mapv_into(sigmoid);
     let thresholds = thresholds::choose(rule, &probabilities, targets);
     let counts = count(&probabilities, targets, thresholds.per_genre());
     let metrics = [
@@ -81,7 +91,7 @@ pub(crate) fn model_of(
         metrics: metrics.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
-    let Blend { mlp, words } = blend;
+    let Interpolation { mlp, words } = interpolation;
     let model = GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)?;
     match words {
         Some(words) => model.with_words(words).map_err(FitJobError::Model),
@@ -104,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_learns_what_can_be_learnt_and_says_how_it_was_made() {
+    fn learns_what_can_be_learnt_and_records_its_settings() {
         let all = vectors(3000);
         let model = fit(&FittingData::of(&all).unwrap(), &quick(Preset::best()), |_, _| {}).unwrap();
         let evaluation = Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap();
@@ -117,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn test_movies_have_no_part_in_a_fit() {
+    fn test_movies_do_not_influence_a_fit() {
         let all = vectors(600);
         let mut changed: Vectors = all.clone();
         for (row, split) in all.splits.iter().enumerate() {

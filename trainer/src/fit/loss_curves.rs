@@ -1,4 +1,4 @@
-//! The losses of a fit, epoch by epoch, in a file beside the model.
+//! The losses of a fit by epoch, in a file beside the model.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::fit::mlp::estimator::EpochLosses;
 
 const FORMAT: &str = "movieclassifier.loss-curves/1";
 
-/// One network's losses.
+/// The losses of one network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossCurve {
     /// Training loss of each epoch.
@@ -24,18 +24,18 @@ pub struct LossCurve {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LossCurves {
     format: String,
-    /// The model's version: curves of another are not shown.
+    /// The version of the model that the curves belong to.
     pub model_version: String,
-    /// One curve a network of the ensemble.
+    /// One curve per network of the ensemble.
     pub members: Vec<LossCurve>,
 }
 
-/// Collects losses while a fit runs, from several threads.
+/// Collects losses from the threads of a fit.
 #[derive(Debug, Default)]
 pub struct LossRecorder(Mutex<Vec<LossCurve>>);
 
 impl LossRecorder {
-    /// Adds an epoch of a member.
+    /// Records one epoch of a member.
     pub fn record(&self, member: usize, losses: EpochLosses) {
         let mut curves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if curves.len() <= member {
@@ -45,7 +45,7 @@ impl LossRecorder {
         curves[member].validation.extend(losses.validation);
     }
 
-    /// The curves of the model that came of it.
+    /// Returns the curves of the fitted model.
     #[must_use]
     pub fn finish(self, model_version: &str) -> LossCurves {
         let members = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -54,19 +54,19 @@ impl LossRecorder {
 }
 
 impl LossCurves {
-    /// Where the curves of a model file lie: `default.fit.json` for `default.safetensors`.
+    /// The path of the curves of a model file: `default.fit.json` for `default.safetensors`.
     #[must_use]
     pub fn path_beside(model: &Path) -> PathBuf {
         model.with_extension("fit.json")
     }
 
-    /// Writes them beside the model file.
+    /// Writes the curves beside the model file.
     pub fn save_beside(&self, model: &Path) -> std::io::Result<()> {
         let json = serde_json::to_vec(self).expect("texts and numbers are JSON");
         write_atomically(&Self::path_beside(model), &json)
     }
 
-    /// Reads the curves of this version of the model; `None` where there are none, or of another version.
+    /// Reads the curves of this version of the model, or `None` if there are none.
     pub fn load_beside(model: &Path, version: &str) -> std::io::Result<Option<Self>> {
         match std::fs::read(Self::path_beside(model)) {
             Ok(bytes) => {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn curves_are_read_back_for_the_model_that_they_are_of() {
+    fn reads_curves_back_for_their_model_only() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("m.safetensors");
         let recorder = LossRecorder::default();

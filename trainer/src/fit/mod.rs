@@ -1,6 +1,7 @@
-//! Vectors to a model: networks, word model, interpolation, ensemble, calibration, thresholds.
+//! Turns vectors into a model: networks, word model, interpolation, ensemble, calibration,
+//! thresholds.
 //!
-//! Sees training and validation movies only; figures on test movies come from `evaluate`.
+//! Nothing here sees a test movie; figures on test movies come from `evaluate`.
 
 pub mod calibration;
 pub mod ensemble;

@@ -1,4 +1,5 @@
-//! Thresholds chosen on validation movies: above which probability a genre is predicted.
+//! Thresholds, chosen on validation movies: a genre is predicted if its probability exceeds its
+//! threshold.
 
 use std::fmt;
 
@@ -10,19 +11,17 @@ use crate::write_value_name;
 /// How thresholds are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ThresholdRule {
-    /// One of 0.1, 0.2, ..., 0.8 for all genres, by micro-F1: the reference system's.
+    /// One of 0.1, 0.2, ..., 0.8 for all genres, by micro-F1, as in the reference system
     ReferenceGrid,
-    /// One of 0.01, 0.02, ..., 0.99 for all genres, by micro-F1.
+    /// One of 0.01, 0.02, ..., 0.99 for all genres, by micro-F1
     Global,
-    /// One a genre, by the micro-F1 of all together; drawn towards the global one where a genre is rare.
+    /// One per genre, by the micro-F1 over all genres; a rare genre is drawn towards the global
+    /// threshold
     PerGenreMicro,
-    /// One a genre, by that genre's own F1; drawn towards the global one where a genre is rare.
+    /// One per genre, by its own F1; a rare genre is drawn towards the global threshold
     PerGenreMacro,
-    /// The global one for genres of many movies; the rarer a genre, the nearer to the threshold with the highest F1 that
-    /// its calibrated probabilities promise, without counting its few labels.
-    ///
-    /// Two-fold over validation movies, thirty times, it kept the micro-F1 of the global rule (0.663) with a macro-F1 of
-    /// 0.568 against 0.556; the rules that count a genre's own labels gave 0.558 at best.
+    /// The global threshold for common genres; the rarer a genre, the nearer to the threshold with
+    /// the highest expected F1 by its calibrated probabilities
     ExpectedF1,
 }
 
@@ -33,23 +32,25 @@ impl fmt::Display for ThresholdRule {
     }
 }
 
-/// What is found on a genre's own labels counts `n / (n + SHRINKAGE)` and what all movies or its probabilities say the
-/// rest, for `n` movies of the genre in validation: a threshold found on ten movies says little about the next thousand.
+/// Strength of the shrinkage of per-genre thresholds. For a genre with `n` validation movies, the
+/// threshold chosen by labels has weight `n / (n + SHRINKAGE)`; the rest goes to the global
+/// threshold, or to the one of highest expected F1. A threshold found on ten movies says little about
+/// the next thousand.
 pub const SHRINKAGE: f64 = 100.0;
 
-/// Rounds of coordinate ascent; it settles in three or four.
+/// Rounds of coordinate ascent at most; it converges in three or four.
 const ROUNDS: usize = 20;
 
-/// What each candidate threshold of a genre would predict.
+/// The outcome of each candidate threshold of a genre.
 struct Candidates {
-    /// Movies that carry the genre.
+    /// Movies with the genre.
     positives: u64,
-    /// For each candidate, right predictions and predictions.
+    /// For each candidate, the number of correct predictions and of all predictions.
     outcomes: Vec<(u64, u64)>,
 }
 
-/// Chooses thresholds by `rule`. `probabilities` and `targets` have the shape `[movies, genres]` and must be of
-/// validation movies: the choice is made on them.
+/// Chooses thresholds by `rule`. `probabilities` and `targets` have shape `[movies, genres]` and
+/// must be those of validation movies.
 #[must_use]
 pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2<f32>) -> Thresholds {
     let grid: Vec<f32> = match rule {
@@ -65,7 +66,7 @@ pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2
         genres.iter().zip(chosen).map(|(genre, own)| mean(grid[own], global, weight(genre))).collect()
     };
     let per_genre = match rule {
-        // Not by way of a weighted mean: it is exactly the grid's.
+        // Not a weighted mean, whose rounding would move it off the grid.
         ThresholdRule::ReferenceGrid | ThresholdRule::Global => vec![global; genres.len()],
         ThresholdRule::PerGenreMicro => towards_global(ascend(&genres, one_for_all)),
         ThresholdRule::PerGenreMacro => towards_global(
@@ -96,13 +97,14 @@ fn candidates(probabilities: &Array2<f32>, targets: &Array2<f32>, grid: &[f32]) 
     probabilities.columns().into_iter().zip(targets.columns()).map(genre).collect()
 }
 
-/// `2 TP / (predicted + positives)`, 0 when undefined.
+/// `2 TP / (predicted + positives)`, or 0 if undefined.
 fn f1_of(right: u64, predicted: u64, positives: u64) -> f64 {
     if right == 0 { 0.0 } else { 2.0 * right as f64 / (predicted + positives) as f64 }
 }
 
-/// The candidate with the highest F1 if each movie has the genre with exactly its probability (Lipton et al., 2014,
-/// arXiv:1402.1892): `2 Σ p over those predicted / (their number + Σ p over all)`.
+/// Returns the candidate with the highest expected F1 if probabilities are calibrated (Lipton et
+/// al., 2014, arXiv:1402.1892):
+/// `2 Σ p over predicted movies / (their number + Σ p over all movies)`.
 fn best_expected(probabilities: &ArrayView1<'_, f32>, grid: &[f32]) -> usize {
     let expected: f64 = probabilities.iter().map(|p| f64::from(*p)).sum();
     best_by(grid.len(), 0, |candidate| {
@@ -117,7 +119,7 @@ fn f1(genre: &Candidates, candidate: usize) -> f64 {
     f1_of(right, predicted, genre.positives)
 }
 
-/// The candidate with the highest score; `preferred` wins where it is as good, then the lowest.
+/// Returns the candidate with the highest score. Ties go to `preferred`, then to the lowest.
 fn best_by(candidates: usize, preferred: usize, score: impl Fn(usize) -> f64) -> usize {
     let (mut best, mut highest) = (preferred, score(preferred));
     for candidate in 0..candidates {
@@ -144,7 +146,7 @@ fn sums(genres: &[Candidates], chosen: impl Fn(usize) -> usize) -> (u64, u64) {
     })
 }
 
-/// Coordinate ascent on micro-F1, one genre after the other, from the best single threshold.
+/// Coordinate ascent on micro-F1, one genre after the other, from the best global threshold.
 fn ascend(genres: &[Candidates], start: usize) -> Vec<usize> {
     let positives = genres.iter().map(|genre| genre.positives).sum();
     let mut chosen = vec![start; genres.len()];
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_grid_is_the_best_of_its_eight() {
+    fn the_reference_grid_chooses_the_best_of_eight() {
         let (p, y) = movies(500, 1);
         let chosen = choose(ThresholdRule::ReferenceGrid, &p, &y);
         let score = |t: f32| micro_f1(&count(&p, &y, &[t; 3]));
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn finer_rules_are_at_least_as_good_where_they_were_chosen() {
+    fn finer_rules_are_at_least_as_good_on_the_movies_they_are_chosen_on() {
         let (p, y) = movies(5000, 2);
         let micro = |rule| micro_f1(&count(&p, &y, choose(rule, &p, &y).per_genre()));
         assert!(micro(ThresholdRule::Global) >= micro(ThresholdRule::ReferenceGrid));
@@ -218,21 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rare_genre_gets_the_threshold_that_its_probabilities_promise() {
+    fn a_rare_genre_gets_the_threshold_of_its_expected_f1() {
         let (mut p, mut y) = movies(2000, 4);
-        // Never likely, and there in one movie: no label could say where to cut, the probabilities do.
+        // A genre that is never likely and has one movie: its label cannot place a threshold, its
+        // probabilities can.
         let column: Vec<f32> = (0..2000).map(|i| if i % 50 == 0 { 0.2 } else { 0.001 }).collect();
         p.column_mut(2).assign(&ndarray::Array1::from_vec(column));
         y.column_mut(2).fill(0.0);
         y[[0, 2]] = 1.0;
         let chosen = choose(ThresholdRule::ExpectedF1, &p, &y);
         assert!(chosen.per_genre()[2] < 0.2, "{:?}", chosen.per_genre());
-        // A genre of many movies stays near the global one.
+        // A common genre stays near the global threshold.
         assert!((chosen.per_genre()[0] - chosen.global()).abs() < 0.1, "{:?}", chosen.per_genre());
     }
 
     #[test]
-    fn a_genre_without_a_movie_takes_the_global_threshold() {
+    fn a_genre_without_movies_gets_the_global_threshold() {
         let (mut p, mut y) = movies(200, 4);
         p.column_mut(2).fill(0.3);
         y.column_mut(2).fill(0.0);
@@ -245,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_counted_for_a_candidate_is_what_its_threshold_predicts(seed in 0_u64..1000, step in 1_u8..=99) {
+        fn counts_of_a_candidate_match_its_threshold(seed in 0_u64..1000, step in 1_u8..=99) {
             let (p, y) = movies(40, seed);
             let grid: Vec<f32> = (1_u8..=99).map(|step| f32::from(step) / 100.0).collect();
             let threshold = f32::from(step) / 100.0;

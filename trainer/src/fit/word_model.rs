@@ -1,7 +1,9 @@
-//! The linear model over words: logistic regression with an L2 penalty, one genre against the rest.
+//! The word model: logistic regression with an L2 penalty over hashed words, one genre against the
+//! rest.
 //!
-//! Least over `w` and `b` of `|w|² / 2 + cost · Σ ln(1 + e^(-y (w·x + b)))`, as liblinear has it (Fan et al., 2008), found by L-BFGS.
-//! linfa's takes matrices in which most numbers would be zeros: a movie has some 70 of 65,536 buckets.
+//! Minimises `|w|² / 2 + cost · Σ ln(1 + e^(-y (w·x + b)))` over `w` and `b`, as liblinear does
+//! (Fan et al., 2008), by the L-BFGS of argmin. linfa's logistic regression takes dense matrices; a
+//! movie uses about 70 of 65,536 buckets.
 
 use argmin::core::{CostFunction, Error, Executor, Gradient, State as _};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
@@ -12,25 +14,25 @@ use rayon::prelude::*;
 
 use crate::fit::error::FitJobError;
 
-/// Buckets that words are hashed into: twice as many as there are words in 13,000 overviews.
+/// Buckets that words are hashed into: twice the number of distinct words in 13,000 overviews.
 const BUCKETS: usize = 1 << 16;
-/// Steps of L-BFGS for each genre.
+/// Steps of L-BFGS for each genre, at most.
 const ITERATIONS: u64 = 100;
-/// Changes of gradient that L-BFGS remembers.
+/// Gradient changes that L-BFGS remembers.
 const MEMORY: usize = 7;
-/// Where the gradient is shorter than this it ends; costs are some hundreds.
+/// Length of the gradient below which L-BFGS stops; losses are in the hundreds.
 const GRADIENT: f64 = 1e-2;
 
-/// What words say of each genre.
-pub(crate) struct FittedWords {
-    /// To be added to other outputs.
+/// A fitted word model.
+pub(crate) struct WordModel {
+    /// The weight of each bucket for each label.
     pub(crate) weights: WordWeights,
     /// Shape `[labels]`.
     pub(crate) bias: Array1<f32>,
 }
 
-impl FittedWords {
-    /// Outputs before the sigmoid, shape `[movies, labels]`.
+impl WordModel {
+    /// Returns logits of shape `[movies, labels]`.
     pub(crate) fn logits(&self, movies: &[WordFeatures]) -> Array2<f32> {
         let mut logits = Array2::zeros((movies.len(), self.bias.len())) + &self.bias;
         self.weights.add_to(&mut logits, movies);
@@ -38,29 +40,32 @@ impl FittedWords {
     }
 }
 
-/// Fits `targets`, of shape `[movies, labels]`; the more a movie's error costs, the less weights are held back.
+/// Fits `targets` of shape `[movies, labels]`. A higher `cost` of errors weakens the penalty on
+/// weights.
 pub(crate) fn fit(
     movies: &[WordFeatures],
     targets: &Array2<f32>,
     cost: f64,
-) -> Result<FittedWords, FitJobError> {
+) -> Result<WordModel, FitJobError> {
     let (rows, used) = rows_of(movies);
     let fit_one = |label| one_against_rest(&rows, used.len(), targets.column(label), cost);
     let fitted: Vec<_> = (0..targets.ncols()).into_par_iter().map(fit_one).collect();
     let mut weights = Array2::zeros((BUCKETS, targets.ncols()));
     let mut bias = Array1::zeros(targets.ncols());
     for (label, parameters) in fitted.into_iter().enumerate() {
-        let parameters = parameters.map_err(|error| FitJobError::Words(error.to_string()))?;
+        let parameters = parameters.map_err(|error| FitJobError::WordModel(error.to_string()))?;
         for (bucket, weight) in used.iter().zip(&parameters) {
             weights[[*bucket, label]] = *weight as f32;
         }
         bias[label] = parameters[used.len()] as f32;
     }
-    let weights = WordWeights::quantised(&weights).map_err(|error| FitJobError::Words(error.to_string()))?;
-    Ok(FittedWords { weights, bias })
+    let weights =
+        WordWeights::quantised(&weights).map_err(|error| FitJobError::WordModel(error.to_string()))?;
+    Ok(WordModel { weights, bias })
 }
 
-/// Movies over the buckets that they use, which are numbered as they are met: a bucket that no movie uses has no weight.
+/// Returns the features of each movie over the buckets in use, and those buckets. Buckets are
+/// numbered in the order of their first use; a bucket that no movie uses keeps weight 0.
 fn rows_of(movies: &[WordFeatures]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
     let (mut numbers, mut used) = (vec![None; BUCKETS], Vec::new());
     let mut number = |bucket: usize| {
@@ -78,7 +83,7 @@ fn rows_of(movies: &[WordFeatures]) -> (Vec<Vec<(usize, f64)>>, Vec<usize>) {
     (rows, used)
 }
 
-/// Weights of so many buckets, and the bias behind them.
+/// Returns the weights of the buckets, followed by the bias.
 fn one_against_rest(
     rows: &[Vec<(usize, f64)>],
     buckets: usize,
@@ -87,7 +92,8 @@ fn one_against_rest(
 ) -> Result<Array1<f64>, Error> {
     let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
     let mut start = Array1::zeros(buckets + 1);
-    // Where all words are new the genre's share is the best guess; nearly so from the beginning, it is found sooner.
+    // The share of the genre is the best guess without known words, and a start from there
+    // converges sooner.
     start[buckets] = f64::from(prior_log_odds(targets.sum(), targets.len()));
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
     let problem = Problem { rows, buckets, signs, cost };
@@ -97,7 +103,7 @@ fn one_against_rest(
     Ok(result.state().get_best_param().cloned().unwrap_or(start))
 }
 
-/// The log-odds of a share, as if one movie more had the genre and one more had not.
+/// Returns the log-odds that a movie has a genre, with one movie added on either side.
 pub(crate) fn prior_log_odds(positives: f32, movies: usize) -> f32 {
     let share = (positives + 1.0) / (movies as f32 + 2.0);
     (share / (1.0 - share)).ln()
@@ -125,7 +131,7 @@ impl CostFunction for Problem<'_> {
     type Output = f64;
 
     fn cost(&self, parameters: &Array1<f64>) -> Result<f64, Error> {
-        // ln(1 + e^-m), without overflow.
+        // ln(1 + e^-m) without overflow.
         let errors =
             self.margins(parameters).map(|margin| (-margin.abs()).exp().ln_1p() + (-margin).max(0.0));
         let bias = parameters[self.buckets];
@@ -160,7 +166,7 @@ mod tests {
         let text = |movie: usize| {
             format!("{} {} {}", words[movie % 3], words[3 + movie / 3 % 2], words[5 + movie % 2])
         };
-        // A storm is the first genre, a joke is not the second, and nobody has the third.
+        // "storm" means the first genre, "joke" excludes the second, and no movie has the third.
         let has = |(movie, genre): (usize, usize)| match genre {
             0 => movie % 3 == 0,
             1 => movie / 3 % 2 == 0,
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_tell_a_genre_are_found() {
+    fn finds_the_words_of_a_genre() {
         let (movies, targets) = movies();
         let fitted = fit(&movies, &targets, 16.0).unwrap();
         let logits = fitted.logits(&movies);
@@ -181,12 +187,12 @@ mod tests {
         }
         let of = |text| fitted.weights.logits(&WordFeatures::of("", text));
         assert!(of("storm")[0] > 1.0 && of("ship")[0] < 0.0 && of("the")[0].abs() < 0.5);
-        // All that is known of a movie without a known word are the genres' shares.
+        // Without a known word, only the shares of the genres remain.
         assert!(fitted.bias[2] < -3.0);
     }
 
     #[test]
-    fn the_gradient_is_the_costs() {
+    fn the_gradient_matches_differences_of_the_cost() {
         let (movies, targets) = movies();
         let (rows, used) = rows_of(&movies);
         let signs = targets.column(0).mapv(|target| f64::from(target) * 2.0 - 1.0);
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn less_cost_is_smaller_weights_and_the_same_data_the_same_model() {
+    fn a_lower_cost_gives_smaller_weights_and_fits_are_repeatable() {
         let (movies, targets) = movies();
         let size = |cost| {
             let fitted = fit(&movies, &targets, cost).unwrap();

@@ -1,4 +1,7 @@
-//! The search as it goes: a bar and a live table on a terminal, one line a trial elsewhere.
+//! Progress of a search: a bar and a live table on a terminal, a log line per trial elsewhere.
+//!
+//! Bars are indicatif's and tables comfy-table's; indicatif prints nothing without a terminal,
+//! hence the log.
 
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +14,7 @@ use super::trial::settings;
 use crate::fit::mlp::estimator::EpochLosses;
 use crate::fit::preset::Preset;
 
-/// Settings that have a column of their own.
+/// Settings with a column of their own.
 const COLUMNS: [&str; 8] = [
     "units",
     "activation",
@@ -25,7 +28,7 @@ const COLUMNS: [&str; 8] = [
 /// Trials in the live table.
 const SHOWN: usize = 8;
 
-/// What the threads of a search report to.
+/// The display that the threads of a search report to.
 pub(super) struct Display {
     bars: MultiProgress,
     all: ProgressBar,
@@ -113,7 +116,7 @@ fn short(settings: &std::collections::BTreeMap<String, String>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The best trials, the best first, at most `rows`.
+/// Returns a table of at most `rows` trials, best first.
 #[must_use]
 pub fn text(trials: &[Trial], rows: usize) -> String {
     let mut order: Vec<&Trial> = trials.iter().collect();
@@ -121,8 +124,8 @@ pub fn text(trials: &[Trial], rows: usize) -> String {
     order.sort_by(|a, b| loss(a).total_cmp(&loss(b)).then(a.trial.cmp(&b.trial)));
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let heads = ["trial", "validation loss", "micro-F1", "at 0.5", "epochs"];
-    table.set_header(heads.into_iter().chain(COLUMNS));
+    let headers = ["trial", "validation loss", "micro-F1", "at 0.5", "epochs"];
+    table.set_header(headers.into_iter().chain(COLUMNS));
     for trial in order.into_iter().take(rows) {
         let figures = [
             trial.trial.to_string(),
@@ -134,7 +137,7 @@ pub fn text(trials: &[Trial], rows: usize) -> String {
         let settings = COLUMNS.map(|name| trial.settings.get(name).cloned().unwrap_or_default());
         table.add_row(figures.into_iter().chain(settings));
     }
-    for column in 0..heads.len() {
+    for column in 0..headers.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -1,6 +1,11 @@
-//! The file of finished trials: one JSON object a line, synced before the next trial is believed.
+//! The journal of finished trials: one JSON object per line, synced before a trial counts as
+//! finished.
 //!
-//! The first line says what search it is of. A line that was cut off by a crash is taken away and its trial run again.
+//! The first line holds the identity of the search. A last line cut off by a crash is removed, and
+//! its trial runs again.
+//!
+//! An embedded database such as redb or SQLite would do, but a user could not read its file, and a
+//! finished search would not be the same bytes on every machine.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,47 +23,49 @@ const FORMAT: &str = "movieclassifier.search/1";
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// It cannot be read or written.
+    /// The journal cannot be read or written.
     #[error("search journal {path}: {source}")]
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is another search's.
-    #[error("search journal {path} is of another search: {differences}; --restart throws it away")]
+    /// The journal belongs to another search.
+    #[error("search journal {path} belongs to another search: {differences}; --restart discards it")]
     Other {
         /// Which file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// Each value that differs.
         differences: Differences,
     },
-    /// A line before the last is no trial.
-    #[error("search journal {path}: line {line}: expected a trial, found something else: {reason}")]
+    /// A line before the last is not a trial.
+    #[error("search journal {path}: line {line}: expected a trial: {reason}")]
     Line {
         /// Which file.
         path: PathBuf,
-        /// From 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What the parser said.
+        /// The cause.
         reason: String,
     },
-    /// Another process is at the same search.
+    /// Another process runs the same search.
     #[error("search journal {path} is in use by another run")]
     Locked {
         /// Which file.
         path: PathBuf,
     },
-    /// The same seed gives other settings now.
-    #[error("search journal: trial {trial} has other settings than this program draws for it; use --restart")]
+    /// The seed of a trial now gives other settings.
+    #[error(
+        "search journal: trial {trial}: expected the settings that this version draws, found others; --restart discards them"
+    )]
     OtherSettings {
-        /// Which trial.
+        /// The trial.
         trial: usize,
     },
 }
 
-/// What must be the same for trials to be of one search. Their number is not in it: a search can be made longer.
+/// The identity of a search. It excludes the number of trials, so a search can be extended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) format: String,
@@ -89,7 +96,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal, or begins it, and answers the trials in it.
+    /// Opens the journal, or creates it, and returns the trials in it.
     pub(super) fn open(
         path: &Path,
         header: &Header,
@@ -125,13 +132,13 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file }, trials))
     }
 
-    /// Adds a trial; it is on the disk when this returns.
+    /// Appends a trial and syncs it to disk.
     pub(super) fn append(&mut self, trial: &Trial) -> Result<(), JournalError> {
         let written = self.file.write_all(line(trial).as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }
 
-    /// Puts the lines in the order of the trials.
+    /// Rewrites the journal with trials in order.
     pub(super) fn rewrite<'a>(
         &self,
         header: &Header,

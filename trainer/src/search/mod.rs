@@ -1,7 +1,11 @@
-//! Random search: trials over the cores, a journal that survives anything, and the winner's model.
+//! Random search: trials in parallel, a journal that survives a crash, and the model of the winner.
 //!
-//! What a trial gives is a function of the movies, the space and `seed + trial` alone. Which thread runs it, when, and
-//! how often the search was interrupted cannot be seen in any file of a finished search.
+//! The result of a trial depends only on the movies, the space and `seed + trial`. The files of a
+//! finished search do not depend on threads, order or interruptions. Nothing here sees a test
+//! movie.
+//!
+//! Trials run on scoped threads and not on rayon, since each finished trial must reach the journal
+//! at once and in the order of finishing.
 
 mod display;
 mod journal;
@@ -29,53 +33,53 @@ use crate::fit::preset::Preset;
 use display::Display;
 use journal::{Header, Journal, JournalError};
 
-/// What to search, and where the results go.
+/// What to search, and where to write the results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchJob {
-    /// Which settings are tried.
+    /// The settings to draw from.
     pub space: Space,
-    /// Trials in all.
+    /// The number of trials.
     pub trials: usize,
-    /// Trial `i` draws its settings, weights and order of movies from `seed + i`.
+    /// Trial `i` draws its settings, first weights and row order from `seed + i`.
     pub seed: u64,
-    /// Passes over the training movies at most, where the space's own limit is to be another.
+    /// Passes over the training movies, at most; overrides the limit of the space.
     pub max_epochs: Option<usize>,
-    /// Trials at the same time.
+    /// Trials in parallel.
     pub threads: usize,
     /// The folder of `journal.jsonl`, `trials.parquet`, `trials.svg` and `model.safetensors`.
     pub folder: PathBuf,
-    /// Throw away the trials that another search left in the folder.
+    /// Discards the trials that another search left in the folder.
     pub restart: bool,
 }
 
-/// What came of it.
+/// The outcome of a search.
 #[derive(Debug)]
 pub struct SearchOutcome {
-    /// All trials, in their order.
+    /// All trials in order.
     pub trials: Vec<Trial>,
-    /// The trial with the lowest validation loss; the first of equals.
+    /// The trial with the lowest validation loss; ties go to the first.
     pub winner: usize,
-    /// Trials that an earlier, interrupted run had finished.
+    /// Trials that an earlier, interrupted run finished.
     pub resumed: usize,
-    /// The winner's settings.
+    /// The settings of the winner.
     pub preset: Preset,
-    /// The winner, fitted.
+    /// The model of the winner.
     pub model: GenreModel,
 }
 
-/// Why there is no winner. Finished trials stay in the journal.
+/// Why a search failed. Finished trials remain in the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Settings or movies that cannot be fitted.
+    /// A fit failed.
     #[error(transparent)]
     Fit(#[from] FitJobError),
-    /// No trial ended with a finite loss.
-    #[error("expected a trial with a finite validation loss, found none in {trials}")]
+    /// No trial has a finite loss.
+    #[error("expected a trial with a finite validation loss, found none in {trials} trials")]
     NoWinner {
-        /// Trials that were made.
+        /// Trials that ran.
         trials: usize,
     },
     /// The table of trials cannot be written.
@@ -87,9 +91,9 @@ pub enum SearchError {
     /// A file cannot be written.
     #[error("{path}: {source}")]
     Io {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
     /// The model cannot be written.
@@ -97,7 +101,7 @@ pub enum SearchError {
     Model(#[from] ModelFileError),
 }
 
-/// Runs all trials that the journal does not hold yet, then fits and writes the winner.
+/// Runs the trials that are not in the journal yet, then fits and writes the winner.
 pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchError> {
     let header = Header::new(job.space, job.seed, job.max_epochs, data);
     let presets: Vec<Preset> = (0..job.trials).map(|trial| preset_of(job, trial)).collect();
@@ -109,7 +113,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
         match finished.get_mut(index) {
             Some(place) if trial.settings == trial::settings(&presets[index]) => *place = Some(trial),
             Some(_) => return Err(JournalError::OtherSettings { trial: index }.into()),
-            // A longer search's; this one asks for fewer.
+            // From a longer search; this one asks for fewer trials.
             None => beyond.push(trial),
         }
     }
@@ -120,7 +124,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
     let winner = winner(&trials).ok_or(SearchError::NoWinner { trials: trials.len() })?;
     let mut preset = job.space.final_preset(presets[winner].clone());
     preset.name = format!("search {}, trial {winner}", job.space);
-    // A fit is a function of its seed: what was kept is what fitting again would give.
+    // A fit is repeatable, so the network of the trial is the one that another fit would give.
     let model = match best {
         Some((trial, fitted)) if trial == winner && preset.model.ensemble == 1 => {
             job::finish(data, &preset, &[fitted])?
@@ -132,7 +136,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
     let drawing = plot::draw(&trials, winner).map_err(|error| SearchError::Plot(error.to_string()))?;
     write(&job.folder.join("trials.svg"), drawing.as_bytes())?;
     model.save(&job.folder.join("model.safetensors"))?;
-    // Last: lines in the order of trials, not of their ends.
+    // Last, because trials were appended in the order in which they finished.
     beyond.sort_by_key(|trial| trial.trial);
     journal.rewrite(&header, trials.iter().chain(&beyond))?;
     Ok(SearchOutcome { trials, winner, resumed, preset, model })
@@ -142,11 +146,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), SearchError> {
     write_atomically(path, bytes).map_err(|source| SearchError::Io { path: path.to_owned(), source })
 }
 
-/// Temporary files of writes that were killed. The journal is locked: nobody is writing.
+/// Removes the temporary files of killed writes. The journal is locked, so no other run is writing.
 fn remove_leftovers(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(".tmp") {
-            // One that stays does no harm.
+            // A file that remains is harmless.
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -160,13 +164,13 @@ fn preset_of(job: &SearchJob, trial: usize) -> Preset {
     preset
 }
 
-/// The trial with the lowest validation loss, the first of equals.
+/// Returns the trial with the lowest validation loss; ties go to the first.
 fn winner(trials: &[Trial]) -> Option<usize> {
     let losses = trials.iter().filter_map(|trial| Some((trial.trial, trial.validation_loss?)));
     losses.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0))).map(|(trial, _)| trial)
 }
 
-/// Runs what is missing and answers the best of the networks fitted here.
+/// Runs the missing trials and returns the best network of this run.
 fn run_trials(
     job: &SearchJob,
     data: &FittingData,
@@ -175,7 +179,7 @@ fn run_trials(
     finished: &mut [Option<Trial>],
 ) -> Result<Option<(usize, FittedMlp)>, SearchError> {
     let mut missing: Vec<usize> = (0..job.trials).filter(|trial| finished[*trial].is_none()).collect();
-    // The longest first, so that no core waits for another's last trial.
+    // The longest first, so that the last trials to finish are short.
     missing.sort_by(|a, b| trial::expected_cost(&presets[*b]).total_cmp(&trial::expected_cost(&presets[*a])));
     let display = Display::new(job.trials, finished);
     let (next, stop) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -204,7 +208,7 @@ fn run_trials(
     Ok(best.map(|(trial, _, fitted)| (trial, fitted)))
 }
 
-/// Writes each trial down as it ends; answers the best one with its loss.
+/// Appends each trial to the journal as it finishes. Returns the best one with its loss.
 fn gather(
     results: mpsc::Receiver<TrialResult>,
     journal: &mut Journal,
@@ -230,7 +234,7 @@ fn gather(
     Ok(best)
 }
 
-/// A trial's end, with the network where there is one.
+/// A finished trial, with its network if it converged.
 type TrialResult = Result<(Trial, Option<FittedMlp>), FitError>;
 
 #[cfg(test)]

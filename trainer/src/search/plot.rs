@@ -1,4 +1,4 @@
-//! The trials as a picture: their loss in turn, by learning rate, and by units.
+//! The plot of a search: validation loss by trial, by learning rate and by units.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -9,12 +9,13 @@ const SIZE: (u32, u32) = (1080, 400);
 const FONT: (&str, i32) = ("sans-serif", 14);
 const TRIAL: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const WINNER: RGBColor = RGBColor(0xd6, 0x4a, 0x2b);
-/// Losses beyond this multiple of the least are drawn at the top edge: they would squeeze the rest together.
+/// Losses above this multiple of the lowest are drawn at the top edge, so that they do not compress
+/// the rest.
 const HIGHEST: f64 = 1.5;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// SVG of all trials that have a loss.
+/// Draws all trials with a finite loss, as SVG.
 pub(super) fn draw(trials: &[Trial], winner: usize) -> Result<String, Failure> {
     let losses: Vec<(&Trial, f64)> =
         trials.iter().filter_map(|trial| Some((trial, trial.validation_loss?))).collect();

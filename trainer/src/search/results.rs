@@ -1,4 +1,4 @@
-//! All trials as a Parquet table.
+//! The Parquet table of trials.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::Trial;
 use super::journal::Header;
 use crate::data::table_file::{TableError, TableWriter};
 
-/// One row a trial: its number, every setting in a column of its own type, and its figures.
+/// Writes one row per trial: its number, each setting in a column of its type, and its metrics.
 pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<(), TableError> {
     let mut columns: Vec<(String, DataType, ArrayRef)> = Vec::new();
     let mut add = |name: &str, data_type, column| columns.push((name.to_owned(), data_type, column));
@@ -42,7 +42,7 @@ pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<()
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let arrays = columns.into_iter().map(|(_, _, array)| array).collect();
     let batch = RecordBatch::try_new(schema.clone(), arrays)
-        .expect("every column has one value a trial, of its field's type");
+        .expect("every column has one value per trial, of the type of its field");
     let mut writer = TableWriter::create(path, schema, |properties| properties)?;
     writer.write(&batch)?;
     writer.finish([
@@ -54,7 +54,8 @@ pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<()
     ])
 }
 
-/// Settings are written as texts; here numbers become numbers.
+/// Returns a column of the narrowest type that fits all values, since settings are recorded as
+/// text.
 fn typed(texts: &[&str]) -> (DataType, ArrayRef) {
     fn all<T: std::str::FromStr>(texts: &[&str]) -> Option<Vec<T>> {
         texts.iter().map(|text| text.parse().ok()).collect()

@@ -1,4 +1,4 @@
-//! Which settings are tried.
+//! The spaces that trials draw settings from.
 
 use std::fmt;
 
@@ -13,18 +13,19 @@ use crate::fit::preset::Preset;
 /// A space of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Space {
-    /// The reference system's: units of 10, 110, ..., 910, learning rate uniform in 1e-6 to 0.1, batches of 16 to 1024.
+    /// The space of the reference system: units 10, 110, ..., 910, learning rate uniform from 1e-6
+    /// to 0.1, batch size 16 to 1024
     Reference,
-    /// Around the default preset, which is its trial 0: units, activation, dropout of hidden units and of inputs, learning
-    /// rate and weight decay by their logarithms, batch size, label smoothing, standardised inputs.
+    /// Around the default preset, which is trial 0: units, activation, both dropouts, learning rate
+    /// and weight decay on a log scale, batch size, label smoothing, standardised inputs
     Ours,
 }
 
 impl Space {
-    /// The preset of the trial with this seed; it fits one network.
+    /// Returns the preset of a trial, which fits one network.
     #[must_use]
     pub fn preset(self, seed: u64, trial: usize) -> Preset {
-        // Not the fit's own stream: settings and first weights are drawn independently.
+        // A stream of its own: settings and first weights are drawn independently.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x5e7_7196);
         let mut preset = match self {
             Self::Reference => reference(&mut rng),
@@ -36,7 +37,7 @@ impl Space {
         preset
     }
 
-    /// How the winner is fitted for use.
+    /// Returns the preset for the final fit of the winner.
     #[must_use]
     pub fn final_preset(self, mut winner: Preset) -> Preset {
         if self == Self::Ours {
@@ -71,7 +72,7 @@ fn reference(rng: &mut impl Rng) -> Preset {
     Preset { network, ..preset }
 }
 
-// Fields are drawn in the order in which they are written: another order gives other trials.
+// Values are drawn in the order of the fields below: another order gives other trials.
 fn ours(rng: &mut impl Rng) -> Preset {
     let preset = Preset::best();
     let network = MlpParams {
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_space_is_the_one_that_the_reference_system_searched() {
+    fn the_reference_space_matches_the_reference_system() {
         for seed in 0..2000 {
             let preset = Space::Reference.preset(seed, 3);
             assert!(preset.check().is_ok());
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_preset_is_the_first_trial_of_our_space_and_every_other_is_sound() {
+    fn our_space_starts_with_the_default_preset_and_every_trial_is_valid() {
         let first = Space::Ours.preset(9, 0).network;
         assert_eq!(first, MlpParams { seed: 9, ..Preset::best().network });
         assert!((1..500).all(|seed| Space::Ours.preset(seed, 1).check().is_ok()));

@@ -28,7 +28,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn threads_and_interruptions_cannot_be_seen_in_the_results() {
+fn results_do_not_depend_on_threads_or_interruptions() {
     let data = data();
     let folder = || tempfile::tempdir().unwrap();
     let (one, three, resumed) = (folder(), folder(), folder());
@@ -37,7 +37,7 @@ fn threads_and_interruptions_cannot_be_seen_in_the_results() {
     assert_eq!(files(one.path()).len(), 4);
     assert!(files(one.path()) == files(three.path()));
 
-    // Two trials in the wrong order, and a third that was being written.
+    // Two trials out of order, and a third that was cut off.
     let journal = String::from_utf8(std::fs::read(one.path().join("journal.jsonl")).unwrap()).unwrap();
     let lines: Vec<&str> = journal.lines().collect();
     let cut = format!("{}\n{}\n{}\n{}", lines[0], lines[5], lines[2], &lines[3][..40]);
@@ -46,14 +46,14 @@ fn threads_and_interruptions_cannot_be_seen_in_the_results() {
     assert_eq!(outcome.resumed, 2);
     assert!(files(one.path()) == files(resumed.path()));
 
-    // All trials there, nothing else.
+    // All trials are present, the model is missing.
     std::fs::remove_file(resumed.path().join("model.safetensors")).unwrap();
     assert_eq!(run(&job(resumed.path()), &data).unwrap().resumed, 6);
     assert!(files(one.path()) == files(resumed.path()));
 }
 
 #[test]
-fn the_winner_has_the_lowest_validation_loss_and_is_its_trial_fitted_again() {
+fn the_winner_has_the_lowest_loss_and_can_be_refitted() {
     let (data, folder) = (data(), tempfile::tempdir().unwrap());
     let outcome = run(&job(folder.path()), &data).unwrap();
     let loss = |trial: usize| outcome.trials[trial].validation_loss.unwrap();
@@ -64,7 +64,7 @@ fn the_winner_has_the_lowest_validation_loss_and_is_its_trial_fitted_again() {
 }
 
 #[test]
-fn a_journal_of_another_search_is_refused_and_left_alone() {
+fn rejects_the_journal_of_another_search_and_leaves_it_unchanged() {
     let (data, folder) = (data(), tempfile::tempdir().unwrap());
     run(&job(folder.path()), &data).unwrap();
     let before = files(folder.path());
@@ -83,7 +83,7 @@ fn a_journal_of_another_search_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_line_in_the_middle_is_an_error_with_its_number() {
+fn rejects_a_damaged_line_and_names_its_number() {
     let (data, folder) = (data(), tempfile::tempdir().unwrap());
     run(&job(folder.path()), &data).unwrap();
     let path = folder.path().join("journal.jsonl");

@@ -1,4 +1,4 @@
-//! One trial: settings, a fit, its figures.
+//! A trial: settings, a fit, its metrics.
 
 use std::collections::BTreeMap;
 
@@ -11,29 +11,30 @@ use crate::fit::preset::Preset;
 use crate::fit::thresholds;
 use crate::metrics::{count, micro_f1};
 
-/// A finished trial, as it stands in the journal: nothing in it depends on the machine's speed.
+/// A finished trial as the journal records it. Nothing in it depends on the speed of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// From 0.
+    /// The number of the trial, from 0.
     pub trial: usize,
-    /// Names and values.
+    /// Names and values of the hyper-parameters.
     pub settings: BTreeMap<String, String>,
-    /// Epochs that were run.
+    /// Epochs that ran.
     pub epochs: usize,
     /// The epoch whose weights were kept.
     pub best_epoch: usize,
-    /// The lowest validation loss; none where the loss was no number.
+    /// The lowest validation loss, or `None` if the fit diverged.
     #[serde(with = "exact_option")]
     pub validation_loss: Option<f64>,
-    /// F1 over all pairs of validation movie and genre, with a threshold of 0.5.
+    /// Micro-F1 on validation movies at a threshold of 0.5.
     #[serde(with = "exact")]
     pub micro_f1_at_0_5: f64,
-    /// The same with the thresholds that the preset chooses on these movies.
+    /// Micro-F1 on validation movies at the thresholds that the preset chooses on them.
     #[serde(with = "exact")]
     pub micro_f1: f64,
 }
 
-/// Numbers as texts: the JSON parser's are not always the nearest ones, and a resumed search would show it.
+/// Numbers as text. serde_json may round a number to a neighbour when it reads it, which would
+/// change a resumed search.
 mod exact {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -67,7 +68,7 @@ pub(super) fn settings(preset: &Preset) -> BTreeMap<String, String> {
     preset.network.describe().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Fits one network, whatever the size of the preset's ensemble.
+/// Fits one network, regardless of the ensemble of the preset.
 pub(super) fn run(
     trial: usize,
     preset: &Preset,
@@ -102,7 +103,8 @@ pub(super) fn run(
     Ok((trial, Some(fitted)))
 }
 
-/// How long a trial may take, in no unit: weights are updated once a batch, and small steps need many epochs.
+/// Estimates the relative duration of a trial: weights are updated once per batch, and low learning
+/// rates need more epochs.
 pub(super) fn expected_cost(preset: &Preset) -> f64 {
     let params = &preset.network;
     let a_row = params.units as f64 * (1.0 + 30.0 / params.batch_size as f64);

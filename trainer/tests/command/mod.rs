@@ -1,12 +1,12 @@
-//! The real command and the movies that tests give it.
+//! Runs the real command, on movies that tests make up.
 
-// Each test binary has its own copy, and none uses all of it.
+// Each test binary compiles its own copy and uses only part of it.
 #![allow(dead_code)]
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The command in `folder`, ready to run.
+/// Returns the command, ready to run in `folder`.
 pub(crate) fn trainer(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     command.current_dir(folder).args(line.split(' ')).env("RUST_LOG", "warn");
@@ -14,7 +14,7 @@ pub(crate) fn trainer(folder: &Path, line: &str) -> Command {
     command
 }
 
-/// Starts it, silent.
+/// Starts the command without output.
 pub(crate) fn spawn(folder: &Path, line: &str) -> Child {
     let mut command = trainer(folder, line);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -29,7 +29,7 @@ pub(crate) fn finished(output: Output, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A table of made-up movies, in three genres by turns.
+/// Writes a CSV of synthetic movies in three alternating genres.
 pub(crate) fn write_movies(folder: &Path, movies: u64) {
     let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
     let row = |id: u64| {

@@ -1,6 +1,6 @@
-//! An encoder service in this process that answers made-up vectors, and fails when it is told to.
+//! An encoder service in this process that returns synthetic vectors and fails on request.
 
-// Each test binary has its own copy, and none uses all of it.
+// Each test binary compiles its own copy and uses only part of it.
 #![allow(dead_code)]
 
 use std::collections::HashSet;
@@ -21,25 +21,25 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 pub(crate) const DIMENSION: usize = 16;
 
-/// What a call is answered with instead of vectors.
+/// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Failure {
-    /// The queue is full; try again at once.
+    /// The queue is full; a retry may follow at once.
     Busy,
-    /// A defect.
+    /// An internal error.
     Internal,
-    /// Vectors, but of another encoder.
+    /// The vectors come from another encoder.
     OtherFingerprint,
 }
 
-/// Which call numbers (from 0) fail, and how.
+/// The calls that fail, by number from 0, and how.
 pub(crate) type Fault = (fn(usize) -> bool, Failure);
 
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
     pub failure: Option<Fault>,
     pub fingerprint: Option<&'static str>,
-    /// How long a call takes.
+    /// The duration of a call.
     pub delay: Duration,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Behaviour {
 pub(crate) struct FakeEncoder {
     behaviour: Behaviour,
     pub calls: AtomicUsize,
-    /// Texts that were answered with vectors.
+    /// Texts whose vectors were returned.
     pub encoded: Mutex<Vec<String>>,
 }
 
@@ -65,7 +65,7 @@ impl FakeEncoder {
     }
 }
 
-/// Starts it on a free port of the loopback interface; it stops with the runtime.
+/// Starts the service on a free loopback port. It stops with the runtime.
 pub(crate) async fn start(behaviour: Behaviour) -> (String, Arc<FakeEncoder>) {
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -78,7 +78,7 @@ pub(crate) async fn start(behaviour: Behaviour) -> (String, Arc<FakeEncoder>) {
     (url, encoder)
 }
 
-/// A pure function of the text.
+/// Returns the vector of a text, a pure function.
 pub(crate) fn vector(text: &str) -> Vec<f32> {
     let sum: u64 = text.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     (0..DIMENSION as u64).map(|i| ((sum % 10_007) as f32 * 0.01 + i as f32).sin()).collect()

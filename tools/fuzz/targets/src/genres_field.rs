@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use genre_model::{GENRES, GenreSet};
-use trainer::data::ingest::columns::{GenresFormat, Layout};
+use trainer::data::ingest::columns::{Columns, GenresFormat};
 use trainer::{DropReason, KaggleReader};
 
 use crate::Target;
@@ -84,9 +84,9 @@ fn check(data: &[u8]) {
 /// without a known genre, is the empty set.
 fn read(format: GenresFormat, field: &str) -> Option<GenreSet> {
     let table = format!("id,title,overview,genres\n1,T,O.,\"{}\"\n", field.replace('"', "\"\""));
-    let layout = Layout { genres_format: format, ..Layout::default() };
+    let columns = Columns { genres_format: format, ..Columns::default() };
     let path = file("genres.csv", table.as_bytes());
-    let mut reader = KaggleReader::open_with(&path, &layout).expect("the header is sound");
+    let mut reader = KaggleReader::open_with(&path, &columns).expect("the header is sound");
     match reader.next() {
         Some(Ok(movie)) => Some(movie.genres),
         Some(Err(_)) => {

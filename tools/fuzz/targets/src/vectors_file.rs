@@ -101,8 +101,14 @@ fn seeds() -> Vec<Vec<u8>> {
         let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed");
         let values = (0..movies as usize * dimension).map(|value| (value as f32).sin()).collect();
         let rows = {
-            let words = (1..=movies).map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver")).collect();
-            VectorRows { ids: (1..=movies).collect(), genres: vec![drama; movies as usize], values, words }
+            let word_features =
+                (1..=movies).map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver")).collect();
+            VectorRows {
+                ids: (1..=movies).collect(),
+                genres: vec![drama; movies as usize],
+                values,
+                word_features,
+            }
         };
         writer.write(rows).and_then(|()| writer.finish()).expect("a seed");
         seeds.push(std::fs::read(&path).expect("a seed"));

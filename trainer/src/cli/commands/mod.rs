@@ -1,4 +1,4 @@
-//! What each command does: the library's parts, put together.
+//! One function per command.
 
 mod search;
 
@@ -43,14 +43,15 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 fn prepare(args: &Prepare) -> Result<()> {
     let input = Input::new(&args.input)?;
-    let report = prepare::run_with(&input.path, &args.layout.layout(), &args.output, args.report.as_deref())?;
+    let report =
+        prepare::run_with(&input.path, &args.columns.columns(), &args.output, args.report.as_deref())?;
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
 async fn encode(args: Encode) -> Result<()> {
     let input = args.input.as_deref().map(Input::new).transpose()?;
     let source = match (&input, args.movies) {
-        (Some(input), _) => MovieSource::Table(input.path.clone(), args.layout.layout()),
+        (Some(input), _) => MovieSource::Table(input.path.clone(), args.columns.columns()),
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
@@ -79,7 +80,7 @@ async fn encode(args: Encode) -> Result<()> {
     };
     match outcome {
         EncodeOutcome::NothingToDo { movies } => {
-            print(&format!("nothing to do: {path} holds these {movies} movies' vectors already"))
+            print(&format!("nothing to do: {path} already holds the vectors of these {movies} movies"))
         }
         EncodeOutcome::Encoded { movies, resumed: 0 } => print(&format!("wrote {path}: {movies} movies")),
         EncodeOutcome::Encoded { movies, resumed } => {
@@ -95,7 +96,7 @@ fn fit(args: &Fit) -> Result<()> {
     let preset = Preset::named(args.preset).with(&args.changes);
     preset.check()?;
     let epochs = preset.network.max_epochs * preset.model.ensemble;
-    let progress = Progress::new(epochs, "epochs at most");
+    let progress = Progress::new(epochs, "epochs, at most");
     let recorder = LossRecorder::default();
     let model = fit::job::fit(&data, &preset, |member, losses| {
         recorder.record(member, losses);
@@ -131,7 +132,7 @@ fn fit(args: &Fit) -> Result<()> {
     print(&lines.join("\n"))
 }
 
-/// The reference system's lines, to the letter: scripts may look for them.
+/// Returns the lines of the reference system, verbatim, since scripts may search for them.
 fn reference_lines(model: &GenreModel, vectors: &Vectors, with_test: bool) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for (split, name) in [(Split::Validation, "Val"), (Split::Test, "Test")] {
@@ -160,7 +161,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
             let vectors = read_vectors(path)?;
             if let Some(input) = &args.input {
                 let file = Input::new(input)?;
-                let source = MovieSource::Table(file.path.clone(), args.layout.layout());
+                let source = MovieSource::Table(file.path.clone(), args.columns.columns());
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
                     let (vectors, input) = (path.display(), input.display());
@@ -188,7 +189,7 @@ async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let file = Input::new(input)?;
-    let source = MovieSource::Table(file.path.clone(), args.layout.layout());
+    let source = MovieSource::Table(file.path.clone(), args.columns.columns());
     let template = &model.provenance().input_template;
     Ok(encode_job::encode_in_memory(&source, args.split, &client, template, !args.no_title).await?)
 }
@@ -228,7 +229,7 @@ fn report(args: &Report) -> Result<()> {
     print(&format!("wrote {}", args.output.display()))
 }
 
-/// Titles of a prepared table, by id; none where no table is named.
+/// Returns the titles in a table of movies by id, or none without a table.
 fn titles(movies: Option<&Path>) -> Result<HashMap<u64, String>> {
     let Some(path) = movies else { return Ok(HashMap::new()) };
     let movies = MovieSource::MoviesFile(path.to_owned()).open()?;
@@ -247,7 +248,7 @@ async fn connect(args: &EncoderArgs, policy: RetryPolicy) -> Result<EncoderClien
     Ok(client)
 }
 
-/// A data set by its path; standard input lies in a temporary file while this lives.
+/// The path of a data set. Standard input is kept in a temporary file until this is dropped.
 struct Input {
     path: PathBuf,
     _spooled: Option<tempfile::NamedTempFile>,
@@ -281,7 +282,7 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// Standard output; a reader that has left is no error.
+/// Prints to standard output. A closed pipe is not an error.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),

@@ -1,4 +1,4 @@
-//! `search`, and `reference`, which is a search on vectors of its own.
+//! `search`, and `reference`, which searches on vectors of its own.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use trainer::{FittingData, Load};
 use super::{block_on, connect, print, read_vectors, reference_lines};
 use crate::cli::args::{Reference, Search, SearchArgs};
 
-/// What the reference system printed, in the order of its lines, on movies of the full Kaggle file and vectors of the
-/// Universal Sentence Encoder.
+/// The figures that the reference system printed, in the order of its lines, for the full Kaggle
+/// file and vectors of the Universal Sentence Encoder.
 const REFERENCE_FIGURES: [&str; 4] = ["0.5582", "0.6114", "0.5571", "0.6086"];
 
 pub(super) fn search(args: &Search) -> Result<()> {
@@ -35,7 +35,7 @@ pub(super) fn reference(args: &Reference) -> Result<()> {
     let encoding = EncodeJob {
         source: MovieSource::MoviesFile(movies),
         output: output.clone(),
-        // The reference system reads no titles.
+        // The reference system ignores titles.
         template: InputTemplate::parse("{overview}")?,
         chunk: 256,
         load: Load::default(),

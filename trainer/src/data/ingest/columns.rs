@@ -1,4 +1,4 @@
-//! How a table of movies is laid out: Kaggle's way, or as the command line says.
+//! The columns of a table of movies: Kaggle's, or those that the command line names.
 
 use std::fmt;
 
@@ -7,34 +7,34 @@ use serde_json::Value;
 
 use crate::data::ingest::genres_literal::{self, UnreadableGenres};
 
-/// How genres stand in their field.
+/// The form of a genres field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum GenresFormat {
-    /// A Python list of dictionaries with TMDB's ids, as in Kaggle's file.
+    /// A Python list of dictionaries with TMDB ids, as in Kaggle's file
     #[default]
     Python,
-    /// A JSON list of names, or of objects with an `id` of TMDB or a `name`.
+    /// A JSON list of names, or of objects with a TMDB `id` or a `name`
     Json,
-    /// Names with `|` between them.
+    /// Names separated by `|`
     Pipe,
 }
 
-/// The names of the columns that are used, and the form of the genres.
+/// The names of the columns that are read, and the form of the genres.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// Whole numbers; the split is made by them.
+pub struct Columns {
+    /// Whole numbers, which decide the split.
     pub id: String,
-    /// May be empty.
+    /// Titles, which may be empty.
     pub title: String,
-    /// What is classified.
+    /// Overviews, which must not be blank.
     pub overview: String,
-    /// What is learnt.
+    /// Genres, which are the labels.
     pub genres: String,
     /// The form of the genres.
     pub genres_format: GenresFormat,
 }
 
-impl Default for Layout {
+impl Default for Columns {
     fn default() -> Self {
         let [id, title, overview, genres] = ["id", "title", "overview", "genres"].map(str::to_owned);
         Self { id, title, overview, genres, genres_format: GenresFormat::Python }
@@ -42,7 +42,7 @@ impl Default for Layout {
 }
 
 impl GenresFormat {
-    /// Reads a field. Genres that are none of the twenty are ignored.
+    /// Reads a field. Genres other than the twenty are ignored.
     pub(crate) fn parse(self, field: &str) -> Result<GenreSet, UnreadableGenres> {
         match self {
             Self::Python => genres_literal::parse(field),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_gives_the_genres_that_are_known() {
+    fn reads_the_known_genres_of_each_form() {
         assert_eq!(names(GenresFormat::Python, "[{'id': 18, 'name': 'Drama'}]"), ["Drama"]);
         assert_eq!(names(GenresFormat::Pipe, "Drama| Science Fiction |Sport"), ["Drama", "Science Fiction"]);
         assert_eq!(names(GenresFormat::Pipe, ""), [] as [&str; 0]);

@@ -1,15 +1,18 @@
-//! The `genres` field: a Python literal such as `[{'id': 18, 'name': 'Drama'}]`.
+//! Genres as a Python literal such as `[{'id': 18, 'name': 'Drama'}]`.
+//!
+//! `py_literal` parses the literal. Its recursion is unbounded, so length and depth are checked
+//! first.
 
 use genre_model::GenreSet;
 use py_literal::Value;
 
-/// The longest literal that is read; a movie's is a few hundred bytes.
+/// The longest literal that is read. A movie's literal has a few hundred bytes.
 const MAX_BYTES: usize = 64 << 10;
-/// A list of dictionaries is two deep. The parser's time doubles with each level and its stack grows, so that a
-/// field of a thousand brackets would stop the run.
+/// The deepest nesting that is read; a list of dictionaries has depth two. Each level doubles the
+/// time of the parser and grows its stack, so a field of a thousand brackets would stop the run.
 const MAX_DEPTH: usize = 4;
 
-/// Why a field is not a list of genres.
+/// Why a field cannot be read as genres.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum UnreadableGenres {
     #[error("expected a Python literal of at most {MAX_BYTES} bytes, nested at most {MAX_DEPTH} deep")]
@@ -20,7 +23,7 @@ pub(crate) enum UnreadableGenres {
     NotAList,
 }
 
-/// Reads the field. Genres that are none of the twenty are ignored, as are entries without an `id`.
+/// Reads a field. Genres other than the twenty are ignored, and so are entries without an `id`.
 pub(crate) fn parse(field: &str) -> Result<GenreSet, UnreadableGenres> {
     let field = field.trim();
     if field.len() > MAX_BYTES || depth(field) > MAX_DEPTH {
@@ -43,7 +46,7 @@ fn tmdb_id(entry: &Value) -> Option<u32> {
     u32::try_from(id.as_integer()?).ok()
 }
 
-/// How deep brackets are nested outside of strings.
+/// Returns how deep brackets are nested outside strings.
 fn depth(literal: &str) -> usize {
     let (mut depth, mut deepest, mut quote) = (0_usize, 0, None);
     let mut bytes = literal.bytes();
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn known_ids_become_genres_and_others_are_ignored() {
+    fn reads_known_ids_and_ignores_others() {
         let field =
             "[{'id': 35, 'name': 'Comedy'}, {'id': 11176, 'name': 'Carousel'}, {'id': 18, 'name': 'Drama'}]";
         assert_eq!(names(field), ["Comedy", "Drama"]);
@@ -85,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn quotes_escapes_and_unicode_in_names_are_read() {
+    fn reads_quotes_escapes_and_unicode_in_names() {
         let field = r#"[{"id": 18, "name": "O'Hara \"and\" sons \u00e9 \x41 é 電影 ["}, {'name': 'it\'s {', 'id': 37}]"#;
         assert_eq!(names(field), ["Drama", "Western"]);
     }
 
     #[test]
-    fn what_is_no_list_is_an_error() {
+    fn rejects_anything_but_a_list() {
         for field in
             ["", "  ", "[", "nan", "[{'id': 18}", "[{\"id\": null}]", "[{'id': 18, 'name': 'O'Hara'}]"]
         {
@@ -110,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_field_makes_it_panic(field in "[\\[\\]{}(),:'\"\\\\ bBxuN0-9eEj+._a-dé\n-]{0,40}") {
+        fn never_panics(field in "[\\[\\]{}(),:'\"\\\\ bBxuN0-9eEj+._a-dé\n-]{0,40}") {
             let _ = parse(&field);
         }
     }

@@ -1,4 +1,4 @@
-//! A data set as it lies there: a file, a folder, compressed or not, or standard input.
+//! Opens a data set: a file, plain or compressed, a folder, or standard input.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// What a folder or an archive of Kaggle's data set has the movies in.
+/// The file of movies in Kaggle's data set.
 const KAGGLE_NAME: &str = "movies_metadata.csv";
 
 /// The bytes of a table of movies.
@@ -27,8 +27,8 @@ impl Read for Input {
     }
 }
 
-/// Opens a CSV file, plain, gzipped or in a zip archive (by its first bytes, not its name), or the folder that Kaggle's
-/// data set was unpacked to.
+/// Opens a CSV file or the folder of Kaggle's data set. The first bytes of a file, not its name,
+/// decide whether it is plain, gzipped or a zip archive.
 pub(crate) fn open(path: &Path) -> io::Result<Input> {
     if path.is_dir() {
         return open_file(&in_folder(path)?);
@@ -60,7 +60,8 @@ fn in_folder(folder: &Path) -> io::Result<PathBuf> {
     found.ok_or_else(|| invalid(format!("expected {KAGGLE_NAME} in the folder, found none")))
 }
 
-/// The archive's table in a temporary file without a name: an archive can only be read while it is borrowed.
+/// Extracts the table of an archive to an unnamed temporary file, since an entry borrows its
+/// archive.
 fn unpack(file: File) -> io::Result<File> {
     let mut archive =
         ZipArchive::new(file).map_err(|error| invalid(format!("not a zip archive: {error}")))?;
@@ -85,7 +86,7 @@ fn unpack(file: File) -> io::Result<File> {
     Ok(unpacked)
 }
 
-/// Standard input in a temporary file: movies are read more than once.
+/// Copies standard input to a temporary file, since movies are read more than once.
 pub fn spool(mut input: impl Read) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new()?;
     io::copy(&mut input, file.as_file_mut())?;
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_gzipped_zipped_and_in_a_folder_it_is_the_same_table() {
+    fn reads_a_table_plain_gzipped_zipped_and_in_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("plain"), TABLE).unwrap();
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_table_is_an_error_that_says_what_was_found() {
+    fn rejects_input_without_a_table_and_names_what_it_found() {
         let folder = tempfile::tempdir().unwrap();
         let message = read(folder.path()).unwrap_err().to_string();
         assert!(message.contains("expected movies_metadata.csv in the folder"), "{message}");

@@ -1,6 +1,7 @@
-//! Data sets as people have them: CSV in many layouts, compressed or not, to movies and a report.
+//! Reads data sets from outside, CSV with any columns, plain or compressed, into movies and a
+//! report.
 //!
-//! Our own tables are read in the folder above.
+//! The tables that we write ourselves are read in the folder above.
 
 pub mod columns;
 mod genres_literal;

@@ -1,15 +1,15 @@
-//! From Kaggle's file to the table of usable movies, and a report of what was left out.
+//! Turns Kaggle's file into the table of usable movies, and reports the rows that were dropped.
 
 use std::path::{Path, PathBuf};
 
 use genre_model::write_atomically;
 
-use crate::data::ingest::columns::Layout;
+use crate::data::ingest::columns::Columns;
 use crate::data::movies_file::MoviesWriter;
 use crate::data::table_file::TableError;
 use crate::{IngestReport, KaggleError, KaggleReader};
 
-/// Why there is no table.
+/// Why no table was written.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// The movies cannot be read.
@@ -28,20 +28,20 @@ pub enum PrepareError {
     },
 }
 
-/// Reads `input` movie by movie and writes the usable ones to `output`, which appears only when all went well; the
-/// report goes to `report` as JSON.
+/// Reads `input` and writes its usable movies to `output`, which appears only on success. Writes
+/// the report to `report` as JSON.
 pub fn run(input: &Path, output: &Path, report: Option<&Path>) -> Result<IngestReport, PrepareError> {
-    run_with(input, &Layout::default(), output, report)
+    run_with(input, &Columns::default(), output, report)
 }
 
-/// As [`run`], for a table that is laid out otherwise.
+/// As [`run`], for a table with other columns.
 pub fn run_with(
     input: &Path,
-    layout: &Layout,
+    columns: &Columns,
     output: &Path,
     report: Option<&Path>,
 ) -> Result<IngestReport, PrepareError> {
-    let mut reader = KaggleReader::open_with(input, layout)?;
+    let mut reader = KaggleReader::open_with(input, columns)?;
     let mut writer = MoviesWriter::create(output)?;
     for movie in reader.by_ref() {
         writer.write(movie?)?;

@@ -1,15 +1,17 @@
-//! Sees a quote that is opened and never closed, and a row that never ends.
+//! Detects a quote that is never closed and a row that never ends.
 //!
-//! A CSV reader takes everything up to the end of the file for one field or row then, and a run would lose movies without
-//! a word, or take all memory. This wrapper follows the same grammar (RFC 4180, with the csv crate's leniency) beside it.
+//! A CSV reader then takes the rest of the file for one field or row: movies are lost silently, or
+//! memory runs out. The csv crate neither limits a field nor reports an open quote at the end of
+//! the file, so this wrapper follows the same grammar (RFC 4180, as lenient as the csv crate)
+//! beside it.
 
 use std::io::{self, Read};
 
-/// The longest quoted field; overviews and company lists are a few kilobytes.
+/// The longest quoted field. Overviews and company lists have a few kilobytes.
 const MAX_QUOTED_BYTES: usize = 1 << 20;
-/// The longest row. A compressed file can hold gigabytes of one.
+/// The longest row. A small compressed file can hold a row of gigabytes.
 const MAX_ROW_BYTES: usize = 8 << 20;
-/// May stand before the first field, and is no part of it.
+/// May precede the first field and does not belong to it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +19,8 @@ enum State {
     FieldStart,
     Unquoted,
     Quoted,
-    /// After a quote inside of a quoted field: the field's end, or the first half of an escaped quote.
+    /// After a quote in a quoted field: the end of the field, or the first half of an escaped
+    /// quote.
     QuoteInQuoted,
 }
 
@@ -29,7 +32,7 @@ pub(crate) struct QuoteWatch<R> {
     opened_at: u64,
     quoted_bytes: usize,
     row_bytes: usize,
-    /// Bytes of the mark that were seen; all of them once something else has come.
+    /// Bytes of the byte order mark that were seen, or its length once anything else was seen.
     mark: usize,
 }
 
@@ -46,7 +49,7 @@ impl<R> QuoteWatch<R> {
         }
     }
 
-    /// The line of the quote that is open after what was read so far.
+    /// Returns the line of the quote that is still open.
     pub(crate) fn open_quote(&self) -> Option<u64> {
         (self.state == State::Quoted).then_some(self.opened_at)
     }
@@ -81,11 +84,12 @@ impl<R> QuoteWatch<R> {
             self.line += u64::from(byte == b'\n');
         }
         if self.state == State::Quoted && self.quoted_bytes > MAX_QUOTED_BYTES {
-            let reason = format!("the quote opened in line {} is not closed within 1 MiB", self.opened_at);
+            let reason =
+                format!("line {}: expected the closing quote within 1 MiB, found none", self.opened_at);
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         if self.row_bytes > MAX_ROW_BYTES {
-            let reason = format!("the row in line {} does not end within 8 MiB", self.line);
+            let reason = format!("line {}: expected the end of the row within 8 MiB, found none", self.line);
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         Ok(())
@@ -118,26 +122,26 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_is_named_by_its_line() {
+    fn reports_the_line_of_an_open_quote() {
         assert_eq!(open_quote("id\n1,\"closed\"\n2,\"open\n3,x\n"), Some(3));
     }
 
     #[test]
-    fn a_byte_order_mark_before_a_quote_does_not_hide_it() {
+    fn sees_a_quote_after_a_byte_order_mark() {
         assert_eq!(open_quote("\u{feff}\"id\n\",title\n1,a\n"), None);
         assert_eq!(open_quote("\u{feff}\"id,title\n1,a\n"), Some(1));
         assert_eq!(open_quote("id\n\u{feff}\"no quote\n"), None);
     }
 
     #[test]
-    fn a_row_without_end_is_an_error_before_the_end_of_the_file() {
+    fn rejects_an_endless_row_before_the_end_of_the_file() {
         let text = format!("id,title\n1,{}", "x,".repeat(5 << 20));
         let error = io::copy(&mut QuoteWatch::new(text.as_bytes()), &mut io::sink()).unwrap_err();
-        assert!(error.to_string().contains("the row in line 2"), "{error}");
+        assert!(error.to_string().contains("line 2: expected the end of the row"), "{error}");
     }
 
     #[test]
-    fn a_quoted_field_without_end_is_an_error_before_the_end_of_the_file() {
+    fn rejects_an_endless_quoted_field_before_the_end_of_the_file() {
         let text = format!("id\n\"{}", "x".repeat(3 << 20));
         let error = io::copy(&mut QuoteWatch::new(text.as_bytes()), &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");

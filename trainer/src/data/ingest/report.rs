@@ -1,4 +1,4 @@
-//! What preparation kept and dropped, and why.
+//! The report of `prepare`: which rows were kept, and why the others were dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,40 +9,40 @@ use serde::Serialize;
 
 use crate::{Movie, Split};
 
-/// How many dropped rows are shown for each reason.
+/// Dropped rows shown for each reason.
 const EXAMPLES: usize = 3;
-/// Languages that are counted apart; there are fewer in the world's movies.
+/// Languages counted separately; no real data set has as many.
 const MAX_LANGUAGES: usize = 300;
-/// Languages that a person is shown.
+/// Languages shown in the text report.
 const SHOWN_LANGUAGES: usize = 6;
 
 /// Why a row is not a usable movie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// The `id` field holds no decimal number: the row is shifted by a broken one.
+    /// The `id` field holds no decimal number, because a broken row shifted the columns.
     Shifted,
-    /// A field that is used is not UTF-8.
+    /// A field that is read is not UTF-8.
     NotUtf8,
     /// The overview is blank.
     NoOverview,
-    /// The genres are not in the form that the layout says.
+    /// The genres are not in the expected form.
     UnreadableGenres,
-    /// None of the twenty genres.
+    /// The movie has none of the twenty genres.
     NoKnownGenre,
-    /// A movie with this id was kept before.
+    /// An earlier movie with this id was kept.
     DuplicateId,
 }
 
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Shifted => "shifted row: its id is not a number",
+            Self::Shifted => "shifted columns: the id is not a number",
             Self::NotUtf8 => "not UTF-8",
             Self::NoOverview => "no overview",
-            Self::UnreadableGenres => "genres are not in the form that was expected",
+            Self::UnreadableGenres => "genres not in the expected form",
             Self::NoKnownGenre => "none of the twenty genres",
-            Self::DuplicateId => "duplicate id: the first is kept",
+            Self::DuplicateId => "duplicate id: the first movie is kept",
         })
     }
 }
@@ -50,31 +50,31 @@ impl fmt::Display for DropReason {
 /// One dropped row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DroppedRow {
-    /// Line of the file in which the row begins, from 1.
+    /// The line on which the row begins, from 1.
     pub line: u64,
-    /// What stands in its `id` field, at most 40 characters of it.
+    /// The content of its `id` field, at most 40 characters.
     pub id: String,
 }
 
 /// The rows dropped for one reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// How many.
+    /// Number of rows.
     pub rows: u64,
     /// The first few.
     pub examples: Vec<DroppedRow>,
 }
 
-/// How many movies carry a label.
+/// The number of movies with a label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LabelCount {
     /// The genre's name.
     pub label: &'static str,
-    /// Movies that carry it.
+    /// Movies with the genre.
     pub movies: u64,
 }
 
-/// What became of the rows of a file.
+/// The outcome for each row of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IngestReport {
     /// The file.
@@ -83,13 +83,13 @@ pub struct IngestReport {
     pub rows: u64,
     /// Rows that are usable movies.
     pub kept: u64,
-    /// The others, by reason.
+    /// The other rows, by reason.
     pub dropped: BTreeMap<DropReason, Dropped>,
-    /// Movies of each part.
+    /// Movies of each split.
     pub splits: BTreeMap<Split, u64>,
     /// Movies of each genre, in label order.
     pub labels: Vec<LabelCount>,
-    /// Kept movies of each original language; empty where the table does not say.
+    /// Kept movies of each original language; empty if the table has no such column.
     pub languages: BTreeMap<String, u64>,
 }
 
@@ -104,8 +104,8 @@ impl IngestReport {
         self.rows += 1;
         self.kept += 1;
         if let Some(language) = language {
-            let language = if language.is_empty() { "not said" } else { language };
-            // A broken table could have as many languages as rows.
+            let language = if language.is_empty() { "unknown" } else { language };
+            // A broken table can have as many languages as rows.
             let is_room = self.languages.len() < MAX_LANGUAGES || self.languages.contains_key(language);
             let name: String =
                 if is_room { language.chars().take(12).collect() } else { "others".to_owned() };

@@ -1,8 +1,9 @@
-//! The table of vectors: what `encode` writes and `fit` and `evaluate` read.
+//! The table of vectors, which `encode` writes and `fit` and `evaluate` read.
 //!
-//! One row a movie, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of utf8), `vector`
-//! (fixed-size list of float32), `words` and `title_words` (lists of uint32: [`WordFeatures`]). The metadata says which encoder made the vectors of which texts, and holds a hash
-//! over the rows, so that a damaged file is never learnt from.
+//! One row per movie, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of
+//! utf8), `vector` (fixed-size list of float32), `words` and `title_words` (lists of uint32, the
+//! [`WordFeatures`]). The metadata names the encoder and the text template, and holds a hash over
+//! the rows, so a damaged file is never learnt from.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,53 +25,53 @@ use crate::data::movie_columns::{
 };
 use crate::data::table_file::{TableError, TableReader, TableWriter};
 
-/// The first had no words.
+/// Format 1 had no word features.
 const FORMAT: &str = "movieclassifier.vectors/2";
 
-/// What the vectors of a file have in common.
+/// The metadata that all vectors of a file share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VectorsHeader {
     /// The encoder that made them.
     pub encoder: EncoderIdentity,
     /// Floats in a vector.
     pub dimension: usize,
-    /// How a movie became the text that was encoded.
+    /// The template that composed the encoded texts.
     pub template: InputTemplate,
     /// [`DataDigest`](crate::DataDigest) over all movies of the source.
     pub data_digest: String,
 }
 
-/// Some movies' vectors.
+/// The vectors of some movies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VectorRows {
     /// TMDB ids.
     pub ids: Vec<u64>,
-    /// Each movie's genres.
+    /// The genres of each movie.
     pub genres: Vec<GenreSet>,
-    /// `ids.len() * dimension` floats, movie after movie.
+    /// `ids.len() * dimension` floats, one movie after the other.
     pub values: Vec<f32>,
-    /// Each movie's words.
-    pub words: Vec<WordFeatures>,
+    /// The word features of each movie.
+    pub word_features: Vec<WordFeatures>,
 }
 
 impl VectorRows {
-    /// None yet, and room for so many movies.
+    /// Returns no rows, with capacity for `movies`.
     #[must_use]
     pub fn with_capacity(movies: usize, dimension: usize) -> Self {
         Self {
             ids: Vec::with_capacity(movies),
             genres: Vec::with_capacity(movies),
             values: Vec::with_capacity(movies * dimension),
-            words: Vec::with_capacity(movies),
+            word_features: Vec::with_capacity(movies),
         }
     }
 
-    /// Moves the movies of `other` behind these.
+    /// Moves the movies of `other` to the end of these.
     pub fn append(&mut self, other: &mut Self) {
         self.ids.append(&mut other.ids);
         self.genres.append(&mut other.genres);
         self.values.append(&mut other.values);
-        self.words.append(&mut other.words);
+        self.word_features.append(&mut other.word_features);
     }
 
     fn split_off(&mut self, movies: usize, dimension: usize) -> Self {
@@ -78,7 +79,7 @@ impl VectorRows {
             ids: self.ids.split_off(movies),
             genres: self.genres.split_off(movies),
             values: self.values.split_off(movies * dimension),
-            words: self.words.split_off(movies),
+            word_features: self.word_features.split_off(movies),
         }
     }
 }
@@ -92,7 +93,7 @@ fn schema(dimension: i32) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// A hash over the header and the rows, in order and independent of how they are cut into batches.
+/// A hash over the header and the rows in order, independent of batch boundaries.
 #[derive(Clone)]
 struct ContentDigest(Sha256);
 
@@ -106,8 +107,12 @@ impl ContentDigest {
 
     fn add(&mut self, rows: &VectorRows) {
         let dimension = rows.values.len() / rows.ids.len().max(1);
-        for (((id, genres), vector), words) in
-            rows.ids.iter().zip(&rows.genres).zip(rows.values.chunks(dimension.max(1))).zip(&rows.words)
+        for (((id, genres), vector), words) in rows
+            .ids
+            .iter()
+            .zip(&rows.genres)
+            .zip(rows.values.chunks(dimension.max(1)))
+            .zip(&rows.word_features)
         {
             self.0.update(id.to_le_bytes());
             for name in genres.names() {
@@ -124,7 +129,8 @@ impl ContentDigest {
     }
 }
 
-/// Writes vectors batch by batch. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+/// Writes vectors batch by batch. A writer dropped before [`finish`](Self::finish) leaves no file
+/// behind.
 pub struct VectorsWriter {
     table: TableWriter,
     schema: SchemaRef,
@@ -133,19 +139,23 @@ pub struct VectorsWriter {
     waiting: VectorRows,
 }
 
-/// Movies that are written at a time, so that the file does not depend on how many came at a time.
+/// Movies written at a time. It is fixed, so the bytes of the file do not depend on batch
+/// boundaries.
 const BATCH: usize = 1024;
 
 impl VectorsWriter {
-    /// Begins a file; it appears at `path` when it is finished. Until then it lies in `folder`, which must exist on
-    /// the file system of `path`.
+    /// Starts a file, which appears at `path` once it is finished. Until then it is a temporary
+    /// file in `folder`, which must be on the file system of `path`.
     pub fn create_in(folder: &Path, path: &Path, header: VectorsHeader) -> Result<Self, TableError> {
         let dimension = i32::try_from(header.dimension).map_err(|_| {
-            TableError::invalid(path, format!("vectors of {} floats are too long", header.dimension))
+            TableError::invalid(
+                path,
+                format!("expected a dimension within an int32, found {}", header.dimension),
+            )
         })?;
         let schema = schema(dimension);
         let table = TableWriter::create_in(folder, path, schema.clone(), |properties| {
-            // Floats hardly repeat, compress by nothing, and their smallest and largest tell nobody anything.
+            // Dictionaries, compression and statistics gain nothing on floats that hardly repeat.
             let column = ColumnPath::from(["vector", "list", "element"].map(str::to_owned).to_vec());
             let words = ["words", "title_words"]
                 .map(|name| ColumnPath::from([name, "list", "element"].map(str::to_owned).to_vec()));
@@ -162,7 +172,7 @@ impl VectorsWriter {
         Ok(Self { table, schema, header, digest, waiting: VectorRows::default() })
     }
 
-    /// Adds movies; there must be `dimension` floats for each.
+    /// Adds movies, each with `dimension` floats.
     pub fn write(&mut self, mut rows: VectorRows) -> Result<(), TableError> {
         self.digest.add(&rows);
         self.waiting.append(&mut rows);
@@ -176,11 +186,13 @@ impl VectorsWriter {
 
     fn write_batch(&mut self, rows: VectorRows) -> Result<(), TableError> {
         let values = Arc::new(Float32Array::from(rows.values));
-        let dimension = i32::try_from(self.header.dimension).expect("the constructor has checked it");
+        let dimension = i32::try_from(self.header.dimension).expect("`create_in` checked the dimension");
         let field = Arc::new(element(DataType::Float32));
         let vectors = FixedSizeListArray::try_new(field, dimension, values, None);
-        let words =
-            [words_column(&rows.words, WordFeatures::text), words_column(&rows.words, WordFeatures::title)];
+        let words = [
+            words_column(&rows.word_features, WordFeatures::text),
+            words_column(&rows.word_features, WordFeatures::title),
+        ];
         let columns = |vectors: FixedSizeListArray| {
             let movies: [ArrayRef; 4] = [
                 id_column(&rows.ids),
@@ -196,7 +208,7 @@ impl VectorsWriter {
         self.table.write(&batch)
     }
 
-    /// Ends the file and gives it its name.
+    /// Completes the file and gives it its name.
     pub fn finish(mut self) -> Result<(), TableError> {
         let rest = std::mem::take(&mut self.waiting);
         if !rest.ids.is_empty() {
@@ -216,7 +228,8 @@ impl VectorsWriter {
     }
 }
 
-/// Reads vectors batch by batch; the last batch is given out only when the hash over all of them is right.
+/// Reads vectors batch by batch. The last batch is returned only if the hash over all batches
+/// matches.
 pub struct VectorsReader {
     table: TableReader,
     header: VectorsHeader,
@@ -225,7 +238,7 @@ pub struct VectorsReader {
 }
 
 impl VectorsReader {
-    /// Opens a file and checks what it says of itself.
+    /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let table = TableReader::open(path, FORMAT)?;
         table.expect("split_rule", SPLIT_RULE)?;
@@ -254,25 +267,25 @@ impl VectorsReader {
         Ok(Self { table, header, digest, rows: 0 })
     }
 
-    /// What the vectors have in common.
+    /// The metadata that all vectors share.
     #[must_use]
     pub fn header(&self) -> &VectorsHeader {
         &self.header
     }
 
-    /// Movies in the file, by its footer.
+    /// Movies in the file, according to its footer.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.rows
     }
 
-    /// Whether it holds no movie.
+    /// Whether the file holds no movies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The next movies; `None` after the last.
+    /// Returns the next movies, or `None` after the last.
     pub fn next_rows(&mut self) -> Result<Option<VectorRows>, TableError> {
         let Some(batch) = self.table.next_batch()? else {
             if self.rows == self.table.rows {
@@ -307,8 +320,8 @@ fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
         let (id, found) = (ids[position / dimension], values[position]);
         return Err(format!("movie {id}: expected a vector of finite numbers, found {found}"));
     }
-    let words = read_words(batch, ids.len());
-    Ok(VectorRows { ids, genres, values, words })
+    let word_features = read_words(batch, ids.len());
+    Ok(VectorRows { ids, genres, values, word_features })
 }
 
 fn words_column(movies: &[WordFeatures], of: impl Fn(&WordFeatures) -> &[u32]) -> ArrayRef {

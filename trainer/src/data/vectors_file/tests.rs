@@ -21,8 +21,9 @@ fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
     let mut drama = GenreSet::EMPTY;
     drama.insert_name("Drama");
     let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
-    let words = ids.iter().map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver and a map")).collect();
-    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), words, ids }
+    let word_features =
+        ids.iter().map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver and a map")).collect();
+    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), word_features, ids }
 }
 
 fn write(path: &Path, batches: Vec<VectorRows>) {
@@ -41,7 +42,7 @@ fn file(name: &str, batches: Vec<VectorRows>) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn vectors_are_read_back_bit_for_bit() {
+fn reads_vectors_back_bit_for_bit() {
     let (_folder, path) = file("v.parquet", vec![rows(1..1500, 3), rows(2000..4100, 3)]);
     let read = Vectors::read(&path).unwrap();
     let mut expected = rows((1..1500).chain(2000..4100), 3);
@@ -55,20 +56,20 @@ fn vectors_are_read_back_bit_for_bit() {
 }
 
 #[test]
-fn parts_of_a_file_are_its_movies_by_id() {
+fn subsets_of_a_file_are_its_movies_by_id() {
     let (_folder, path) = file("v.parquet", vec![rows(1..500, 3)]);
     let all = Vectors::read(&path).unwrap();
-    let parts = Split::ALL.map(|split| all.subset(split));
-    assert_eq!(parts.iter().map(Vectors::len).sum::<usize>(), all.len());
-    for (part, split) in parts.iter().zip(Split::ALL) {
-        assert!(part.ids.iter().all(|id| Split::of(*id) == split));
-        let row = all.ids.iter().position(|id| *id == part.ids[0]).unwrap();
-        assert_eq!(part.vectors.row(0), all.vectors.row(row));
+    let subsets = Split::ALL.map(|split| all.subset(split));
+    assert_eq!(subsets.iter().map(Vectors::len).sum::<usize>(), all.len());
+    for (subset, split) in subsets.iter().zip(Split::ALL) {
+        assert!(subset.ids.iter().all(|id| Split::of(*id) == split));
+        let row = all.ids.iter().position(|id| *id == subset.ids[0]).unwrap();
+        assert_eq!(subset.vectors.row(0), all.vectors.row(row));
     }
 }
 
 #[test]
-fn a_file_cut_at_any_place_is_an_error_that_names_it() {
+fn rejects_a_truncated_file_by_name() {
     let (_folder, path) = file("cut.parquet", vec![rows(1..300, 3)]);
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, 3, 4, 11, 100, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
@@ -79,7 +80,7 @@ fn a_file_cut_at_any_place_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_or_harmless() {
+fn a_flipped_bit_is_detected_or_harmless() {
     let (_folder, path) = file("flipped.parquet", vec![rows(1..100, 3)]);
     let bytes = std::fs::read(&path).unwrap();
     let sound = Vectors::read(&path).unwrap();
@@ -97,7 +98,7 @@ fn a_flipped_bit_is_found_or_harmless() {
 }
 
 #[test]
-fn a_number_that_is_none_is_an_error_that_names_the_movie() {
+fn rejects_nan_and_names_the_movie() {
     let mut batch = rows(1..50, 3);
     batch.values[3 * 6 + 1] = f32::NAN;
     let (_folder, path) = file("nan.parquet", vec![batch]);
@@ -109,19 +110,19 @@ fn a_number_that_is_none_is_an_error_that_names_the_movie() {
 }
 
 #[test]
-fn a_movie_that_stands_twice_is_an_error() {
+fn rejects_a_movie_that_appears_twice() {
     let (_folder, path) = file("twice.parquet", vec![rows([5, 6], 3), rows([5], 3)]);
     assert!(Vectors::read(&path).unwrap_err().to_string().contains("found movie 5 twice"));
 }
 
 #[test]
-fn a_file_without_movies_is_an_error() {
+fn rejects_a_file_without_movies() {
     let (_folder, path) = file("empty.parquet", vec![]);
     assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected movies, found none"));
 }
 
 #[test]
-fn a_split_that_contradicts_the_id_is_an_error() {
+fn rejects_a_split_that_contradicts_the_id() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("leak.parquet");
     let mut writer = VectorsWriter::create_in(folder.path(), &path, header(1)).unwrap();
@@ -147,7 +148,7 @@ fn a_split_that_contradicts_the_id_is_an_error() {
 }
 
 #[test]
-fn other_columns_or_another_format_are_refused() {
+fn rejects_other_columns_and_formats() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.parquet");
     let other: SchemaRef = Arc::new(Schema::new(vec![id_field()]));

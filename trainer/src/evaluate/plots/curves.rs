@@ -1,4 +1,4 @@
-//! Lines: losses by epoch, precision by recall, F1 by threshold.
+//! Line plots: losses by epoch, precision by recall, F1 by threshold.
 
 use plotters::prelude::*;
 
@@ -10,19 +10,19 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// What stands at an axis, and from where to where it goes.
+/// The name and range of an axis.
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
     pub(crate) range: std::ops::Range<f64>,
 }
 
 impl Axis {
-    /// From 0 to 1.
+    /// An axis from 0 to 1.
     pub(crate) fn unit(name: &'static str) -> Self {
         Self { name, range: 0.0..1.0 }
     }
 
-    /// Wide enough for all values.
+    /// An axis that fits all values.
     pub(crate) fn around(name: &'static str, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
         if low > high {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_drawn_and_named() {
+    fn draws_and_names_every_line() {
         let line = |name: &str| Line { name: name.to_owned(), points: vec![(0.0, 0.1), (1.0, 0.9)] };
         let svg = draw("title", Axis::unit("a"), Axis::unit("b"), &[line("one"), line("two")]).unwrap();
         assert!(["title", "one", "two"].iter().all(|text| svg.contains(text)), "{svg}");

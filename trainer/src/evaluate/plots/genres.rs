@@ -1,4 +1,4 @@
-//! Pictures of genres: their figures as bars, and which is taken for which.
+//! Plots of genres: metrics as bars, and confusion between genres.
 
 use ndarray::Array2;
 use plotters::prelude::*;
@@ -13,11 +13,11 @@ const BARS: [(&str, RGBColor); 3] = [
     ("recall", RGBColor(0x5b, 0x9b, 0xd0)),
     ("F1", RGBColor(0x1f, 0x4e, 0x79)),
 ];
-/// Pixels left of the first column of cells, and above the first row.
+/// Pixels to the left of the first column of cells, and above the first row.
 const MARGIN: (i32, i32) = (130, 120);
 const CELL: (i32, i32) = (42, 24);
 
-/// Precision, recall and F1 of each genre, with the number of its movies.
+/// Draws precision, recall and F1 of each genre, with its number of movies.
 pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
     let mut svg = String::new();
     {
@@ -57,8 +57,8 @@ fn pixels(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// How often movies of one genre (rows) that were not given it were given another that they do not have (columns), as a
-/// share of the row's movies.
+/// Draws how often movies of a genre (row) missed it and got a genre that they do not have
+/// (column), as a share of the movies of the row.
 pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
     let mut svg = String::new();
     {

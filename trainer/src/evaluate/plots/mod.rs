@@ -1,4 +1,4 @@
-//! Pictures of a model's figures, as SVG.
+//! Plots of the metrics of a model, as SVG.
 
 pub(crate) mod curves;
 pub(crate) mod genres;
@@ -18,13 +18,13 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const IDEAL: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
-/// Why there is no picture.
+/// Why a plot cannot be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// There is nothing to draw.
+    /// The model cannot be measured.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// The drawing failed.
+    /// Drawing failed.
     #[error("plot: {0}")]
     Drawing(String),
 }
@@ -35,12 +35,12 @@ impl PlotError {
     }
 }
 
-/// The reliability diagram of `model` on the test movies: for pairs of movie and genre with about the same probability,
-/// how many are there. On the diagonal, probabilities are frequencies.
+/// Draws the reliability diagram of `model` on the test movies: the frequency of a genre by its
+/// predicted probability. On the diagonal, probabilities equal frequencies.
 pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, PlotError> {
     let figures = Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?;
     let movies = vectors.subset(Split::Test);
-    let probabilities = model.probabilities(&movies.vectors.view(), &movies.words);
+    let probabilities = model.probabilities(&movies.vectors.view(), &movies.word_features);
     let bins = metrics::reliability(&probabilities, &movies.targets);
     draw(&bins, figures.expected_calibration_error).map_err(|error| PlotError::drawing(&error))
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drawing_has_a_point_for_each_bin_that_is_not_empty() {
+    fn draws_a_point_for_each_bin_that_is_not_empty() {
         let full = ReliabilityBin { pairs: 10, probability: 4.0, there: 5.0 };
         let svg = draw(&[full, ReliabilityBin::default(), full], 0.1).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("0.1000"));

@@ -1,4 +1,4 @@
-//! The report's pictures, and the tables that go with them.
+//! The figures and tables of the report.
 
 use std::fmt::Write as _;
 
@@ -14,22 +14,22 @@ use crate::fit::thresholds::{ThresholdRule, choose};
 use crate::metrics::{count, macro_f1, micro_f1};
 use crate::{Split, SplitChoice, Vectors};
 
-/// Genres whose precision-recall curves are drawn: with more, nobody could tell them apart.
+/// Genres with a precision-recall curve; more curves could not be told apart.
 const CURVES: usize = 8;
 /// Movies in the table of the worst mistakes.
 const MISTAKES: usize = 15;
 
-/// A picture: what the file's name ends with, and its content.
+/// A figure of the report.
 pub struct Figure {
-    /// Such as `loss`, for `REPORT-loss.svg`.
+    /// The end of its file name, such as `loss` in `REPORT-loss.svg`.
     pub name: &'static str,
-    /// What a reader who does not see it is told.
+    /// The text for readers who cannot see the figure.
     pub description: &'static str,
-    /// SVG.
+    /// The content, as SVG.
     pub svg: String,
 }
 
-/// A model's probabilities on some movies.
+/// The probabilities of a model on some movies.
 pub(super) struct Measured {
     probabilities: Array2<f32>,
     movies: Vectors,
@@ -38,10 +38,10 @@ pub(super) struct Measured {
 impl Measured {
     pub(super) fn of(model: &GenreModel, vectors: &Vectors, split: Split) -> Self {
         let movies = vectors.subset(split);
-        Self { probabilities: model.probabilities(&movies.vectors.view(), &movies.words), movies }
+        Self { probabilities: model.probabilities(&movies.vectors.view(), &movies.word_features), movies }
     }
 
-    /// All rules side by side. On validation movies, where they are chosen.
+    /// Returns a table of all threshold rules, chosen and measured on the same movies.
     pub(super) fn rules(&self) -> String {
         let mut text = String::from("| rule | micro-F1 | macro-F1 |\n|---|---:|---:|\n");
         for rule in ThresholdRule::value_variants() {
@@ -52,7 +52,7 @@ impl Measured {
         text
     }
 
-    /// F1 of one threshold for all genres, from 0.02 to 0.98.
+    /// Draws F1 by a global threshold from 0.02 to 0.98.
     pub(super) fn sweep(&self) -> Result<Figure, PlotError> {
         let figures = |f: fn(&[crate::metrics::Counts]) -> f64| -> Vec<(f64, f64)> {
             let step = |step: u8| {
@@ -73,7 +73,7 @@ impl Measured {
         )
     }
 
-    /// Precision by recall over all pairs, and of the most common genres.
+    /// Draws precision by recall over all pairs, and of the most common genres.
     pub(super) fn precision_recall(&self) -> Result<Figure, PlotError> {
         let all: Vec<(f32, bool)> =
             self.probabilities.iter().zip(&self.movies.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
@@ -97,7 +97,7 @@ impl Measured {
         )
     }
 
-    /// For movies of each genre that missed it: how often another was predicted that is not there.
+    /// Draws how often movies that missed a genre got one that they do not have.
     pub(super) fn confusion(&self, model: &GenreModel) -> Result<Figure, PlotError> {
         let thresholds = model.thresholds();
         let genres = GENRES.len();
@@ -118,11 +118,15 @@ impl Measured {
         for (mut row, movies) in shares.rows_mut().into_iter().zip(movies) {
             row /= movies.max(1.0);
         }
-        figure("confusion", "which genre is taken for which", genres::confusion(model.labels(), &shares))
+        figure(
+            "confusion",
+            "share of movies that missed a genre and got another",
+            genres::confusion(model.labels(), &shares),
+        )
     }
 
-    /// The movies whose genres were least expected, by their summed cross-entropy. Movies are named by their TMDB ids
-    /// unless `titles` knows better.
+    /// Returns a table of the movies with the highest summed cross-entropy. Movies are named by
+    /// TMDB id, and by title if `titles` returns one.
     pub(super) fn worst(&self, model: &GenreModel, titles: &dyn Fn(u64) -> Option<String>) -> String {
         let loss = |said: ArrayView1<'_, f32>, there: ArrayView1<'_, f32>| -> f64 {
             let pairs = said.iter().zip(there);
@@ -156,12 +160,12 @@ impl Measured {
     }
 }
 
-/// Precision, recall and F1 of each genre, as bars.
+/// Draws precision, recall and F1 of each genre as bars.
 pub(super) fn bars(evaluation: &Evaluation) -> Result<Figure, PlotError> {
     figure("genres", "precision, recall and F1 of each genre", genres::bars(&evaluation.per_genre))
 }
 
-/// Losses by epoch.
+/// Draws losses by epoch.
 pub(super) fn losses(loss_curves: &LossCurves) -> Result<Figure, PlotError> {
     let lines: Vec<Line> = loss_curves
         .members
@@ -190,7 +194,7 @@ fn figure(
     Ok(Figure { name, description, svg })
 }
 
-/// Recall and precision at a hundred thresholds: those between neighbouring pairs of the order, evenly spread.
+/// Returns recall and precision at about a hundred thresholds, evenly spread over recall.
 fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
     let there = pairs.iter().filter(|pair| pair.1).count().max(1) as f64;
@@ -207,7 +211,7 @@ fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
     points
 }
 
-/// The movies of one part, for [`Evaluation`].
+/// Measures a model on the test movies.
 pub(super) fn test_figures(model: &GenreModel, vectors: &Vectors) -> Result<Evaluation, PlotError> {
     Ok(Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?)
 }

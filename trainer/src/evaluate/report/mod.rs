@@ -1,4 +1,4 @@
-//! A Markdown report of models: where they come from, how good they are, and where they fail.
+//! The Markdown report: where models come from, how good they are, and where they fail.
 
 mod figures;
 
@@ -15,7 +15,7 @@ use figures::Measured;
 /// A model and the name of its file.
 #[derive(Debug, Clone)]
 pub struct NamedModel {
-    /// As it is to stand in the report.
+    /// The name in the report.
     pub name: String,
     /// The model.
     pub model: GenreModel,
@@ -23,16 +23,16 @@ pub struct NamedModel {
 
 pub use figures::Figure;
 
-/// What the report shows beside the models' figures.
+/// Optional content of the report.
 pub struct Details<'a> {
-    /// The fit of the first model, where it is known.
+    /// The loss curves of the first model, if known.
     pub curves: Option<&'a LossCurves>,
-    /// Of the movies among the worst mistakes; texts are other people's, so that a report for everybody has none.
+    /// Titles of movies by id. A published report has none, since titles belong to the data set.
     pub titles: &'a dyn Fn(u64) -> Option<String>,
 }
 
-/// Pictures and tables of a model, on test movies where nothing else is said: Markdown, with the pictures' files named
-/// `stem` and their own name, and the pictures.
+/// Returns the figures and tables of a model as Markdown, and the figures. The Markdown refers to
+/// each figure as `stem-name.svg`.
 pub fn details(
     model: &GenreModel,
     vectors: &Vectors,
@@ -41,10 +41,8 @@ pub fn details(
 ) -> Result<(String, Vec<Figure>), PlotError> {
     let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
-    let mut text = String::from("\n## Rules for thresholds, validation movies\n\n");
-    text.push_str(
-        "Each chosen and measured on the same movies, so that the finer ones flatter themselves.\n\n",
-    );
+    let mut text = String::from("\n## Threshold rules, validation movies\n\n");
+    text.push_str("Each rule is chosen and measured on the same movies, which favours the finer rules.\n\n");
     text.push_str(&validation.rules());
     let mut pictures = Vec::new();
     let mut show = |text: &mut String, title: &str, figure: Figure| {
@@ -60,23 +58,24 @@ pub fn details(
     show(&mut text, "Threshold, validation movies", validation.sweep()?);
     let reliability = Figure {
         name: "reliability",
-        description: "share of movies that have a genre, by its probability",
+        description: "share of movies that have a genre, by predicted probability",
         svg: plots::reliability(model, vectors)?,
     };
     show(&mut text, "Reliability, test movies", reliability);
-    show(&mut text, "Genres taken for others, test movies", tested.confusion(model)?);
-    text.push_str("\nOf the movies of a genre (row): how many were not given it, but another (column) that they have not.\n");
+    show(&mut text, "Confusion between genres, test movies", tested.confusion(model)?);
+    text.push_str("\nShare of the movies of a genre (row) that missed it and got a genre (column) that they do not have.\n");
     text.push_str("\n## Worst mistakes, test movies\n\n");
     text.push_str(&tested.worst(model, details.titles));
     Ok((text, pictures))
 }
 
-/// The report of `models`, the first of which is its subject and is shown genre by genre.
+/// Returns the report of `models` as Markdown. The first model is the subject, shown genre by
+/// genre.
 pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, EvaluationError> {
-    let mut text = String::from("# Genre model: figures\n\n");
+    let mut text = String::from("# Genre model: metrics\n\n");
     text.push_str(
-        "Written by `trainer report`. Validation movies chose the epoch, the temperature and the thresholds; \
-         test movies chose nothing.\n\n",
+        "Written by `trainer report`. Epoch, temperature and thresholds were chosen on validation movies; \
+         nothing was chosen on test movies.\n\n",
     );
     if let Some(subject) = models.first() {
         provenance(&mut text, subject, vectors);
@@ -103,8 +102,8 @@ pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, Eval
         }
     }
     text.push_str(
-        "\nMicro-F1 counts over all pairs of movie and genre; macro-F1 is the mean of the genres' F1, 0 where \
-         undefined; the calibration error is in 15 bins of equal width over all pairs.\n",
+        "\nMicro-F1 is over all pairs of movie and genre. Macro-F1 is the mean F1 of the genres, where an undefined \
+         F1 counts as 0. The calibration error is over all pairs, in 15 bins of equal width.\n",
     );
     for named in models {
         let thresholds = named.model.thresholds();
@@ -127,7 +126,7 @@ pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, Eval
 
 fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
     let provenance = subject.model.provenance();
-    let parts = Split::ALL.map(|split| {
+    let splits = Split::ALL.map(|split| {
         let movies = vectors.splits.iter().filter(|found| **found == split).count();
         format!("{movies} {split}")
     });
@@ -136,7 +135,7 @@ fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
         "## Where `{}` comes from\n\n\
          - encoder: {} {}, fingerprint `{}`\n\
          - text: `{}`\n\
-         - movies it was fitted on: digest `{}`\n\
+         - movies of the fit: digest `{}`\n\
          - movies of this report: {} ({}), digest `{}`\n\
          - split: {}\n\
          - fitted with:",
@@ -147,7 +146,7 @@ fn provenance(text: &mut String, subject: &NamedModel, vectors: &Vectors) {
         provenance.input_template,
         provenance.data_digest,
         vectors.len(),
-        parts.join(", "),
+        splits.join(", "),
         vectors.data_digest,
         provenance.split_rule,
     );
@@ -183,7 +182,7 @@ mod tests {
     use crate::{FittingData, MlpParams};
 
     #[test]
-    fn the_report_names_every_model_part_and_genre() {
+    fn the_report_names_every_model_split_and_genre() {
         let all = vectors(300);
         let model = |mut preset: Preset| {
             preset.network = MlpParams { units: 8, max_epochs: 2, ..preset.network };
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn details_show_every_picture_rule_and_mistake_and_no_title_unless_asked() {
+    fn details_show_every_figure_and_rule_and_titles_only_on_request() {
         let all = vectors(600);
         let mut preset = Preset::reference();
         preset.network = MlpParams { units: 8, max_epochs: 2, ..preset.network };

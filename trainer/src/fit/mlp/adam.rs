@@ -1,5 +1,8 @@
-//! Adam (Kingma and Ba, 2015, arXiv:1412.6980) in Keras's form, with decoupled weight decay (Loshchilov and Hutter,
-//! 2019, arXiv:1711.05101).
+//! Adam (Kingma and Ba, 2015, arXiv:1412.6980) as Keras computes it, with decoupled weight decay
+//! (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+//!
+//! linfa and argmin have no Adam. burn and candle have one, but only on tensors of their own, which
+//! would replace ndarray and the arithmetic that makes a fit repeatable bit for bit.
 
 use pulp::Arch;
 
@@ -8,10 +11,10 @@ use crate::fit::mlp::weights::Parameters;
 
 const BETA_1: f32 = 0.9;
 const BETA_2: f32 = 0.999;
-/// Keras adds it to the root of the uncorrected moment: the paper's "epsilon hat".
+/// Keras adds epsilon to the root of the uncorrected moment: the "epsilon hat" of the paper.
 const EPSILON: f32 = 1e-7;
 
-/// The optimiser's state.
+/// The state of the optimiser.
 pub(crate) struct Adam {
     arch: Arch,
     learning_rate: f32,
@@ -35,7 +38,7 @@ impl Adam {
         }
     }
 
-    /// One step against the gradient. Weights decay, biases do not.
+    /// Takes one step against the gradient. Weights decay, biases do not.
     pub(crate) fn update(&mut self, parameters: &mut Parameters, gradient: &Parameters) {
         self.step += 1;
         let correction = |beta: f32| 1.0 - f64::from(beta).powi(self.step);
@@ -70,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_those_of_the_published_algorithm() {
+    fn steps_follow_the_published_algorithm() {
         let (mut parameters, mut m, mut v) = (single(1.0, 0.0), 0.0_f64, 0.0_f64);
         let mut adam = Adam::new(0.01, 0.0, &parameters);
         let mut expected = 1.0_f64;

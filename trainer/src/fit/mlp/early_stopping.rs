@@ -1,11 +1,13 @@
-//! When to stop, as Keras's `EarlyStopping(patience, min_delta, restore_best_weights=True)` decides.
+//! Early stopping, as in Keras's `EarlyStopping(patience, min_delta, restore_best_weights=True)`.
+//!
+//! argmin's executor stops by iterations, target cost or time, and would own the loop over epochs.
 
-/// What an epoch means for the fit.
+/// The verdict on an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The best so far: keep its weights.
+    /// The best epoch so far, whose weights are kept.
     Best,
-    /// Not better, but there is patience left.
+    /// No improvement, but patience is left.
     Wait,
     /// No improvement for too long.
     Stop,
@@ -24,7 +26,7 @@ impl EarlyStopping {
         Self { patience, min_delta, best: f64::INFINITY, waited: 0 }
     }
 
-    /// Judges the next epoch's loss. An improvement of less than `min_delta` is none.
+    /// Judges the loss of the next epoch. An improvement of less than `min_delta` does not count.
     pub(crate) fn judge(&mut self, loss: f64) -> Verdict {
         if loss < self.best - self.min_delta {
             (self.best, self.waited) = (loss, 0);
@@ -34,7 +36,7 @@ impl EarlyStopping {
         if self.waited >= self.patience { Verdict::Stop } else { Verdict::Wait }
     }
 
-    /// The lowest loss; infinite before the first finite one.
+    /// Returns the lowest loss, which is infinite before the first finite one.
     pub(crate) fn best(&self) -> f64 {
         self.best
     }
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_for_an_improvement_worth_the_name() {
+    fn stops_when_improvements_are_too_small_for_too_long() {
         let mut stopping = EarlyStopping::new(2, 0.1);
         let verdicts = [1.0, 0.95, 0.85, 0.9, f64::NAN].map(|loss| stopping.judge(loss));
         assert_eq!(verdicts, [Best, Wait, Best, Wait, Stop]);

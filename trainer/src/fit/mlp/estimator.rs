@@ -1,4 +1,4 @@
-//! The network as a linfa estimator.
+//! The network as a linfa estimator: the loop over epochs and batches.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ use crate::fit::mlp::params::MlpParams;
 use crate::fit::mlp::standardiser::Standardiser;
 use crate::fit::mlp::weights::Parameters;
 
-/// Rows that are measured at a time.
+/// Validation rows measured at a time.
 const MEASURED_ROWS: usize = 512;
 
 /// Why a network cannot be fitted.
@@ -28,23 +28,23 @@ pub enum FitError {
     /// A hyper-parameter is out of range.
     #[error(transparent)]
     Param(#[from] InvalidParam),
-    /// Targets do not fit the vectors, or there are none.
+    /// Targets do not match the vectors, or there are none.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
-        /// Of what.
+        /// The data.
         what: &'static str,
-        /// The shape or number it must have.
+        /// The expected shapes.
         expected: String,
-        /// The one it has.
+        /// The shapes it has.
         found: String,
     },
-    /// The loss is no number any more.
-    #[error("expected a finite loss, found none in {epochs} epochs: a smaller learning rate may help")]
+    /// The loss became infinite or NaN.
+    #[error("expected a finite loss, found none in {epochs} epochs; try a lower learning rate")]
     Diverged {
-        /// Epochs that were run.
+        /// Epochs that ran.
         epochs: usize,
     },
-    /// From linfa itself.
+    /// linfa reports an error.
     #[error(transparent)]
     Linfa(#[from] linfa::Error),
 }
@@ -52,28 +52,28 @@ pub enum FitError {
 /// Mean binary cross-entropies after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochLosses {
-    /// From 1.
+    /// The number of the epoch, from 1.
     pub epoch: usize,
-    /// Over the epoch's batches, with dropout, as the weights went along.
+    /// The loss over the batches of the epoch, with dropout, while weights changed.
     pub train: f64,
-    /// Over the validation rows with the weights at its end, nothing left out.
+    /// The loss over the validation rows after the epoch, without dropout.
     pub validation: Option<f64>,
 }
 
-/// A fitted network, and how it went.
+/// A fitted network and its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedMlp {
-    /// The network; it takes vectors as they come from the encoder.
+    /// The network, for vectors as the encoder returns them.
     pub mlp: Mlp,
-    /// One entry an epoch.
+    /// One entry per epoch.
     pub history: Vec<EpochLosses>,
-    /// The epoch whose weights these are.
+    /// The epoch whose weights were kept.
     pub best_epoch: usize,
 }
 
 impl MlpParams {
-    /// Fits on `train` until `validation` gets no better, and keeps the best epoch's weights. Only `train` is
-    /// learnt from. `observe` is told of every epoch.
+    /// Fits on `train` until the loss on `validation` stops improving, and keeps the weights of the
+    /// best epoch. Gradients come from `train` only. Calls `observe` after every epoch.
     pub fn fit_validated(
         &self,
         train: &LabelledVectors,
@@ -126,7 +126,7 @@ impl MlpParams {
             let losses = EpochLosses { epoch, train, validation };
             history.push(losses);
             observe(losses);
-            // Without validation rows every epoch is the best so far.
+            // Without validation rows, every epoch counts as the best.
             match validation.map_or(Verdict::Best, |loss| stopping.judge(loss)) {
                 Verdict::Best => {
                     best.copy_from(&parameters);
@@ -148,7 +148,7 @@ impl MlpParams {
     }
 }
 
-/// Fits for all epochs: with nothing to validate on there is no early stopping.
+/// Fits for all epochs, since early stopping needs validation rows.
 impl Fit<Array2<f32>, Array2<f32>, FitError> for MlpParams {
     type Object = FittedMlp;
 
@@ -168,7 +168,8 @@ impl PredictInplace<Array2<f32>, Array2<f32>> for FittedMlp {
     }
 }
 
-/// Inputs and targets, row after row in memory: gathering a batch copies from there. Copied only where they must be.
+/// Inputs and targets in row-major order, from which batches are gathered. Copied only if
+/// necessary.
 struct Rows<'a> {
     inputs: Cow<'a, Array2<f32>>,
     targets: Cow<'a, Array2<f32>>,
@@ -215,7 +216,8 @@ mod tests {
 
     use super::*;
 
-    /// Two inputs; the labels are "different signs" (no line separates them) and "the first is positive".
+    /// Two inputs. The labels are "different signs", which no line separates, and "the first is
+    /// positive".
     fn signs(rows: usize, seed: u64) -> LabelledVectors {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let inputs = Array2::from_shape_simple_fn((rows, 2), || rng.gen_range(-1.0_f32..1.0));
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn it_learns_what_no_line_separates() {
+    fn learns_what_no_line_separates() {
         let (train, validation, test) = (signs(1200, 1), signs(300, 2), signs(500, 3));
         for activation in [Activation::Sigmoid, Activation::Relu, Activation::Gelu] {
             let params = MlpParams { activation, standardise: true, max_epochs: 150, ..params() };
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
+    fn fits_are_repeatable_and_depend_on_the_seed() {
         let (train, validation) = (signs(200, 1), signs(50, 2));
         let fit = |seed| {
             let (dropout, input_dropout, weight_decay) = (0.3, 0.1, 0.01);
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_epoch_is_kept_and_the_fit_stops_when_patience_ends() {
+    fn keeps_the_best_epoch_and_stops_when_patience_ends() {
         let (train, validation) = (signs(40, 1), signs(40, 2));
         let activation = Activation::Relu;
         let params = MlpParams { activation, learning_rate: 0.05, max_epochs: 500, patience: 3, ..params() };
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn unchecked_parameters_fit_as_linfa_has_it() {
+    fn fits_through_the_trait_of_linfa() {
         let fitted: FittedMlp = MlpParams { max_epochs: 3, ..params() }.fit(&signs(100, 1)).unwrap();
         assert_eq!((fitted.best_epoch, fitted.history.len()), (3, 3));
         let error: Result<FittedMlp, FitError> = MlpParams { units: 0, ..params() }.fit(&signs(10, 1));
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_do_not_fit_are_an_error() {
+    fn rejects_shapes_that_do_not_match() {
         let train = signs(10, 1);
         let other = Dataset::new(Array2::zeros((10, 3)), Array2::zeros((10, 2)));
         let none = Dataset::new(Array2::zeros((0, 2)), Array2::zeros((0, 2)));
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_is_no_number_is_an_error() {
+    fn rejects_a_loss_that_is_not_finite() {
         let mut train = signs(10, 1);
         train.records.fill(f32::NAN);
         let result = params().fit_validated(&train, &signs(10, 2), |_| {});

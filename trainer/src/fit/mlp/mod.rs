@@ -1,6 +1,6 @@
 //! The network: hyper-parameters, loss and gradient, Adam, early stopping.
 //!
-//! Prediction uses the forward pass of `genre-model`, the same as the classifier.
+//! Nothing here predicts: predictions use the forward pass of `genre-model`, as in the classifier.
 
 mod adam;
 mod backpropagation;

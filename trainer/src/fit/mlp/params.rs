@@ -6,8 +6,8 @@ use genre_model::Activation;
 use crate::fit::hyper_parameters::hyper_parameters;
 
 hyper_parameters! {
-    /// The hyper-parameters of one network. The defaults are the reference system's: one sigmoid layer,
-    /// plain Adam, at most 200 epochs, patience 10, least improvement 1e-4.
+    /// The hyper-parameters of one network. The defaults are the reference system's: one sigmoid
+    /// layer, plain Adam, at most 200 epochs, patience 10, least improvement 1e-4.
     MlpParams, changed by MlpChanges
 
     /// Units of the hidden layer (of each network of an ensemble)
@@ -61,7 +61,8 @@ hyper_parameters! {
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     standardise: bool = false;
 
-    /// Seed of first weights, row order and dropout: the same seed gives the same network, bit for bit
+    /// Seed of first weights, row order and dropout: the same seed gives the same network, bit for
+    /// bit
     #[arg(long)]
     seed: u64 = 0;
 }

@@ -1,18 +1,22 @@
-//! The loops of a fit that are not matrix products, written so that the compiler makes vector instructions of them.
+//! The loops of a fit that are not matrix products, written for automatic vectorisation.
 //!
-//! `pulp` compiles each for the processor's widest instructions, chosen at run time. Nothing here depends on how wide
-//! they are: elements are computed one by one, without fused multiply-add, and sums have a fixed number of lanes.
+//! `pulp` compiles each loop for the widest instructions of the processor, chosen at run time.
+//! Results do not depend on that width: elements are computed one by one, without fused
+//! multiply-add, and sums have a fixed number of lanes.
+//!
+//! The `sleef` crate needs nightly Rust, and `wide` chooses its instructions at compile time.
 
-// What is not inlined is not compiled for the wide instructions.
+// Only inlined functions are compiled for the wide instructions.
 #![allow(clippy::inline_always)]
 
 use pulp::Arch;
 
-/// Sums that are kept side by side.
+/// Partial sums of a reduction.
 const LANES: usize = 16;
 
-/// `e^x` to within a few units in the last place (Cody and Waite's reduction, Cephes' polynomial); below -87 it is
-/// about 1e-38 and above 88 about 1e38. The standard library's is a call that no loop can be vectorised around.
+/// `e^x` to within a few units in the last place (Cody and Waite's reduction, Cephes' polynomial).
+/// Below -87 it is about 1e-38, above 88 about 1e38. The standard library's `exp` is a call, which
+/// prevents vectorisation.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: the sum's last bits are the rounded number
@@ -30,7 +34,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * power
 }
 
-/// `ln(1 + e)` for `e` of 0 to 1, by the series of the area hyperbolic tangent of `e / (2 + e)`.
+/// `ln(1 + e)` for `e` from 0 to 1, by the series of the inverse hyperbolic tangent of
+/// `e / (2 + e)`.
 #[inline(always)]
 fn ln_1p(e: f32) -> f32 {
     let s = e / (2.0 + e);
@@ -64,7 +69,7 @@ pub(crate) fn gelu_and_slope(x: f32) -> (f32, f32) {
     (x * half, half + 0.5 * x * (1.0 - t * t) * SCALE * (1.0 + 3.0 * CUBIC * squared))
 }
 
-/// Sums without bias to activations and derivatives, row after row of `bias.len()` units.
+/// Turns sums without bias into activations and derivatives, in rows of `bias.len()` units.
 pub(crate) fn activate(
     arch: Arch,
     sums: &mut [f32],
@@ -81,7 +86,7 @@ pub(crate) fn activate(
     });
 }
 
-/// The binary cross-entropy of a sum before the sigmoid, and its derivative times `scale`.
+/// The binary cross-entropy of a logit, and its derivative times `scale`.
 #[inline(always)]
 fn loss_and_delta(x: f32, target: f32, scale: f32) -> (f32, f32) {
     let e = exp(-x.abs());
@@ -90,8 +95,9 @@ fn loss_and_delta(x: f32, target: f32, scale: f32) -> (f32, f32) {
     (loss, (probability - target) * scale)
 }
 
-/// Sum of the binary cross-entropies of `sums` (without bias, rows of `bias.len()` labels), from before the sigmoid, so
-/// that none is ever infinite. The sums become `(probability - target) · scale`.
+/// Returns the sum of the binary cross-entropies of `sums`, which are logits without bias in rows
+/// of `bias.len()` labels, so no loss is infinite. Replaces the sums by
+/// `(probability - target) · scale`.
 pub(crate) fn cross_entropy(arch: Arch, sums: &mut [f32], targets: &[f32], bias: &[f32], scale: f32) -> f64 {
     arch.dispatch(|| {
         for row in sums.chunks_exact_mut(bias.len()) {
@@ -128,7 +134,7 @@ pub(crate) fn multiply(arch: Arch, values: &mut [f32], factors: &[f32]) {
     });
 }
 
-/// Leaves out (makes 0) each value whose draw is below the limit, and multiplies the others by `kept`.
+/// Sets each value to 0 whose draw is below `dropped_below`, and multiplies the others by `kept`.
 pub(crate) fn mask(arch: Arch, values: &mut [f32], draws: &[u16], dropped_below: u32, kept: f32) {
     arch.dispatch(|| {
         for (value, draw) in values.iter_mut().zip(draws) {
@@ -149,7 +155,7 @@ pub(crate) fn sum_of_rows(arch: Arch, matrix: &[f32], sums: &mut [f32]) {
     });
 }
 
-/// What a step of Adam does to every weight alike.
+/// The constants of a step of Adam.
 #[derive(Clone, Copy)]
 pub(crate) struct AdamStep {
     pub(crate) rate: f32,
@@ -159,7 +165,7 @@ pub(crate) struct AdamStep {
     pub(crate) epsilon: f32,
 }
 
-/// One step over weights and both moments in one pass.
+/// Updates weights and both moments in one pass.
 pub(crate) fn adam(
     arch: Arch,
     step: AdamStep,
@@ -187,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_at_and_beyond_the_ends_are_finite_and_in_order() {
+    fn the_exponential_is_finite_at_its_limits() {
         assert!(exp(-1e30) > 0.0 && exp(-1e30) < 1e-37);
         assert!(exp(1e30).is_finite() && exp(1e30) > 1e38);
         assert!((exp(0.0) - 1.0).abs() < f32::EPSILON);
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_and_narrow_instructions_give_the_same_bits() {
+    fn wide_and_scalar_instructions_give_the_same_bits() {
         let sums: Vec<f32> = (0..1000).map(|i| ((i * 37) as f32).sin() * 9.0).collect();
         let targets: Vec<f32> = (0..1000_u32).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
         let bias: Vec<f32> = (0..20_u8).map(|i| f32::from(i) * 0.1).collect();
@@ -209,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_exponential_and_the_logarithm_are_the_standard_librarys(x in -87.0_f32..88.0, e in 0.0_f32..=1.0) {
+        fn exponential_and_logarithm_match_the_standard_library(x in -87.0_f32..88.0, e in 0.0_f32..=1.0) {
             let expected = f64::from(x).exp();
             prop_assert!((f64::from(exp(x)) / expected - 1.0).abs() < 4e-7, "{x}");
             let expected = f64::from(e).ln_1p();
@@ -217,7 +223,7 @@ mod tests {
         }
 
         #[test]
-        fn activations_are_those_of_the_model_file(x in -30.0_f32..30.0) {
+        fn activations_match_those_of_genre_model(x in -30.0_f32..30.0) {
             type Pair = fn(f32) -> (f32, f32);
             let pairs: [(Activation, Pair); 3] = [
                 (Activation::Sigmoid, sigmoid_and_slope),

@@ -1,19 +1,22 @@
-//! Inputs of mean 0 and variance 1, and how a network fitted on them takes plain inputs.
+//! Scales inputs to mean 0 and variance 1, and folds the scaling into a fitted network.
+//!
+//! linfa-preprocessing has such a scaler, but it sums in the precision of its input; these sums
+//! need `f64`.
 
 use ndarray::{Array1, Array2, Axis};
 
 use crate::fit::mlp::weights::Parameters;
 
-/// Mean and scale of each input, measured on the training rows alone.
+/// Mean and scale of each input, measured on training rows only.
 pub(crate) struct Standardiser {
     mean: Array1<f32>,
-    /// 1 / standard deviation; 0 for an input that never changes.
+    /// 1 / standard deviation, or 0 for a constant input.
     scale: Array1<f32>,
 }
 
 impl Standardiser {
     pub(crate) fn fit(inputs: &Array2<f32>) -> Self {
-        // In f64: the sum of many squares of small numbers.
+        // In f64, since many squares of small numbers are summed.
         let wide = inputs.mapv(f64::from);
         let mean = wide.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(inputs.ncols()));
         let deviation = wide.std_axis(Axis(0), 0.0);
@@ -25,7 +28,8 @@ impl Standardiser {
         (inputs - &self.mean) * &self.scale
     }
 
-    /// Folds `(x - mean) * scale` into the hidden layer: `W·s` and `b - W·(s m)`. No scaler stays behind.
+    /// Folds `(x - mean) * scale` into the hidden layer: `W·s` and `b - W·(s m)`. The network then
+    /// takes unscaled inputs.
     pub(crate) fn fold_into(&self, parameters: &mut Parameters) {
         parameters.hidden_weight *= &self.scale;
         parameters.hidden_bias -= &parameters.hidden_weight.dot(&self.mean);
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folded_network_answers_plain_inputs_as_the_fitted_one_answers_scaled_ones() {
+    fn the_folded_network_treats_unscaled_inputs_as_the_fitted_one_treats_scaled_ones() {
         let inputs = array![[1.0, 5.0, 0.02], [3.0, 5.0, 0.05], [8.0, 5.0, -0.01]];
         let standardiser = Standardiser::fit(&inputs);
         let scaled = standardiser.apply(&inputs);

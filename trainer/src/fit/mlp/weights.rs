@@ -1,10 +1,11 @@
-//! The weights of a network that is being fitted.
+//! The weights of a network during a fit.
 
 use genre_model::{Activation, Dense, InvalidMlp, Mlp};
 use ndarray::{Array, Array1, Array2, Dimension};
 use rand::Rng;
 
-/// Weights, or one number for each of them (a gradient, a moment). All arrays are contiguous, row after row.
+/// Weights, or one value per weight such as a gradient or a moment. All arrays are in row-major
+/// order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parameters {
     /// Shape `[units, inputs]`.
@@ -27,8 +28,9 @@ impl Parameters {
         }
     }
 
-    /// Random weights, biases of zero: uniform after Glorot and Bengio (2010) for the output and a sigmoid layer, as
-    /// Keras does; uniform after He et al. (2015, arXiv:1502.01852) for layers that cut off their negative half.
+    /// Returns random weights and zero biases: uniform after Glorot and Bengio (2010) for the
+    /// output layer and a sigmoid layer, as in Keras; uniform after He et al. (2015,
+    /// arXiv:1502.01852) for `ReLU` and `GELU`.
     pub(crate) fn random(
         inputs: usize,
         units: usize,
@@ -66,7 +68,7 @@ impl Parameters {
         ]
     }
 
-    /// Overwrites these with others of the same shapes, in place.
+    /// Copies values of the same shapes from `other`.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         for (to, from) in self.slices_mut().into_iter().zip(other.slices()) {
             to.copy_from_slice(from);
@@ -79,12 +81,12 @@ impl Parameters {
     }
 }
 
-/// The elements of an array that was made by this crate, row after row.
+/// Returns the elements of an array of this crate, in row-major order.
 pub(crate) fn slice<D: Dimension>(array: &Array<f32, D>) -> &[f32] {
-    array.as_slice().expect("arrays are made in standard layout and never transposed")
+    array.as_slice().expect("arrays are created in row-major order and never transposed")
 }
 
-/// As [`slice`], to write to.
+/// As [`slice`], mutable.
 pub(crate) fn slice_mut<D: Dimension>(array: &mut Array<f32, D>) -> &mut [f32] {
-    array.as_slice_mut().expect("arrays are made in standard layout and never transposed")
+    array.as_slice_mut().expect("arrays are created in row-major order and never transposed")
 }

@@ -1,16 +1,16 @@
-//! The reader of Kaggle's `movies_metadata.csv`, and of tables that are laid out otherwise.
+//! The reader of Kaggle's `movies_metadata.csv` and of tables with other columns.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
-use crate::data::ingest::columns::{GenresFormat, Layout};
+use crate::data::ingest::columns::{Columns, GenresFormat};
 use crate::data::ingest::input::{self, Input};
 use crate::data::ingest::quote_watch::QuoteWatch;
 use crate::{DropReason, IngestReport, Movie};
 
-/// Why a file cannot be read as movies. A single bad row is no error: it is dropped and reported.
+/// Why a file cannot be read as movies. A bad row is not an error: it is dropped and reported.
 #[derive(Debug, thiserror::Error)]
 pub enum KaggleError {
     /// The file cannot be opened or read.
@@ -31,26 +31,26 @@ pub enum KaggleError {
     },
 }
 
-/// Where the columns that are used stand.
+/// The positions of the columns that are read.
 #[derive(Debug)]
-struct Columns {
+struct Positions {
     id: usize,
     title: usize,
     overview: usize,
     genres: usize,
     genres_format: GenresFormat,
-    /// Only counted; Kaggle's file has it.
+    /// The original language, which is only counted.
     language: Option<usize>,
 }
 
-/// Reads movies one by one, in the order of the file; memory does not grow with it, but for the ids seen.
+/// Reads movies one by one, in the order of the file. Memory grows only with the ids seen.
 ///
-/// Yields the usable ones. After the last, [`report`](Self::report) says what became of all.
+/// Yields the usable movies. After the last, [`report`](Self::report) covers all rows.
 #[derive(Debug)]
 pub struct KaggleReader {
     path: PathBuf,
     reader: csv::Reader<QuoteWatch<Input>>,
-    columns: Columns,
+    columns: Positions,
     record: ByteRecord,
     seen: HashSet<u64>,
     report: IngestReport,
@@ -58,19 +58,19 @@ pub struct KaggleReader {
 }
 
 impl KaggleReader {
-    /// Opens the file and finds its columns by the names in its header.
+    /// Opens a file and finds its columns by the names in its header.
     pub fn open(path: &Path) -> Result<Self, KaggleError> {
-        Self::open_with(path, &Layout::default())
+        Self::open_with(path, &Columns::default())
     }
 
-    /// As [`open`](Self::open), for tables with other names of columns or another form of genres.
-    pub fn open_with(path: &Path, layout: &Layout) -> Result<Self, KaggleError> {
+    /// As [`open`](Self::open), for other column names or another form of genres.
+    pub fn open_with(path: &Path, names: &Columns) -> Result<Self, KaggleError> {
         let invalid = |reason| KaggleError::Invalid { path: path.to_owned(), reason };
         let io = |source| KaggleError::Io { path: path.to_owned(), source };
         let input = input::open(path).map_err(io)?;
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(QuoteWatch::new(input));
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
-        let columns = Columns::find(header, layout).map_err(invalid)?;
+        let columns = Positions::find(header, names).map_err(invalid)?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -82,7 +82,7 @@ impl KaggleReader {
         })
     }
 
-    /// What became of the rows read so far.
+    /// Returns the report on the rows read so far.
     #[must_use]
     pub fn report(&self) -> &IngestReport {
         &self.report
@@ -101,8 +101,7 @@ impl KaggleReader {
             }
         }
         if let Some(line) = self.reader.get_ref().open_quote() {
-            let reason =
-                format!("expected a closing quote, found the end of the file: line {line} opens one");
+            let reason = format!("expected a closing quote for line {line}, found the end of the file");
             return Err(KaggleError::Invalid { path: self.path.clone(), reason });
         }
         if self.report.kept == 0 {
@@ -139,9 +138,9 @@ impl Iterator for KaggleReader {
     }
 }
 
-impl Columns {
-    fn find(header: &ByteRecord, layout: &Layout) -> Result<Self, String> {
-        let Layout { id, title, overview, genres, genres_format } = layout;
+impl Positions {
+    fn find(header: &ByteRecord, names: &Columns) -> Result<Self, String> {
+        let Columns { id, title, overview, genres, genres_format } = names;
         if header.is_empty() {
             return Err(format!(
                 "expected a CSV header with the columns {id}, {title}, {overview} and {genres}, \
@@ -150,10 +149,10 @@ impl Columns {
         }
         let column = |name: &str| {
             header.iter().position(|field| field == name.as_bytes()).ok_or_else(|| {
-                // A binary file's first line is no help to anybody.
+                // The first line of a binary file would not help.
                 let found = std::str::from_utf8(header.as_slice()).ok().filter(|text| !text.contains('\0'));
                 let fields = || header.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
-                let found = found.map_or("bytes that are no text".to_owned(), |_| shorten(&fields()));
+                let found = found.map_or("bytes that are not text".to_owned(), |_| shorten(&fields()));
                 format!("line 1: expected a CSV header with the column {name:?}, found {found}")
             })
         };
@@ -184,7 +183,7 @@ impl Columns {
     }
 }
 
-/// Digits only, and no more than a signed 64-bit column holds.
+/// Accepts digits only, and no value above the range of a signed 64-bit column.
 fn decimal_id(field: &[u8]) -> Option<u64> {
     let is_decimal = !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     let id: u64 = std::str::from_utf8(field).ok().filter(|_| is_decimal)?.parse().ok()?;
@@ -203,7 +202,8 @@ fn shorten(text: &str) -> String {
     if short.len() < text.len() { format!("{short:?} …") } else { format!("{short:?}") }
 }
 
-/// Blank, or the text that TMDB's exports hold in place of one: it stands for movies of every kind and says nothing.
+/// Whether an overview is blank or the placeholder of TMDB's exports, which says nothing about a
+/// movie.
 fn is_no_overview(overview: &str) -> bool {
     let overview = overview.trim();
     overview.is_empty() || overview == "No overview found."

@@ -27,7 +27,7 @@ fn error(content: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn columns_are_found_by_name_and_quoted_newlines_are_kept() {
+fn finds_columns_by_name_and_keeps_quoted_newlines() {
     let (movies, report) =
         read(format!("{HEADER}False,{DRAMA},7,\"A pilot\nlands. \"\"Here\"\".\",Harbour, 2\n"));
     assert_eq!(movies.len(), 1);
@@ -38,7 +38,7 @@ fn columns_are_found_by_name_and_quoted_newlines_are_kept() {
 }
 
 #[test]
-fn every_dropped_row_is_counted_with_its_reason_and_line() {
+fn counts_every_dropped_row_with_its_reason_and_line() {
     let mut content = HEADER.as_bytes().to_vec();
     content.extend(format!("False,{DRAMA},1,Kept.,A\n").bytes());
     content.extend(b"[{'name': 'A Company'}],0.5,1997-08-20\n");
@@ -72,7 +72,7 @@ fn every_dropped_row_is_counted_with_its_reason_and_line() {
 }
 
 #[test]
-fn a_text_that_stands_in_place_of_an_overview_is_none() {
+fn drops_a_placeholder_overview() {
     let rows =
         format!("False,{DRAMA},2, No overview found. ,B\nFalse,{DRAMA},3,No overview found. Ever.,C\n");
     let (movies, report) = read(format!("{HEADER}{rows}"));
@@ -81,7 +81,7 @@ fn a_text_that_stands_in_place_of_an_overview_is_none() {
 }
 
 #[test]
-fn of_many_dropped_rows_three_are_shown() {
+fn shows_three_of_many_dropped_rows() {
     let rows = format!("False,{DRAMA},2,,T\nFalse,{DRAMA},3, No overview found.,T\n").repeat(24);
     let (_, report) = read(format!("{HEADER}False,{DRAMA},1,Kept.,A\n{rows}"));
     let dropped = &report.dropped[&DropReason::NoOverview];
@@ -89,13 +89,13 @@ fn of_many_dropped_rows_three_are_shown() {
 }
 
 #[test]
-fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
+fn accepts_a_byte_order_mark_and_windows_line_ends() {
     let (movies, _) = read(format!("\u{feff}id,title,overview,genres\r\n9,T,O.,{DRAMA}\r\n"));
     assert_eq!((movies[0].id, movies[0].overview.as_str()), (9, "O."));
 }
 
 #[test]
-fn only_digits_are_an_id() {
+fn accepts_only_digits_as_an_id() {
     assert_eq!(decimal_id(b"862"), Some(862));
     for wrong in ["", "+1", "-1", "1.0", "1e3", "18446744073709551615", " 1", "١"] {
         assert_eq!(decimal_id(wrong.as_bytes()), None, "{wrong}");
@@ -103,31 +103,31 @@ fn only_digits_are_an_id() {
 }
 
 #[test]
-fn a_missing_column_is_named() {
+fn names_a_missing_column() {
     let message = error("id,title,plot,genres\n1,T,O,[]\n");
     assert!(message.contains("line 1: expected a CSV header with the column \"overview\""), "{message}");
     assert!(message.contains("found \"id,title,plot,genres\""), "{message}");
 }
 
 #[test]
-fn a_binary_file_is_not_movies() {
+fn rejects_a_binary_file() {
     let message = error(b"PAR1\x15\x04\0\0\xff\xfe\n\0\0");
-    assert!(message.contains("found bytes that are no text"), "{message}");
+    assert!(message.contains("found bytes that are not text"), "{message}");
 }
 
 #[test]
-fn an_empty_file_is_not_movies() {
+fn rejects_an_empty_file() {
     assert!(error("").contains("found an empty file"));
     assert!(error(HEADER).contains("expected usable movies, found none in 0 rows"));
 }
 
 #[test]
-fn a_file_without_a_usable_movie_says_why() {
+fn explains_a_file_without_usable_movies() {
     assert!(error(format!("{HEADER}False,{DRAMA},1,,A\n")).contains("1 dropped, no overview"));
 }
 
 #[test]
-fn a_folder_or_a_missing_file_is_named() {
+fn names_a_missing_file_or_folder() {
     let folder = tempfile::tempdir().unwrap();
     assert!(KaggleReader::open(folder.path()).unwrap_err().to_string().contains("in the folder, found none"));
     let missing = folder.path().join("missing.csv");
@@ -135,7 +135,7 @@ fn a_folder_or_a_missing_file_is_named() {
 }
 
 #[test]
-fn a_quote_that_is_never_closed_is_an_error_with_its_line() {
+fn rejects_an_open_quote_and_names_its_line() {
     let message =
         error(format!("{HEADER}False,{DRAMA},1,Kept.,A\nFalse,{DRAMA},2,\"Open.,B\nFalse,[],3,Lost.,C\n"));
     assert!(message.contains("expected a closing quote"), "{message}");
@@ -143,9 +143,9 @@ fn a_quote_that_is_never_closed_is_an_error_with_its_line() {
 }
 
 #[test]
-fn other_names_of_columns_and_another_form_of_genres_are_read_as_told() {
+fn reads_other_columns_and_another_form_of_genres() {
     let file = file("key,name,plot,tags\n5,T,O.,Drama|War\n");
-    let layout = Layout {
+    let columns = Columns {
         id: "key".to_owned(),
         title: "name".to_owned(),
         overview: "plot".to_owned(),
@@ -153,13 +153,13 @@ fn other_names_of_columns_and_another_form_of_genres_are_read_as_told() {
         genres_format: GenresFormat::Pipe,
     };
     let movies: Vec<Movie> =
-        KaggleReader::open_with(file.path(), &layout).unwrap().collect::<Result<_, _>>().unwrap();
+        KaggleReader::open_with(file.path(), &columns).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!((movies[0].id, movies[0].title.as_str(), movies[0].overview.as_str()), (5, "T", "O."));
     assert_eq!(movies[0].genres.names().collect::<Vec<_>>(), ["Drama", "War"]);
 }
 
 #[test]
-fn languages_of_kept_movies_are_counted() {
+fn counts_the_languages_of_kept_movies() {
     let header = "id,title,overview,genres,original_language\n";
     let row = |id: u32, language: &str| format!("{id},T,O.,{DRAMA},{language}\n");
     let (_, report) = read(format!("{header}{}{}{}", row(1, "en"), row(2, "fr"), row(3, "en")));

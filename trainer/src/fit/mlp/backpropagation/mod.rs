@@ -1,4 +1,7 @@
-//! Loss and gradient of one mini-batch, in buffers that are made once.
+//! Loss and gradient of a mini-batch, in buffers that are allocated once.
+//!
+//! burn and candle differentiate automatically, on tensors of their own; with one hidden layer, the
+//! gradient is four matrix products of ndarray, and every bit of a fit is repeatable.
 
 use std::ops::Range;
 
@@ -11,7 +14,7 @@ use rand::{Rng as _, RngCore};
 use crate::fit::mlp::simd::{self, activate};
 use crate::fit::mlp::weights::{Parameters, slice, slice_mut};
 
-/// Everything between the inputs of a batch and its gradient.
+/// The buffers between the inputs of a batch and its gradient.
 pub(crate) struct Workspace {
     arch: Arch,
     activation: Activation,
@@ -22,19 +25,19 @@ pub(crate) struct Workspace {
     targets: Array2<f32>,
     /// Shape `[capacity, units]`: sums, then activations.
     hidden: Array2<f32>,
-    /// Shape `[capacity, units]`: the activation's derivative, 0 where a unit was left out.
+    /// Shape `[capacity, units]`: the derivative of the activation, 0 for a dropped unit.
     slope: Array2<f32>,
-    /// Shape `[capacity, units]`: the loss's derivative by the sums.
+    /// Shape `[capacity, units]`: the derivative of the loss by the sums.
     hidden_delta: Array2<f32>,
-    /// Shape `[capacity, labels]`: sums, then the loss's derivative by them.
+    /// Shape `[capacity, labels]`: sums, then the derivative of the loss by them.
     output: Array2<f32>,
-    /// Chance, one draw for each input or hidden value of the batch.
+    /// Random draws for dropout, one per input or hidden value of the batch.
     draws: Vec<u16>,
     pub(crate) gradient: Parameters,
 }
 
 impl Workspace {
-    /// For batches of at most `capacity` rows.
+    /// Allocates buffers for batches of at most `capacity` rows.
     pub(crate) fn new(capacity: usize, like: &Parameters, activation: Activation) -> Self {
         let (units, inputs) = like.hidden_weight.dim();
         let labels = like.output_bias.len();
@@ -53,7 +56,7 @@ impl Workspace {
         }
     }
 
-    /// Copies the rows of a batch together. `smoothing` moves each target that far from 0 or 1 towards 1/2.
+    /// Gathers the rows of a batch. `smoothing` moves each target towards 1/2.
     pub(crate) fn gather(
         &mut self,
         inputs: &Array2<f32>,
@@ -74,7 +77,7 @@ impl Workspace {
         }
     }
 
-    /// Copies neighbouring rows, as they are.
+    /// Copies a range of rows.
     fn take(&mut self, inputs: &Array2<f32>, targets: &Array2<f32>, rows: Range<usize>) {
         self.rows = rows.len();
         for (to, from) in [(&mut self.inputs, inputs), (&mut self.targets, targets)] {
@@ -84,7 +87,7 @@ impl Workspace {
         }
     }
 
-    /// Leaves inputs out by chance.
+    /// Drops inputs at random.
     pub(crate) fn drop_inputs(&mut self, probability: f32, rng: &mut dyn RngCore) {
         let length = self.rows * self.inputs.ncols();
         let draws = &mut self.draws[..length];
@@ -93,9 +96,9 @@ impl Workspace {
         simd::mask(self.arch, &mut slice_mut(&mut self.inputs)[..length], draws, dropped_below, kept);
     }
 
-    /// Activations of the hidden layer, and sums of the output layer without its bias. With dropout, each unit is
-    /// left out of a row with that probability, and the others are scaled up so that sums keep their expectation
-    /// (Srivastava et al., 2014; the inverted form).
+    /// Computes the activations of the hidden layer and the sums of the output layer without its
+    /// bias. With dropout, each unit of a row is dropped with that probability, and the others are
+    /// scaled up to keep the expectation of sums (inverted dropout; Srivastava et al., 2014).
     fn forward(&mut self, parameters: &Parameters, dropout: Option<(f32, &mut dyn RngCore)>) {
         let rows = self.rows;
         let inputs = first_rows(&self.inputs, rows);
@@ -129,7 +132,8 @@ impl Workspace {
         simd::cross_entropy(self.arch, sums, &slice(&self.targets)[..length], bias, scale)
     }
 
-    /// The batch's mean loss over rows and labels; its gradient is left in [`gradient`](Self::gradient).
+    /// Returns the mean loss over rows and labels, and stores its gradient in
+    /// [`gradient`](Self::gradient).
     pub(crate) fn loss_and_gradient(
         &mut self,
         parameters: &Parameters,
@@ -160,7 +164,7 @@ impl Workspace {
         loss / f64::from(pairs)
     }
 
-    /// The mean loss over all rows and labels of a data set, nothing left out.
+    /// Returns the mean loss over all rows and labels of a data set, without dropout.
     pub(crate) fn mean_loss(
         &mut self,
         parameters: &Parameters,
@@ -178,7 +182,7 @@ impl Workspace {
     }
 }
 
-// Not the `s!` macro: it expands to unsafe code, which this workspace forbids.
+// The `s!` macro expands to unsafe code, which this workspace forbids.
 fn first_rows(matrix: &Array2<f32>, rows: usize) -> ArrayView2<'_, f32> {
     matrix.slice_axis(Axis(0), Slice::from(..rows))
 }
@@ -187,8 +191,8 @@ fn first_rows_mut(matrix: &mut Array2<f32>, rows: usize) -> ArrayViewMut2<'_, f3
     matrix.slice_axis_mut(Axis(0), Slice::from(..rows))
 }
 
-/// Below which draw of 16 bits a value is left out, and what the others are multiplied by: 16 bits are as exact as
-/// anybody chooses a dropout.
+/// Returns the limit below which a 16-bit draw drops a value, and the factor for the others. 16
+/// bits are precise enough for a dropout rate.
 fn odds(probability: f32) -> (u32, f32) {
     ((probability * 65536.0).round() as u32, 1.0 / (1.0 - probability))
 }

@@ -8,7 +8,7 @@ fn random(shape: (usize, usize), rng: &mut impl Rng) -> Array2<f32> {
     Array2::from_shape_simple_fn(shape, || rng.gen_range(-1.0..1.0))
 }
 
-/// The loss of the formula, in f64, without any of the tricks above.
+/// The loss by its formula, in f64.
 fn naive_loss(parameters: &Parameters, activation: Activation, x: &Array2<f32>, y: &Array2<f32>) -> f64 {
     let wide = |a: &Array2<f32>| a.mapv(f64::from);
     let f = |v: f64| match activation {
@@ -27,7 +27,7 @@ fn naive_loss(parameters: &Parameters, activation: Activation, x: &Array2<f32>, 
 }
 
 #[test]
-fn the_gradient_agrees_with_differences_of_the_loss() {
+fn the_gradient_matches_differences_of_the_loss() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     for activation in [Activation::Sigmoid, Activation::Relu, Activation::Gelu] {
         let mut parameters = Parameters::random(5, 7, 3, activation, &mut rng);
@@ -51,7 +51,7 @@ fn the_gradient_agrees_with_differences_of_the_loss() {
                     moved.slices_mut()[tensor][index] += by;
                     (naive_loss(&moved, activation, &x, &y) - loss) / f64::from(by)
                 };
-                // The same but for a curve's bend, or for the ReLU's kink where it lies between the two points.
+                // Curvature, or the kink of ReLU, may separate the slopes on the two sides.
                 let (below, above) = (slope(-h), slope(h));
                 let expected = below.min(above) - 2e-4..below.max(above) + 2e-4;
                 let gradient = f64::from(workspace.gradient.slices()[tensor][index]);
@@ -62,7 +62,7 @@ fn the_gradient_agrees_with_differences_of_the_loss() {
 }
 
 #[test]
-fn dropout_leaves_out_its_share_and_keeps_the_expectation() {
+fn dropout_keeps_the_expectation() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
     let parameters = Parameters::random(1000, 2, 1, Activation::Relu, &mut rng);
     let mut workspace = Workspace::new(100, &parameters, Activation::Relu);
@@ -76,7 +76,7 @@ fn dropout_leaves_out_its_share_and_keeps_the_expectation() {
 }
 
 #[test]
-fn a_unit_that_is_left_out_gets_no_gradient() {
+fn a_dropped_unit_gets_no_gradient() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
     let parameters = Parameters::random(4, 50, 2, Activation::Gelu, &mut rng);
     let mut workspace = Workspace::new(1, &parameters, Activation::Gelu);
@@ -91,7 +91,7 @@ fn a_unit_that_is_left_out_gets_no_gradient() {
 }
 
 #[test]
-fn certain_mistakes_have_a_large_but_finite_loss() {
+fn a_certain_mistake_has_a_finite_loss() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
     let mut parameters = Parameters::random(2, 2, 1, Activation::Relu, &mut rng);
     parameters.output_bias[0] = 1e4;
