@@ -2,7 +2,7 @@
 //!
 //! A sentence vector says what a movie is about, and little of the very words: a name in a title that tells a series, a word that
 //! one genre alone uses. A linear model over words knows those and nothing else, so the two err differently, and their weighted
-//! sum is better than either (`encoder-svc/export/EXPERIMENTS.md`).
+//! sum is better than either (`docs/experiments.md`).
 
 use ndarray::{Array1, Array2};
 use xxhash_rust::xxh3::xxh3_64;
