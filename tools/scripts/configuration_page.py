@@ -28,14 +28,16 @@ INTRODUCTION = """# Configuration
 Settings come from four places; each overrides the one before:
 
 1. the defaults below,
-2. a TOML file (`serve --config FILE`); [deploy/config](../deploy/config) has a commented file for each service,
+2. a TOML file (`serve --config FILE`); [deploy/config](../deploy/config) has a commented file for each
+   service,
 3. environment variables: `limits.max_batch_size` is `ENCODER_SVC_LIMITS__MAX_BATCH_SIZE` or
    `CLASSIFIER_SVC_LIMITS__MAX_BATCH_SIZE`,
 4. command-line flags (`serve --help`).
 
-`serve --print-config` prints the settings in effect as a TOML file, without secrets. An unknown key is an error that
-names the most similar key; a renamed key is an error that names the new one ([renamed keys](glossary.md#renamed)).
-With `classifier-svc serve --embedded`, the encoder inside takes its settings from `ENCODER_SVC_…` variables.
+`serve --print-config` prints the settings in effect as a TOML file, without secrets. An unknown key is
+an error that names the most similar key; a renamed key is an error that names the new one
+([renamed keys](glossary.md#renamed)). With `classifier-svc serve --embedded`, the encoder inside takes
+its settings from `ENCODER_SVC_…` variables.
 """
 
 CLOSING = """
