@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::ServiceExt as _;
 
-use crate::services::Violations;
+use super::rules::Violations;
 
 /// The answer to a call: its status, and the messages before it.
 pub(crate) struct Reply {

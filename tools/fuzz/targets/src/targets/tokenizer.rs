@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use encoder_svc::bundle::Bundle;
 use encoder_svc::tokenizer::{TextTokenizer, Tokens};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::repository;
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::repository;
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "tokenizer",

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use csv::ByteRecord;
 use trainer::{KaggleError, KaggleReader, Movie};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::file;
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::file;
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "movies_csv",

@@ -5,10 +5,10 @@ use http::{HeaderName, HeaderValue};
 use proto::classifier::v1::GetModelResponse;
 use tonic::Code;
 
-use crate::Target;
-use crate::grpc::frame;
-use crate::sections::{SEPARATOR, split};
-use crate::services::{KEY, SERVICES};
+use crate::harness::grpc::frame;
+use crate::harness::inputs::{SEPARATOR, split};
+use crate::harness::services::{KEY, SERVICES};
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "request_headers",

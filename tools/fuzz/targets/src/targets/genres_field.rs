@@ -10,9 +10,9 @@ use genre_model::{GENRES, GenreSet};
 use trainer::data::ingest::columns::{Columns, GenresFormat};
 use trainer::{DropReason, KaggleReader};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::file;
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::file;
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "genres_field",

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::Target;
-use crate::services::{MAX_BATCH, SERVICES, Violations, wrong_batch, wrong_movie};
+use crate::harness::rules::{MAX_BATCH, Violations, wrong_batch, wrong_movie};
+use crate::harness::services::SERVICES;
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "rest_body",

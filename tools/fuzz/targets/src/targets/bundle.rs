@@ -7,9 +7,9 @@ use encoder_svc::bundle::{Agreement, Bundle, BundleError};
 use encoder_svc::tokenizer::TextTokenizer;
 use sha2::{Digest as _, Sha256};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::{SEPARATOR, file, folder, split};
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::{SEPARATOR, file, folder, split};
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "bundle",

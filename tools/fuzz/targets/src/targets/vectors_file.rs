@@ -6,9 +6,9 @@ use trainer::data::table_file::TableError;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use trainer::{DataDigest, Movie, Split, Vectors};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::{file, folder};
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::{file, folder};
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "vectors_file",

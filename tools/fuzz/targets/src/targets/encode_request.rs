@@ -6,11 +6,10 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, Priority,
 };
 
-use crate::Target;
-use crate::grpc::{frame, stream_frames};
-use crate::services::{
-    DIMENSION, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOKENS, SERVICES, Violations, is_blank, wrong_batch,
-};
+use crate::harness::grpc::{frame, stream_frames};
+use crate::harness::rules::{MAX_TEXT_BYTES, MAX_TEXTS, Violations, is_blank, wrong_batch};
+use crate::harness::services::{DIMENSION, MAX_TOKENS, SERVICES};
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "encode_request",

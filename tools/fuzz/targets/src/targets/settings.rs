@@ -6,9 +6,9 @@ use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{Overrides, Settings, SettingsError, load_settings, print_settings};
 
-use crate::Target;
-use crate::allocation::bounded;
-use crate::sections::{file, repository};
+use crate::harness::allocation::bounded;
+use crate::harness::inputs::{file, repository};
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "settings",

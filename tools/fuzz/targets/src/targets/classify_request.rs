@@ -7,9 +7,10 @@ use proto::classifier::v1::{
     ClassifyStreamResponse, Movie,
 };
 
-use crate::Target;
-use crate::grpc::{Reply, frame, stream_frames};
-use crate::services::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, SERVICES, wrong_batch, wrong_movie};
+use crate::harness::grpc::{Reply, frame, stream_frames};
+use crate::harness::rules::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, wrong_batch, wrong_movie};
+use crate::harness::services::SERVICES;
+use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "classify_request",

@@ -1,0 +1,32 @@
+//! The fuzz targets, one file each: a check, seeds and a dictionary.
+//!
+//! Targets do not use each other; what they share lives in `harness`.
+
+mod bundle;
+mod classify_request;
+mod encode_request;
+mod genres_field;
+mod model_file;
+mod movies_csv;
+mod request_headers;
+mod rest_body;
+mod settings;
+mod tokenizer;
+mod vectors_file;
+
+use crate::target::Target;
+
+/// All targets.
+pub const TARGETS: [Target; 11] = [
+    encode_request::TARGET,
+    classify_request::TARGET,
+    request_headers::TARGET,
+    rest_body::TARGET,
+    movies_csv::TARGET,
+    genres_field::TARGET,
+    model_file::TARGET,
+    bundle::TARGET,
+    vectors_file::TARGET,
+    settings::TARGET,
+    tokenizer::TARGET,
+];
