@@ -203,7 +203,7 @@ test-gpu: cuda ## compare the encoder's vectors on this machine's GPU with those
 
 bench-gpu: cuda ## the encoder on this machine's GPU, as ratios to ONNX Runtime alone (3 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
-	$(with_cuda) target/release/gpu
+	$(with_cuda) target/release/load-generator-gpu
 
 # ---- Releases ----
 
