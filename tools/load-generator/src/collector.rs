@@ -1,4 +1,4 @@
-//! A collector of traces that counts spans and forgets them.
+//! An OTLP trace collector that counts spans and drops them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 /// A running collector.
 pub struct Collector {
-    /// Where it listens.
+    /// The address it listens on, with its scheme.
     pub url: String,
     spans: Arc<AtomicU64>,
 }
@@ -36,7 +36,7 @@ impl TraceService for Counter {
 }
 
 impl Collector {
-    /// Starts it on a free port; it ends with the runtime.
+    /// Starts a collector on a free port. It stops with the runtime.
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -49,7 +49,7 @@ impl Collector {
         Ok(Self { url, spans })
     }
 
-    /// Spans that have come so far.
+    /// The number of spans received so far.
     #[must_use]
     pub fn spans(&self) -> u64 {
         self.spans.load(Ordering::Relaxed)

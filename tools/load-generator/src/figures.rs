@@ -1,14 +1,11 @@
-//! What was measured: printed as it comes, then as a table and as JSON.
+//! Measured figures: printed as they arrive, then as a table, and written as JSON.
 
 use std::path::Path;
 
 use comfy_table::{Table, presets};
 use serde_json::{Map, Value};
 
-/// The middle one.
-///
-/// # Panics
-/// Of no values.
+/// Returns the median, or the upper one of the two in the middle.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -23,14 +20,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Adds a figure, and prints it; `name` is its key in the file.
-    pub fn add(&mut self, name: &str, value: f64, what: &str) {
-        println!("{value:>10.3}  {what}");
-        self.table.push([what.to_owned(), format!("{value:.3}")]);
-        self.values.insert(name.to_owned(), value.into());
+    /// Records a figure and prints it. `key` names it in the JSON file; `description` starts with its unit.
+    pub fn add(&mut self, key: &str, value: f64, description: &str) {
+        println!("{value:>10.3}  {description}");
+        self.table.push([description.to_owned(), format!("{value:.3}")]);
+        self.values.insert(key.to_owned(), value.into());
     }
 
-    /// Prints the table, and writes the file.
+    /// Prints all figures as a table and writes them to `output` as JSON.
     pub fn write(self, output: &Path) -> std::io::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY).add_rows(&self.table);

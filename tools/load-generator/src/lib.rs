@@ -1,4 +1,9 @@
-//! The encoder under load, held against ONNX Runtime alone on the same texts and cores.
+//! Load on the encoder, measured against ONNX Runtime alone with the same texts and cores.
+//!
+//! `src/main.rs` measures the encoder on the CPU, `src/bin/load-generator-gpu.rs` on a GPU, and `benches/bundles.rs`
+//! compares encoder bundles. They share what is here.
+//!
+//! Everything here panics on failure: a benchmark that cannot run has nothing to report.
 
 pub mod collector;
 pub mod figures;
@@ -6,3 +11,13 @@ pub mod load;
 pub mod raw;
 pub mod server;
 pub mod texts;
+
+/// The number of cores that this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The allocator of encoder-svc, so that raw runs allocate as the service does.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

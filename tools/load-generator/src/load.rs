@@ -1,4 +1,5 @@
-//! Load: closed loops, where each caller waits for its answer, and an open one, where calls come as they come.
+//! Load on the encoder: closed loops, where clients wait for each reply, and an open loop, where calls arrive at a
+//! fixed rate whether or not earlier ones are done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,19 +7,22 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
+use proto::encoder::v1::encode_stream_response::Result as StreamResult;
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, GetEncoderRequest, Priority};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-/// A client of the encoder.
+use crate::figures::Figures;
+
+/// An encoder client.
 pub type Client = EncoderServiceClient<Channel>;
 
-/// Latencies in microseconds, up to ten minutes.
-///
-/// # Panics
-/// Never: the bounds are valid.
+/// Deadline of a call in an open loop.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Returns an empty histogram of latencies in microseconds, up to ten minutes.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid")
@@ -29,23 +33,19 @@ pub fn record(latencies: &mut Histogram<u64>, latency: Duration) {
     latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
 }
 
-/// A quantile in milliseconds.
+/// Returns a quantile in milliseconds.
 #[must_use]
 pub fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 1e3
 }
 
-fn one(text: String, priority: Priority) -> EncodeRequest {
-    EncodeRequest { texts: vec![text], priority: priority.into() }
+fn online(text: &str) -> EncodeRequest {
+    EncodeRequest { texts: vec![text.to_owned()], priority: Priority::Online.into() }
 }
 
-/// Texts a second of one stream.
-///
-/// # Panics
-/// If a text is not answered with a vector.
+/// Encodes the texts over one bulk stream and returns texts per second.
 pub async fn stream(client: &Client, texts: &[String]) -> f64 {
     let mut client = client.clone();
-    let count = texts.len();
     let requests: Vec<_> = texts
         .iter()
         .enumerate()
@@ -56,42 +56,34 @@ pub async fn stream(client: &Client, texts: &[String]) -> f64 {
         })
         .collect();
     let begin = Instant::now();
-    let answers =
-        client.encode_stream(futures_util::stream::iter(requests)).await.expect("a stream").into_inner();
-    let vectors = answers
-        .filter(|answer| {
-            let vector = matches!(
-                answer.as_ref().expect("an answer").result,
-                Some(proto::encoder::v1::encode_stream_response::Result::Embedding(_))
-            );
-            std::future::ready(vector)
-        })
-        .count()
-        .await;
-    assert_eq!(vectors, count, "every text is answered with a vector");
-    count as f64 / begin.elapsed().as_secs_f64()
+    let requests = futures_util::stream::iter(requests);
+    let replies = client.encode_stream(requests).await.expect("encoder-svc accepts a stream").into_inner();
+    let is_vector = |reply: &Result<proto::encoder::v1::EncodeStreamResponse, _>| {
+        let reply = reply.as_ref().expect("the stream does not fail");
+        std::future::ready(matches!(reply.result, Some(StreamResult::Embedding(_))))
+    };
+    let vectors = replies.filter(is_vector).count().await;
+    assert_eq!(vectors, texts.len(), "every text gets a vector");
+    texts.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Texts a second of so many callers, each with one call at a time of `size` texts, spread over the clients.
-///
-/// # Panics
-/// If a call fails.
+/// Encodes the texts in concurrent bulk calls of `batch` texts, spread over the clients, and returns texts per second.
 pub async fn closed_loop(
     clients: &[Client],
     texts: &Arc<Vec<String>>,
-    (callers, size): (usize, usize),
-    priority: Priority,
+    concurrency: usize,
+    batch: usize,
 ) -> f64 {
     let next = Arc::new(AtomicUsize::new(0));
     let begin = Instant::now();
     let mut running = JoinSet::new();
-    for client in clients.iter().cycle().take(callers) {
+    for client in clients.iter().cycle().take(concurrency) {
         let (mut client, texts, next) = (client.clone(), texts.clone(), next.clone());
         running.spawn(async move {
-            while let Some(texts) = texts.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
-                let request = EncodeRequest { texts: texts.to_vec(), priority: priority.into() };
-                let answer = client.encode(request).await.expect("an answer").into_inner();
-                assert_eq!(answer.embeddings.len(), texts.len(), "every text is answered with a vector");
+            while let Some(texts) = texts.chunks(batch).nth(next.fetch_add(1, Ordering::Relaxed)) {
+                let request = EncodeRequest { texts: texts.to_vec(), priority: Priority::Bulk.into() };
+                let reply = client.encode(request).await.expect("a bulk call succeeds").into_inner();
+                assert_eq!(reply.embeddings.len(), texts.len(), "every text gets a vector");
             }
         });
     }
@@ -99,67 +91,68 @@ pub async fn closed_loop(
     texts.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Encodes one caller's online texts, one at a time, and adds how long each took.
-///
-/// # Panics
-/// If a call fails.
-pub async fn one_caller(client: &Client, texts: &[String], latencies: &mut Histogram<u64>) {
+/// Encodes the texts in online calls, one at a time, and records their latencies.
+pub async fn online_calls(client: &Client, texts: &[String], latencies: &mut Histogram<u64>) {
     let mut client = client.clone();
     for text in texts {
         let begin = Instant::now();
-        client.encode(one(text.clone(), Priority::Online)).await.expect("an answer");
+        client.encode(online(text)).await.expect("an online call succeeds");
         record(latencies, begin.elapsed());
     }
 }
 
-/// The same of so many calls that ask for nothing to be run: what a call takes on this machine at best.
-///
-/// # Panics
-/// If a call fails.
+/// Makes online calls while `bulk`, which must not end, saturates the encoder, and returns their latencies.
+pub async fn online_calls_under_bulk(
+    client: &Client,
+    texts: &[String],
+    bulk: impl Future<Output = ()> + Send + 'static,
+) -> Histogram<u64> {
+    let bulk = tokio::spawn(bulk);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut latencies = histogram();
+    online_calls(client, texts, &mut latencies).await;
+    bulk.abort();
+    latencies
+}
+
+/// Makes calls that run no graph, one at a time, and records their latencies: the floor of any call on this machine.
 pub async fn empty_calls(client: &Client, count: usize, latencies: &mut Histogram<u64>) {
     let mut client = client.clone();
     for _ in 0..count {
         let begin = Instant::now();
-        client.get_encoder(GetEncoderRequest {}).await.expect("an answer");
+        client.get_encoder(GetEncoderRequest {}).await.expect("an empty call succeeds");
         record(latencies, begin.elapsed());
     }
 }
 
-/// What became of the calls of an open loop.
+/// Outcomes of the calls of an open loop.
 pub struct Outcomes {
-    /// Answered inside the deadline.
-    pub answered: Histogram<u64>,
-    /// Refused.
-    pub refused: Histogram<u64>,
-    /// Admitted, and too late.
+    /// Latencies of the calls that got a vector before their deadline.
+    pub served: Histogram<u64>,
+    /// Latencies of the calls that the encoder rejected.
+    pub rejected: Histogram<u64>,
+    /// Calls that were admitted and missed their deadline.
     pub late: usize,
-    /// Failed otherwise.
+    /// Calls that failed in another way.
     pub failed: usize,
-    /// What it took in all.
+    /// From the first call to the last reply.
     pub took: Duration,
 }
 
-/// Online texts at `rate` a second for so long, spread over the clients, each with that deadline, whether or not the ones
-/// before are answered.
-pub async fn open_loop(
-    clients: &[Client],
-    texts: &[String],
-    rate: f64,
-    duration: Duration,
-    deadline: Duration,
-) -> Outcomes {
+/// Makes `rate` online calls per second for `duration`, spread over the clients, each with a deadline of one second.
+pub async fn open_loop(clients: &[Client], texts: &[String], rate: f64, duration: Duration) -> Outcomes {
     let begin = Instant::now();
     let mut running = JoinSet::new();
     let mut outcomes =
-        Outcomes { answered: histogram(), refused: histogram(), late: 0, failed: 0, took: Duration::ZERO };
+        Outcomes { served: histogram(), rejected: histogram(), late: 0, failed: 0, took: Duration::ZERO };
     let calls = (rate * duration.as_secs_f64()) as usize;
     for call in 0..calls {
         let due = begin + Duration::from_secs_f64(call as f64 / rate);
         tokio::time::sleep_until(due.into()).await;
-        let (mut client, text) = (clients[call % clients.len()].clone(), texts[call % texts.len()].clone());
+        let mut client = clients[call % clients.len()].clone();
+        let mut request = Request::new(online(&texts[call % texts.len()]));
+        request.set_timeout(DEADLINE);
         running.spawn(async move {
-            let mut request = Request::new(one(text, Priority::Online));
-            request.set_timeout(deadline);
             let begin = Instant::now();
             let code = client.encode(request).await.err().map_or(Code::Ok, |status| status.code());
             (code, begin.elapsed())
@@ -176,12 +169,40 @@ pub async fn open_loop(
 }
 
 impl Outcomes {
-    fn count(&mut self, done: &Result<(Code, Duration), tokio::task::JoinError>) {
+    fn count(&mut self, done: &Result<(Code, Duration), JoinError>) {
         match done {
-            Ok((Code::Ok, took)) => record(&mut self.answered, *took),
-            Ok((Code::Unavailable, took)) => record(&mut self.refused, *took),
+            Ok((Code::Ok, took)) => record(&mut self.served, *took),
+            Ok((Code::Unavailable, took)) => record(&mut self.rejected, *took),
             Ok((Code::DeadlineExceeded | Code::Cancelled, _)) => self.late += 1,
             _ => self.failed += 1,
+        }
+    }
+
+    /// Returns the calls per second, whatever became of them.
+    #[must_use]
+    pub fn offered(&self) -> f64 {
+        let calls = self.served.len() + self.rejected.len() + (self.late + self.failed) as u64;
+        calls as f64 / self.took.as_secs_f64()
+    }
+
+    /// Returns the calls per second that got a vector before their deadline.
+    #[must_use]
+    pub fn goodput(&self) -> f64 {
+        self.served.len() as f64 / self.took.as_secs_f64()
+    }
+
+    /// Records latencies and counts. `name` turns the name of a figure into its key.
+    pub fn report(&self, figures: &mut Figures, name: impl Fn(&str) -> String) {
+        let (served, rejected) = (&self.served, &self.rejected);
+        for (figure, value, description) in [
+            ("refused_p50_ms", quantile(rejected, 0.5), "ms to a rejection, p50"),
+            ("refused_p99_ms", quantile(rejected, 0.99), "ms to a rejection, p99"),
+            ("answered_p99_ms", quantile(served, 0.99), "ms to a vector, p99"),
+            ("refused", rejected.len() as f64, "calls rejected"),
+            ("late", self.late as f64, "calls admitted that missed their deadline"),
+            ("failed", self.failed as f64, "calls failed in another way"),
+        ] {
+            figures.add(&name(&format!("overload_{figure}")), value, description);
         }
     }
 }

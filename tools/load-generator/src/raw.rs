@@ -1,5 +1,6 @@
-//! What ONNX Runtime does with the same bundle on the same cores when nothing stands before it.
+//! ONNX Runtime alone: the same bundle on the same machine, with no service in front of it.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,87 +15,83 @@ use ort::environment::Environment;
 
 use crate::load::record;
 
-/// A bundle's graph and tokenizer.
+/// An encoder bundle, ready to open sessions. Rates and latencies include tokenization.
 pub struct Raw {
     environment: Environment,
-    bundle: Bundle,
+    /// The opened bundle.
+    pub bundle: Bundle,
     device: Device,
-    /// Of sessions on the CPU.
+    /// Shared by the sessions on the CPU.
     weights: SharedWeights,
     tokenizer: TextTokenizer,
 }
 
+/// Unwraps a result, or panics with its error as a message for the user.
+fn must<T>(result: Result<T, impl Display>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
 impl Raw {
-    /// Opens the bundle.
-    ///
-    /// # Panics
-    /// If the bundle or the runtime cannot be used.
+    /// Opens the bundle in `folder`.
     #[must_use]
     pub fn open(folder: &Path, device: Device) -> Self {
-        let environment =
-            encoder_svc::inference::onnx_runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
-        let bundle = Bundle::open(folder).unwrap_or_else(|error| panic!("{error}"));
-        let weights = SharedWeights::read(&bundle.model_path()).unwrap_or_else(|error| panic!("{error}"));
-        let tokenizer = TextTokenizer::load(&bundle).unwrap_or_else(|error| panic!("{error}"));
+        let environment = must(encoder_svc::inference::onnx_runtime::load(None));
+        let bundle = must(Bundle::open(folder));
+        let weights = must(SharedWeights::read(&bundle.model_path()));
+        let tokenizer = must(TextTokenizer::load(&bundle));
         Self { environment, bundle, device, weights, tokenizer }
     }
 
     fn session(&self, threads: usize) -> EncoderSession {
-        let session = match self.device {
+        must(match self.device {
             Device::Cpu => EncoderSession::load(&self.environment, &self.bundle, &self.weights, threads),
             Device::Cuda => EncoderSession::load_on_cuda(&self.environment, &self.bundle, 0),
-        };
-        session.unwrap_or_else(|error| panic!("{error}"))
+        })
     }
 
     fn sessions(&self, count: usize) -> Vec<EncoderSession> {
         (0..count).map(|_| self.session(1)).collect()
     }
 
-    /// Texts a second, each alone, on so many sessions of one thread. Tokenization included.
+    fn run(&self, session: &mut EncoderSession, text: &str) -> Vec<f32> {
+        must(session.run(&must(self.tokenizer.tokenize(text))))
+    }
+
+    /// Runs each text alone, on `sessions` sessions of one thread, and returns texts per second.
     #[must_use]
     pub fn each_alone(&self, texts: &[String], sessions: usize) -> f64 {
-        Self::shared_out(texts.len(), self.sessions(sessions), |session: &mut EncoderSession, index| {
-            let tokens = self.tokenizer.tokenize(&texts[index])?;
-            session.run(&tokens).map(std::hint::black_box).map_err(|error| error.to_string())?;
-            Ok(())
+        Self::share_out(texts.len(), self.sessions(sessions), |session, index| {
+            std::hint::black_box(self.run(session, &texts[index]));
         })
     }
 
-    /// Texts a second in batches of so many, sorted by length so that little is padded. Tokenization included.
-    ///
-    /// # Panics
-    /// If a text cannot be run.
+    /// Runs batches of `size` texts, sorted by length to save padding, and returns texts per second.
     #[must_use]
     pub fn batched(&self, texts: &[String], size: usize, sessions: usize) -> f64 {
         let mut sorted: Vec<_> = texts.iter().map(String::as_str).collect();
         sorted.sort_by_key(|text| text.len());
         let batches: Vec<_> = sorted.chunks(size).collect();
-        let run = |session: &mut EncoderSession, index: usize| -> Result<(), String> {
-            let tokens = batches[index].iter().map(|text| self.tokenizer.tokenize(text));
-            let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-            session.run_all(&tokens).map(std::hint::black_box).map_err(|error| error.to_string())?;
-            Ok(())
+        let run = |session: &mut EncoderSession, index: usize| {
+            let tokens: Vec<_> =
+                batches[index].iter().map(|text| must(self.tokenizer.tokenize(text))).collect();
+            std::hint::black_box(must(session.run_all(&tokens)));
         };
         let mut sessions = self.sessions(sessions);
         if self.device != Device::Cpu {
-            // Kernels are chosen and memory is taken by the first runs, of the longest above all.
+            // The first runs on a GPU choose kernels and allocate memory, the longest batch most of all.
             for session in &mut sessions {
-                for index in (0..batches.len()).step_by(batches.len().div_ceil(8)).chain([batches.len() - 1])
-                {
-                    run(session, index).unwrap_or_else(|error| panic!("{error}"));
-                }
+                let sample = (0..batches.len()).step_by(batches.len().div_ceil(8));
+                sample.chain([batches.len() - 1]).for_each(|index| run(session, index));
             }
         }
-        let per_second = Self::shared_out(batches.len(), sessions, run);
-        per_second * texts.len() as f64 / batches.len() as f64
+        Self::share_out(batches.len(), sessions, run) * texts.len() as f64 / batches.len() as f64
     }
 
-    /// Items a second, shared out one by one.
-    fn shared_out<S: Send>(
+    /// Runs items one by one on whichever session is free, and returns items per second.
+    fn share_out(
         items: usize,
-        sessions: Vec<S>,
-        run: impl Fn(&mut S, usize) -> Result<(), String> + Sync,
+        sessions: Vec<EncoderSession>,
+        run: impl Fn(&mut EncoderSession, usize) + Sync,
     ) -> f64 {
         let next = AtomicUsize::new(0);
         let begin = Instant::now();
@@ -107,7 +104,7 @@ impl Raw {
                         if index >= items {
                             break;
                         }
-                        run(&mut session, index).unwrap_or_else(|error| panic!("{error}"));
+                        run(&mut session, index);
                     }
                 });
             }
@@ -115,46 +112,33 @@ impl Raw {
         items as f64 / begin.elapsed().as_secs_f64()
     }
 
-    /// The vector of each text, run alone.
-    ///
-    /// # Panics
-    /// If a text cannot be run.
+    /// Returns the vector of each text, run alone.
     #[must_use]
     pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
         let mut session = self.session(1);
-        let vector = |text: &String| {
-            let tokens = self.tokenizer.tokenize(text).unwrap_or_else(|error| panic!("{error}"));
-            session.run(&tokens).unwrap_or_else(|error| panic!("{error}"))
-        };
-        texts.iter().map(vector).collect()
+        texts.iter().map(|text| self.run(&mut session, text)).collect()
     }
 
-    /// A session of so many threads, for one text at a time.
-    ///
-    /// # Panics
-    /// If the graph cannot be loaded.
+    /// Opens a session of `threads` threads that runs one text at a time.
     #[must_use]
-    pub fn one_caller(&self, threads: usize) -> RawCaller<'_> {
-        RawCaller { tokenizer: &self.tokenizer, session: self.session(threads) }
+    pub fn single(&self, threads: usize) -> SingleSession<'_> {
+        SingleSession { raw: self, session: self.session(threads) }
     }
 }
 
-/// What a lone caller's texts take at best: nothing between them and the graph.
-pub struct RawCaller<'a> {
-    tokenizer: &'a TextTokenizer,
+/// A session that runs one text at a time: the lower bound for the latency of a call.
+pub struct SingleSession<'a> {
+    /// The bundle that it runs.
+    pub raw: &'a Raw,
     session: EncoderSession,
 }
 
-impl RawCaller<'_> {
-    /// Runs texts one at a time, and adds how long each took.
-    ///
-    /// # Panics
-    /// If a text cannot be run.
+impl SingleSession<'_> {
+    /// Runs texts one at a time and records their latencies.
     pub fn run(&mut self, texts: &[String], latencies: &mut Histogram<u64>) {
         for text in texts {
             let begin = Instant::now();
-            let tokens = self.tokenizer.tokenize(text).unwrap_or_else(|error| panic!("{error}"));
-            std::hint::black_box(self.session.run(&tokens).unwrap_or_else(|error| panic!("{error}")));
+            std::hint::black_box(self.raw.run(&mut self.session, text));
             record(latencies, begin.elapsed());
         }
     }

@@ -1,32 +1,43 @@
-//! The real encoder-svc in a process of its own.
+//! encoder-svc in a process of its own.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running encoder; killed when dropped.
+use service_kit::Target;
+
+use crate::load::Client;
+
+/// Options that choose what is measured.
+#[derive(clap::Args)]
+pub struct ServerArguments {
+    /// The encoder-svc binary to measure; an older build works too
+    #[arg(long, value_name = "BINARY", default_value = "target/release/encoder-svc")]
+    pub encoder_svc: PathBuf,
+    /// The encoder bundle that both encoder-svc and ONNX Runtime alone run
+    #[arg(long, value_name = "FOLDER", default_value = ".runtime/bundles/minilm-512")]
+    pub bundle: PathBuf,
+}
+
+/// A running encoder-svc, killed on drop.
 pub struct Server {
     child: Child,
-    /// Where it listens.
-    pub url: String,
-    /// From its start to the first answer that it serves.
+    url: String,
+    /// Time from the start of the process until it was ready.
     pub ready: Duration,
 }
 
 impl Server {
-    /// Starts the binary on a free port, without a cache: here every text is to be run. `settings` are further variables.
-    ///
-    /// # Panics
-    /// If it cannot be started, or is not ready within half a minute.
-    pub async fn start(binary: &Path, bundle: &Path, settings: &[(&str, &str)]) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free().unwrap_or_else(|error| panic!("{error}")).to_string();
-        let url = format!("http://{address}");
+    /// Starts the binary on a free port, without a cache, so that every text is run. `settings` are environment variables.
+    pub async fn start(arguments: &ServerArguments, settings: &[(&str, &str)]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let address = free.unwrap_or_else(|error| panic!("found no free port: {error}")).to_string();
+        let binary = arguments.encoder_svc.display();
         let begin = Instant::now();
-        let child = Command::new(binary)
+        let child = Command::new(&arguments.encoder_svc)
             .args(["serve", "--listen", &address, "--http-listen", "", "--bundle"])
-            .arg(bundle)
+            .arg(&arguments.bundle)
             .env("ENCODER_SVC_ENCODER__CACHE_MIB", "0")
             .env("ENCODER_SVC_TRACE__ENDPOINT", "")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -34,8 +45,8 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
-        let mut server = Self { child, url, ready: Duration::ZERO };
+            .unwrap_or_else(|error| panic!("cannot start {binary}: {error}"));
+        let mut server = Self { child, url: format!("http://{address}"), ready: Duration::ZERO };
         while begin.elapsed() < Duration::from_secs(30) {
             if service_kit::healthcheck(&server.url, Duration::from_millis(500), None).await.is_ok() {
                 server.ready = begin.elapsed();
@@ -43,18 +54,25 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{} is not ready after 30 s", binary.display());
+        panic!("{binary} is not ready after 30 s");
     }
 
-    /// Seconds of processors that its threads have had so far; 0 where the system does not tell.
+    /// Returns a client with a connection of its own.
     #[must_use]
-    pub fn processor_seconds(&self) -> f64 {
+    pub fn client(&self) -> Client {
+        let target = Target::parse(&self.url).expect("a socket address is a valid target");
+        Client::new(target.channel(None, None))
+    }
+
+    /// Returns the CPU seconds that the process has used; 0 without `/proc`.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let threads = threads.into_iter().flatten().flatten();
-        threads.map(|thread| processor_seconds(&thread.path().join("schedstat"))).sum()
+        threads.map(|thread| schedstat_seconds(&thread.path().join("schedstat"))).sum()
     }
 
-    /// A figure of `/proc/PID/status` in mebibytes, such as `VmRSS` or `VmHWM`; 0 where there is none.
+    /// Returns a field of `/proc/PID/status` in mebibytes, such as `VmRSS` or `VmHWM`; 0 without `/proc`.
     #[must_use]
     pub fn memory_mib(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -66,15 +84,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Seconds of processors in a `schedstat` of `/proc`; 0 where there is none.
+/// Returns the CPU seconds that the calling thread has used; 0 without `/proc`.
 #[must_use]
-pub fn processor_seconds(schedstat: &Path) -> f64 {
+pub fn own_cpu_seconds() -> f64 {
+    schedstat_seconds("/proc/thread-self/schedstat".as_ref())
+}
+
+fn schedstat_seconds(schedstat: &Path) -> f64 {
     let nanoseconds = std::fs::read_to_string(schedstat).unwrap_or_default();
     nanoseconds.split(' ').next().and_then(|first| first.parse().ok()).map_or(0.0, |count: f64| count / 1e9)
 }
