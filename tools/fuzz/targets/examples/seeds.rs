@@ -1,4 +1,5 @@
-//! `seeds TARGET FOLDER DICTIONARY`: writes the target's seeds into the folder and its words into the dictionary, for libFuzzer.
+//! `seeds TARGET FOLDER DICTIONARY`: writes the seeds of a fuzz target into a folder and its dictionary into a file, for
+//! libFuzzer. Without arguments, lists each target with its maximal input length.
 
 use std::fmt::Write as _;
 
@@ -13,18 +14,18 @@ fn main() -> std::io::Result<()> {
         return Ok(());
     };
     let target = TARGETS.iter().find(|target| target.name == name);
-    let target = target.ok_or_else(|| std::io::Error::other(format!("there is no target {name}")))?;
+    let target = target.ok_or_else(|| std::io::Error::other(format!("no fuzz target is called {name}")))?;
     std::fs::create_dir_all(folder)?;
     for (number, seed) in (target.seeds)().iter().enumerate() {
         std::fs::write(format!("{folder}/seed-{number:02}"), seed)?;
     }
-    let mut words = String::new();
-    for word in target.words {
-        words.push('"');
-        for byte in word.bytes() {
-            let _ = write!(words, "\\x{byte:02x}");
+    let mut entries = String::new();
+    for entry in target.dictionary {
+        entries.push('"');
+        for byte in entry.bytes() {
+            let _ = write!(entries, "\\x{byte:02x}");
         }
-        words.push_str("\"\n");
+        entries.push_str("\"\n");
     }
-    std::fs::write(dictionary, words)
+    std::fs::write(dictionary, entries)
 }

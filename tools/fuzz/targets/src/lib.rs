@@ -4,7 +4,7 @@
 //! `make fuzz` lets libFuzzer search for inputs that reach new code. The promises go further than not panicking: an
 //! accepted input means what it says, an error names the field and the reason, and memory stays proportional to the input.
 //!
-//! The code writes its own seeds. An input found by a campaign is minimised, fixed, and kept in `corpus/`.
+//! Seeds are written by code. An input that broke a promise is minimised and kept in `corpus/` after the fix.
 
 mod harness;
 mod target;

@@ -11,8 +11,8 @@ pub struct Target {
     pub(crate) check: fn(&[u8]),
     /// Valid and almost valid inputs to mutate.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Fragments that mutations insert; also libFuzzer's dictionary.
-    pub words: &'static [&'static str],
+    /// Fragments that mutations insert.
+    pub dictionary: &'static [&'static str],
     /// Longest useful input, in bytes.
     pub max_len: usize,
     /// Mutations per test run, which take about two seconds.

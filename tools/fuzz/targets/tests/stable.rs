@@ -1,6 +1,6 @@
-//! Every target on its seeds, its corpus, and mutations of both: the same ones in every run.
+//! Runs every target on its seeds, its corpus, and mutations of both, which are the same in every run.
 //!
-//! `FUZZ_CASES=20` makes twenty times as many, others than usual.
+//! `FUZZ_CASES=20` runs twenty times as many mutations, from another random seed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-/// A change of an input.
+/// A mutation of an input.
 #[derive(Debug, Clone)]
 enum Edit {
     Set(Index, u8),
@@ -20,7 +20,7 @@ enum Edit {
     Remove(Index, usize),
     Repeat(Index, usize),
     Cut(Index),
-    /// The beginning of this input and the end of another.
+    /// Joins the start of this input to the end of another.
     Splice(Index, Index, Index),
 }
 
@@ -29,7 +29,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         (at(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
         (at(), 0_u8..8).prop_map(|(at, bit)| Edit::Flip(at, bit)),
-        (at(), at()).prop_map(|(at, word)| Edit::Insert(at, word)),
+        (at(), at()).prop_map(|(at, entry)| Edit::Insert(at, entry)),
         (at(), prop::collection::vec(any::<u8>(), 1..5)).prop_map(|(at, bytes)| Edit::Bytes(at, bytes)),
         (at(), 1_usize..40).prop_map(|(at, length)| Edit::Remove(at, length)),
         (at(), 1_usize..80).prop_map(|(at, length)| Edit::Repeat(at, length)),
@@ -38,8 +38,8 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn apply(edit: &Edit, input: &mut Vec<u8>, inputs: &[Vec<u8>], words: &[&str]) {
-    let place = |at: &Index, input: &Vec<u8>| at.index(input.len() + 1);
+fn apply(edit: &Edit, input: &mut Vec<u8>, inputs: &[Vec<u8>], dictionary: &[&str]) {
+    let position = |at: &Index, input: &Vec<u8>| at.index(input.len() + 1);
     match edit {
         Edit::Set(at, byte) if !input.is_empty() => {
             let at = at.index(input.len());
@@ -50,33 +50,33 @@ fn apply(edit: &Edit, input: &mut Vec<u8>, inputs: &[Vec<u8>], words: &[&str]) {
             input[at] ^= 1 << bit;
         }
         Edit::Set(..) | Edit::Flip(..) => {}
-        Edit::Insert(at, word) => {
-            let at = place(at, input);
-            input.splice(at..at, word.get(words).bytes());
+        Edit::Insert(at, entry) => {
+            let at = position(at, input);
+            input.splice(at..at, entry.get(dictionary).bytes());
         }
         Edit::Bytes(at, bytes) => {
-            let at = place(at, input);
+            let at = position(at, input);
             input.splice(at..at, bytes.iter().copied());
         }
         Edit::Remove(at, length) => {
-            let at = place(at, input);
+            let at = position(at, input);
             input.drain(at..input.len().min(at + length));
         }
         Edit::Repeat(at, length) => {
-            let at = place(at, input);
-            let part = input[at..input.len().min(at + length)].to_vec();
-            input.splice(at..at, part);
+            let at = position(at, input);
+            let repeated = input[at..input.len().min(at + length)].to_vec();
+            input.splice(at..at, repeated);
         }
         Edit::Cut(at) => input.truncate(at.index(input.len() + 1)),
         Edit::Splice(at, other, from) => {
             let other = other.get(inputs);
-            input.truncate(place(at, input));
+            input.truncate(position(at, input));
             input.extend_from_slice(&other[from.index(other.len() + 1)..]);
         }
     }
 }
 
-/// What campaigns found, and what is worth keeping.
+/// Returns the committed corpus of a target, sorted by file name.
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
@@ -85,8 +85,9 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-fn hold(name: &str) {
-    // Of a panic that a reader catches, too, a backtrace would be made: tens of megabytes, which are not the reader's.
+fn fuzz(name: &str) {
+    // The default hook makes a backtrace, even of a panic that a reader catches. Its tens of megabytes would count as the
+    // reader's memory.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let mut inputs = (target.seeds)();
@@ -96,21 +97,21 @@ fn hold(name: &str) {
     }
     target.run(&[]);
 
-    let more: Option<u32> = std::env::var("FUZZ_CASES").ok().map(|times| times.parse().unwrap());
-    let cases = target.cases * more.unwrap_or(1);
-    let seed: [u8; 32] = std::array::from_fn(|at| if at == 0 { u8::from(more.is_some()) } else { 7 });
+    let factor: Option<u32> = std::env::var("FUZZ_CASES").ok().map(|factor| factor.parse().unwrap());
+    let cases = target.cases * factor.unwrap_or(1);
+    let seed: [u8; 32] = std::array::from_fn(|at| if at == 0 { u8::from(factor.is_some()) } else { 7 });
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let mutation = (any::<Index>(), prop::collection::vec(edit(), 1..7));
     let result = runner.run(&mutation, |(first, edits)| {
         let mut input = first.get(&inputs).clone();
         for edit in &edits {
-            apply(edit, &mut input, &inputs, target.words);
+            apply(edit, &mut input, &inputs, target.dictionary);
         }
         input.truncate(target.max_len);
         let run = std::panic::AssertUnwindSafe(|| target.run(&input));
         std::panic::catch_unwind(run)
-            .map_err(|_| TestCaseError::fail(format!("broken by \"{}\"", input.escape_ascii())))
+            .map_err(|_| TestCaseError::fail(format!("a promise is broken by \"{}\"", input.escape_ascii())))
     });
     if let Err(error) = result {
         panic!("{name}: {error}");
@@ -119,12 +120,12 @@ fn hold(name: &str) {
 
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {
-        /// One test for each of these, and each of [`TARGETS`] is one of these.
+        /// The targets that have a test.
         const TESTED: &[&str] = &[$(stringify!($name)),*];
         $(
             #[test]
             fn $name() {
-                hold(stringify!($name));
+                fuzz(stringify!($name));
             }
         )*
     };
@@ -136,6 +137,6 @@ targets! {
 }
 
 #[test]
-fn every_target_is_tested_here() {
+fn every_target_has_a_test() {
     assert_eq!(TARGETS.map(|target| target.name).as_slice(), TESTED);
 }

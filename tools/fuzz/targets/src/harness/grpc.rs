@@ -1,4 +1,4 @@
-//! Calls made of any bytes, and what must hold of every answer.
+//! gRPC calls with any bytes as their body, and what must hold for every reply.
 
 use http::header::{CONTENT_TYPE, TE};
 use http_body_util::{BodyExt as _, Full};
@@ -11,12 +11,13 @@ use tower::ServiceExt as _;
 
 use super::rules::Violations;
 
-/// The answer to a call: its status, and the messages before it.
+/// The reply to a call: a status, and the messages before it.
 pub(crate) struct Reply {
     pub(crate) status: Status,
     body: Vec<u8>,
 }
 
+/// Makes a call with `body` as its bytes on the wire.
 pub(crate) async fn call(
     channel: Channel,
     path: &str,
@@ -27,13 +28,13 @@ pub(crate) async fn call(
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .body(Body::new(Full::new(axum::body::Bytes::from(body))))
-        .expect("the path is one of ours");
+        .expect("the path is valid");
     for (name, value) in headers {
         request.headers_mut().append(name, value.clone());
     }
     let response = match channel.oneshot(request).await {
         Ok(response) => response,
-        // The client's own timer for the deadline that it sends.
+        // The client enforces the deadline that it sends, too.
         Err(error) => return Reply { status: Status::from_error(Box::new(error)), body: Vec::new() },
     };
     let (parts, body) = response.into_parts();
@@ -45,17 +46,17 @@ pub(crate) async fn call(
         Err(status) => return Reply { status, body: Vec::new() },
     };
     let status = collected.trailers().and_then(Status::from_header_map);
-    let status = status.expect("an answer ends with a status");
+    let status = status.expect("a reply ends with a status");
     Reply { status, body: collected.to_bytes().to_vec() }
 }
 
-/// The frame of one message.
+/// Returns a message in its length-prefixed frame.
 pub(crate) fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("inputs are short");
     [&[0][..], &length.to_be_bytes(), message].concat()
 }
 
-/// The messages in a body of frames; `None` where it is no such thing.
+/// Returns the messages in a body; `None` unless it consists of whole, uncompressed frames.
 fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     let mut messages = Vec::new();
     while !body.is_empty() {
@@ -68,53 +69,61 @@ fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     Some(messages)
 }
 
-/// The same for the body of a call, whose messages have at most `max` bytes. One that ends right behind the head of a message is
-/// taken by tonic for one that ended before it, without an error: a client that ends so is broken, and has its answers to what
-/// came before.
-pub(crate) fn stream_frames(body: &[u8], max: usize) -> Option<Vec<&[u8]>> {
+/// Returns the messages in the body of a request, or `None` if a service must reject it as malformed.
+///
+/// A service must also accept a body that ends right after the head of a frame of at most `max_bytes`. tonic ignores
+/// such a head without an error: the client is broken, but it gets the replies to its earlier messages.
+pub(crate) fn request_messages<M: Message + Default>(body: &[u8], max_bytes: usize) -> Option<Vec<M>> {
     let (before, head) = body.split_at(body.len().saturating_sub(5));
-    let is_bare = match *head {
-        [0, a, b, c, d] => (1..=max).contains(&(u32::from_be_bytes([a, b, c, d]) as usize)),
+    let is_bare_head = match *head {
+        [0, a, b, c, d] => (1..=max_bytes).contains(&(u32::from_be_bytes([a, b, c, d]) as usize)),
         _ => false,
     };
-    frames(body).or_else(|| frames(before).filter(|_| is_bare))
+    let frames = frames(body).or_else(|| frames(before).filter(|_| is_bare_head))?;
+    frames.into_iter().map(|message| M::decode(message).ok()).collect()
+}
+
+/// Like [`request_messages`], for a call that takes one message.
+pub(crate) fn request_message<M: Message + Default>(body: &[u8], max_bytes: usize) -> Option<M> {
+    let mut messages = request_messages(body, max_bytes)?;
+    messages.pop().filter(|_| messages.is_empty())
 }
 
 impl Reply {
-    /// The messages of the answer.
+    /// Returns the messages of a call that succeeded.
     pub(crate) fn messages<M: Message + Default>(&self) -> Vec<M> {
-        let messages = frames(&self.body).expect("an answer is made of whole frames");
-        messages.into_iter().map(|message| M::decode(message).expect("ours can be decoded")).collect()
+        assert_eq!(self.status.code(), Code::Ok, "{:?}", self.status);
+        let messages = frames(&self.body).expect("a reply consists of whole frames");
+        messages.into_iter().map(|message| M::decode(message).expect("a reply can be decoded")).collect()
     }
 
-    /// The one message of a call that succeeded.
-    pub(crate) fn only<M: Message + Default>(&self) -> M {
-        assert_eq!(self.status.code(), Code::Ok, "{:?}", self.status);
+    /// Returns the message of a unary call that succeeded.
+    pub(crate) fn message<M: Message + Default>(&self) -> M {
         let mut messages = self.messages();
-        assert_eq!(messages.len(), 1, "expected one answer");
+        assert_eq!(messages.len(), 1, "a unary call has one reply");
         messages.remove(0)
     }
 
-    /// That the call was refused for exactly these fields and reasons.
-    pub(crate) fn is_refused_for(&self, expected: &Violations) {
+    /// Asserts that the call was rejected for exactly these violations.
+    pub(crate) fn assert_rejected_for(&self, violations: &Violations) {
         assert_eq!(self.status.code(), Code::InvalidArgument, "{:?}", self.status);
         let details = self.status.get_error_details();
-        let found = details.bad_request().expect("a refusal names its fields");
+        let found = details.bad_request().expect("a rejection names the fields");
         let found: Vec<_> = found.field_violations.iter().map(|v| v.field.as_str()).collect();
-        let fields: Vec<_> = expected.iter().map(|(field, _)| field.as_str()).collect();
+        let fields: Vec<_> = violations.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(found, fields);
-        let info = details.error_info().expect("a refusal has a reason");
-        assert_eq!(info.reason, expected[0].1);
+        let info = details.error_info().expect("a rejection has a reason");
+        assert_eq!(info.reason, violations[0].1);
         for field in fields {
             assert!(self.status.message().contains(field), "{:?}", self.status);
         }
     }
 
-    /// That bytes which are no request were refused as such.
-    pub(crate) fn is_refused_as_malformed(&self) {
+    /// Asserts that the call was rejected because its body is malformed.
+    pub(crate) fn assert_malformed(&self) {
         let codes =
             [Code::InvalidArgument, Code::Internal, Code::Unimplemented, Code::OutOfRange, Code::Unknown];
         assert!(codes.contains(&self.status.code()), "{:?}", self.status);
-        assert!(!self.status.message().is_empty(), "a refusal says why");
+        assert!(!self.status.message().is_empty(), "a rejection says why");
     }
 }

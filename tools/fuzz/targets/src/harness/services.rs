@@ -1,7 +1,6 @@
-//! Both services in this process, whole but for their sockets: what is fuzzed is what is served.
+//! Both services in this process, complete except for sockets, so that targets test the code that is deployed.
 //!
-//! The encoder runs a bundle of random weights on ONNX Runtime, which `make models` fetches. Limits are small, so that
-//! short inputs reach them.
+//! The encoder runs a bundle of random weights on the ONNX Runtime that `make models` fetches.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,24 +15,25 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tower::ServiceExt as _;
 
+use super::inputs::{file, repository};
 use super::rules::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TITLE_CHARS};
 use super::{grpc, models};
-use crate::harness::inputs::{file, repository};
 
-/// Tokens that the bundle reads.
+/// Tokens per text that the bundle reads.
 pub(crate) const MAX_TOKENS: u32 = 64;
-/// Floats in a vector.
+/// Components of a vector.
 pub(crate) const DIMENSION: usize = 512;
-/// The one key that [`Services::guarded`] takes.
+/// The only key that [`Services::guarded`] accepts.
 pub(crate) const KEY: &str = "sesame";
-/// Far more than any call takes; who is not answered by then is never answered.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far longer than any call takes: a call without a reply by then hangs.
+const TIMEOUT: Duration = Duration::from_secs(20);
+const BUNDLE: &str = "encoder-svc/tests/fixtures/tiny-512";
 
 pub(crate) struct Services {
     runtime: Runtime,
     pub(crate) encoder: Channel,
     pub(crate) classifier: Channel,
-    /// The classifier again, for those who have [`KEY`].
+    /// The classifier behind authentication with [`KEY`].
     pub(crate) guarded: Channel,
     router: Router,
 }
@@ -42,7 +42,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let library = repository(".runtime/lib/libonnxruntime.so");
     assert!(library.is_file(), "{} is missing: run `make models` first", library.display());
     let mut encoder = EncoderSvcSettings::default();
-    encoder.encoder.bundle = repository("encoder-svc/tests/fixtures/tiny-512");
+    encoder.encoder.bundle = repository(BUNDLE);
     encoder.encoder.runtime_library = Some(library);
     encoder.encoder.sessions = 1;
     encoder.encoder.all_core_threads = 1;
@@ -51,15 +51,14 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     encoder.limits.stream_in_flight = 2;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime can be made");
+    let runtime = runtime.expect("a runtime can be built");
     let encoder =
         runtime.block_on(encoder_svc::embedded::channel(encoder, Metrics::default(), Shutdown::new()));
-    let encoder = encoder.expect("the fixture is a sound bundle");
+    let encoder = encoder.expect("the fixture is a valid bundle");
 
     let inside = runtime.enter();
-    let model = models::model_for("encoder-svc/tests/fixtures/tiny-512", DIMENSION);
     let mut settings = ClassifierSvcSettings {
-        model: file("served.safetensors", &model.to_bytes()),
+        model: file("served.safetensors", &models::model_for(BUNDLE, DIMENSION).to_bytes()),
         ..ClassifierSvcSettings::default()
     };
     settings.encoder.hedge_seconds = 0.0;
@@ -67,11 +66,11 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     settings.limits.max_title_chars = MAX_TITLE_CHARS;
     settings.limits.max_overview_chars = MAX_OVERVIEW_CHARS;
     settings.limits.stream_in_flight = 2;
-    let config = ClassifierSvcConfig::try_from(settings).expect("these settings are sound");
+    let config = ClassifierSvcConfig::try_from(settings).expect("the settings are valid");
     let metrics = Metrics::default();
-    let models = ModelStore::load(config.model.clone(), &metrics).expect("the file was just written");
+    let models = ModelStore::load(config.model.clone(), &metrics).expect("the model file is valid");
     let pool = EncoderPool::fixed(encoder.clone(), config.encoder.clone(), &metrics);
-    let checked = Classifier::new(models, pool, config.limits);
+    let classifier = Classifier::new(models, pool, config.limits);
     let keys = AuthSettings {
         keys: vec![ApiKeySettings {
             name: "fuzz".to_owned(),
@@ -80,25 +79,25 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
             burst: 0,
         }],
     };
-    let keys = ApiKeys::new(&keys).expect("the hash is one");
-    let classifier = serve(&checked, None);
-    let guarded = serve(&checked, keys);
-    let rest_config = config.rest.expect("there is a REST listener by default");
-    let router = rest::routes(checked, &rest_config, None);
+    let keys = ApiKeys::new(&keys).expect("the key is a SHA-256 hash");
+    let channel = serve(&classifier, None);
+    let guarded = serve(&classifier, keys);
+    let rest_config = config.rest.expect("REST is enabled by default");
+    let router = rest::routes(classifier, &rest_config, None);
     drop(inside);
-    Services { runtime, encoder, classifier, guarded, router }
+    Services { runtime, encoder, classifier: channel, guarded, router }
 });
 
-/// The classifier's whole gRPC server over in-memory connections.
+/// Serves the classifier's complete gRPC stack over an in-memory connection.
 fn serve(classifier: &Classifier, keys: Option<ApiKeys>) -> Channel {
     let service = classifier_svc::grpc::ClassifierServer::new(classifier.clone()).into_grpc();
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, Drain::default(), Metrics::default());
-    let server = server.expect("the descriptors are ours").with_keys(keys).with_service(service);
+    let server = server.expect("the descriptors are valid").with_keys(keys).with_service(service);
     server.in_memory(Shutdown::new())
 }
 
 impl Services {
-    /// Sends the bytes to a gRPC method as they are.
+    /// Calls a gRPC method with `body` as its bytes on the wire.
     pub(crate) fn call(
         &self,
         channel: &Channel,
@@ -106,26 +105,27 @@ impl Services {
         headers: &[(http::HeaderName, http::HeaderValue)],
         body: Vec<u8>,
     ) -> grpc::Reply {
-        let reply = grpc::call(channel.clone(), path, headers, body);
-        let answered = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, reply).await });
-        answered.expect("every call is answered")
+        self.within_timeout(grpc::call(channel.clone(), path, headers, body))
     }
 
-    /// Posts the bytes over HTTP: status, content type and body.
+    /// Posts `body` over HTTP and returns status, content type and body of the response.
     pub(crate) fn post(&self, path: &str, body: Vec<u8>) -> (u16, String, Vec<u8>) {
-        let answer = async {
+        self.within_timeout(async {
             let request = http::Request::post(path)
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(AxumBody::from(body))
-                .expect("the path is one of ours");
-            let response = self.router.clone().oneshot(request).await.expect("a router does not fail");
+                .expect("the path is valid");
+            let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
             let (parts, body) = response.into_parts();
             let kind = parts.headers.get(http::header::CONTENT_TYPE);
             let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
             let body = axum::body::to_bytes(body, usize::MAX).await.expect("the body is in memory");
             (parts.status.as_u16(), kind, body.to_vec())
-        };
-        let answered = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
-        answered.expect("every request is answered")
+        })
+    }
+
+    fn within_timeout<T>(&self, reply: impl Future<Output = T>) -> T {
+        let reply = self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, reply).await });
+        reply.expect("every request gets a reply")
     }
 }

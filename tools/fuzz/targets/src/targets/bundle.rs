@@ -1,7 +1,7 @@
 //! Encoder bundles: manifest, tokenizer and reference texts.
 //!
-//! An input is the three files one after the other. In the manifest `HASH_OF_MODEL`, `HASH_OF_TOKENIZER` and
-//! `HASH_OF_REFERENCE` stand for the hashes that are right, so that mutations get past them.
+//! The sections of an input are these three files. `HASH_OF_MODEL`, `HASH_OF_TOKENIZER` and `HASH_OF_REFERENCE` in the
+//! manifest are replaced by the correct hashes, so that mutations get past the integrity check.
 
 use encoder_svc::bundle::{Agreement, Bundle, BundleError};
 use encoder_svc::tokenizer::TextTokenizer;
@@ -15,7 +15,7 @@ pub(crate) const TARGET: Target = Target {
     name: "bundle",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "\"format\": 1",
         "\"files\": {",
         "\"..\"",
@@ -46,7 +46,7 @@ pub(crate) const TARGET: Target = Target {
 };
 
 const MODEL: &[u8] = b"any graph";
-/// What a tokenizer that could be read is tried on.
+/// The text that a valid tokenizer is tried on.
 const TEXT: &str = "Deux sœurs, 1,234 maps \u{0}\u{301}; a {duel}..  [at] dawn 🎬";
 
 fn check(data: &[u8]) {
@@ -65,38 +65,38 @@ fn check(data: &[u8]) {
     file("encoder.json", &manifest);
     let bundle = match bounded(data.len(), || Bundle::open(&folder())) {
         Ok(bundle) => bundle,
-        Err(error) => return names_the_file(&error),
+        Err(error) => return assert_names_the_file(&error),
     };
     assert_eq!(
         bundle.fingerprint,
         hex::encode(Sha256::digest(&manifest)),
-        "the fingerprint is the manifest's hash"
+        "the fingerprint is the hash of the manifest"
     );
-    let said = &bundle.manifest;
-    assert!((1..=65_536).contains(&said.dimension) && (8..=65_536).contains(&said.max_tokens));
-    match said.reference.agreement().expect("it was checked") {
+    let manifest = &bundle.manifest;
+    assert!((1..=65_536).contains(&manifest.dimension) && (8..=65_536).contains(&manifest.max_tokens));
+    match manifest.reference.agreement().expect("a bundle opens only with a valid agreement") {
         Agreement::MaxDifference(bound) | Agreement::MinCosine(bound) => assert!(bound > 0.0 && bound <= 1.0),
     }
     for path in [bundle.model_path(), bundle.tokenizer_path()] {
-        assert_eq!(path.parent(), Some(folder().as_path()), "a bundle names only what lies in it");
+        assert_eq!(path.parent(), Some(folder().as_path()), "a bundle names only its own files");
     }
     match bounded(data.len(), || bundle.reference_texts()) {
         Ok(texts) => {
             assert!(!texts.is_empty());
             assert!(texts.iter().flat_map(|text| &text.vector).all(|value| value.is_finite()), "{texts:?}");
         }
-        Err(error) => names_the_file(&error),
+        Err(error) => assert_names_the_file(&error),
     }
     match bounded(data.len(), || TextTokenizer::load(&bundle)) {
         Ok(tokenizer) => {
-            // A bundle's author may write rules that multiply a text; here are none that long.
+            // Outside of `bounded`: rules may multiply the length of a text.
             let tokens = tokenizer.tokenize(TEXT);
             assert_eq!(tokens, tokenizer.tokenize(TEXT), "tokens are a function of the text");
             if let Ok(tokens) = tokens {
-                assert!(tokens.ids.len() <= said.max_tokens, "{} tokens", tokens.ids.len());
+                assert!(tokens.ids.len() <= manifest.max_tokens, "{} tokens", tokens.ids.len());
             }
         }
-        Err(error) => names_the_file(&error),
+        Err(error) => assert_names_the_file(&error),
     }
 }
 
@@ -112,7 +112,7 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     out
 }
 
-fn names_the_file(error: &BundleError) {
+fn assert_names_the_file(error: &BundleError) {
     let (BundleError::Io { path, .. } | BundleError::Invalid { path, .. } | BundleError::Hash { path, .. }) =
         error;
     assert!(path.starts_with(folder()), "{error}");
@@ -142,13 +142,13 @@ fn seeds() -> Vec<Vec<u8>> {
 "default_id": -1, "hash_buckets": 61, "vocabulary": {"maps": 3}}"#;
     let reference =
         r#"{"texts": [{"text": "a", "token_count": 3, "truncated": false, "vector": [0.5, 1e-9]}]}"#;
-    let parts = |manifest: String, tokenizer: &str| {
+    let input = |manifest: String, tokenizer: &str| {
         [manifest.as_bytes(), SEPARATOR, tokenizer.as_bytes(), SEPARATOR, reference.as_bytes()].concat()
     };
     vec![
-        parts(manifest("wordpiece", r#""tolerance": 1e-5"#, padded), words),
-        parts(manifest("vocabulary", r#""min_cosine": 0.9"#, ragged), rules),
-        parts(manifest("vocabulary", r#""min_cosine": 2"#, padded), r#"{"steps": []}"#),
+        input(manifest("wordpiece", r#""tolerance": 1e-5"#, padded), words),
+        input(manifest("vocabulary", r#""min_cosine": 0.9"#, ragged), rules),
+        input(manifest("vocabulary", r#""min_cosine": 2"#, padded), r#"{"steps": []}"#),
         b"{}".to_vec(),
     ]
 }

@@ -1,4 +1,4 @@
-//! Calls of `movieclassifier.classifier.v1.ClassifierService`, from the bytes of their body to genres or a refusal.
+//! Calls of `movieclassifier.classifier.v1.ClassifierService`, from the bytes of a body to genres or a rejection.
 
 use prost::Message as _;
 use proto::classifier::v1::classify_stream_response::Result as StreamResult;
@@ -7,8 +7,11 @@ use proto::classifier::v1::{
     ClassifyStreamResponse, Movie,
 };
 
-use crate::harness::grpc::{Reply, frame, stream_frames};
-use crate::harness::rules::{MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, wrong_batch, wrong_movie};
+use crate::harness::grpc::{Reply, frame, request_message, request_messages};
+use crate::harness::inputs::seed_with_mode;
+use crate::harness::rules::{
+    MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, batch_violations, movie_violations,
+};
 use crate::harness::services::SERVICES;
 use crate::target::Target;
 
@@ -16,7 +19,7 @@ pub(crate) const TARGET: Target = Target {
     name: "classify_request",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "\n",
         "\u{12}\u{2}",
         "\u{18}\u{1}",
@@ -32,15 +35,15 @@ pub(crate) const TARGET: Target = Target {
     cases: 800,
 };
 
-/// Bytes of a message that the limits allow.
+/// Bytes per message that the limits allow.
 const MAX_MESSAGE: usize = MAX_BATCH * (4 * (MAX_TITLE_CHARS + MAX_OVERVIEW_CHARS) + 64) + 1024;
 
-/// The first byte says which method, and whether the rest is its whole body or one message for it.
+/// The first byte selects the method, and whether the rest is a whole body or a single message.
 fn check(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else { return };
     let body = if mode & 4 == 0 { frame(data) } else { data.to_vec() };
     match mode & 3 {
-        0 | 3 => one(body),
+        0 | 3 => unary(body),
         1 => batch(body),
         _ => stream(body),
     }
@@ -51,29 +54,22 @@ fn call(method: &str, body: Vec<u8>) -> Reply {
     SERVICES.call(&SERVICES.classifier, &path, &[], body)
 }
 
-fn decoded<M: prost::Message + Default>(body: &[u8]) -> Option<M> {
-    match stream_frames(body, MAX_MESSAGE)?[..] {
-        [message] => M::decode(message).ok(),
-        _ => None,
-    }
-}
-
-fn one(body: Vec<u8>) {
-    let request: Option<ClassifyRequest> = decoded(&body);
+fn unary(body: Vec<u8>) {
+    let request: Option<ClassifyRequest> = request_message(&body, MAX_MESSAGE);
     let reply = call("Classify", body);
-    let Some(request) = request else { return reply.is_refused_as_malformed() };
-    let wrong = wrong_movie("", &request.title, &request.overview);
-    if !wrong.is_empty() {
-        return reply.is_refused_for(&wrong);
+    let Some(request) = request else { return reply.assert_malformed() };
+    let violations = movie_violations("", &request.title, &request.overview);
+    if !violations.is_empty() {
+        return reply.assert_rejected_for(&violations);
     }
-    let answer: ClassifyResponse = reply.only();
-    is_sound(&answer, request.include_scores);
-    assert_eq!(answer.explanation.is_some(), request.explain);
-    for segment in answer.explanation.iter().flat_map(|explanation| &explanation.segments) {
-        let of = [&request.title, &request.overview];
+    let response: ClassifyResponse = reply.message();
+    assert_valid(&response, request.include_scores);
+    assert_eq!(response.explanation.is_some(), request.explain);
+    for segment in response.explanation.iter().flat_map(|explanation| &explanation.segments) {
+        let texts = [&request.title, &request.overview];
         assert!(
-            of.iter().any(|text| text.contains(segment.text.as_str())),
-            "a segment is a part of the movie"
+            texts.iter().any(|text| text.contains(segment.text.as_str())),
+            "a segment is a substring of the title or the overview"
         );
         for part in &segment.contributions {
             assert!((0.0..=1.0).contains(&part.probability_without), "{part:?}");
@@ -83,65 +79,57 @@ fn one(body: Vec<u8>) {
 }
 
 fn batch(body: Vec<u8>) {
-    let request: Option<BatchClassifyRequest> = decoded(&body);
+    let request: Option<BatchClassifyRequest> = request_message(&body, MAX_MESSAGE);
     let reply = call("BatchClassify", body);
-    let Some(request) = request else { return reply.is_refused_as_malformed() };
-    let mut wrong = wrong_batch("movies", request.movies.len(), MAX_BATCH);
-    if wrong.is_empty() {
-        let movies = request.movies.iter().enumerate();
-        wrong = movies
-            .flat_map(|(index, movie)| {
-                wrong_movie(&format!("movies[{index}]."), &movie.title, &movie.overview)
-            })
-            .collect();
+    let Some(request) = request else { return reply.assert_malformed() };
+    let of_movie =
+        |index, movie: &Movie| movie_violations(&format!("movies[{index}]."), &movie.title, &movie.overview);
+    let violations = batch_violations("movies", &request.movies, MAX_BATCH, of_movie);
+    if !violations.is_empty() {
+        return reply.assert_rejected_for(&violations);
     }
-    if !wrong.is_empty() {
-        return reply.is_refused_for(&wrong);
-    }
-    let answer: BatchClassifyResponse = reply.only();
-    assert_eq!(answer.results.len(), request.movies.len(), "one answer for each movie");
-    for result in &answer.results {
-        is_sound(result, request.include_scores);
-        assert_eq!(result.model_version, answer.model_version);
+    let response: BatchClassifyResponse = reply.message();
+    assert_eq!(response.results.len(), request.movies.len(), "one result per movie");
+    for result in &response.results {
+        assert_valid(result, request.include_scores);
+        assert_eq!(result.model_version, response.model_version);
     }
 }
 
 fn stream(body: Vec<u8>) {
-    let requests: Option<Vec<ClassifyStreamRequest>> = stream_frames(&body, MAX_MESSAGE)
-        .and_then(|messages| messages.into_iter().map(|m| ClassifyStreamRequest::decode(m).ok()).collect());
+    let requests: Option<Vec<ClassifyStreamRequest>> = request_messages(&body, MAX_MESSAGE);
     let reply = call("ClassifyStream", body);
-    let Some(requests) = requests else { return reply.is_refused_as_malformed() };
-    assert_eq!(reply.status.code(), tonic::Code::Ok, "{:?}", reply.status);
-    let mut answers: Vec<ClassifyStreamResponse> = reply.messages();
-    assert_eq!(answers.len(), requests.len(), "one answer for each movie");
+    let Some(requests) = requests else { return reply.assert_malformed() };
+    let mut responses: Vec<ClassifyStreamResponse> = reply.messages();
+    assert_eq!(responses.len(), requests.len(), "one response per movie");
     for request in &requests {
-        let wrong = wrong_movie("", &request.title, &request.overview);
-        // Of several with one id any may be this one's.
-        let fits = |answer: &ClassifyStreamResponse| {
-            answer.id == request.id
-                && match answer.result.as_ref().expect("each answer is one or the other") {
+        let violations = movie_violations("", &request.title, &request.overview);
+        // Several movies may have the same ID; the response belongs to one of them.
+        let fits = |response: &ClassifyStreamResponse| {
+            response.id == request.id
+                && match response.result.as_ref().expect("a response is a classification or an error") {
                     StreamResult::Classification(found) => {
-                        wrong.is_empty() && found.scores.is_empty() != request.include_scores
+                        violations.is_empty() && found.scores.is_empty() != request.include_scores
                     }
-                    StreamResult::Error(error) => wrong.first().is_some_and(|(field, reason)| {
+                    StreamResult::Error(error) => violations.first().is_some_and(|(field, reason)| {
                         error.reason == *reason && error.message.contains(field)
                     }),
                 }
         };
-        let at = answers.iter().position(fits).unwrap_or_else(|| panic!("{request:?} in {answers:?}"));
-        answers.remove(at);
+        let at = responses.iter().position(fits).unwrap_or_else(|| panic!("{request:?} in {responses:?}"));
+        responses.remove(at);
     }
 }
 
-fn is_sound(answer: &ClassifyResponse, with_scores: bool) {
-    for score in answer.genres.iter().chain(&answer.scores) {
+fn assert_valid(response: &ClassifyResponse, with_scores: bool) {
+    for score in response.genres.iter().chain(&response.scores) {
         assert!((0.0..=1.0).contains(&score.probability), "{score:?}");
         assert!((0.0..=1.0).contains(&score.threshold), "{score:?}");
     }
-    assert!(answer.genres.iter().all(|genre| genre.probability > genre.threshold));
-    assert!(answer.genres.is_sorted_by(|a, b| a.probability >= b.probability), "most probable first");
-    assert_eq!(answer.scores.len(), if with_scores { 20 } else { 0 });
-    assert_eq!(answer.model_version.len(), 12);
+    assert!(response.genres.iter().all(|genre| genre.probability > genre.threshold));
+    assert!(response.genres.is_sorted_by(|a, b| a.probability >= b.probability), "most probable first");
+    assert_eq!(response.scores.len(), if with_scores { 20 } else { 0 });
+    assert_eq!(response.model_version.len(), 12);
 }
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -154,22 +142,22 @@ fn seeds() -> Vec<Vec<u8>> {
     let batch = |movies: Vec<Movie>| BatchClassifyRequest { movies, include_scores: true }.encode_to_vec();
     let item = |id: &str, overview: &str| {
         let (id, overview) = (text(id), text(overview));
-        frame(
-            &ClassifyStreamRequest { id, title: String::new(), overview, include_scores: true }
-                .encode_to_vec(),
-        )
+        let request = ClassifyStreamRequest { id, title: String::new(), overview, include_scores: true };
+        frame(&request.encode_to_vec())
     };
-    let with = |mode: u8, body: Vec<u8>| [vec![mode], body].concat();
     vec![
-        with(0, one("Reef", "A diver loses her map. A storm comes.", true)),
-        with(0, one("", "Un phare, deux sœurs 🎬", false)),
-        with(0, one(&"long title ".repeat(3), &"and a long overview ".repeat(4), false)),
-        with(0, one("", "\u{180e}\u{feff}\0", true)),
-        with(1, batch(vec![movie("A", "A pilot lands."), movie("", "A train leaves.")])),
-        with(1, batch(vec![movie("", " "), movie(&"t".repeat(21), "x"), movie("", &"é".repeat(61))])),
-        with(1, batch(vec![movie("", "x"); 5])),
-        with(1, Vec::new()),
-        with(6, [item("a", "A heist."), item("a", ""), item("b", "A duel at dawn.")].concat()),
-        with(4, vec![0, 0x7f, 0xff, 0xff, 0xff]),
+        seed_with_mode(0, &one("Reef", "A diver loses her map. A storm comes.", true)),
+        seed_with_mode(0, &one("", "Un phare, deux sœurs 🎬", false)),
+        seed_with_mode(0, &one(&"long title ".repeat(3), &"and a long overview ".repeat(4), false)),
+        seed_with_mode(0, &one("", "\u{180e}\u{feff}\0", true)),
+        seed_with_mode(1, &batch(vec![movie("A", "A pilot lands."), movie("", "A train leaves.")])),
+        seed_with_mode(
+            1,
+            &batch(vec![movie("", " "), movie(&"t".repeat(21), "x"), movie("", &"é".repeat(61))]),
+        ),
+        seed_with_mode(1, &batch(vec![movie("", "x"); 5])),
+        seed_with_mode(1, &[]),
+        seed_with_mode(6, &[item("a", "A heist."), item("a", ""), item("b", "A duel at dawn.")].concat()),
+        seed_with_mode(4, &[0, 0x7f, 0xff, 0xff, 0xff]),
     ]
 }

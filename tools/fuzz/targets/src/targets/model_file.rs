@@ -15,7 +15,7 @@ pub(crate) const TARGET: Target = Target {
     name: "model_file",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "\"hidden.weight\"",
         "\"output.bias\"",
         "\"dtype\":\"F32\"",
@@ -41,19 +41,22 @@ fn check(data: &[u8]) {
     let model = match bounded(data.len(), || GenreModel::from_bytes(data)) {
         Ok(model) => model,
         Err(reason) => {
-            says_what_is_wrong(&reason);
-            // By its path it is refused, too, with its name. Of several wrong tensors safetensors names any.
+            assert_explains(&reason);
+            // Loading by path rejects it too, and names the file. The reason may differ: with several invalid tensors,
+            // safetensors names any of them.
             let path = file("model.safetensors", data);
-            let message = GenreModel::load(&path).expect_err("bytes and file are read alike").to_string();
+            let message = GenreModel::load(&path)
+                .expect_err("loading a file rejects what loading bytes rejects")
+                .to_string();
             assert!(message.contains("model.safetensors"), "{message}");
-            says_what_is_wrong(&message);
+            assert_explains(&message);
             return;
         }
     };
     assert_eq!(
         model.version(),
         &hex::encode(Sha256::digest(data))[..12],
-        "the version is the hash of the file"
+        "the version is a prefix of the hash of the file"
     );
     let mlp = model.mlp();
     let layers = [mlp.hidden(), mlp.output()];
@@ -61,28 +64,29 @@ fn check(data: &[u8]) {
         layers.iter().all(|layer| layer.weight.iter().chain(&layer.bias).all(|weight| weight.is_finite()))
     );
     assert_eq!((model.labels().len(), model.thresholds().per_genre().len()), (mlp.labels(), mlp.labels()));
-    gives_probabilities(&model);
-    composes(&model.provenance().input_template);
+    assert_gives_probabilities(&model);
+    assert_composes(&model.provenance().input_template);
 
-    // What was read can be written, and is then read as the same.
+    // A model that was read can be written and read again without a difference.
     let written = model.to_bytes();
-    let again = GenreModel::from_bytes(&written).expect("what is written can be read");
+    let again = GenreModel::from_bytes(&written).expect("a written model can be read");
     assert_eq!((again.mlp(), again.words()), (mlp, model.words()));
     assert_eq!(again.labels(), model.labels());
     assert_eq!(again.thresholds(), model.thresholds());
     assert_eq!(again.provenance(), model.provenance());
-    assert_eq!(again.to_bytes(), written, "equal models are equal files");
+    assert_eq!(again.to_bytes(), written, "equal models have equal files");
     let parts =
         (model.labels().to_vec(), mlp.clone(), model.thresholds().clone(), model.provenance().clone());
-    let mut rebuilt = GenreModel::new(parts.0, parts.1, parts.2, parts.3).expect("its parts are sound");
+    let mut rebuilt =
+        GenreModel::new(parts.0, parts.1, parts.2, parts.3).expect("the parts of a valid model are valid");
     if let Some(words) = model.words() {
-        rebuilt = rebuilt.with_words(words.clone()).expect("its parts are sound");
+        rebuilt = rebuilt.with_words(words.clone()).expect("the parts of a valid model are valid");
     }
     assert_eq!(rebuilt.version(), again.version());
 }
 
-/// Any vector of about unit length, which is what encoders give, has a probability for each label.
-fn gives_probabilities(model: &GenreModel) {
+/// Asserts that every vector of about unit length, as encoders return it, gives a probability for each label.
+fn assert_gives_probabilities(model: &GenreModel) {
     let dimension = model.mlp().dimension();
     let unit = (dimension as f32).sqrt().recip();
     let vectors: [&dyn Fn(usize) -> f32; 4] =
@@ -98,15 +102,15 @@ fn gives_probabilities(model: &GenreModel) {
     }
 }
 
-/// The text to encode holds the overview, whatever the template.
-fn composes(template: &InputTemplate) {
+/// Asserts that the text to encode contains the overview, whatever the template.
+fn assert_composes(template: &InputTemplate) {
     assert_eq!(InputTemplate::parse(&template.to_string()).as_ref(), Ok(template));
     for title in ["", "A title"] {
         assert!(template.compose(title, "An {overview} [of] its own").contains("An {overview} [of] its own"));
     }
 }
 
-fn says_what_is_wrong(reason: &str) {
+fn assert_explains(reason: &str) {
     let is_known = [
         "expected",
         "not a safetensors file",
@@ -118,21 +122,21 @@ fn says_what_is_wrong(reason: &str) {
     ]
     .iter()
     .any(|word| reason.contains(word));
-    assert!(is_known, "a refusal says what was expected: {reason}");
+    assert!(is_known, "an error says what was expected: {reason}");
 }
 
-/// Without the hash and the self-check, as files once were: a mutation of such a file gets further.
+/// Removes the hash and the self-check from a file, like files of earlier versions: mutations of it get further.
 fn without_checks(bytes: &[u8]) -> Vec<u8> {
     let (length, rest) = bytes.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().expect("split at 8")) as usize;
+    let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;
     let (header, tensors) = rest.split_at(length);
     let mut header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
-        serde_json::from_slice(header).expect("it was written as JSON");
+        serde_json::from_slice(header).expect("the header is JSON");
     if let Some(metadata) = header.get_mut("__metadata__") {
         metadata.remove("content_sha256");
         metadata.remove("self_check");
     }
-    let mut header = serde_json::to_vec(&header).expect("it was read as JSON");
+    let mut header = serde_json::to_vec(&header).expect("the header was JSON");
     header.resize(header.len().next_multiple_of(8), b' ');
     [&(header.len() as u64).to_le_bytes(), header.as_slice(), tensors].concat()
 }
@@ -143,16 +147,16 @@ fn seeds() -> Vec<Vec<u8>> {
         weight: Array2::from_elem((units, inputs), value),
         bias: Array1::zeros(units),
     };
-    let sound = [
+    let valid = [
         model(dense(2, 3, 0.5), Activation::Relu, labels(2), &"ab".repeat(32)),
         model(dense(1, 1, -2.0), Activation::Sigmoid, labels(1), &"cd".repeat(32)),
         model(dense(3, 2, 1.5), Activation::Gelu, labels(3), &"01".repeat(32)),
     ];
     let weights =
         Array2::from_shape_fn((16, 2), |(bucket, label)| (bucket * (label + 1)) as f32 * 0.01 - 0.1);
-    let words = WordWeights::quantised(&weights).expect("weights are finite");
-    let with_words = sound[0].clone().with_words(words).expect("as many labels");
-    let files = sound.into_iter().chain([with_words]).map(|model| model.to_bytes()).collect::<Vec<_>>();
+    let words = WordWeights::quantised(&weights).expect("the weights are finite");
+    let with_words = valid[0].clone().with_words(words).expect("the labels match");
+    let files = valid.into_iter().chain([with_words]).map(|model| model.to_bytes()).collect::<Vec<_>>();
     let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| without_checks(file)).collect();
     seeds.extend(files);
     seeds.push(b"\x08\0\0\0\0\0\0\0{}      ".to_vec());

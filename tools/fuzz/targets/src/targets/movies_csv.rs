@@ -1,4 +1,4 @@
-//! `movies_metadata.csv` with its warts: shifted rows, open quotes, bytes that are no text, archives that are none.
+//! `movies_metadata.csv` with its defects: shifted rows, unclosed quotes, invalid UTF-8, invalid archives.
 
 use std::collections::HashSet;
 
@@ -6,14 +6,14 @@ use csv::ByteRecord;
 use trainer::{KaggleError, KaggleReader, Movie};
 
 use crate::harness::allocation::bounded;
-use crate::harness::inputs::file;
+use crate::harness::inputs::{file, seeds_of};
 use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "movies_csv",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "id,title,overview,genres\n",
         "\"",
         "\"\"",
@@ -48,19 +48,19 @@ fn check(data: &[u8]) {
                 Err(found) => error = Some(found),
             }
         }
-        assert!(reader.next().is_none(), "after its end there is nothing");
+        assert!(reader.next().is_none(), "the reader stays at its end");
         (movies, error, Some(reader.report().clone()))
     });
     if let Some(error) = &error {
-        names_the_file(error);
+        assert_names_the_file(error);
     }
     let is_packed = data.starts_with(b"PK\x03\x04") || data.starts_with(&[0x1f, 0x8b]);
     let Some(report) = report.filter(|_| !is_packed) else { return };
 
-    // The same bytes as the csv crate reads them, with nothing around it.
+    // The same bytes, read with the csv crate alone.
     let records = records(data);
     let dropped: u64 = report.dropped.values().map(|dropped| dropped.rows).sum();
-    assert_eq!(report.rows, report.kept + dropped, "every row is kept or dropped");
+    assert_eq!(report.rows, report.kept + dropped, "each row is kept or dropped");
     assert_eq!(report.kept, movies.len() as u64);
     assert!(
         report.dropped.values().all(|dropped| !dropped.examples.is_empty() && dropped.examples.len() <= 3)
@@ -69,39 +69,36 @@ fn check(data: &[u8]) {
     let is_open = ends_in_a_quote(data, records.len());
     let says_open =
         error.as_ref().is_some_and(|error| error.to_string().contains("expected a closing quote"));
-    assert_eq!(
-        is_open, says_open,
-        "a quote that is never closed is an error, and nothing else is that error"
-    );
+    assert_eq!(is_open, says_open, "the error about an unclosed quote is returned for exactly that");
     assert!(error.is_some() || !movies.is_empty(), "a file without movies is an error");
-    are_of_the_file(&movies, &records);
+    assert_from_the_file(&movies, &records);
 }
 
-fn names_the_file(error: &KaggleError) {
+fn assert_names_the_file(error: &KaggleError) {
     let message = error.to_string();
     assert!(message.contains("movies_metadata.csv"), "{message}");
     match error {
         KaggleError::Invalid { reason, .. } => {
             assert!(reason.contains("expected") || reason.contains("not a CSV file"), "{reason}");
-            assert!(reason.len() < 2000, "a message is short: {} bytes", reason.len());
+            assert!(reason.len() < 2000, "expected a short message, found {} bytes", reason.len());
         }
-        // Archives say so, and rows that never end.
+        // From invalid archives and rows that never end.
         KaggleError::Io { source, .. } => assert!(!source.to_string().is_empty()),
     }
 }
 
-/// The header and all rows.
+/// Returns the header and all rows.
 fn records(data: &[u8]) -> Vec<ByteRecord> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(data);
-    reader.byte_records().map(|record| record.expect("bytes in memory can be read")).collect()
+    reader.byte_records().map(|record| record.expect("memory can be read")).collect()
 }
 
-/// What follows a quote that is open adds no record.
+/// Returns whether the last quote is unclosed: then further bytes add no record.
 fn ends_in_a_quote(data: &[u8], count: usize) -> bool {
     records(&[data, b"\nx"].concat()).len() == count
 }
 
-fn are_of_the_file(movies: &[Movie], records: &[ByteRecord]) {
+fn assert_from_the_file(movies: &[Movie], records: &[ByteRecord]) {
     let (header, rows) = records.split_first().expect("a file with movies has a header");
     let column = |name: &str| header.iter().position(|field| field == name.as_bytes());
     let (id, title, overview) = (column("id"), column("title"), column("overview"));
@@ -116,7 +113,10 @@ fn are_of_the_file(movies: &[Movie], records: &[ByteRecord]) {
                 && row.get(title).unwrap_or_default() == movie.title.as_bytes()
                 && row.get(overview) == Some(movie.overview.as_bytes())
         };
-        assert!(rows.any(|row| fields(&row)), "a movie is a row of the file, in its order: {movie:?}");
+        assert!(
+            rows.any(|row| fields(&row)),
+            "expected the movies to be rows of the file in its order, found {movie:?}"
+        );
     }
 }
 
@@ -136,9 +136,9 @@ fn seeds() -> Vec<Vec<u8>> {
         header.to_owned(),
         String::new(),
     ];
-    let mut seeds: Vec<Vec<u8>> = texts.map(String::into_bytes).to_vec();
+    let mut seeds = seeds_of(texts);
     seeds.push([header.as_bytes(), b"False,\"[{'id': 18}]\",5,en,Caf\xe9.,E\n"].concat());
-    // The head of a gzip file and of a zip archive.
+    // Starts of a gzip file and of a zip archive.
     seeds.push(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
     seeds.push(b"PK\x03\x04\x14\0\0\0\0\0".to_vec());
     seeds

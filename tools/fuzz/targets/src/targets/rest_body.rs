@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::harness::rules::{MAX_BATCH, Violations, wrong_batch, wrong_movie};
+use crate::harness::inputs::seeds_of;
+use crate::harness::rules::{MAX_BATCH, Violations, batch_violations, movie_violations};
 use crate::harness::services::SERVICES;
 use crate::target::Target;
 
@@ -10,7 +11,7 @@ pub(crate) const TARGET: Target = Target {
     name: "rest_body",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "\"title\"",
         "\"overview\"",
         "\"movies\"",
@@ -37,50 +38,46 @@ pub(crate) const TARGET: Target = Target {
 };
 
 const PATHS: [&str; 3] = ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"];
-/// All that this API can say of a body.
+/// The reasons for which the API can reject a body.
 const REASONS: [&str; 6] =
     ["INVALID_JSON", "EMPTY_TEXT", "TEXT_TOO_LONG", "EMPTY_BATCH", "BATCH_TOO_LARGE", "LENGTHS_DIFFER"];
 
-/// The first byte says where the rest is sent to.
+/// The first byte selects the path, the rest is the body.
 fn check(data: &[u8]) {
     let Some((&first, body)) = data.split_first() else { return };
     let kind = usize::from(first) % PATHS.len();
-    let expected = understood(kind, body);
-    let (status, content_type, answer) = SERVICES.post(PATHS[kind], body.to_vec());
-    let answer: Value = serde_json::from_slice(&answer).expect("every answer is JSON");
+    let expected = parse(kind, body);
+    let (status, content_type, response) = SERVICES.post(PATHS[kind], body.to_vec());
+    let response: Value = serde_json::from_slice(&response).expect("every response is JSON");
     match expected {
-        Understood::Movies(movies, wrong) if wrong.is_empty() => {
-            assert_eq!((status, content_type.as_str()), (200, "application/json"), "{answer}");
-            is_sound(kind, &movies, &answer);
+        Some((movies, violations)) if violations.is_empty() => {
+            assert_eq!((status, content_type.as_str()), (200, "application/json"), "{response}");
+            assert_valid(kind, &movies, &response);
         }
-        Understood::Movies(_, wrong) => is_refused(status, &content_type, &answer, Some(&wrong)),
-        // The reference takes any other key, and what stands under it is not read: only that it is text.
-        Understood::Nothing if kind == 2 && status == 200 => assert!(std::str::from_utf8(body).is_ok()),
-        Understood::Nothing => {
-            is_refused(status, &content_type, &answer, None);
-            assert_eq!(answer["reason"], "INVALID_JSON");
+        Some((_, violations)) => assert_rejected(status, &content_type, &response, Some(&violations)),
+        // The reference API ignores unknown keys together with their values, as long as the body is UTF-8.
+        None if kind == 2 && status == 200 => assert!(std::str::from_utf8(body).is_ok()),
+        None => {
+            assert_rejected(status, &content_type, &response, None);
+            assert_eq!(response["reason"], "INVALID_JSON");
         }
     }
 }
 
-/// What a body says, read in another way than the service reads it.
-enum Understood {
-    Movies(Vec<(String, String)>, Violations),
-    Nothing,
+/// The movies of a request as title and overview, and its violations.
+type Request = (Vec<(String, String)>, Violations);
+
+/// Parses a body in another way than the service does. `None` means that it is malformed.
+fn parse(kind: usize, body: &[u8]) -> Option<Request> {
+    let object = object(body)?;
+    match kind {
+        0 => classify(&object),
+        1 => batch(&object),
+        _ => reference(&object),
+    }
 }
 
-fn understood(kind: usize, body: &[u8]) -> Understood {
-    let read = match kind {
-        0 => object(body).and_then(|object| classify(&object)),
-        1 => object(body).and_then(|object| batch(&object)),
-        _ => object(body).and_then(|object| reference(&object)),
-    };
-    read.map_or(Understood::Nothing, |(movies, wrong)| Understood::Movies(movies, wrong))
-}
-
-type Movies = (Vec<(String, String)>, Violations);
-
-/// An object, none of whose objects names a key twice.
+/// Returns the JSON object in a body, unless an object in it has a key twice.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let unique: Unique = serde_json::from_slice(body).ok()?;
@@ -101,17 +98,17 @@ fn are_flags(object: &Map<String, Value>, keys: &[&str]) -> bool {
     keys.iter().all(|key| object.get(*key).is_none_or(Value::is_boolean))
 }
 
-fn classify(object: &Map<String, Value>) -> Option<Movies> {
+fn classify(object: &Map<String, Value>) -> Option<Request> {
     let flags = ["include_scores", "explain"];
     if !has_only(object, &["title", "overview", flags[0], flags[1]]) || !are_flags(object, &flags) {
         return None;
     }
     let (title, overview) = movie(object)?;
-    let wrong = wrong_movie("", &title, &overview);
-    Some((vec![(title, overview)], wrong))
+    let violations = movie_violations("", &title, &overview);
+    Some((vec![(title, overview)], violations))
 }
 
-fn batch(object: &Map<String, Value>) -> Option<Movies> {
+fn batch(object: &Map<String, Value>) -> Option<Request> {
     if !has_only(object, &["movies", "include_scores"]) || !are_flags(object, &["include_scores"]) {
         return None;
     }
@@ -120,15 +117,14 @@ fn batch(object: &Map<String, Value>) -> Option<Movies> {
         movie(object)
     };
     let movies: Vec<_> = object.get("movies")?.as_array()?.iter().map(movie).collect::<Option<_>>()?;
-    let mut wrong = wrong_batch("movies", movies.len(), MAX_BATCH);
-    if wrong.is_empty() {
-        let movies = movies.iter().enumerate();
-        wrong = movies.flat_map(|(i, (t, o))| wrong_movie(&format!("movies[{i}]."), t, o)).collect();
-    }
-    Some((movies, wrong))
+    let of_movie = |index, (title, overview): &(String, String)| {
+        movie_violations(&format!("movies[{index}]."), title, overview)
+    };
+    let violations = batch_violations("movies", &movies, MAX_BATCH, of_movie);
+    Some((movies, violations))
 }
 
-fn reference(object: &Map<String, Value>) -> Option<Movies> {
+fn reference(object: &Map<String, Value>) -> Option<Request> {
     let texts = |key: &str| -> Option<Vec<String>> {
         object.get(key)?.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
     };
@@ -137,22 +133,20 @@ fn reference(object: &Map<String, Value>) -> Option<Movies> {
         return Some((Vec::new(), vec![("overview".to_owned(), "LENGTHS_DIFFER")]));
     }
     let movies: Vec<_> = titles.into_iter().zip(overviews).collect();
-    let mut wrong = wrong_batch("overview", movies.len(), MAX_BATCH);
-    if wrong.is_empty() {
-        for (index, (title, overview)) in movies.iter().enumerate() {
-            let in_column = |(field, reason)| (format!("{field}[{index}]"), reason);
-            wrong.extend(wrong_movie("", title, overview).into_iter().map(in_column));
-        }
-    }
-    Some((movies, wrong))
+    let of_movie = |index, (title, overview): &(String, String)| {
+        let in_column = |(field, reason)| (format!("{field}[{index}]"), reason);
+        movie_violations("", title, overview).into_iter().map(in_column).collect()
+    };
+    let violations = batch_violations("overview", &movies, MAX_BATCH, of_movie);
+    Some((movies, violations))
 }
 
-fn is_refused(status: u16, content_type: &str, answer: &Value, expected: Option<&Violations>) {
-    assert_eq!((status, content_type), (400, "application/problem+json"), "{answer}");
-    let reason = answer["reason"].as_str().unwrap_or_default();
-    assert!(REASONS.contains(&reason), "{answer}");
-    assert_eq!(answer["type"], format!("urn:movieclassifier:error:{reason}"));
-    let errors = answer["errors"].as_array().expect("a refusal names its fields");
+fn assert_rejected(status: u16, content_type: &str, response: &Value, expected: Option<&Violations>) {
+    assert_eq!((status, content_type), (400, "application/problem+json"), "{response}");
+    let reason = response["reason"].as_str().unwrap_or_default();
+    assert!(REASONS.contains(&reason), "{response}");
+    assert_eq!(response["type"], format!("urn:movieclassifier:error:{reason}"));
+    let errors = response["errors"].as_array().expect("a rejection names the fields");
     let text = |error: &Value, key: &str| error[key].as_str().unwrap_or_default().to_owned();
     assert!(
         errors.iter().all(|error| !text(error, "field").is_empty() && !text(error, "description").is_empty())
@@ -165,26 +159,23 @@ fn is_refused(status: u16, content_type: &str, answer: &Value, expected: Option<
     }
 }
 
-fn is_sound(kind: usize, movies: &[(String, String)], answer: &Value) {
+fn assert_valid(kind: usize, movies: &[(String, String)], response: &Value) {
     let results: Vec<&Value> = match kind {
-        0 => vec![answer],
-        1 => answer["results"].as_array().map(|all| all.iter().collect()).unwrap_or_default(),
+        0 => vec![response],
+        1 => response["results"].as_array().map(|all| all.iter().collect()).unwrap_or_default(),
         _ => {
-            let answers = answer.as_array().expect("the reference answers a list");
-            assert_eq!(answers.len(), movies.len());
-            for (answer, (title, overview)) in answers.iter().zip(movies) {
-                assert_eq!(
-                    (&answer["title"], &answer["overview"]),
-                    (&title[..].into(), &overview[..].into())
-                );
-                assert!(answer["genre"].is_string());
+            let items = response.as_array().expect("the reference API returns a list");
+            assert_eq!(items.len(), movies.len());
+            for (item, (title, overview)) in items.iter().zip(movies) {
+                assert_eq!((&item["title"], &item["overview"]), (&title[..].into(), &overview[..].into()));
+                assert!(item["genre"].is_string());
             }
             return;
         }
     };
-    assert_eq!(results.len(), movies.len(), "one answer for each movie");
+    assert_eq!(results.len(), movies.len(), "one result per movie");
     for result in results {
-        let genres = result["genres"].as_array().expect("an answer has genres");
+        let genres = result["genres"].as_array().expect("a result has genres");
         let number = |genre: &Value, key: &str| genre[key].as_f64().expect("a number");
         assert!(genres.iter().all(|genre| number(genre, "probability") > number(genre, "threshold")));
         assert!(genres.is_sorted_by(|a, b| number(a, "probability") >= number(b, "probability")));
@@ -192,7 +183,7 @@ fn is_sound(kind: usize, movies: &[(String, String)], answer: &Value) {
     }
 }
 
-/// Whether no object within names a key twice, which `Value` does not tell.
+/// Whether no object in a JSON text has a key twice, which `Value` does not reveal.
 struct Unique(bool);
 
 impl<'de> serde::Deserialize<'de> for Unique {
@@ -203,6 +194,14 @@ impl<'de> serde::Deserialize<'de> for Unique {
 
 struct UniqueVisitor;
 
+macro_rules! scalars {
+    ($($visit:ident($kind:ty)),*) => {
+        $(fn $visit<E>(self, _: $kind) -> Result<Unique, E> {
+            Ok(Unique(true))
+        })*
+    };
+}
+
 impl<'de> serde::de::Visitor<'de> for UniqueVisitor {
     type Value = Unique;
 
@@ -210,24 +209,8 @@ impl<'de> serde::de::Visitor<'de> for UniqueVisitor {
         formatter.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
-        Ok(Unique(true))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
-        Ok(Unique(true))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
-        Ok(Unique(true))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
-        Ok(Unique(true))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
-        Ok(Unique(true))
+    scalars! {
+        visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str)
     }
 
     fn visit_unit<E>(self) -> Result<Unique, E> {
@@ -268,5 +251,5 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"2{"title": [], "overview": ["A diver."]}"#,
         r#"2{"title": ["", ""], "overview": ["", "ok"]}"#,
     ];
-    bodies.iter().map(|body| body.as_bytes().to_vec()).collect()
+    seeds_of(bodies)
 }

@@ -1,4 +1,4 @@
-//! Settings files of both services, from TOML to a checked configuration.
+//! Settings files of both services, from TOML to a validated configuration.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{Overrides, Settings, SettingsError, load_settings, print_settings};
 
 use crate::harness::allocation::bounded;
-use crate::harness::inputs::{file, repository};
+use crate::harness::inputs::{file, repository, seeds_of};
 use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "settings",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "[limits]\n",
         "max_batch_size = ",
         "[[auth.keys]]\n",
@@ -44,7 +44,7 @@ pub(crate) const TARGET: Target = Target {
     cases: 12000,
 };
 
-/// No variable begins like this.
+/// A prefix that no environment variable has.
 const PREFIX: &str = "FUZZ_NO_SUCH_PREFIX";
 
 fn check(data: &[u8]) {
@@ -57,13 +57,12 @@ fn check(data: &[u8]) {
                 assert!((1..=1024).contains(&config.encoder.sessions));
                 assert!(config.limits.max_message_bytes() >= config.limits.max_text_bytes);
             }
-            Err(error) => names_the_setting(&error.to_string()),
+            Err(error) => assert_names_the_setting(&error.to_string()),
         }
     }
     if let Some(settings) = loaded::<ClassifierSvcSettings>(data, &path) {
-        // Files are read for a key and certificates; none that an input may name.
-        let names_files = settings.encoder.api_key_file.is_some() || settings.encoder.tls.ca.is_some();
-        if names_files {
+        // An input must not choose the files that are read for a key and certificates.
+        if settings.encoder.api_key_file.is_some() || settings.encoder.tls.ca.is_some() {
             return;
         }
         let url = settings.encoder.url.clone();
@@ -74,12 +73,12 @@ fn check(data: &[u8]) {
                 assert!(config.limits.max_json_bytes() >= config.limits.max_message_bytes());
                 assert!(!config.model_poll.is_zero() && !config.encoder.timeout.is_zero());
             }
-            Err(error) => names_the_setting(&error.to_string()),
+            Err(error) => assert_names_the_setting(&error.to_string()),
         }
     }
 }
 
-/// The settings, if the file has any. What it says is printed as a file that says the same.
+/// Returns the settings if the file is valid. Asserts that they can be printed and loaded again without a difference.
 fn loaded<T: Settings>(data: &[u8], path: &Path) -> Option<T> {
     let load = |path: &Path| load_settings::<T>(PREFIX, Some(path), Overrides::default());
     let settings = match bounded(data.len(), || load(path)) {
@@ -95,13 +94,12 @@ fn loaded<T: Settings>(data: &[u8], path: &Path) -> Option<T> {
     };
     let printed = print_settings(&settings);
     let again = file("printed.toml", printed.as_bytes());
-    let again =
-        load(&again).unwrap_or_else(|error| panic!("what is printed can be read: {error}\n{printed}"));
+    let again = load(&again).unwrap_or_else(|error| panic!("printed settings are valid: {error}\n{printed}"));
     assert_eq!(print_settings(&again), printed);
     Some(settings)
 }
 
-fn names_the_setting(message: &str) {
+fn assert_names_the_setting(message: &str) {
     let names = ["setting ", "certificate ", "key ", "authority ", "TLS: "];
     assert!(names.iter().any(|name| message.starts_with(name)), "{message}");
 }
@@ -109,7 +107,9 @@ fn names_the_setting(message: &str) {
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = ["encoder-svc", "classifier-svc"]
         .iter()
-        .map(|name| std::fs::read(repository(&format!("deploy/config/{name}.toml"))).expect("it is ours"))
+        .map(|name| {
+            std::fs::read(repository(&format!("deploy/config/{name}.toml"))).expect("the file exists")
+        })
         .collect();
     let hash = "ab".repeat(32);
     let keys = format!(
@@ -125,6 +125,6 @@ fn seeds() -> Vec<Vec<u8>> {
         "[log]\nformat = \"json\"\nfilter = \"\"\n[trace]\nsample_ratio = nan\n",
         "listen = 7\n",
     ];
-    seeds.extend(files.iter().map(|file| file.as_bytes().to_vec()));
+    seeds.extend(seeds_of(files));
     seeds
 }

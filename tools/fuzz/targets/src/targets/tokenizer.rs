@@ -1,4 +1,4 @@
-//! Tokenizers of both kinds on any text.
+//! Both kinds of tokenizers, on any text.
 
 use std::sync::LazyLock;
 
@@ -6,14 +6,14 @@ use encoder_svc::bundle::Bundle;
 use encoder_svc::tokenizer::{TextTokenizer, Tokens};
 
 use crate::harness::allocation::bounded;
-use crate::harness::inputs::repository;
+use crate::harness::inputs::{repository, seeds_of};
 use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "tokenizer",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "\u{301}",
         "\u{200d}",
         "\u{feff}",
@@ -47,7 +47,7 @@ pub(crate) const TARGET: Target = Target {
 struct Kind {
     tokenizer: TextTokenizer,
     max_tokens: usize,
-    /// Of the start and of the end, where the kind has such.
+    /// IDs of the start token and the end token, if the kind has them.
     ends: Option<(i64, i64)>,
     smallest_id: i64,
     ids: i64,
@@ -64,7 +64,7 @@ static WORD_PIECE: LazyLock<Kind> = LazyLock::new(|| Kind {
 
 static VOCABULARY: LazyLock<Kind> = LazyLock::new(|| Kind {
     ends: None,
-    // -1 stands for a word that is not in the vocabulary.
+    // -1 is the ID of a word that is not in the vocabulary.
     smallest_id: -1,
     ids: 189,
     hash_buckets: 61,
@@ -72,8 +72,9 @@ static VOCABULARY: LazyLock<Kind> = LazyLock::new(|| Kind {
 });
 
 fn load(bundle: &str) -> Kind {
-    let bundle = Bundle::open(&repository("encoder-svc/tests/fixtures").join(bundle)).expect("a fixture");
-    let tokenizer = TextTokenizer::load(&bundle).expect("a fixture");
+    let bundle =
+        Bundle::open(&repository("encoder-svc/tests/fixtures").join(bundle)).expect("the fixture is valid");
+    let tokenizer = TextTokenizer::load(&bundle).expect("the fixture is valid");
     let max_tokens = bundle.manifest.max_tokens;
     Kind { tokenizer, max_tokens, ends: None, smallest_id: 0, ids: 0, hash_buckets: 0 }
 }
@@ -82,32 +83,32 @@ fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     for kind in [&*WORD_PIECE, &*VOCABULARY] {
         let tokens = bounded(data.len(), || tokenize(kind, &text));
-        is_sound(kind, &tokens);
+        assert_valid(kind, &tokens);
         assert_eq!(tokenize(kind, &text), tokens, "tokens are a function of the text");
-        // A text that is too long is so with more behind it, and then begins in the same way.
+        // Appending to a truncated text does not change its tokens.
         if tokens.truncated {
             let longer = tokenize(kind, &format!("{text} and more"));
             assert!(longer.truncated);
             if kind.ends.is_some() {
-                assert_eq!(longer.ids, tokens.ids, "what is cut off does not matter");
+                assert_eq!(longer.ids, tokens.ids, "the truncated rest does not matter");
             }
         }
     }
 }
 
 fn tokenize(kind: &Kind, text: &str) -> Tokens {
-    kind.tokenizer.tokenize(text).expect("any text can be read")
+    kind.tokenizer.tokenize(text).expect("any text can be tokenized")
 }
 
-fn is_sound(kind: &Kind, tokens: &Tokens) {
+fn assert_valid(kind: &Kind, tokens: &Tokens) {
     assert!(tokens.ids.len() <= kind.max_tokens, "{} tokens", tokens.ids.len());
-    assert!(!tokens.truncated || tokens.ids.len() == kind.max_tokens, "a text that is cut fills all tokens");
+    assert!(!tokens.truncated || tokens.ids.len() == kind.max_tokens, "a truncated text has the most tokens");
     assert!(tokens.ids.iter().all(|id| (kind.smallest_id..kind.ids).contains(id)), "{:?}", tokens.ids);
     let buckets = if kind.hash_buckets == 0 { 0 } else { tokens.ids.len() };
     assert_eq!(tokens.hash_buckets.len(), buckets);
     assert!(tokens.hash_buckets.iter().all(|bucket| (0..kind.hash_buckets).contains(bucket)));
     if let Some((start, end)) = kind.ends {
-        assert!(tokens.ids.len() >= 2, "the start and the end are always there");
+        assert!(tokens.ids.len() >= 2, "the start and the end token are always present");
         assert_eq!((tokens.ids.first(), tokens.ids.last()), (Some(&start), Some(&end)));
     }
 }
@@ -123,5 +124,5 @@ fn seeds() -> Vec<Vec<u8>> {
         "\u{301}".repeat(100),
         "...'s ... , .".repeat(20),
     ];
-    texts.map(String::into_bytes).to_vec()
+    seeds_of(texts)
 }

@@ -1,6 +1,6 @@
 //! Parquet files of vectors and of movies.
 
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, WordFeatures};
+use genre_model::{GenreSet, InputTemplate, WordFeatures};
 use trainer::data::movies_file::{MoviesReader, MoviesWriter};
 use trainer::data::table_file::TableError;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
@@ -8,13 +8,14 @@ use trainer::{DataDigest, Movie, Split, Vectors};
 
 use crate::harness::allocation::bounded;
 use crate::harness::inputs::{file, folder};
+use crate::harness::models::tiny_encoder;
 use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "vectors_file",
     check,
     seeds,
-    words: &[
+    dictionary: &[
         "PAR1",
         "movieclassifier.vectors/2",
         "movieclassifier.movies/1",
@@ -30,10 +31,10 @@ pub(crate) const TARGET: Target = Target {
 fn check(data: &[u8]) {
     let path = file("vectors.parquet", data);
     match bounded(data.len(), || Vectors::read(&path)) {
-        Ok(vectors) => is_sound(&vectors),
-        Err(error) => says_what_is_wrong(&error),
+        Ok(vectors) => assert_valid(&vectors),
+        Err(error) => assert_explains(&error),
     }
-    // Batch by batch, as a job reads it: what comes before an error is whole.
+    // Batch by batch, as a job reads it: every batch before an error is complete.
     if let Ok(mut reader) = bounded(data.len(), || VectorsReader::open(&path)) {
         let dimension = reader.header().dimension;
         while let Ok(Some(rows)) = bounded(data.len(), || reader.next_rows()) {
@@ -43,12 +44,12 @@ fn check(data: &[u8]) {
     }
     let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
     match bounded(data.len(), read) {
-        Ok(movies) => is_written_back(&movies),
-        Err(error) => says_what_is_wrong(&error),
+        Ok(movies) => assert_round_trips(&movies),
+        Err(error) => assert_explains(&error),
     }
 }
 
-fn is_sound(vectors: &Vectors) {
+fn assert_valid(vectors: &Vectors) {
     let movies = vectors.len();
     assert!(movies > 0);
     assert_eq!(vectors.vectors.dim(), (movies, vectors.dimension()));
@@ -58,7 +59,7 @@ fn is_sound(vectors: &Vectors) {
     assert!(vectors.targets.iter().all(|target| [0.0, 1.0].contains(target)));
 }
 
-fn is_written_back(movies: &[Movie]) {
+fn assert_round_trips(movies: &[Movie]) {
     let path = folder().join("again.parquet");
     let mut digest = DataDigest::default();
     let mut writer = MoviesWriter::create(&path).expect("a temporary file can be written");
@@ -67,27 +68,24 @@ fn is_written_back(movies: &[Movie]) {
         writer.write(movie.clone()).expect("a temporary file can be written");
     }
     assert_eq!(writer.finish().expect("a temporary file can be written"), digest.finish());
-    let again: Result<Vec<Movie>, _> = MoviesReader::open(&path).expect("ours can be read").collect();
-    assert_eq!(again.expect("ours can be read"), movies);
+    let again: Result<Vec<Movie>, _> =
+        MoviesReader::open(&path).expect("a written file can be read").collect();
+    assert_eq!(again.expect("a written file can be read"), movies);
 }
 
-fn says_what_is_wrong(error: &TableError) {
+fn assert_explains(error: &TableError) {
     let message = error.to_string();
     assert!(message.contains("vectors.parquet"), "{message}");
     let is_known =
         ["expected", "not a sound Parquet file", "template"].iter().any(|word| message.contains(word));
-    assert!(is_known, "a refusal says what was expected: {message}");
+    assert!(is_known, "an error says what was expected: {message}");
 }
 
 fn header(dimension: usize) -> VectorsHeader {
     VectorsHeader {
-        encoder: EncoderIdentity {
-            id: "tiny".to_owned(),
-            version: "1".to_owned(),
-            fingerprint: Fingerprint::parse("ab".repeat(32)).expect("64 digits"),
-        },
+        encoder: tiny_encoder(&"ab".repeat(32)),
         dimension,
-        template: InputTemplate::parse(InputTemplate::OVERVIEW).expect("it is ours"),
+        template: InputTemplate::parse(InputTemplate::OVERVIEW).expect("the template is valid"),
         data_digest: "cd".repeat(32),
     }
 }
@@ -98,7 +96,8 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (movies, dimension) in [(1_u64, 1_usize), (3, 2), (40, 4)] {
         let path = folder().join("seed.parquet");
-        let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed");
+        let mut writer =
+            VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed can be written");
         let values = (0..movies as usize * dimension).map(|value| (value as f32).sin()).collect();
         let rows = {
             let word_features =
@@ -110,16 +109,16 @@ fn seeds() -> Vec<Vec<u8>> {
                 word_features,
             }
         };
-        writer.write(rows).and_then(|()| writer.finish()).expect("a seed");
-        seeds.push(std::fs::read(&path).expect("a seed"));
+        writer.write(rows).and_then(|()| writer.finish()).expect("a seed can be written");
+        seeds.push(std::fs::read(&path).expect("a seed can be read"));
 
-        let mut writer = MoviesWriter::create(&path).expect("a seed");
+        let mut writer = MoviesWriter::create(&path).expect("a seed can be written");
         for id in 1..=movies {
             let (title, overview) = (format!("Movie {id}"), "A diver loses her map. ".repeat(3));
-            writer.write(Movie { id, title, overview, genres: drama }).expect("a seed");
+            writer.write(Movie { id, title, overview, genres: drama }).expect("a seed can be written");
         }
-        writer.finish().expect("a seed");
-        seeds.push(std::fs::read(&path).expect("a seed"));
+        writer.finish().expect("a seed can be written");
+        seeds.push(std::fs::read(&path).expect("a seed can be read"));
     }
     seeds
 }
