@@ -298,3 +298,14 @@ async fn main() -> std::io::Result<()> {
     }
     benchmark.figures.write(&benchmark.arguments.output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_turns_as_the_old_name_of_rounds() {
+        let arguments = Arguments::parse_from(["load-generator", "--quick", "--turns", "5"]);
+        assert_eq!((arguments.quick, arguments.rounds, arguments.texts.texts), (true, 5, 2000));
+    }
+}

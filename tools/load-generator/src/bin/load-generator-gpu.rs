@@ -267,3 +267,15 @@ async fn main() -> std::io::Result<()> {
     }
     figures.write(&arguments.output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_a_gpu() {
+        let arguments = Arguments::parse_from(["load-generator-gpu"]);
+        assert_eq!(arguments.texts.texts, 16_000);
+        assert!(arguments.server.bundle.ends_with("minilm-512-fp32"));
+    }
+}
