@@ -1,1 +1,1 @@
-"""Encoder bundles: how they are made, written and checked. Run with the parent folder on PYTHONPATH."""
+"""Makes, writes and checks encoder bundles. Run its modules with the parent folder on PYTHONPATH."""

@@ -1,12 +1,12 @@
-"""Sets up what the encoder service runs on: a Python environment, ONNX Runtime's library and the encoder bundles.
+"""Installs what the encoder service needs: a Python environment, ONNX Runtime's library and encoder bundles.
 
     .runtime/venv/                    the pinned packages, checked by hash
-    .runtime/lib/libonnxruntime.so    out of the onnxruntime wheel
-    .runtime/bundles/minilm-512/      the default encoder bundle, or those that --bundle names
+    .runtime/lib/libonnxruntime.so    copied from the onnxruntime wheel
+    .runtime/bundles/minilm-512/      the default encoder bundle, or the bundles named with --bundle
 
-Every step is skipped when its inputs have not changed, so a second run takes less than a second. Only the standard
-library is used, as this runs before anything is installed; pip 22.3 or newer must be there (for `pip --python`), but
-neither the venv package's ensurepip nor a network beyond the package registry.
+A step whose inputs have not changed is skipped, so a second run takes less than a second. This file uses only the
+standard library, because it runs before anything is installed. It needs pip 22.3 or newer (for `pip --python`) and a
+package registry, but not the ensurepip module.
 
 examples:
   python3 encoder-svc/export/bootstrap.py
@@ -32,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 EXPORT = Path(__file__).resolve().parent
-# This file is run by its path, before anything that could put the package on Python's path.
+# This file is run by its path, so the package is not yet on Python's path.
 sys.path.insert(0, str(EXPORT.parent))
 
 from export import bundle  # noqa: E402
@@ -40,7 +40,7 @@ from export.precision import BUNDLES, DEFAULT_BUNDLE  # noqa: E402
 
 REPOSITORY = EXPORT.parent.parent
 REQUIREMENTS = EXPORT / "requirements.txt"
-# The trained adapter, part of the bundle as soon as it is there.
+# The trained adapter. It becomes part of the bundle if the file exists.
 DEFAULT_ADAPTER = REPOSITORY / "models" / "minilm-512-adapter.safetensors"
 # The sources of a bundle; tests/test_bootstrap.py compares this list with what `export.minilm` imports.
 EXPORT_SOURCES = (
@@ -65,11 +65,11 @@ OLDEST_PIP = (22, 3)
 
 
 class SetupError(Exception):
-    """A step cannot be done on this machine; the message says what to change."""
+    """A step failed on this machine. The message says what to change."""
 
 
 class Runtime:
-    """The runtime folder: where each thing lies, and the stamp that says what it was made from."""
+    """The layout of the runtime folder, with a stamp for each item that records its inputs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,11 +78,11 @@ class Runtime:
         self.library = folder / "lib" / "libonnxruntime.so"
 
     def bundle(self, name: str) -> Path:
-        """The folder of the bundle of that id."""
+        """The folder of the bundle with the id `name`."""
         return self.folder / "bundles" / name
 
     def stamp(self, name: str) -> str:
-        """What the thing called `name` was made from; empty when that is not known."""
+        """Returns the recorded inputs of the item `name`, or an empty string if there is no stamp."""
         path = self.folder / "stamps" / name
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -96,20 +96,20 @@ class Runtime:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the runtime folder's lock; a second run waits for the first and then finds its work done."""
+    """Holds the runtime folder's lock. A second run waits for the first, then finds nothing left to do."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting for another run of bootstrap.py to end", flush=True)
+            print("waiting for another run of bootstrap.py to finish", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
 def step(words: str) -> Iterator[None]:
-    """Prints what is being done, and how long it took."""
+    """Prints `words`, runs the block, and prints how long it took."""
     print(f"{words} ...", flush=True)
     started = time.monotonic()
     yield
@@ -122,29 +122,29 @@ def sha256(path: Path) -> str:
 
 
 def interpreter() -> str:
-    """What an environment depends on beside its packages."""
+    """Describes the Python version and the machine that an environment is built for."""
     return f"python {sys.version_info.major}.{sys.version_info.minor} {platform.machine()}"
 
 
 def ensure_venv(runtime: Runtime) -> bool:
-    """Creates the environment when there is none, or one of another Python. Returns whether it did."""
+    """Creates the environment if it is missing or built for another Python. Returns whether it did."""
     if runtime.python.exists() and runtime.stamp("venv") == interpreter():
         return False
     with step("creating the python environment"):
         for leftover in (runtime.venv, runtime.folder / "stamps"):
             shutil.rmtree(leftover, ignore_errors=True)
-        # Without pip: Debian ships ensurepip in a package of its own, and the system's pip can install into the folder.
+        # Without pip, because Debian ships ensurepip in a separate package. The system's pip installs into the folder.
         run([sys.executable, "-m", "venv", "--without-pip", str(runtime.venv)], "create the environment")
         runtime.set_stamp("venv", interpreter())
     return True
 
 
 def ensure_requirements(runtime: Runtime, requirements: Path) -> bool:
-    """Installs a hashed requirements file unless its stamp is current. Returns whether it did."""
+    """Installs a requirements file with hashes unless its stamp is current. Returns whether it did."""
     if not requirements.is_file():
         raise SetupError(f"expected a requirements file at {requirements}, found none")
     digest = sha256(requirements)
-    # Two files of one name in different folders must not share a stamp.
+    # Files with the same name in different folders need different stamps.
     path_digest = hashlib.sha256(str(requirements.resolve()).encode()).hexdigest()[:8]
     stamp = f"{requirements.name}-{path_digest}"
     if runtime.stamp(stamp) == digest:
@@ -169,7 +169,7 @@ def check_pip() -> None:
 
 
 def ensure_library(runtime: Runtime) -> bool:
-    """Copies libonnxruntime.so out of the installed wheel unless it is there unchanged. Returns whether it did."""
+    """Copies libonnxruntime.so from the installed wheel unless the copy is current. Returns whether it did."""
     version = pinned_version("onnxruntime")
     if runtime.library.is_file() and runtime.stamp("library") == f"{version} {sha256(runtime.library)}":
         return False
@@ -187,7 +187,7 @@ def ensure_library(runtime: Runtime) -> bool:
 
 
 def pinned_version(package: str) -> str:
-    """The version that requirements.txt pins `package` to."""
+    """Returns the version of `package` pinned in requirements.txt."""
     found = re.search(rf"^{package}==(\S+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise SetupError(f"{REQUIREMENTS.name}: expected a line {package}==VERSION, found none")
@@ -195,7 +195,7 @@ def pinned_version(package: str) -> str:
 
 
 def check_library(path: Path, version: str) -> None:
-    """Raises SetupError unless `path` is an ELF library that loads here and says it is ONNX Runtime `version`."""
+    """Raises SetupError unless `path` is an ELF library that loads and reports ONNX Runtime `version`."""
     with path.open("rb") as file:
         magic = file.read(4)
     if magic != b"\x7fELF":
@@ -216,7 +216,7 @@ def check_library(path: Path, version: str) -> None:
 
 
 def export_inputs(adapter: Path | None) -> str:
-    """A digest of all that the bundles are made from: the export's sources, the pinned packages and the adapter."""
+    """Returns a digest of everything a bundle is made from: sources, pinned packages and the adapter."""
     digest = hashlib.sha256()
     inputs = {name: EXPORT / name for name in EXPORT_SOURCES} | {REQUIREMENTS.name: REQUIREMENTS}
     if adapter:
@@ -227,7 +227,7 @@ def export_inputs(adapter: Path | None) -> str:
 
 
 def ensure_bundle(runtime: Runtime, name: str, adapter: Path | None) -> bool:
-    """Exports the bundle of id `name` unless it is whole and made from the same inputs. Returns whether it did."""
+    """Exports the bundle `name` unless it is intact and made from the same inputs. Returns whether it did."""
     inputs = export_inputs(adapter)
     if bundle_is_current(runtime, name, inputs):
         return False
@@ -243,7 +243,7 @@ def ensure_bundle(runtime: Runtime, name: str, adapter: Path | None) -> bool:
 
 
 def bundle_is_current(runtime: Runtime, name: str, inputs: str) -> bool:
-    """Whether the bundle's files are whole and its stamp names `inputs`; hashing it all takes a tenth of a second."""
+    """Returns whether the bundle's files are intact and its stamp names `inputs`. Hashes every file."""
     try:
         return runtime.stamp(name) == f"{inputs} {bundle.verify(runtime.bundle(name))}"
     except bundle.BundleError:
@@ -251,14 +251,14 @@ def bundle_is_current(runtime: Runtime, name: str, inputs: str) -> bool:
 
 
 def run(command: list[str], purpose: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Runs a command whose output the user sees. Raises SetupError when it fails."""
+    """Runs a command and shows its output. Raises SetupError if it fails."""
     result = subprocess.run(command, env={**os.environ, **environment}, check=False)
     if result.returncode != 0:
-        raise SetupError(f"could not {purpose}: {Path(command[0]).name} ended with status {result.returncode}")
+        raise SetupError(f"could not {purpose}: {Path(command[0]).name} exited with status {result.returncode}")
 
 
 def bootstrap(runtime: Runtime, bundles: list[str], requirements: list[Path], adapter: Path | None) -> None:
-    """Brings everything up to date and says so. Raises SetupError."""
+    """Brings everything up to date and reports it. Raises SetupError."""
     started = time.monotonic()
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(f"expected python 3.11 or newer, found {platform.python_version()}")
@@ -287,7 +287,7 @@ def main() -> int:
         "--bundle",
         action="append",
         choices=list(BUNDLES),
-        help=f"make this bundle; may be given more than once; default: {DEFAULT_BUNDLE} alone",
+        help=f"make this bundle (repeatable); default: {DEFAULT_BUNDLE} alone",
     )
     parser.add_argument(
         "--with-requirements",
@@ -295,14 +295,14 @@ def main() -> int:
         action="append",
         default=[],
         metavar="FILE",
-        help="also install this hashed requirements file; may be given more than once",
+        help="also install this requirements file with hashes (repeatable)",
     )
     parser.add_argument(
         "--adapter",
         type=Path,
         default=DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None,
         metavar="FILE",
-        help=f"trained adapter for the bundle; default: models/{DEFAULT_ADAPTER.name} when it is there",
+        help=f"trained adapter for the bundle; default: models/{DEFAULT_ADAPTER.name} if it exists",
     )
     arguments = parser.parse_args()
     try:

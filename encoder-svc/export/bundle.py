@@ -1,12 +1,12 @@
-"""The encoder bundle: a folder that pins, by hash, all that turns a text into a vector.
+"""The encoder bundle: a folder that pins, by hash, everything needed to turn a text into a vector.
 
-    encoder.json     what the encoder is, and the sha256 of each file below
+    encoder.json     the manifest: a description of the encoder, and the sha256 of each file below
     model.onnx       the graph
-    tokenizer.json   the tokenizer, with no truncation and no padding of its own
-    reference.json   texts with the vectors they must give
+    tokenizer.json   the tokenizer, without truncation or padding
+    reference.json   texts with their expected vectors
 
-The fingerprint of a bundle is the sha256 hex of the exact bytes of `encoder.json`, which pins all else. Only the
-standard library is used here, so that a bundle can be checked by a Python that has nothing installed.
+The fingerprint of a bundle is the sha256, in hex, of the exact bytes of `encoder.json`, which pins all other files.
+This module uses only the standard library, so a Python without packages can check a bundle.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ REFERENCE = "reference.json"
 
 
 class BundleError(Exception):
-    """The folder is not a bundle, or its files are not the ones its manifest pins."""
+    """The folder is not a bundle, or a file differs from the one its manifest pins."""
 
 
 @dataclass(frozen=True)
 class ReferenceText:
-    """A text and what it must become: `token_count` counts [CLS] and [SEP] where there are such, after truncation; `vector` is `[512]`."""
+    """A text with its expected result.
+
+    `token_count` is the count after truncation, including [CLS] and [SEP] if the tokenizer adds them. `vector` is `[512]`.
+    """
 
     text: str
     token_count: int
@@ -46,7 +49,7 @@ class ReferenceText:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """All that goes in a bundle."""
+    """The contents of a bundle."""
 
     encoder_id: str
     version: str
@@ -59,13 +62,13 @@ class BundleContents:
     reference_bound: Bound
     tokenizer_kind: str = "wordpiece"
     inputs: dict[str, str] = field(default_factory=lambda: {"ids": "input_ids", "mask": "attention_mask"})
-    """What the service gives the graph -> the graph's name for it."""
+    """The service's name of each input -> the graph's name of it."""
 
 
 def write_bundle(folder: Path, contents: BundleContents) -> str:
-    """Writes a bundle at `folder`, in place of what was there, and returns its fingerprint.
+    """Writes a bundle at `folder`, replacing an older one, and returns its fingerprint.
 
-    The files are written in a folder beside it, which is then renamed: `folder` never holds half a bundle.
+    The files are written to a temporary folder that is then renamed, so `folder` never holds part of a bundle.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -86,12 +89,12 @@ def write_bundle(folder: Path, contents: BundleContents) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """The bundle's identity. Raises BundleError when there is no manifest; checks no file (see `verify`)."""
+    """Returns the bundle's identity without checking its files. Raises BundleError if there is no manifest."""
     return hashlib.sha256(_read_manifest_bytes(folder)).hexdigest()
 
 
 def verify(folder: Path) -> str:
-    """Checks every file against the manifest and returns the fingerprint. Raises BundleError on a difference."""
+    """Checks every file against the manifest and returns the fingerprint. Raises BundleError if one differs."""
     try:
         manifest = json.loads(_read_manifest_bytes(folder))
     except ValueError as error:
@@ -140,7 +143,7 @@ def _manifest_bytes(contents: BundleContents, files: dict[str, bytes]) -> bytes:
 
 
 def _reference_bytes(reference: list[ReferenceText]) -> bytes:
-    """One text a line: a vector is for machines, and 512 lines of it would bury the texts."""
+    """Writes one text per line, because 512 lines for each vector would bury the texts."""
     lines = [json.dumps(asdict(entry), ensure_ascii=False) for entry in reference]
     return ('{"texts": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
@@ -153,7 +156,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Renames `temporary` to `folder`; an older bundle steps aside first: no folder is renamed over another."""
+    """Renames `temporary` to `folder`. An older bundle is moved away first, because rename cannot replace a folder."""
     if folder.exists():
         older = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         os.rename(folder, older / folder.name)

@@ -1,4 +1,4 @@
-"""The texts that every bundle must reproduce: one for each thing that goes wrong in tokenizers and graphs."""
+"""The texts whose vectors every bundle must reproduce. Each covers one way in which tokenizers or graphs fail."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ REFERENCE_TEXTS = (
     "Comedy",
     # A plain sentence.
     "Two rival chefs are snowed in at a mountain hotel on the night before its last banquet.",
-    # An invented film overview, of the length that is usual.
+    # An invented overview of a typical length.
     _OVERVIEW,
-    # Far longer than any max_tokens: truncated.
+    # Longer than any max_tokens, so it is truncated.
     " ".join([_OVERVIEW] * 8),
-    # Accents, other scripts and a combining mark: cleaned, stripped, split.
+    # Accents, other scripts and a combining mark, which are normalised or split.
     "Señora Núñez à Zürich: «Где мой поезд?» 東京の夜, Αθήνα, cafe\u0301.",
-    # Punctuation splits words, contractions and dashes included.
+    # Punctuation that splits words, including contractions and dashes.
     "Wait... what?! \"Don't\" -- (it's) a well-known [trap]; A/B & C_D: 100% #1 <end>",
-    # Emoji are unknown tokens, a joined one too.
+    # Emoji, including a joined one, are unknown tokens.
     "Boy meets robot 🤖❤️ and they dance 💃🏽 all night 👨‍👩‍👧 🎬",
-    # Numbers, years, money and a long word that is split in many pieces.
+    # Numbers, years, money, and a long word that is split into many pieces.
     "In 1969, 3.14 seconds before 12:05, agent 007 lost $1,000,000 in "
     "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch.",
 )

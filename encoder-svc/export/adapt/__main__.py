@@ -1,19 +1,19 @@
-"""Teaches MiniLM movies: adapts all-MiniLM-L6-v2 to genres on the train split, and writes what it learned as an adapter.
+"""Adapts all-MiniLM-L6-v2 to movie genres on the train split and writes the result as an adapter.
 
-  python -m export.adapt train           train a run folder to its end; an interrupted run resumes by itself
-  python -m export.adapt from-adapter    make an adapter a run again: to train on from it, or to be taught by it
-  python -m export.adapt compress        turn one or several full runs into one of low rank, taught by their outputs
-  python -m export.adapt probe           fit an MLP on frozen vectors of a run or an adapter: the figure that counts in use
-  python -m export.adapt export-adapter  write a run as a small safetensors file (its form: the docstring of adapt/adapter_file.py)
+  python -m export.adapt train           train a run folder to the end; an interrupted run resumes
+  python -m export.adapt from-adapter    turn an adapter into a run, to continue training or to use it as a teacher
+  python -m export.adapt compress        distil one or several full runs into a low-rank run
+  python -m export.adapt probe           fit an MLP on the frozen vectors of a run or an adapter, as the classifier does
+  python -m export.adapt export-adapter  write a run as a small safetensors file (format: see adapt/adapter_file.py)
 
-A first time, with the base's two files in base/ and Kaggle's CSV at movies.csv:
+Example, with the base model's two files in base/ and Kaggle's CSV as movies.csv:
 
   pip install -r requirements-adapt.txt
   python -m export.adapt train --data movies.csv --base base --run runs/a
   python -m export.adapt probe --data movies.csv --base base --run runs/a
   python -m export.adapt export-adapter --data movies.csv --base base --run runs/a --output minilm-512-adapter.safetensors
 
-Only movies of the train and validation splits are ever used, and every choice is made on validation.
+Only movies of the train and validation splits are used, and every choice is made on validation.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from export.adapt.texts import Texts, Views, load_tokenizer
 from export.adapt.train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
-HEAD_MOVIES = 4000  # enough for a linear head
-HEAD_VIEWS = Views(title_dropout=0.1, word_dropout=0.25)  # of texts as they stand, learned by heart, a head is too sure
+HEAD_MOVIES = 4000  # Enough for a linear head.
+HEAD_VIEWS = Views(title_dropout=0.1, word_dropout=0.25)  # Unchanged texts, which the model has memorised, make the head overconfident.
 
 
 def say(line: str) -> None:
@@ -67,7 +67,7 @@ def train(args: argparse.Namespace) -> None:
         config = dataclasses.replace(stored, **given)
         changed = [f.name for f in dataclasses.fields(Config) if getattr(config, f.name) != getattr(stored, f.name)]
         if set(changed) - {"epochs", "final_lr"}:
-            raise RunError(f"{args.run} is a run with another {', '.join(changed)}; name a new folder with --run")
+            raise RunError(f"{args.run} is a run with a different {', '.join(changed)}; name a new folder with --run")
     else:
         config = Config(**given)
     if args.start_run:
@@ -109,15 +109,15 @@ def from_adapter(args: argparse.Namespace) -> None:
 
 
 def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, MovieEncoder, list[dict]]:
-    """The mean of the weights of one or several runs that began at the same initial projection."""
+    """Returns the mean of the weights of one or several runs that share their initial projection."""
     loaded = [load_weights(run, base, which) for run in runs]
     config, model, _ = loaded[0]
     for other, _, _ in loaded[1:]:
         if (other.activation, other.initial_seed) != (config.activation, config.initial_seed):
-            raise RunError("runs can be averaged only if they share activation and initial seed (--init-seed)")
+            raise RunError("expected runs with the same activation and initial seed (--init-seed), found different ones")
     own = model.state_dict()
     if any(name.endswith("lora_down") for name in own) and len(loaded) > 1:
-        raise RunError("runs of mode lora cannot be averaged: the mean of factors is not the factors of the mean")
+        raise RunError("runs of mode lora cannot be averaged, because the mean of factors is not the factors of the mean")
     others = [other.state_dict() for _, other, _ in loaded]
     model.load_state_dict({name: torch.stack([o[name].float() for o in others]).mean(0) for name in own})
     return config, model, [state for _, _, state in loaded]
@@ -150,7 +150,7 @@ def compress(args: argparse.Namespace) -> None:
 def probe_vectors(
     train: tuple[np.ndarray, np.ndarray], validation: np.ndarray, bare: np.ndarray, labels: np.ndarray, units: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean figures of a few probes on validation: with titles, and the same probes on texts without titles."""
+    """Returns the mean figures of several probes on validation, with titles and without."""
     titled: list[Figures] = []
     untitled: list[Figures] = []
     for seed in PROBE_SEEDS:
@@ -187,7 +187,7 @@ def probe(args: argparse.Namespace) -> None:
         _, model, state = load_weights(args.run, args.base, args.which)
         say(f"step {state['step']}, its linear head: {state['figures']}")
     else:
-        raise RunError("name what to probe: --run FOLDER or --adapter FILE")
+        raise RunError("expected --run FOLDER or --adapter FILE, found neither")
     found = run_probe(args, model, args.units)
     print(json.dumps(found))
 
@@ -234,7 +234,7 @@ def main() -> int:
         print(f"adapt: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("adapt: stopped; call it again to resume", file=sys.stderr)
+        print("adapt: stopped; run the same command again to resume", file=sys.stderr)
         return 130
     return 0
 

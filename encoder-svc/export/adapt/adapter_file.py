@@ -1,29 +1,28 @@
-"""The adapter file: what adaptation learned, small enough to commit.
+"""The adapter file: the result of adaptation, small enough to commit.
 
 One safetensors file. For each adapted linear layer NAME of the base (``encoder.layer.{0..5}.`` and then
 ``attention.self.query``, ``.key``, ``.value``, ``attention.output.dense`` [384, 384], ``intermediate.dense``
-[1536, 384], ``output.dense`` [384, 1536]), one of two forms, said by the metadata's ``form``:
+[1536, 384], ``output.dense`` [384, 1536]) it has one of two forms, named by the metadata's ``form``:
 
     form low-rank    NAME.lora_up      F16 [out, rank]  W = W_base + lora_up @ lora_down
                      NAME.lora_down    F16 [rank, in]
     form delta-int8  NAME.delta        I8  [out, in]    W = W_base + delta * delta_scale[:, None]
                      NAME.delta_scale  F32 [out]
 
-There is no other scaling (``scale`` is 1). Compute in float32 after widening the stored values.
+There is no other scaling (``scale`` is 1). Widen the stored values to float32 before computing.
 
-    stored whole, under the base file's own names, replacing the base's values:
+    stored in full under the base file's names, replacing the base's values:
         NAME.bias of all adapted layers, encoder.layer.{i}.attention.output.LayerNorm.{weight,bias},
         encoder.layer.{i}.output.LayerNorm.{weight,bias}, embeddings.LayerNorm.{weight,bias}   F32
-    new, on top of the mean over the tokens of the last layer (padding left out):
+    new, applied to the mean over the tokens of the last layer (without padding):
         projection.weight  F16 [512, 384]
         projection.bias    F32 [512]
         vector = activation(projection.weight @ mean + projection.bias); activation is tanh, or l2 (x / |x|)
 
 Word, position and token-type embeddings are the base's. All metadata values are strings: ``format``
-(minilm-adapter-2), ``version`` (of the bundle that results), ``description``, ``form``, ``rank`` (0 for delta-int8),
-``scale``, ``activation``,
-``pooling``, ``base_sha256``, ``dimension``, ``max_tokens``, ``text_template``, ``text_without_title``, ``split_rule``,
-``data_sha256``, ``config`` (JSON, a list of the runs whose mean it is), ``config_sha256``, ``validation`` (JSON).
+(minilm-adapter-2), ``version`` (of the resulting bundle), ``description``, ``form``, ``rank`` (0 for delta-int8),
+``scale``, ``activation``, ``pooling``, ``base_sha256``, ``dimension``, ``max_tokens``, ``text_template``, ``text_without_title``, ``split_rule``,
+``data_sha256``, ``config`` (JSON, a list with the settings of each averaged run), ``config_sha256``, ``validation`` (JSON).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ SERVED_TOKENS = 256
 
 
 class AdapterError(Exception):
-    """The adapter cannot be written or read; the message says why."""
+    """The adapter cannot be written or read. The message says why."""
 
 
 def sha256_of(path: Path) -> str:
@@ -55,8 +54,10 @@ def sha256_of(path: Path) -> str:
 
 
 def truncated(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The best rank-`rank` factors (up, down) of a matrix, its singular values shared evenly between them. Signs are
-    fixed so that the same matrix always gives the same file."""
+    """Returns the best factors (up, down) of a matrix with rank `rank`. Both share its singular values evenly.
+
+    Signs are fixed, so the same matrix always gives the same file.
+    """
     u, s, vt = torch.linalg.svd(delta.double(), full_matrices=False)
     u, s, vt = u[:, :rank], s[:rank], vt[:rank]
     sign = torch.sign(vt[torch.arange(rank), vt.abs().argmax(1)])
@@ -65,13 +66,13 @@ def truncated(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def quantised(delta: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 values and one scale a row."""
+    """Returns int8 values with one scale per row."""
     scale = delta.abs().amax(1).clamp(min=1e-12) / 127
     return torch.round(delta / scale[:, None]).to(torch.int8), scale
 
 
 def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) -> dict[str, Tensor]:
-    """The adapter's tensors for a trained model over its base."""
+    """Returns the adapter's tensors for a trained model and its base."""
     out: dict[str, Tensor] = {}
     for name in adapted_names():
         layer = model.get_submodule(name)
@@ -82,7 +83,7 @@ def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) ->
             up, down = truncated(layer.merged().detach() - own, rank)
             out[f"{name}.lora_up"], out[f"{name}.lora_down"] = up.half(), down.half()
         else:
-            raise AdapterError(f"unknown form {form}; it is low-rank or delta-int8")
+            raise AdapterError(f"expected form low-rank or delta-int8, found {form}")
     state = model.state_dict()
     for name in small_names():
         out[name] = state[name].float().clone()
@@ -93,7 +94,7 @@ def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) ->
 
 @torch.no_grad()
 def merge(model: MovieEncoder, tensors: dict[str, Tensor]) -> None:
-    """Put an adapter's tensors onto a model that holds the base's weights."""
+    """Adds an adapter's tensors to a model with the base's weights."""
     state = model.state_dict()
     for name in adapted_names():
         if f"{name}.delta" in tensors:
@@ -115,12 +116,12 @@ def fresh_base(base: Path, activation: str) -> MovieEncoder:
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=metadata)
-    temporary.chmod(0o644)  # safetensors writes for the owner alone
+    temporary.chmod(0o644)  # safetensors lets only the owner read the file.
     os.replace(temporary, path)
 
 
 def read(path: Path, base: Path) -> tuple[MovieEncoder, dict[str, str]]:
-    """A model with the adapter at `path` merged into the base, and the adapter's metadata."""
+    """Returns a model with the adapter at `path` merged into the base, and the adapter's metadata."""
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
@@ -128,10 +129,10 @@ def read(path: Path, base: Path) -> tuple[MovieEncoder, dict[str, str]]:
     except OSError as error:
         raise AdapterError(f"{path}: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise AdapterError(f"{path} is not of format {FORMAT}: its metadata say {metadata.get('format')!r}")
+        raise AdapterError(f"{path}: expected format {FORMAT}, found {metadata.get('format')!r}")
     found = sha256_of(base / "model.safetensors")
     if metadata["base_sha256"] != found:
-        raise AdapterError(f"{path} belongs to base {metadata['base_sha256'][:12]}…, not to {found[:12]}…")
+        raise AdapterError(f"{path}: expected the base {metadata['base_sha256'][:12]}…, found {found[:12]}…")
     model = fresh_base(base, metadata["activation"])
     merge(model, tensors)
     return model, metadata
@@ -141,7 +142,7 @@ def describe(
     model: MovieEncoder, base: Path, form: str, rank: int, configs: list[dict], data_sha256: str,
     templates: tuple[str, str], split_rule: str, validation: dict,
 ) -> dict[str, str]:  # fmt: skip
-    """The metadata of an adapter file."""
+    """Returns the metadata of an adapter file."""
     settings = json.dumps(configs, sort_keys=True)
     return {
         "format": FORMAT,

@@ -1,7 +1,7 @@
-"""From full runs to one of low rank: the student starts as the truncated mean of its teachers and learns their outputs.
+"""Distils full runs into a low-rank run: the student starts as the truncated mean of its teachers and learns their outputs.
 
-Plain truncation of a full run loses a few thousandths of F1; some hundred steps of matching the teachers' vectors and
-probabilities on train texts give it back.
+Truncation alone loses some F1. Matching the teachers' vectors and probabilities on train texts for some hundred steps
+recovers it (EXPERIMENTS.md).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from export.adapt.adapter_file import truncated
 from export.adapt.model import MovieEncoder, adapted_names
 from export.adapt.train import Trainer
 
-VECTOR_WEIGHT = 10.0  # of the vectors' mean squared error beside the probabilities' cross-entropy
+VECTOR_WEIGHT = 10.0  # Weight of the vectors' mean squared error beside the probabilities' cross-entropy.
 
 
 @torch.no_grad()
 def student_of(mean: MovieEncoder, base: MovieEncoder, rank: int) -> MovieEncoder:
-    """`mean`, its change against `base` truncated to low-rank branches of `base`, the rest as it is."""
+    """Returns `base` with the change to `mean` truncated to low-rank branches; other parameters are those of `mean`."""
     student = base
     weights = {f"{name}.weight" for name in adapted_names()}
     rest = {name: tensor for name, tensor in mean.state_dict().items() if name not in weights}
@@ -34,7 +34,7 @@ def student_of(mean: MovieEncoder, base: MovieEncoder, rank: int) -> MovieEncode
 
 
 class Compressor(Trainer):
-    """A run whose targets are the mean outputs of its teachers, not the labels."""
+    """A run whose targets are the mean outputs of its teachers instead of the labels."""
 
     teachers: list[MovieEncoder]
 

@@ -1,8 +1,8 @@
-"""Movies for adaptation: reading the Kaggle CSV, the split rule, and texts as token ids.
+"""Movies for adaptation: the Kaggle CSV, the split rule, and batches of token ids.
 
-The split rule is the project's contract: ``xxh3_64(decimal id as ASCII) % 100``; below 72 train, below 82 validation,
-else test. Everything here goes through `MovieSet`, which takes movies of one named split only and raises
-`HeldOutMovieError` for any other, so that no test movie can reach adaptation by any road.
+The split rule is that of the trainer: ``xxh3_64(decimal id as ASCII) % 100``; below 72 train, below 82 validation, else
+test. Movies enter only through `MovieSet`, which accepts one named split and raises `HeldOutMovieError` for movies of
+another, so no test movie can reach adaptation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-# Label order and TMDB ids; the classifier uses the same order.
+# Label order and TMDB ids. The classifier uses the same order.
 GENRES: tuple[tuple[str, int], ...] = (
     ("Animation", 16), ("Comedy", 35), ("Family", 10751), ("Adventure", 12), ("Fantasy", 14), ("Romance", 10749),
     ("Drama", 18), ("Action", 28), ("Crime", 80), ("Thriller", 53), ("Horror", 27), ("History", 36),
@@ -29,23 +29,23 @@ LABEL_OF_ID: dict[int, int] = {tmdb: index for index, (_, tmdb) in enumerate(GEN
 
 SPLIT_RULE = "xxh3_64(decimal id) % 100: <72 train, <82 validation, else test"
 TEXT_TEMPLATE = "{title}. {overview}"
-NO_OVERVIEW = ("", "No overview found.")  # the second is the source's own placeholder
+NO_OVERVIEW = ("", "No overview found.")  # The second is a placeholder in the source.
 ALLOWED_SPLITS = ("train", "validation")
 
 
 class DataError(Exception):
-    """The data file cannot be used; the message says why and what to do."""
+    """The data file cannot be used. The message says why and what to do."""
 
 
 class HeldOutMovieError(DataError):
-    """A movie of a split that adaptation must not see was handed to it."""
+    """Adaptation was given a movie of a split that it must not see."""
 
 
 @dataclass(frozen=True)
 class Movie:
-    """One usable movie: its decimal id, texts, and the indices of its genres in `LABELS`.
+    """A usable movie: its decimal id, texts, and the indices of its genres in `LABELS`.
 
-    The tagline may teach, but nobody who asks for genres gives it."""
+    The tagline is used only in training, because requests for genres do not have one."""
 
     id: str
     title: str
@@ -55,18 +55,18 @@ class Movie:
 
 
 def split_of(movie_id: str) -> str:
-    """The split that a movie id belongs to, by the project's contract."""
+    """Returns the split of a movie id."""
     bucket = xxhash.xxh3_64_intdigest(movie_id.encode("ascii"), seed=0) % 100
     return "train" if bucket < 72 else "validation" if bucket < 82 else "test"
 
 
 def compose(title: str, overview: str) -> str:
-    """The one text that is encoded for a movie; a movie without a title is its overview alone."""
+    """Returns the text to encode for a movie, which is the overview alone if there is no title."""
     return TEXT_TEMPLATE.format(title=title, overview=overview) if title else overview
 
 
 def _known_genres(literal: str) -> tuple[int, ...]:
-    """Label indices in a Python literal like ``[{'id': 16, 'name': 'Animation'}]``; unknown ids are ignored."""
+    """Parses label indices from a literal such as ``[{'id': 16, 'name': 'Animation'}]``. Ignores unknown ids."""
     try:
         entries = ast.literal_eval(literal)
     except (ValueError, SyntaxError):
@@ -78,9 +78,9 @@ def _known_genres(literal: str) -> tuple[int, ...]:
 
 
 def read_movies(path: Path) -> Iterator[Movie]:
-    """Every usable movie of the CSV, in file order, the first of a duplicated id.
+    """Yields every usable movie of the CSV in file order. Of records with the same id, only the first counts.
 
-    Records whose id is not decimal, or without an overview or any known genre, are dropped."""
+    Records are dropped if their id is not decimal or if they have no overview or no known genre."""
     csv.field_size_limit(1 << 26)
     seen: set[str] = set()
     try:
@@ -89,7 +89,7 @@ def read_movies(path: Path) -> Iterator[Movie]:
             missing = {"id", "title", "overview", "genres"} - set(reader.fieldnames or ())
             if missing:
                 absent = ", ".join(sorted(missing))
-                raise DataError(f"{path}: no column {absent}; --data wants Kaggle's movies_metadata.csv")
+                raise DataError(f"{path}: expected the columns of Kaggle's movies_metadata.csv, found no {absent}")
             for row in reader:
                 movie_id = (row["id"] or "").strip()
                 if not (movie_id.isascii() and movie_id.isdigit()):
@@ -105,10 +105,10 @@ def read_movies(path: Path) -> Iterator[Movie]:
 
 
 class MovieSet:
-    """Movies of one split, and only of that one.
+    """Movies of exactly one split.
 
-    It is the sole door into adaptation: the split must be train or validation, and each movie's own id is checked
-    against it, whatever the caller says the movie is."""
+    Every movie for adaptation passes through here. The split must be train or validation, and each movie's id is checked
+    against it."""
 
     def __init__(self, split: str, movies: Iterable[Movie]) -> None:
         if split not in ALLOWED_SPLITS:
@@ -118,35 +118,35 @@ class MovieSet:
         for movie in self.movies:
             actual = split_of(movie.id)
             if actual != split:
-                raise HeldOutMovieError(f"movie {movie.id} belongs to {actual}, not to {split}: it was kept out")
+                raise HeldOutMovieError(f"movie {movie.id} belongs to {actual}, not to {split}; adaptation rejects it")
 
     @classmethod
     def load(cls, path: Path, split: str) -> MovieSet:
-        """The movies of `split` in the CSV at `path`."""
+        """Reads the movies of `split` from the CSV at `path`."""
         if split not in ALLOWED_SPLITS:
             raise HeldOutMovieError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} movies, never {split}")
         movies = cls(split, (movie for movie in read_movies(path) if split_of(movie.id) == split))
         if not movies.movies:
-            raise DataError(f"{path}: no usable movie of the {split} split")
+            raise DataError(f"{path}: expected movies of the {split} split, found none")
         return movies
 
     def __len__(self) -> int:
         return len(self.movies)
 
     def subset(self, count: int) -> MovieSet:
-        """The first `count` movies in an order fixed by their ids: for trials on less data."""
+        """Returns the first `count` movies in an order determined by their ids, for trials on less data."""
         ordered = sorted(self.movies, key=lambda movie: xxhash.xxh3_64_intdigest(movie.id.encode(), seed=1))
         return MovieSet(self.split, ordered[:count])
 
     def labels(self) -> np.ndarray:
-        """[movies, 20] of 0 and 1, float32."""
+        """Returns `[movies, 20]` of 0 and 1, float32."""
         out = np.zeros((len(self.movies), len(LABELS)), dtype=np.float32)
         for row, movie in enumerate(self.movies):
             out[row, list(movie.genres)] = 1.0
         return out
 
     def digest(self) -> str:
-        """sha256 over ids, texts and genres, so that a run can say what it learned from."""
+        """Returns the sha256 of ids, texts and genres, which identifies a run's training data."""
         digest = hashlib.sha256()
         for movie in self.movies:
             digest.update(repr((movie.id, movie.title, movie.overview, movie.genres)).encode())
@@ -154,8 +154,10 @@ class MovieSet:
 
 
 def length_bucketed(lengths: np.ndarray, batch: int, seed: int, pool: int = 24) -> list[np.ndarray]:
-    """Batches of indices of similar length: shuffled, cut into pools of `pool` batches, sorted inside each, and the
-    batches shuffled again. A pure function of its arguments, which is what makes resuming exact."""
+    """Returns batches of indices of similar length.
+
+    The indices are shuffled, cut into pools of `pool` batches, sorted inside each pool, and the batches are shuffled
+    again. The result depends only on the arguments, which makes resuming exact."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
     batches: list[np.ndarray] = []
@@ -167,7 +169,7 @@ def length_bucketed(lengths: np.ndarray, batch: int, seed: int, pool: int = 24) 
 
 
 def pad(rows: list[list[int]], pad_id: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids padded to the longest row, and the mask."""
+    """Returns the token ids, padded to the longest row, and the mask."""
     width = max(map(len, rows))
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=bool)

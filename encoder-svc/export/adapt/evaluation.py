@@ -1,4 +1,4 @@
-"""How good are the vectors: micro- and macro-F1 of a set of probabilities, and the MLP probe on frozen vectors."""
+"""The quality of vectors: micro- and macro-F1 of a set of probabilities, and the MLP probe on frozen vectors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ THRESHOLDS = np.round(np.arange(0.05, 0.81, 0.01), 2)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one set of probabilities gives on the movies it was computed for.
+    """The figures of a set of probabilities.
 
-    `micro_f1` and `macro_f1` use the one threshold that is best for micro-F1; `macro_f1_per_genre` and
-    `micro_f1_per_genre` use the best threshold of each genre by itself."""
+    `micro_f1` and `macro_f1` use the single threshold with the best micro-F1. `macro_f1_per_genre` and
+    `micro_f1_per_genre` use the best threshold of each genre."""
 
     loss: float
     micro_f1: float
@@ -41,7 +41,7 @@ def _f1(tp: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray
 
 
 def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
-    """Figures of [movies, genres] probabilities against 0/1 labels."""
+    """Returns the figures of probabilities `[movies, genres]` against labels of 0 and 1."""
     truth = labels > 0.5
     over = probabilities[None] > THRESHOLDS[:, None, None]
     tp = (over & truth).sum(1)
@@ -64,7 +64,7 @@ def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
 def fit_head(
     vectors: np.ndarray, labels: np.ndarray, validation: tuple[np.ndarray, np.ndarray], epochs: int = 30
 ) -> tuple[nn.Linear, float]:
-    """A linear head for frozen vectors, of its best epoch by validation loss; and that loss."""
+    """Returns a linear head for frozen vectors, from the epoch with the least validation loss, and that loss."""
     torch.manual_seed(0)
     x, y, vx, vy = (torch.from_numpy(a).float() for a in (vectors, labels, *validation))
     head = nn.Linear(x.shape[1], y.shape[1])
@@ -98,8 +98,9 @@ def fit_probe(
     seed: int = 0,
     epochs: int = 200,
 ) -> np.ndarray:
-    """An MLP (ReLU, dropout) fitted on frozen vectors and stopped early on validation loss, the way the vectors are
-    used later; returns its probabilities for the vectors `also`."""
+    """Fits an MLP (ReLU, dropout) on frozen vectors with early stopping on validation loss, as the trainer does.
+
+    Returns its probabilities for the vectors `also`."""
     torch.manual_seed(seed)
     x, y = (torch.from_numpy(a).float() for a in train)
     vx, vy = (torch.from_numpy(a).float() for a in validation)

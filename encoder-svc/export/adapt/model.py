@@ -1,11 +1,11 @@
-"""MiniLM in plain torch, with the projection to 512 that makes the sentence vector, and a linear genre head.
+"""MiniLM in plain torch, with the projection to 512 for the sentence vector and a linear genre head.
 
 token ids -> 6 BERT layers (384 wide, 12 heads, 1536 feed-forward, exact GELU, post-norm) -> mean over tokens
 -> projection 384 -> 512 -> activation (tanh or L2 norm): the vector -> linear 512 -> 20: the logits (training only).
 
-Parameters carry the names of the base file (``encoder.layer.0.attention.self.query.weight``, ...). Word and position
-embeddings stay frozen: they would be most of what must be shipped. `multiply_in_bfloat16`
-makes training faster where the processor has it; weights, sums and all evaluation stay float32.
+Parameters have the names of the base file (``encoder.layer.0.attention.self.query.weight``, ...). Word and position
+embeddings stay frozen, because they would be most of the adapter's bytes. `multiply_in_bfloat16` speeds up training on
+processors that support it; weights, sums and all evaluation stay in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 LAYERS, WIDTH, HEADS, INNER, VECTOR, EPS = 6, 384, 12, 1536, 512, 1e-12
 ACTIVATIONS = ("tanh", "l2")
 
-# The linear layers that adapt, inside one encoder layer, with their [out, in] shapes.
+# The adapted linear layers of one encoder layer, with their shapes [out, in].
 ADAPTED: dict[str, tuple[int, int]] = {
     "attention.self.query": (WIDTH, WIDTH),
     "attention.self.key": (WIDTH, WIDTH),
@@ -34,12 +34,12 @@ ADAPTED: dict[str, tuple[int, int]] = {
 
 
 def adapted_names() -> list[str]:
-    """Full names (without ``.weight``) of all adapted linear layers, in the base file's naming."""
+    """Returns the base file's names (without ``.weight``) of all adapted linear layers."""
     return [f"encoder.layer.{i}.{name}" for i in range(LAYERS) for name in ADAPTED]
 
 
 def small_names() -> list[str]:
-    """Names of the biases and layer norms that adapt and are stored whole."""
+    """Returns the names of the adapted biases and layer norms, which are stored in full."""
     names = ["embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"]
     for i in range(LAYERS):
         names += [f"encoder.layer.{i}.{name}.bias" for name in ADAPTED]
@@ -49,8 +49,9 @@ def small_names() -> list[str]:
 
 
 class Bfloat16Linear(torch.autograd.Function):
-    """``x weight^T`` with its three matrix products in bfloat16 and everything else in float32: on processors with
-    AVX-512 BF16 they take less than half the time, while norms, sums and attention in bfloat16 would take more."""
+    """``x weight^T`` with its three matrix products in bfloat16 and everything else in float32.
+
+    On processors with AVX-512 BF16 this is faster, while norms, sums and attention in bfloat16 would be slower."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Bfloat16Linear(torch.autograd.Function):
 
 
 class Linear(nn.Module):
-    """A linear layer; with a low-rank branch ``x down^T up^T`` if asked for."""
+    """A linear layer with an optional low-rank branch ``x down^T up^T``."""
 
     def __init__(self, out_features: int, in_features: int) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class SelfAttention(nn.Module):
 
 
 class ResidualOutput(nn.Module):
-    """dense -> dropout -> add -> norm, as BERT ends both of its blocks."""
+    """dense -> dropout -> add -> norm, the end of both of BERT's blocks."""
 
     def __init__(self, in_features: int, dropout: float) -> None:
         super().__init__()
@@ -177,7 +178,7 @@ class Encoder(nn.Module):
 
 
 class MovieEncoder(nn.Module):
-    """Text to 512-vector, and the linear genre head that teaches it."""
+    """Encodes token ids to a 512-vector, with a linear genre head for training."""
 
     def __init__(self, genres: int, activation: str, dropout: float, head_dropout: float) -> None:
         super().__init__()
@@ -196,7 +197,7 @@ class MovieEncoder(nn.Module):
             getattr(self.embeddings, table).weight.requires_grad_(False)
 
     def load_base(self, path: Path) -> None:
-        """Weights of the base file; every parameter but projection and head must be in it."""
+        """Loads the base file's weights. It must have every parameter except projection and head."""
         base = {k: v.float() for k, v in load_file(path).items() if not k.startswith("pooler.")}
         base.pop("embeddings.position_ids", None)
         own = set(self.state_dict()) - {"projection.weight", "projection.bias", "head.weight", "head.bias"}
@@ -210,7 +211,7 @@ class MovieEncoder(nn.Module):
                 module.bfloat16 = on
 
     def pool(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Mean of the last layer's tokens, [batch, 384]."""
+        """Returns the mean of the last layer's tokens, `[batch, 384]`."""
         bias = None
         if not bool(mask.all()):
             bias = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -1e4)[:, None, None, :]
@@ -222,12 +223,12 @@ class MovieEncoder(nn.Module):
         return (x * weights).sum(1) / weights.sum(1)
 
     def vector(self, pooled: Tensor) -> Tensor:
-        """The sentence vector, [batch, 512]."""
+        """Returns the sentence vectors `[batch, 512]`."""
         x = self.projection(F.dropout(pooled, self.dropout, self.training))
         return torch.tanh(x) if self.activation == "tanh" else F.normalize(x, dim=-1)
 
     def logits(self, vector: Tensor) -> Tensor:
-        """Genre logits; a unit vector is scaled up first so that the head need not grow."""
+        """Returns genre logits. A unit vector is scaled up first, so the head's weights can stay small."""
         scale = 1.0 if self.activation == "tanh" else 16.0
         return self.head(F.dropout(vector * scale, self.head_dropout, self.training))
 

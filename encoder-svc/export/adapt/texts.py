@@ -1,5 +1,4 @@
-"""Movies as token ids, and the views of them that training sees: no text twice the same way, so that none is learned by
-heart."""
+"""Movies as token ids, and the random views of them in training, which keep the model from memorising texts."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ from tokenizers import Tokenizer
 from export.adapt.data import DataError, MovieSet, compose
 
 MASK_ID = 103
-FIRST_WORD_ID = 1000  # below it are special and unused entries
-SHORTEST_CUT, LONGEST_CUT = 0.15, 0.45  # shares of a text
+FIRST_WORD_ID = 1000  # Smaller ids are special and unused entries.
+SHORTEST_CUT, LONGEST_CUT = 0.15, 0.45  # Fractions of a text.
 
 
 class Texts:
-    """Movies as token ids, with their titles, without, and with their taglines too; and labels."""
+    """Labels and token ids of movies: with titles, without titles, and with titles and taglines."""
 
     def __init__(self, movies: MovieSet, tokenizer: Tokenizer) -> None:
         def ids(texts: list[str]) -> list[list[int]]:
@@ -35,9 +34,9 @@ class Texts:
 
 
 def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
-    """The base's tokenizer, with its own fixed truncation and padding replaced by ours."""
+    """Loads the base's tokenizer, truncating at `max_tokens` and without padding."""
     if not path.is_file():
-        raise DataError(f"{path}: no tokenizer.json; --base names the folder with it and model.safetensors")
+        raise DataError(f"{path}: expected tokenizer.json, found none; --base names the folder with it and model.safetensors")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(max_length=max_tokens)
     tokenizer.no_padding()
@@ -46,15 +45,15 @@ def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Views:
-    """How texts are varied. Each is a share: of texts, of batches (`cut`), of tokens (`word_dropout`)."""
+    """How texts vary. Each value is a fraction: of texts, of batches (`cut`) or of tokens (`word_dropout`)."""
 
-    title_dropout: float = 0.0  # texts without their title
-    tagline: float = 0.0  # of the movies that have one, texts with their tagline
-    cut: float = 0.0  # batches whose texts each lose a run of tokens; whole batches, as that makes them shorter
-    word_dropout: float = 0.0  # tokens replaced by [MASK]
+    title_dropout: float = 0.0  # Texts without their title.
+    tagline: float = 0.0  # Texts with their tagline, among movies that have one.
+    cut: float = 0.0  # Batches whose texts each lose a run of tokens. It affects whole batches, which makes them shorter.
+    word_dropout: float = 0.0  # Tokens replaced by [MASK].
 
     def rows(self, texts: Texts, movies: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
-        """A view of each of `movies`, a batch, as token ids; a function of its arguments alone."""
+        """Returns a view of each movie of a batch as token ids. The result depends only on the arguments."""
         bare = rng.random(len(movies)) < self.title_dropout
         tagged = (rng.random(len(movies)) < self.tagline) & texts.has_tagline[movies]
         cut = SHORTEST_CUT + (LONGEST_CUT - SHORTEST_CUT) * rng.random() if rng.random() < self.cut else 0.0
@@ -65,7 +64,7 @@ class Views:
         return [without_a_run(row, cut, rng) for row in rows] if cut else rows
 
     def masked(self, ids: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """`ids` with a share of the words replaced by [MASK]."""
+        """Returns `ids` with a fraction of the words replaced by [MASK]."""
         if not self.word_dropout:
             return ids
         hit = (rng.random(ids.shape) < self.word_dropout) & mask & (ids >= FIRST_WORD_ID)
@@ -73,7 +72,7 @@ class Views:
 
 
 def without_a_run(row: list[int], share: float, rng: np.random.Generator) -> list[int]:
-    """`row` without a run of `share` of its tokens, wherever it falls; [CLS] and [SEP] stay."""
+    """Returns `row` without a random run of `share` of its tokens. [CLS] and [SEP] stay."""
     inner = len(row) - 2
     length = int(inner * share)
     start = 1 + int(rng.integers(0, inner - length + 1))

@@ -1,4 +1,4 @@
-"""The training loop: what a run is configured by, how it steps, averages, saves and resumes."""
+"""The training loop: configuration, steps, weight averaging, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.
 
 
 class RunError(Exception):
-    """The run cannot go on; the message says why and what to do."""
+    """The run cannot continue. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides what a run learns. Saved as config.json beside its checkpoint."""
+    """The settings that determine what a run learns, saved as config.json beside its checkpoint."""
 
     mode: str = "full"  # full | lora
-    rank: int = 16  # of the low-rank branches, mode lora
+    rank: int = 16  # Of the low-rank branches in mode lora.
     activation: str = "tanh"
     objective: str = "bce"  # bce | asl
     asl_negative: float = 2.0
@@ -44,7 +44,7 @@ class Config:
     layer_decay: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.06
-    final_lr: float = 0.0  # fraction of the peak at the end
+    final_lr: float = 0.0  # Fraction of the peak at the end.
     dropout: float = 0.1
     head_dropout: float = 0.2
     title_dropout: float = 0.1
@@ -56,8 +56,8 @@ class Config:
     seed: int = 0
     init_seed: int = -1
     subset: int = 0
-    start: str = ""  # name of the run whose weights this one began with
-    teachers: str = ""  # names of the runs that a compressed run was taught by
+    start: str = ""  # Name of the run that provided the initial weights.
+    teachers: str = ""  # Names of the teachers of a compressed run.
 
     @property
     def initial_seed(self) -> int:
@@ -72,13 +72,13 @@ class Config:
         try:
             stored = json.loads((folder / CONFIG).read_text())
         except OSError as error:
-            raise RunError(f"{folder} holds no run ({CONFIG}: {error.strerror}); 'export.adapt train' makes one") from error
+            raise RunError(f"{folder}: expected a run ({CONFIG}: {error.strerror}); 'export.adapt train' creates one") from error
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
 
 
 def new_model(config: Config, base: Path) -> MovieEncoder:
-    """The base's weights under a fresh projection and head."""
+    """Returns a model with the base's weights and a new projection and head."""
     torch.manual_seed(config.initial_seed)
     model = MovieEncoder(len(LABELS), config.activation, config.dropout, config.head_dropout)
     model.load_base(base / "model.safetensors")
@@ -89,7 +89,7 @@ def new_model(config: Config, base: Path) -> MovieEncoder:
 
 
 def parameter_groups(model: MovieEncoder, config: Config) -> list[dict]:
-    """Layer-wise learning rates (deeper layers learn faster); no decay on biases and norms."""
+    """Returns parameter groups with layer-wise learning rates (later layers learn faster). Biases and norms do not decay."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -100,7 +100,7 @@ def parameter_groups(model: MovieEncoder, config: Config) -> list[dict]:
             depth = 0 if name.startswith("embeddings") else int(name.split(".")[2]) + 1
             rate = config.learning_rate * config.layer_decay ** (LAYERS - depth)
             if config.mode == "lora" and "lora_" not in name:
-                rate *= 0.2  # biases and norms stand still better than fresh branches
+                rate *= 0.2  # Biases and norms should move less than new branches.
         decay = 0.0 if parameter.ndim == 1 or "lora_" in name else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": p, "lr": r, "peak": r, "weight_decay": d} for (r, d), p in groups.items()]
@@ -111,7 +111,7 @@ def loss_of(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
         labels = labels * (1 - config.label_smoothing) + 0.1 * config.label_smoothing
     if config.objective == "bce":
         return F.binary_cross_entropy_with_logits(logits, labels)
-    # Asymmetric loss: easy negatives weigh less.
+    # Asymmetric loss: easy negatives have less weight.
     p = torch.sigmoid(logits)
     negative = (p - 0.05).clamp(min=0)
     weight = negative**config.asl_negative
@@ -119,14 +119,14 @@ def loss_of(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
 
 
 def rdrop_of(a: Tensor, b: Tensor) -> Tensor:
-    """Symmetric Bernoulli KL between two dropout passes."""
+    """Returns the symmetric Bernoulli KL divergence between two dropout passes."""
     pa, pb = torch.sigmoid(a), torch.sigmoid(b)
     return ((pa - pb) * (a - b)).mean()
 
 
 @torch.no_grad()
 def encode(model: MovieEncoder, rows: list[list[int]], batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors and probabilities of all rows, in their order, without dropout."""
+    """Returns the vectors and probabilities of all rows in order, without dropout."""
     was = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -144,7 +144,7 @@ def encode(model: MovieEncoder, rows: list[list[int]], batch: int = 64) -> tuple
 
 
 class Average:
-    """Exponential moving average of the trainable parameters, used for every evaluation and export."""
+    """An exponential moving average of the trainable parameters, used for every evaluation and export."""
 
     def __init__(self, model: MovieEncoder, decay: float) -> None:
         self.live = [p for p in model.parameters() if p.requires_grad]
@@ -159,7 +159,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange averaged and live values; call again to exchange them back."""
+        """Swaps averaged and live values. A second call swaps them back."""
         for live, value in zip(self.live, self.values, strict=True):
             held = live.detach().clone()
             live.copy_(value)
@@ -173,7 +173,7 @@ def _save(path: Path, content: dict) -> None:
 
 
 class Trainer:
-    """One run in one folder. `run` trains the given model to the end, from the folder's checkpoint if there is one."""
+    """A run in a folder. `run` trains the model to the end, starting at the folder's checkpoint if there is one."""
 
     def __init__(
         self, config: Config, model: MovieEncoder, folder: Path, train: Texts, validation: Texts, device: str,
@@ -221,7 +221,7 @@ class Trainer:
         )  # fmt: skip
 
     def evaluate(self) -> Figures:
-        """Figures of the averaged weights on validation; the best are kept in best.pt, the newest in last.pt."""
+        """Returns the figures of the averaged weights on validation. Writes best.pt and last.pt."""
         self.average.swap()
         self.model.multiply_in_bfloat16(False)
         _, probabilities = encode(self.model, self.validation.titled)
@@ -310,7 +310,7 @@ class Trainer:
 
 
 def save_weights(folder: Path, model: MovieEncoder, found: Figures) -> None:
-    """A finished run of the given weights, as `load_weights` reads it."""
+    """Writes the given weights as a finished run that `load_weights` can read."""
     live = {n for n, p in model.named_parameters() if p.requires_grad}
     content = {
         "model": {n: t for n, t in model.state_dict().items() if n in live}, "step": 0, "figures": found.as_dict()
@@ -320,15 +320,15 @@ def save_weights(folder: Path, model: MovieEncoder, found: Figures) -> None:
 
 
 def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, MovieEncoder, dict]:
-    """A run's averaged weights (`which`: best or last) in a fresh model, ready to encode."""
+    """Returns a new model with a run's averaged weights (`which`: best or last), ready to encode."""
     config = Config.read(folder)
     path = folder / f"{which}.pt"
     if not path.is_file():
-        raise RunError(f"{path} does not exist yet: the run has not reached its first evaluation")
+        raise RunError(f"{path}: expected weights, found none; the run has not reached its first evaluation")
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = new_model(config, base)
     unexpected = model.load_state_dict(state["model"], strict=False).unexpected_keys
     if unexpected:
-        raise RunError(f"{path} does not fit its config: {unexpected[:3]}")
+        raise RunError(f"{path}: expected weights that match {CONFIG}, found {unexpected[:3]}")
     model.eval()
     return config, model, state

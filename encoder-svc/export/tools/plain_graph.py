@@ -1,4 +1,4 @@
-"""The same encoder in standard ONNX operators alone: what the fused graph of `minilm/graph.py` is measured against."""
+"""The encoder in standard ONNX operators only: the baseline of the fused graph in `minilm/graph.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from export.minilm.weights import EncoderShape
 
 
 def write_plain_graph(encoder: MergedEncoder, shape: EncoderShape) -> bytes:
-    """The serialised model; inputs and output as in `graph.write_graph`."""
+    """Returns the serialised model. Inputs and output are those of `graph.write_graph`."""
     graph = GraphBuilder()
     weights = encoder.weights
     heads, size = shape.heads, shape.hidden // shape.heads

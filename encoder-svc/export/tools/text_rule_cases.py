@@ -1,4 +1,4 @@
-"""What TensorFlow's string operations do to texts, as cases for the service's tests: tests/fixtures/text_rules.json.
+"""Records what TensorFlow's string operations do to texts, as test cases for the service: tests/fixtures/text_rules.json.
 
     python -m export.tools.text_rule_cases tests/fixtures/text_rules.json
 """

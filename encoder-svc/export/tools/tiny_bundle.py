@@ -1,9 +1,9 @@
-"""Makes a tiny bundle with random weights, for tests: the operators and the code path of the real one, in 250 kB.
+"""Makes a tiny bundle with random weights for tests, with the operators and the code path of the real one, in 250 kB.
 
-Its vectors mean nothing, but they depend on the text, the order of its words and the weights, as real ones do.
-Everything is drawn from random.Random, so the same seed gives the same bytes everywhere.
+Its vectors have no meaning, but they depend on the text, the order of its words and the weights. All values come from
+random.Random, so a seed gives the same bytes everywhere.
 
-examples (the three that the repository holds):
+examples (the three bundles in the repository):
   python -m export.tools.tiny_bundle --output tests/fixtures/tiny-512 --seed 1
   python -m export.tools.tiny_bundle --output tests/fixtures/tiny-other-512 --seed 2
   python -m export.tools.tiny_bundle --output tests/fixtures/tiny-int8-512 --seed 1 --precision int8
@@ -42,14 +42,14 @@ SUFFIXES = ("##s", "##ed", "##ing", "##er", "##ly", "##es", "##ion", "##ness")
 
 
 def vocabulary() -> list[str]:
-    """About 300 entries; any lower-case ASCII word can be written in them."""
+    """Returns about 300 entries that can spell any lower-case ASCII word."""
     letters = string.ascii_lowercase + string.digits
     entries = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *string.punctuation, *SUFFIXES, *WORDS]
     return list(dict.fromkeys(entries))
 
 
 def tokenizer_json(entries: list[str]) -> bytes:
-    """An uncased BERT tokenizer over `entries`."""
+    """Returns an uncased BERT tokenizer with the vocabulary `entries`."""
     ids = {entry: position for position, entry in enumerate(entries)}
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return serialise(
@@ -109,7 +109,7 @@ def tiny_shape(entries: list[str]) -> EncoderShape:
 
 
 def random_weights(shape: EncoderShape, seed: int) -> Weights:
-    """Uniform weights; normalisation scales lie around 1, and words outweigh what all texts share."""
+    """Returns uniform weights. Normalisation scales are around 1, and word embeddings dominate the shared ones."""
     generator = random.Random(seed)
     weights = {}
     for name, size in tensor_shapes(shape).items():
@@ -121,14 +121,14 @@ def random_weights(shape: EncoderShape, seed: int) -> Weights:
         elif name.endswith(("bias", "token_type_embeddings.weight")):
             width = 0.02
         count = int(np.prod(size))
-        # Uniform and not normal: a uniform draw is exact arithmetic, a normal one takes the platform's logarithm.
+        # Uniform, because drawing normal values uses the platform's logarithm, which is not exact everywhere.
         values = [centre + width * (2.0 * generator.random() - 1.0) for _ in range(count)]
         weights[name] = np.array(values, dtype=np.float32).reshape(size)
     return weights
 
 
 def build_tiny(output: Path, seed: int, precision: Precision = Precision.FP32) -> BuildReport:
-    """Writes the bundle at `output`, whose last part is its id."""
+    """Writes the bundle at `output`, whose last component is its id."""
     entries = vocabulary()
     shape = tiny_shape(entries)
     encoder = MergedEncoder(
@@ -146,9 +146,9 @@ def build_tiny(output: Path, seed: int, precision: Precision = Precision.FP32) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; its name is the id"
+        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; its name becomes the id"
     )
-    parser.add_argument("--seed", type=int, required=True, metavar="N", help="another seed is another encoder")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="each seed gives another encoder")
     parser.add_argument(
         "--precision", type=Precision, choices=list(Precision), default=Precision.FP32, help="default: fp32"
     )

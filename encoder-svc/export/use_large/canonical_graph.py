@@ -1,7 +1,7 @@
-"""The same ONNX graph under the same names in the same order, whatever the converter called its parts this time.
+"""Puts an ONNX graph into canonical order with canonical names, independent of the converter's numbering.
 
-tf2onnx numbers what it makes in an order that changes from run to run. A bundle's hash is to depend on the model alone,
-so nodes are put in the order in which the output needs them, equal constants become one, and names are counted anew.
+tf2onnx numbers nodes in an order that changes between runs, but a bundle's hash must depend on the model alone. So nodes
+are sorted in the order in which the output needs them, equal constants are merged, and names are assigned again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import onnx
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with its nodes and constants in canonical order; inputs and outputs keep their names."""
+    """Sorts the nodes and constants of `model` and returns it. Inputs and outputs keep their names."""
     graph = model.graph
     if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
         raise ValueError("expected a graph without subgraphs, found one")
@@ -34,7 +34,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         names[name] = by_content[content]
 
     def add_node(node: onnx.NodeProto) -> None:
-        # Empty fields are left unset, whether the converter set them or not.
+        # Empty fields stay unset, even if the converter set them.
         new = onnx.NodeProto(op_type=node.op_type, name=f"n{len(nodes)}")
         if node.domain:
             new.domain = node.domain

@@ -1,14 +1,14 @@
-"""Makes an encoder bundle out of Universal Sentence Encoder large (Cer et al., 2018, arXiv:1803.11175).
+"""Converts Universal Sentence Encoder large (Cer et al., 2018, arXiv:1803.11175) to an encoder bundle.
 
-Takes the TensorFlow 2 SavedModel as it is downloaded (tfhub.dev/google/universal-sentence-encoder-large/5, at Kaggle
-google/universal-sentence-encoder/tensorFlow2/large/2), a folder or an archive. Its graph does its own text handling;
-that is cut off, read out and written into the bundle as rules, which the service carries out. The rest becomes ONNX.
-What the bundle gives is held against TensorFlow before anything is written.
+The input is the downloaded TensorFlow 2 SavedModel, as a folder or an archive
+(tfhub.dev/google/universal-sentence-encoder-large/5, at Kaggle google/universal-sentence-encoder/tensorFlow2/large/2).
+Its graph handles texts itself. The converter extracts that part as rules, which the service applies, and converts the
+rest to ONNX. It compares the result with TensorFlow before it writes anything.
 
-The self-check's vectors are TensorFlow's own, whose last bits differ between processors: unlike minilm-512, this bundle
-has another fingerprint when another machine makes it. Make it once and copy the folder.
+The bundle's reference vectors come from TensorFlow, whose last bits differ between processors. So unlike minilm-512, the
+bundle gets a different fingerprint on each machine. Convert once and copy the folder.
 
-Needs its own environment: pip install --no-deps --require-hashes -r requirements-use.txt
+It needs a separate environment: pip install --no-deps --require-hashes -r requirements-use.txt
 
 examples:
   python -m export.use_large --saved-model archive.tar.gz --output bundles/use-large-5
@@ -55,21 +55,21 @@ from export.use_large.text_rules import KIND, TokenizedText, tokenize, tokenizer
 ENCODER_ID = "use-large-5"
 OPSET = 17
 EMBEDDING = "embedding"
-# How far ONNX Runtime may be from TensorFlow; here half of it, so that a processor with other rounding still passes.
+# The accepted distance from TensorFlow. The converter requires half of it, so a processor that rounds differently passes.
 BOUND = Bound("tolerance", 1e-5)
 MOST_TOKENS = 65_536
-# What this kind of tokenizer can get wrong, beside the texts that every bundle is tried on.
+# Texts that this kind of tokenizer can get wrong, in addition to those of every bundle.
 TEXTS = (
     # No token at all.
     "",
     " \t\n",
-    # Blanks that RE2's \s knows, and those that it does not (a vertical tab, a no-break space).
+    # Whitespace that RE2's \s matches, and some that it does not (a vertical tab, a no-break space).
     "rain\tstorm\r\nriver\x0bsea\u00a0island  ",
-    # Nothing in any vocabulary.
+    # No token of any vocabulary.
     "xqzvwk brrgnl ßþðæø 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ﷽ \u200b",
     # Tokens longer than a block of the hash.
     "a" * 63 + " " + "b" * 64 + " " + "c" * 65 + " " + "d" * 128 + " " + "é" * 128,
-    # Punctuation of all kinds, alone and in rows.
+    # All kinds of punctuation, single and repeated.
     "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ ?!... ---- it's they've 1,000.50 «…» ¿¡",
     # Case.
     "THE Lighthouse keeper's RADIO İstanbul ΣΊΣΥΦΟΣ",
@@ -79,12 +79,12 @@ LONG = "a storm at sea and a lighthouse keeper who hears the voice of her brothe
 
 
 class UseLargeError(Exception):
-    """No bundle can be made of this model; the message says what was expected and what was found."""
+    """The model cannot be converted. The message says what was expected and what was found."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """What the bundle says of itself."""
+    """The description of the bundle in its manifest."""
 
     encoder_id: str
     version: str
@@ -95,7 +95,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class UseReport:
-    """The fingerprint, the sizes of the text part, and how far the graph is from TensorFlow at most."""
+    """The fingerprint, the sizes of vocabulary and hash table, and the largest difference from TensorFlow."""
 
     fingerprint: str
     words: int
@@ -108,7 +108,7 @@ class UseReport:
 
 
 def build(saved_model: Path, encoder: Encoder, output: Path) -> UseReport:
-    """Writes the bundle at `output`. Raises UseLargeError, writing nothing, when anything is not as it must be."""
+    """Writes the bundle at `output`. Raises UseLargeError and writes nothing if the model is not as expected."""
     try:
         with opened(saved_model) as folder:
             return _build(folder, encoder, output)
@@ -122,7 +122,7 @@ def _build(folder: Path, encoder: Encoder, output: Path) -> UseReport:
     graph = without_strings(model.graph_def, model.output, model.tables)
     del model
     onnx_bytes = to_onnx(graph, encoder.encoder_id)
-    # One that is cut, wherever that is.
+    # A text that is truncated, whatever `max_tokens` is.
     longest = " ".join(itertools.islice(itertools.cycle(LONG.split()), encoder.max_tokens + 10))
     texts = (*REFERENCE_TEXTS, *TEXTS, longest)
     reference = [_reference(graph.rules, text, encoder.max_tokens) for text in texts]
@@ -161,7 +161,7 @@ def _build(folder: Path, encoder: Encoder, output: Path) -> UseReport:
 
 
 def to_onnx(graph: NumericGraph, name: str) -> bytes:
-    """The numeric graph as ONNX, with the three inputs of text_graph.py and one output, `embedding`."""
+    """Returns the numeric graph as ONNX, with the three inputs of text_graph.py and the output `embedding`."""
     for library in ("tf2onnx", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
     inputs = (TOKEN_IDS, HASH_BUCKETS, ROW_SPLITS)
@@ -180,7 +180,7 @@ def to_onnx(graph: NumericGraph, name: str) -> bytes:
     others = (node for node in model.graph.node if node.domain not in ("", "ai.onnx"))
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in others})
     if foreign:
-        raise UseLargeError(f"expected ONNX's own operations alone, found {', '.join(foreign)}")
+        raise UseLargeError(f"expected standard ONNX operators only, found {', '.join(foreign)}")
     put_back(model, light.constants)
     model = canonical(model)
     onnx.checker.check_model(model)
@@ -188,10 +188,10 @@ def to_onnx(graph: NumericGraph, name: str) -> bytes:
 
 
 def _reference(rules: TextRules, text: str, max_tokens: int) -> tuple[str, str, TokenizedText]:
-    """The text, the part of it that the service reads, and all its tokens.
+    """Returns the text, the part of it that the service reads, and all its tokens.
 
-    TensorFlow's graph does not cut a text, the service does after `max_tokens`: then TensorFlow is given that beginning
-    of the text whose tokens are just those.
+    The service truncates a text after `max_tokens`, but TensorFlow's graph does not. So TensorFlow gets the beginning of
+    the text that has exactly the kept tokens.
     """
     tokens = tokenize(rules, text)
     if len(tokens.tokens) <= max_tokens:
@@ -204,7 +204,7 @@ def _reference(rules: TextRules, text: str, max_tokens: int) -> tuple[str, str, 
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """The graph on one thread, as the service runs it."""
+    """Opens the graph on one thread, as the service runs it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -214,7 +214,7 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 def run_session(
     session: onnxruntime.InferenceSession, tokens: TokenizedText, max_tokens: int
 ) -> NDArray[np.float32]:
-    """The vector `[512]` of a text's first `max_tokens` tokens."""
+    """Returns the vector `[512]` of a text's first `max_tokens` tokens."""
     ids, buckets = tokens.ids[:max_tokens], tokens.buckets[:max_tokens]
     feeds = {TOKEN_IDS: ids, HASH_BUCKETS: buckets, ROW_SPLITS: np.array([0, len(ids)], np.int64)}
     (vectors,) = session.run([EMBEDDING], feeds)
@@ -224,13 +224,13 @@ def run_session(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m export.use_large", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--saved-model", type=Path, required=True, metavar="PATH", help="its folder, or a tar or zip of it"
+        "--saved-model", type=Path, required=True, metavar="PATH", help="the SavedModel's folder, or a tar or zip archive of it"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; replaced whole")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder; an existing one is replaced")
     parser.add_argument(
-        "--max-tokens", type=int, default=1024, metavar="N", help="where the service cuts a text; default: 1024"
+        "--max-tokens", type=int, default=1024, metavar="N", help="longest text in tokens; default: 1024"
     )
     arguments = parser.parse_args()
     if not 8 <= arguments.max_tokens <= MOST_TOKENS:

@@ -1,7 +1,7 @@
-"""Keeps large weights out of a graph while it is converted.
+"""Keeps large weights out of a graph during its conversion.
 
-tf2onnx copies all constants with every pass of its optimiser: the embeddings of a real encoder, 600 MB, would take it
-tens of gigabytes. They are inputs of the graph for as long as it works, and constants again afterwards.
+tf2onnx copies all constants in every pass of its optimiser, so 600 MB of embeddings would need tens of gigabytes. Large
+constants become inputs during the conversion, and constants again afterwards.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ LEAST_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class LightGraph:
-    """The graph with inputs in place of its large constants, which are given by tensor name."""
+    """A graph with inputs instead of large constants, and these constants by tensor name."""
 
     graph_def: tf.compat.v1.GraphDef
     constants: dict[str, np.ndarray]
 
 
 def set_aside(graph_def: tf.compat.v1.GraphDef, least_bytes: int | None = None) -> LightGraph:
-    """`graph_def` without the constants of so many bytes or more."""
+    """Replaces the constants of `graph_def` that have `least_bytes` or more with inputs."""
     least = LEAST_BYTES if least_bytes is None else least_bytes
     light = tf.compat.v1.GraphDef(versions=graph_def.versions)
     constants = {}
@@ -43,7 +43,7 @@ def set_aside(graph_def: tf.compat.v1.GraphDef, least_bytes: int | None = None) 
 
 
 def put_back(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> None:
-    """Turns the inputs of those names into constants."""
+    """Turns the inputs named in `constants` back into constants."""
     inputs = [value for value in model.graph.input if value.name not in constants]
     used = {name for node in model.graph.node for name in node.input}
     del model.graph.input[:]

@@ -1,8 +1,7 @@
-"""TensorFlow's own vectors of texts, by the SavedModel as it was downloaded.
+"""TensorFlow's vectors of texts, computed by the downloaded SavedModel.
 
-It runs in a process of its own, in which nothing but TensorFlow is loaded: what it gives is what the model's authors
-meant, whatever other libraries would do to TensorFlow when loaded beside it. Each text is a call of its own, as the
-service runs it. Texts come as a JSON list on standard input; vectors go to a file, row after row.
+It runs in a separate process that loads only TensorFlow, so no other library can change the results. Each text is a
+separate call, as in the service. Texts come as a JSON list on standard input; vectors go to a file, row by row.
 
 example:
   echo '["A storm."]' | python -m export.use_large.reference --saved-model FOLDER --output vectors.f32
@@ -25,11 +24,11 @@ DIMENSION = 512
 
 
 class TensorFlowError(Exception):
-    """TensorFlow did not give a vector for each text."""
+    """TensorFlow did not return a vector for each text."""
 
 
 def tensorflow_vectors(folder: Path, signature: str, texts: list[str]) -> NDArray[np.float32]:
-    """`[texts, 512]`, computed in a process of its own."""
+    """Returns the vectors `[texts, 512]`, computed in a separate process."""
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "vectors.f32"
         command = [sys.executable, __file__, "--saved-model", str(folder), "--signature", signature]
@@ -55,7 +54,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    # Held by name: a signature does not keep its model alive.
+    # Keep the model in a variable, because a signature does not keep it alive.
     model = tf.saved_model.load(str(arguments.saved_model))
     function = model.signatures[arguments.signature]
     (name,) = function.structured_input_signature[1]

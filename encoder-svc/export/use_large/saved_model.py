@@ -1,4 +1,4 @@
-"""A TensorFlow SavedModel that encodes texts, as it was downloaded: its folder or an archive of it.
+"""Reads a TensorFlow SavedModel that encodes texts, from its folder or an archive.
 
 Format: https://www.tensorflow.org/guide/saved_model
 """
@@ -25,16 +25,16 @@ PROTOCOL_BUFFER = "saved_model.pb"
 VARIABLES = Path("variables") / "variables.index"
 TAG = "serve"
 DIMENSION = 512
-DECLARED = "expected a SavedModel with a signature of one input of texts and one output of 512 floats a text"
+DECLARED = "expected a SavedModel with a signature of one input of texts and one output of 512 floats per text"
 
 
 class SavedModelError(Exception):
-    """What is there is no SavedModel, or not one of an encoder."""
+    """The file is not a SavedModel, or not one of an encoder."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The way into the model: its signature's name and those of its one input and the output that is taken."""
+    """The names of the model's signature, of its only input, and of the output to use."""
 
     name: str
     input: str
@@ -43,7 +43,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """The model as one graph with its weights in it."""
+    """The model as one graph that includes its weights."""
 
     graph_def: tf.compat.v1.GraphDef
     output: str
@@ -52,7 +52,7 @@ class FrozenModel:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder of the SavedModel at `path`, unpacked for as long as it is needed when `path` is an archive."""
+    """Yields the folder of the SavedModel at `path`. An archive is unpacked for the duration of the block."""
     if path.is_dir():
         yield _model_folder(path, path)
         return
@@ -66,10 +66,10 @@ def opened(path: Path) -> Iterator[Path]:
                     archive.extractall(folder)
             else:
                 with tarfile.open(path) as archive:
-                    # The filter refuses members that would leave the folder.
+                    # The filter rejects members outside the folder.
                     archive.extractall(folder, filter="data")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise SavedModelError(f"expected a tar or zip archive at {path}, found one that says: {error}") from error
+            raise SavedModelError(f"expected a tar or zip archive at {path}, found: {error}") from error
         yield _model_folder(folder, path)
 
 
@@ -80,12 +80,12 @@ def _model_folder(folder: Path, path: Path) -> Path:
     if len(found) != 1:
         raise SavedModelError(f"expected one {PROTOCOL_BUFFER} in {path}, found {len(found)}")
     if not (found[0] / VARIABLES).is_file():
-        raise SavedModelError(f"expected {VARIABLES} beside {PROTOCOL_BUFFER} in {path}, found none: is it whole?")
+        raise SavedModelError(f"expected {VARIABLES} beside {PROTOCOL_BUFFER} in {path}, found none; is the download complete?")
     return found[0]
 
 
 def signature(folder: Path) -> Signature:
-    """The signature that takes texts and gives vectors. Raises SavedModelError where there is none, or several."""
+    """Returns the signature from texts to vectors. Raises SavedModelError if there is none or more than one."""
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString((folder / PROTOCOL_BUFFER).read_bytes())
@@ -117,7 +117,7 @@ def _is_vector(info: Any) -> bool:
 
 
 def freeze(folder: Path, signature: Signature) -> FrozenModel:
-    """The signature's graph with functions written out, weights as constants, and the contents of its tables."""
+    """Returns the signature's graph with inlined functions and constant weights, and the contents of its tables."""
     try:
         graph_def, _, outputs, function, _, tables = tf_loader.from_saved_model(
             str(folder),
@@ -143,5 +143,5 @@ def _text(name: bytes | str) -> str:
 def _table(name: str, keys: Any, values: Any) -> Table:
     words, ids = keys.reshape(-1).tolist(), values.reshape(-1).tolist()
     if not all(isinstance(word, bytes) for word in words) or not all(isinstance(value, int) for value in ids):
-        raise SavedModelError(f"expected a table of words to whole numbers, found another in {name!r}")
+        raise SavedModelError(f"expected a table from words to integers, found another type in {name!r}")
     return Table(words, ids)

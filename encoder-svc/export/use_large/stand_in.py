@@ -1,11 +1,10 @@
-"""A SavedModel with random weights that has the operations of Universal Sentence Encoder large, and its bundle.
+"""Makes a SavedModel with random weights and the operations of Universal Sentence Encoder large, and its bundle.
 
-It stands in for the real one where that cannot be downloaded, to prove that the conversion and the service's tokenizer
-give what TensorFlow gives. The shape is that of the real encoder, as far as that is known from its published
-operations and variables: punctuation regexes, a join and a split of strings, a vocabulary table with buckets for other
-words, a row filled in for an empty text, embeddings in shards, a transformer (Vaswani et al., 2017, arXiv:1706.03762)
-whose states are summed over the square root of their number, a 512-vector of length one (Cer et al., 2018,
-arXiv:1803.11175). Its vectors mean nothing.
+It replaces the real model, which tests cannot download, to check that the conversion and the service's tokenizer agree
+with TensorFlow. Its structure follows the published operations and variables of the real encoder: punctuation regexes, a
+join and a split of strings, a vocabulary table with buckets for other words, a filled row for an empty text, embeddings
+in shards, a transformer (Vaswani et al., 2017, arXiv:1706.03762) whose states are summed and divided by the square root
+of their number, and a 512-vector of length 1 (Cer et al., 2018, arXiv:1803.11175). Its vectors have no meaning.
 
 examples:
   python -m export.use_large.stand_in --saved-model stand-in
@@ -30,7 +29,7 @@ from export.use_large.stand_in_words import WORDS
 
 DIMENSION = 512
 MAX_TOKENS = 512
-# What the real encoder's graph is known to do to punctuation, in RE2's own classes: `\s` is ASCII, and so is [:punct:].
+# Replacements like those of the real encoder's graph, in RE2 syntax: `\s` and [:punct:] are ASCII.
 REGEXES = (
     (r"\s+", " "),
     (r"([[:punct:]])", r" \1 "),
@@ -42,7 +41,7 @@ REGEXES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes, and which of the ways to write such a graph is taken."""
+    """Sizes, and variants of the graph."""
 
     words: tuple[str, ...] = WORDS
     buckets: int = 61
@@ -53,21 +52,21 @@ class Shape:
     feed_forward: int = 64
     layers: int = 2
     lower: bool = False
-    """Lower-cases, and splits by StringSplitV2 on any blank."""
+    """Whether to lower-case texts and split them with StringSplitV2 on whitespace."""
     fill_strings: bool = False
-    """Fills an empty text with an empty word before the lookup, and not with an id after it."""
+    """Whether to fill an empty text with an empty word before the lookup instead of an id after it."""
     seed: int = 1
 
 
 class StandIn(tf.Module):
-    """Texts `[n]` to vectors `[n, 512]`."""
+    """Encodes texts `[n]` to vectors `[n, 512]`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self._shape = shape
         self._random = np.random.Generator(np.random.PCG64(shape.seed))
         rows = len(shape.words) + shape.buckets
-        # Row r of the whole lies in shard r % shards: TensorFlow 1's "mod" strategy.
+        # Row r of the table is in shard r % shards: TensorFlow 1's "mod" strategy.
         self.embeddings = [
             self._variable(f"sharded_{i}", -(-(rows - i) // shape.shards), shape.embedding, width=1.0)
             for i in range(shape.shards)
@@ -114,14 +113,14 @@ class StandIn(tf.Module):
         return tf.SparseTensor(indices, values, shape)
 
     def _ids(self, tokens: tf.SparseTensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids `[n, length]` and 1 for a token, 0 for padding."""
+        """Returns ids `[n, length]` and a mask with 1 for a token and 0 for padding."""
         if self._shape.fill_strings:
             tokens, _ = tf.sparse.fill_empty_rows(tokens, "")
             ids = tf.SparseTensor(tokens.indices, self.table.lookup(tokens.values), tokens.dense_shape)
         else:
             ids = tf.SparseTensor(tokens.indices, self.table.lookup(tokens.values), tokens.dense_shape)
             ids, _ = tf.sparse.fill_empty_rows(ids, tf.constant(0, tf.int64))
-        # Of all texts empty, the widest is 0 wide, but has a filled cell now.
+        # If all texts are empty, the width is 0, but each row has a filled cell.
         shape = tf.maximum(ids.dense_shape, [0, 1])
         padding = tf.constant(-1, tf.int64)
         dense = tf.raw_ops.SparseToDense(
@@ -154,7 +153,7 @@ class StandIn(tf.Module):
         return self._matmul(tf.reshape(mixed, [batch, length, self._shape.hidden]), block["output"])
 
     def _positions(self, length: tf.Tensor) -> tf.Tensor:
-        """Sines and cosines `[length, hidden]`, computed in the graph as for any length."""
+        """Returns sines and cosines `[length, hidden]`, computed in the graph for any length."""
         half = self._shape.hidden // 2
         rates = np.exp(np.arange(half) * (-np.log(10_000.0) / max(half - 1, 1))).astype(np.float32)
         angles = tf.cast(tf.range(length), tf.float32)[:, None] * rates[None, :]
@@ -177,16 +176,16 @@ def save(folder: Path, shape: Shape) -> None:
 
 
 def encoder_of(encoder_id: str, shape: Shape) -> Encoder:
-    """What the bundle of such a model says of itself."""
+    """Returns the description of such a model's bundle."""
     words = f"random weights of seed {shape.seed} in the shape of Universal Sentence Encoder large, for tests"
     return Encoder(encoder_id, "0.1.0", words, "CC0-1.0", MAX_TOKENS)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="where the SavedModel goes")
-    parser.add_argument("--bundle", type=Path, metavar="DIR", help="convert it too; the last part is the bundle's id")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed is another encoder; default: 1")
+    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="where to write the SavedModel")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="also convert it to this bundle; the last component is its id")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="each seed gives another encoder; default: 1")
     arguments = parser.parse_args()
     shape = Shape(seed=arguments.seed)
     save(arguments.saved_model, shape)

@@ -1,7 +1,7 @@
-"""Texts with TensorFlow's vectors of them, by which the service's tests hold a converted bundle (tests/tensorflow.rs).
+"""Writes texts with TensorFlow's vectors, which tests/tensorflow.rs compares with a converted bundle.
 
-Words of every length that the hash tells apart, sentences, and random Unicode; real overviews where they are given,
-which stay on this machine. Writes `texts.json` and `vectors.safetensors`.
+The texts are words of every length that the hash distinguishes, sentences, random Unicode and, if given, real overviews,
+which are not committed. Writes `texts.json` and `vectors.safetensors`.
 
 examples:
   python -m export.use_large.stand_in_texts --saved-model stand-in --output texts
@@ -26,7 +26,7 @@ from export.use_large.stand_in_words import WORDS
 
 SEED = 20_180_329
 LONGEST_WORD = 512
-# Where code points are drawn from; the whole of Unicode last.
+# Ranges of code points. The last one is all of Unicode.
 RANGES = (
     (0x20, 0x7E),
     (0x00, 0x1F),
@@ -44,14 +44,14 @@ SURROGATES = range(0xD800, 0xE000)
 
 
 def unknown_words(a_text: int) -> Iterator[str]:
-    """Words of 1 to 512 bytes, so many in a text; their longer ones are in no vocabulary."""
+    """Yields texts of unknown words of 1 to 512 bytes, with several words per text."""
     words = ["".join(chr(97 + (i * 7 + length) % 26) for i in range(length)) for length in range(1, LONGEST_WORD + 1)]
     for at in range(0, LONGEST_WORD, a_text):
         yield " ".join(words[at : at + a_text])
 
 
 def sentences(generator: random.Random, count: int) -> Iterator[str]:
-    """Known words in any order and case, with punctuation, numbers and words that are not known."""
+    """Yields known words in any order and case, with punctuation, numbers and unknown words."""
     marks = (". ", ", ", "...", "!", "?!", " -- ", ": ", "'s ", '"', " (", ") ", "\n", "\t", ", 1,000.50 ", " 3 . 14 ")
     for _ in range(count):
         parts = []
@@ -64,7 +64,7 @@ def sentences(generator: random.Random, count: int) -> Iterator[str]:
 
 
 def random_unicode(generator: random.Random, count: int) -> Iterator[str]:
-    """Characters of one or several scripts, control characters and unassigned ones too, with words among them."""
+    """Yields characters of one or several scripts, with control characters, unassigned ones and some words."""
     for _ in range(count):
         ranges = generator.sample(RANGES, generator.randint(1, 3))
         parts = []
@@ -73,7 +73,7 @@ def random_unicode(generator: random.Random, count: int) -> Iterator[str]:
             if code in SURROGATES:
                 continue
             parts.append(chr(code) if generator.random() < 0.9 else f" {generator.choice(WORDS)} ")
-        # The service takes no text that is blank; a letter makes every text one that it takes.
+        # The service rejects blank texts. A letter makes every text acceptable.
         yield "".join(parts) + "x"
 
 
@@ -92,10 +92,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--words-a-text", type=int, default=4, metavar="N", help="of the 512 unknown words; default: 4")
+    parser.add_argument("--words-a-text", type=int, default=4, metavar="N", help="unknown words per text; default: 4")
     parser.add_argument("--sentences", type=int, default=48, metavar="N", help="default: 48")
     parser.add_argument("--random", type=int, default=64, metavar="N", help="texts of random Unicode; default: 64")
-    parser.add_argument("--overviews", type=Path, metavar="CSV", help="1,000 overviews of a movies_metadata.csv, too")
+    parser.add_argument("--overviews", type=Path, metavar="CSV", help="also use 1,000 overviews of this movies_metadata.csv")
     arguments = parser.parse_args()
     generator = random.Random(SEED)
     texts = [

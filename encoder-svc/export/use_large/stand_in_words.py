@@ -1,4 +1,4 @@
-"""The vocabulary of the stand-in: words of films, with punctuation, digits and accents among them."""
+"""The vocabulary of the stand-in: words of overviews, with punctuation, digits and accents."""
 
 from __future__ import annotations
 

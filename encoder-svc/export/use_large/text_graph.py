@@ -1,17 +1,17 @@
-"""Takes the strings out of a TensorFlow graph that encodes texts: what is left computes with numbers alone.
+"""Removes the strings from a TensorFlow graph that encodes texts. The remaining graph computes with numbers only.
 
-The graph of a text encoder cleans and splits its texts, looks the tokens up in a vocabulary, hashes those that it does
-not find, and goes on with the ids. Here each text, each token and each constant string becomes a number that stands for
-it (a handle), so that whatever only moves strings about (reshapes, gathers, fills rows, pads) does the same to handles;
-looking a token up becomes reading its id from an input. Nothing is found by its name, only by operation and type.
+The graph of a text encoder cleans and splits its texts, looks up the tokens in a vocabulary, hashes unknown ones, and
+continues with the ids. Here each text, token and constant string becomes a number (a handle). Operations that only move
+strings (reshape, gather, fill, pad) move handles in the same way, and a lookup reads a token's id from an input. Nodes are
+recognised by operation and type, never by name.
 
-The new graph has three inputs, for texts of any number:
+The new graph has three inputs, for any number of texts:
 
-    token_ids     int64 [tokens]     the vocabulary's id of each token of all texts, or the table's default
+    token_ids     int64 [tokens]     the vocabulary id of each token of all texts, or the table's default
     hash_buckets  int64 [tokens]     the bucket of each token
-    row_splits    int64 [texts + 1]  where each text's tokens begin, and at the end their number
+    row_splits    int64 [texts + 1]  the start of each text's tokens, then their total number
 
-What is done to a text before it is split, and how it is split, comes out as `TextRules`. Operations:
+`TextRules` describes the steps before the split and the split itself. Operations:
 https://www.tensorflow.org/api_docs/python/tf/raw_ops
 """
 
@@ -29,7 +29,7 @@ HASH_BUCKETS = "hash_buckets"
 ROW_SPLITS = "row_splits"
 PRELUDE = "text_prelude"
 
-# Operations that move values about without looking into them; with strings or with handles they do the same.
+# Operations that move values without reading them. They treat strings and handles in the same way.
 LAYOUT = frozenset(
     """
     BroadcastTo ConcatV2 DynamicPartition DynamicStitch ExpandDims Fill GatherNd GatherV2 Identity Pack PadV2
@@ -38,12 +38,12 @@ LAYOUT = frozenset(
     """.split()
 )
 COMPARISONS = frozenset({"Equal", "NotEqual"})
-# Of one text in one place: nothing of a text may be moved to another before it is split.
+# Operations allowed on whole texts. Before the split, nothing may move from one text to another.
 TEXT_LAYOUT = frozenset("ExpandDims Identity Rank Reshape Shape Size Snapshot Squeeze StopGradient".split())
 
 
 class TextGraphError(Exception):
-    """The graph handles its texts in a way that is not known here."""
+    """The graph handles texts in a way that this converter does not support."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True)
 class TextRules:
-    """What becomes of a text: steps in their order, the split, and how a token becomes numbers."""
+    """How a text becomes numbers: the steps in order, the split, and the ids and buckets of tokens."""
 
     steps: list[dict[str, Any]]
     split: dict[str, Any]
@@ -67,7 +67,7 @@ class TextRules:
 
 @dataclass(frozen=True)
 class NumericGraph:
-    """The graph without strings, and the tensor in it that was asked for."""
+    """A graph without strings, and its output tensor."""
 
     graph_def: tf.compat.v1.GraphDef
     output: str
@@ -83,7 +83,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """A tensor of tokens, in any arrangement, constant strings among them."""
+    """A tensor of tokens in any arrangement, possibly with constant strings."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ _Kind = _Texts | _Tokens | _Constant
 
 @dataclass
 class _Found:
-    """What has been met so far; each of it once only."""
+    """The parts found so far. Each may occur only once."""
 
     split: tuple[tuple[dict[str, Any], ...], dict[str, Any]] | None = None
     table: str | None = None
@@ -114,7 +114,7 @@ class _Found:
 
 
 def without_strings(graph_def: tf.compat.v1.GraphDef, output: str, tables: dict[str, Table]) -> NumericGraph:
-    """`graph_def` up to the tensor `output`, its strings taken out. `tables` go by their shared names."""
+    """Returns `graph_def` up to the tensor `output` without its strings. `tables` has the shared names as keys."""
     rewriter = _Rewriter(graph_def, output, tables)
     rewriter.run()
     return rewriter.result()
@@ -166,7 +166,7 @@ class _Rewriter:
                 raise unknown(operation, "on strings")
 
     def _ancestors(self) -> list[tf.Operation]:
-        """All that the output needs, each after what it needs itself."""
+        """Returns all operations that the output needs, in topological order."""
         order: list[tf.Operation] = []
         seen: set[str] = set()
         stack = [(self._output.op, False)]
@@ -184,7 +184,7 @@ class _Rewriter:
         node = type(operation.node_def)()
         node.CopyFrom(operation.node_def)
         del node.input[:]
-        # Of control inputs nothing is kept: what they would wait for are assertions and tables.
+        # Control inputs are dropped. They only wait for assertions and tables.
         node.input.extend(self._renamed(tensor) for tensor in operation.inputs)
         for name, value in attributes.items():
             node.attr[name].CopyFrom(value)
@@ -197,7 +197,7 @@ class _Rewriter:
         return self._replaced.get(tensor.name, tensor.name)
 
     def _constant_handles(self, tensor: tf.Tensor, kind: _Constant) -> str:
-        """A constant of the handles of constant strings, which come before those of tokens."""
+        """Returns a constant with the handles of constant strings, which precede those of tokens."""
         name = f"{tensor.op.name}/{PRELUDE}_handles"
         if tensor.name not in self._replaced:
             handles = []
@@ -210,7 +210,7 @@ class _Rewriter:
             self._replaced[tensor.name] = f"{name}:0"
         return self._replaced[tensor.name]
 
-    # What comes before the split.
+    # Before the split.
 
     def _placeholder(self, operation: tf.Operation) -> None:
         self._kinds[operation.outputs[0].name] = _Texts(())
@@ -262,7 +262,7 @@ class _Rewriter:
     def _scalar(self, operation: tf.Operation, tensor: tf.Tensor) -> bytes:
         kind = self._kinds[tensor.name]
         if not isinstance(kind, _Constant) or kind.values.size != 1:
-            raise unknown(operation, f"with {tensor.name}, which is no constant of one string")
+            raise unknown(operation, f"with {tensor.name}, which is not a constant of one string")
         return bytes(kind.values.reshape(-1)[0])
 
     # The split and the lookup.
@@ -301,7 +301,7 @@ class _Rewriter:
         self._gather(operation, operation.inputs[0], "buckets")
 
     def _gather(self, operation: tf.Operation, tokens: tf.Tensor, of: str) -> None:
-        """In place of `operation` on each token, a look into what the prelude has of each handle."""
+        """Replaces `operation` on tokens with a gather from the prelude's values of each handle."""
         if isinstance(self._kinds[tokens.name], _Texts):
             raise unknown(operation, "on whole texts")
         node = tf.compat.v1.NodeDef(name=operation.name, op="GatherV2")
@@ -321,7 +321,7 @@ class _Rewriter:
             raise TextGraphError(f"expected the table {name!r} in the model, found {sorted(self._tables)}")
         return name
 
-    # What only moves strings about.
+    # Operations that only move strings.
 
     def _layout(self, operation: tf.Operation) -> None:
         kinds = [self._kinds[tensor.name] for tensor in operation.inputs if tensor.dtype == tf.string]
@@ -334,7 +334,7 @@ class _Rewriter:
                 self._kinds[tensor.name] = texts or _Tokens()
 
     def _compare(self, operation: tf.Operation) -> None:
-        """Handles differ though strings may be equal, unless no token can equal the constant."""
+        """Accepts only a comparison that is never equal, because handles of equal strings may differ."""
         kinds = [self._kinds[tensor.name] for tensor in operation.inputs]
         constants = [kind.values for kind in kinds if isinstance(kind, _Constant)]
         split = self._found.split[1] if self._found.split else {}
@@ -366,7 +366,7 @@ class _Rewriter:
 
 
 def prelude(constants: list[bytes], rules: TextRules) -> tf.compat.v1.GraphDef:
-    """The inputs, and what the split gave, computed from them. Handles of tokens come after those of `constants`."""
+    """Builds the inputs and the split's results. Handles of tokens come after those of `constants`."""
     hashes = tf.strings.to_hash_bucket_fast(constants, rules.hash_buckets).numpy() if constants else []
     with tf.Graph().as_default() as graph:
         token_ids = tf.compat.v1.placeholder(tf.int64, [None], TOKEN_IDS)
@@ -400,11 +400,11 @@ def _utf8(operation: tf.Operation, value: bytes | str) -> str:
     try:
         return value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError as error:
-        raise unknown(operation, f"with {value!r}, which is no UTF-8") from error
+        raise unknown(operation, f"with {value!r}, which is not UTF-8") from error
 
 
 def _string_attributes_as_handles(operation: tf.Operation) -> dict[str, Any]:
-    """The attributes that say that values are strings, saying that they are handles."""
+    """Returns the attributes with the type string, changed to the type of handles."""
     changed = {}
     for name, value in operation.node_def.attr.items():
         if value.type == tf.string.as_datatype_enum:

@@ -1,7 +1,7 @@
-"""The rules of a text graph, carried out by TensorFlow's own operations, and as the file that the service reads.
+"""Applies the rules of a text graph with TensorFlow's operations, and writes them as the service's tokenizer file.
 
-The service's tokenizer does the same in Rust (src/vocabulary_tokenizer.rs); here the rules are proven against the
-graph that they were read out of, before a bundle is written.
+The service's tokenizer applies them in Rust (encoder-svc/src/tokenizer). Here the rules are checked against the original
+graph before a bundle is written.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from export.use_large.text_graph import TextRules
 
-# The manifest's name for this kind of tokenizer.
+# The name of this kind of tokenizer in the manifest.
 KIND = "vocabulary"
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text's tokens, all of them, and what the numeric graph takes of each."""
+    """All tokens of a text, with their inputs to the numeric graph."""
 
     tokens: list[bytes]
     ids: NDArray[np.int64]
@@ -30,7 +30,7 @@ class TokenizedText:
 
 
 def tokenize(rules: TextRules, text: str) -> TokenizedText:
-    """The tokens of `text` by the rules."""
+    """Splits `text` into tokens according to the rules."""
     texts = tf.constant([text])
     for step in rules.steps:
         texts = _step(step, texts)
@@ -70,7 +70,7 @@ def _split(split: dict[str, Any], texts: tf.Tensor) -> tf.Tensor:
 
 
 def tokenizer_bytes(rules: TextRules) -> bytes:
-    """`tokenizer.json`. Words that are no UTF-8 are left out: no part of a text in UTF-8 can be one."""
+    """Returns `tokenizer.json`. It omits words that are not UTF-8, because no text contains them."""
     vocabulary = {}
     for word, number in sorted(rules.vocabulary.items(), key=lambda entry: (entry[1], entry[0])):
         try:
