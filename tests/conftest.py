@@ -1,4 +1,4 @@
-"""The real binaries on the default bundle and model, as a client of any language meets them."""
+"""Starts the real binaries with the default bundle and model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def free_port() -> int:
 def start(*command: str) -> subprocess.Popen[bytes]:
     path = BINARIES / command[0]
     assert path.is_file(), f"{path} is missing: run `make test`, which builds it"
-    # Settings of whoever runs the tests must not reach the services.
+    # Settings in the environment of the test run must not reach the services.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ENCODER_SVC_", "CLASSIFIER_SVC_"))}
     return subprocess.Popen([path, *command[1:]], cwd=ROOT, env=environment)
 
@@ -49,7 +49,7 @@ def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
     with grpc.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < end:
-            assert process.poll() is None, f"the service at {address} ended with {process.returncode}"
+            assert process.poll() is None, f"the service at {address} exited with {process.returncode}"
             try:
                 answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
             except grpc.RpcError:
@@ -62,12 +62,12 @@ def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0, "a service must end with 0 on SIGTERM"
+    assert process.wait(timeout=30) == 0, "expected exit code 0 after SIGTERM"
 
 
 @pytest.fixture(scope="session")
 def fp32_encoder() -> Iterator[str]:
-    """The address of an encoder on the single-precision bundle."""
+    """The address of an encoder with the single-precision bundle."""
     address = f"127.0.0.1:{free_port()}"
     bundle = ".runtime/bundles/minilm-512-fp32"
     process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", bundle)

@@ -1,4 +1,4 @@
-"""Reads the google.rpc details of a failed call without a stub of theirs: their wire format is all that is needed.
+"""Reads the google.rpc details of a failed call without generated stubs, using only their wire format.
 
 google.rpc.Status {1: code, 2: message, 3: details as google.protobuf.Any}; BadRequest {1: FieldViolation {1: field,
 2: description}}; ErrorInfo {1: reason, 2: domain}
@@ -45,7 +45,7 @@ _CLASSES = _classes()
 
 
 def details(error: grpc.RpcError) -> dict[str, object]:
-    """The details of a failed call by their type's short name."""
+    """Returns the details of a failed call, keyed by the short name of their type."""
     trailers = dict(error.trailing_metadata())
     status = _CLASSES["Status"].FromString(trailers["grpc-status-details-bin"])
     found = {}

@@ -1,4 +1,4 @@
-"""Callers of a classifier who notice every failure."""
+"""Concurrent clients of a classifier that record every failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEADLINE_SECONDS = 5.0
 
 
 class Load:
-    """Callers that classify one movie after another until the end of a `with` block."""
+    """Clients that classify one movie after another until the end of a `with` block."""
 
     def __init__(self, address: str) -> None:
         self.address = address

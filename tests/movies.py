@@ -1,4 +1,4 @@
-"""A table of made-up movies, as Kaggle has it."""
+"""A table of made-up movies in Kaggle's format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GENRES = (("Drama", 18), ("Comedy", 35), ("War", 10752))
 
 
 def write_movies(path: Path, count: int) -> None:
-    """Movies 1 to `count`, of three genres by turns."""
+    """Writes movies 1 to `count` with three alternating genres."""
     rows = ["id,title,overview,genres"]
     for number in range(1, count + 1):
         name, id_of_genre = GENRES[number % 3]

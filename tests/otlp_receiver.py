@@ -1,4 +1,4 @@
-"""A collector of traces that keeps what it is sent."""
+"""A trace collector that keeps every span it receives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as ser
 
 @dataclass(frozen=True)
 class Span:
-    """What a test asks of a span."""
+    """The fields of a span that tests use."""
 
     service: str
     name: str
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass
 class Receiver(services.TraceServiceServicer):
-    """Answers `TraceService/Export`."""
+    """Serves `TraceService/Export`."""
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Receiver(services.TraceServiceServicer):
         return messages.ExportTraceServiceResponse()
 
     def wait_for(self, condition: Callable[[list[Span]], bool], seconds: float = 20) -> list[Span]:
-        """All spans, once the condition holds."""
+        """Waits until the condition holds and returns all spans."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with self.lock:
@@ -54,12 +54,12 @@ class Receiver(services.TraceServiceServicer):
             if condition(spans):
                 return spans
             time.sleep(0.05)
-        raise AssertionError(f"the spans that were waited for did not come; these did: {spans}")
+        raise AssertionError(f"expected other spans, found: {spans}")
 
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """A collector on a free port."""
+    """Runs a collector on a free port."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     port = server.add_insecure_port("127.0.0.1:0")
     running = Receiver(f"http://127.0.0.1:{port}")

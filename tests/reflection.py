@@ -1,4 +1,4 @@
-"""A gRPC client that knows nothing of our .proto files: all types come from the server's reflection."""
+"""A gRPC client without the .proto files: all types come from the server's reflection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 
 class ReflectionClient:
-    """Calls methods by name, with the fields of their messages by name."""
+    """Calls methods by name with message fields as keyword arguments."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
@@ -22,7 +22,7 @@ class ReflectionClient:
         return sorted(self._database.get_services())
 
     def method(self, service: str, name: str) -> tuple[str, Any, Any]:
-        """A method's path, and the classes of its requests and responses."""
+        """Returns a method's path and the classes of its request and response."""
         descriptor = self._pool.FindServiceByName(service).methods_by_name[name]
         request = message_factory.GetMessageClass(descriptor.input_type)
         response = message_factory.GetMessageClass(descriptor.output_type)
@@ -34,7 +34,7 @@ class ReflectionClient:
         return invoke(request(**fields), timeout=timeout)
 
     def stream(self, service: str, method: str, items: Iterable[dict[str, Any]], timeout: float = 60) -> Iterator[Any]:
-        """The answers to a stream of such items, as they come."""
+        """Sends a stream of `items` and yields the responses as they arrive."""
         path, request, response = self.method(service, method)
         invoke = self._channel.stream_stream(path, request.SerializeToString, response.FromString)
         answers: Iterator[Any] = invoke((request(**item) for item in items), timeout=timeout)

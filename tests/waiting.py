@@ -1,4 +1,4 @@
-"""Waiting for what comes soon."""
+"""Waits for a condition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def wait_for(condition: Callable[[], bool], what: str | None = None, seconds: float = 10) -> None:
-    """Fails where `condition` does not hold within `seconds`, saying `what` was waited for."""
+    """Waits until `condition` holds. Fails after `seconds` with the description `what`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what or condition}: not after {seconds} s"

@@ -1,4 +1,4 @@
-"""A pair of services that every test here treats badly, and that must be well after each of them."""
+"""A pair of services that every test here attacks, and that must be healthy after each test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reflection import ReflectionClient
 
 CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
 ENCODER = "movieclassifier.encoder.v1.EncoderService"
-# Whoever calls while somebody else abuses the service is answered in this time: a debug build on a busy machine.
+# The response time of a well-behaved call during an attack, for a debug build on a busy machine.
 PROMPT_SECONDS = 3.0
 REST_TIMEOUT_SECONDS = 2
 DRAIN_SECONDS = 2
@@ -55,7 +55,7 @@ class Service:
         return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
 
     def assert_no_panic(self) -> None:
-        assert self.process.poll() is None, f"the service ended with {self.process.returncode}: {self.tail()}"
+        assert self.process.poll() is None, f"the service exited with {self.process.returncode}: {self.tail()}"
         assert self.lines("panicked") == 0, self.tail()
 
     def tail(self) -> str:
@@ -64,7 +64,7 @@ class Service:
 
 @dataclass(eq=False)
 class Pair:
-    """An encoder and the classifier over it."""
+    """An encoder and a classifier that uses it."""
 
     encoder: Service
     classifier: Service
@@ -74,7 +74,7 @@ class Pair:
         return self.encoder, self.classifier
 
     def classify(self, overview: str = "A storm is coming.", timeout: float = PROMPT_SECONDS) -> None:
-        """On a connection of its own, which the service must accept."""
+        """Classifies on a new connection, which the service must accept."""
         with grpc.insecure_channel(self.classifier.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             ReflectionClient(channel).call(CLASSIFIER, "Classify", timeout=timeout, overview=overview)
 
@@ -85,7 +85,7 @@ class Pair:
     def post(
         self, body: bytes | str | dict[str, object], path: str = "/v1/movies:classify", **headers: str
     ) -> tuple[int, dict[str, object]]:
-        """Status and JSON that REST answers with."""
+        """Returns the status and the JSON of a REST response."""
         connection = http.client.HTTPConnection(self.classifier.http, timeout=PROMPT_SECONDS)
         raw = json.dumps(body) if isinstance(body, dict) else body
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -107,7 +107,7 @@ class Pair:
             connection.close()
 
     def assert_others_are_served(self) -> None:
-        """Every listener answers a call of somebody who means well, promptly."""
+        """Checks that every listener serves a well-behaved call promptly."""
         self.encode()
         self.classify()
         assert self.post({"overview": "A storm is coming."})[0] == 200
@@ -117,7 +117,7 @@ class Pair:
 
 
 def start(folder: Path, name: str, settings: str) -> Service:
-    """`settings` has {grpc} and {http} where addresses go."""
+    """Starts a service. `settings` has the placeholders {grpc} and {http} for addresses."""
     grpc_address, http_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
     file, log = folder / f"{name}.toml", folder / f"{name}.log"
     file.write_text(settings.format(grpc=grpc_address, http=http_address))
@@ -153,8 +153,8 @@ _running: list[Pair] = []
 
 @pytest.fixture
 def pair(pytestconfig: pytest.Config) -> Iterator[Pair]:
-    """One pair for all files here, so that what one test leaves behind is met by the next. It must be well after each."""
-    # A session fixture that several files import would be one for each of them.
+    """The pair that all files share, so each test meets what earlier ones left. It must be healthy after each test."""
+    # A session fixture imported by several files would be a separate one in each.
     if not _running:
         folder = tempfile.TemporaryDirectory(prefix="abuse")
         _running.append(start_pair(Path(folder.name)))
@@ -179,5 +179,5 @@ def pair(pytestconfig: pytest.Config) -> Iterator[Pair]:
 
 
 def end_of_all() -> None:
-    """The pair is its caller's to end."""
+    """Leaves stopping the pair to the caller."""
     _running.pop()

@@ -1,6 +1,6 @@
-"""HTTP/2 as no library would speak it: frames written by hand, so that any of them can be wrong, missing or endless.
+"""HTTP/2 with hand-written frames, any of which can be wrong, missing or endless.
 
-Only answers are decoded by one (hpack), since servers compress them (https://www.rfc-editor.org/rfc/rfc9113).
+Only the compressed headers of responses are decoded by a library, hpack (https://www.rfc-editor.org/rfc/rfc9113).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELLO = PREFACE + frame(SETTINGS)
 
 
 def fields(headers: Iterable[tuple[str, str]]) -> bytes:
-    """A block of literals without Huffman's code or the table: as long as it looks."""
+    """Returns a header block of literals, without Huffman coding or the dynamic table."""
 
     def text(value: str) -> bytes:
         raw = value.encode()
@@ -44,26 +44,26 @@ def fields(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def call_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
-    """What a gRPC call begins with."""
+    """Returns the headers of a gRPC call."""
     named = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "abuse")]
     return [*named, ("te", "trailers"), ("content-type", "application/grpc"), *more]
 
 
 def message(payload: bytes, *, compressed: bool = False, announced: int | None = None) -> bytes:
-    """A gRPC message behind the prefix that says how long it is, or how long it is not."""
+    """Returns a gRPC message with its prefix, which may announce another length."""
     return struct.pack("!?I", compressed, len(payload) if announced is None else announced) + payload
 
 
 @dataclass
 class Answer:
-    """What came back until the stream or the connection ended, or nothing came any more."""
+    """What arrived until the stream or the connection ended, or until the timeout."""
 
     headers: dict[str, str] = field(default_factory=dict)
     data: bytes = b""
     ended: bool = False
     reset: int | None = None
     goaway: int | None = None
-    """The code of a GOAWAY."""
+    """The error code of a GOAWAY."""
     closed: bool = False
 
     @property
@@ -74,7 +74,7 @@ class Answer:
 
 
 class Connection:
-    """One connection, which says hello unless it is told not to."""
+    """A connection, which sends preface and SETTINGS unless `hello` is false."""
 
     def __init__(self, address: str, *, hello: bool = True) -> None:
         host, port = address.rsplit(":", 1)
@@ -91,7 +91,7 @@ class Connection:
         self.socket.close()
 
     def send(self, *frames: bytes) -> bool:
-        """Whether the peer still took it."""
+        """Returns whether the peer still accepted the frames."""
         try:
             self.socket.sendall(b"".join(frames))
         except (BrokenPipeError, ConnectionResetError):
@@ -99,7 +99,7 @@ class Connection:
         return True
 
     def read_frame(self, end: float) -> tuple[int, int, int, bytes] | None:
-        """Kind, flags, stream and payload. Raises ConnectionError once the peer closed, TimeoutError after `end`."""
+        """Returns kind, flags, stream and payload. Raises ConnectionError if the peer closed, TimeoutError after `end`."""
 
         def read(count: int) -> bytes:
             while len(self._buffer) < count:
@@ -116,8 +116,9 @@ class Connection:
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
     def pour(self, stream: int, begun: int, total: int, seconds: float = 5) -> int:
-        """Sends DATA up to so many bytes, as far as flow control and the peer let it; how many those were. The stream is new
-        and has sent `begun` bytes so far."""
+        """Sends DATA up to `total` bytes, as flow control and the peer permit, and returns the number of bytes sent.
+
+        The stream is new and has sent `begun` bytes so far."""
         windows = {0: 65_535 - begun, stream: 65_535 - begun}
         sent, end = begun, time.monotonic() + seconds
         while sent < total:
@@ -137,14 +138,14 @@ class Connection:
             elif kind == SETTINGS and not flags & ACK:
                 settings = dict(struct.iter_unpack("!HI", payload))
                 windows[stream] += settings.get(INITIAL_WINDOW_SIZE, 65_535) - 65_535
-                # The larger window holds once the peer knows that we know.
+                # The larger window applies once the peer gets the acknowledgement.
                 self.send(frame(SETTINGS, b"", ACK))
             elif on == stream and kind in (HEADERS, RST_STREAM):
                 return sent
         return sent
 
     def answer(self, stream: int, seconds: float = 5) -> Answer:
-        """What is said of one stream within that time."""
+        """Returns what arrives for a stream within `seconds`."""
         answer, end = Answer(), time.monotonic() + seconds
         while not answer.ended and answer.reset is None:
             try:
@@ -157,7 +158,7 @@ class Connection:
             if kind == GOAWAY:
                 answer.goaway = int.from_bytes(payload[4:8], "big")
             elif kind == HEADERS:
-                # Every block is decoded, whosever it is: the table is the connection's.
+                # Every block must be decoded, because all streams share the dynamic table.
                 decoded = self.decoder.decode(payload)
                 if on == stream:
                     answer.headers.update(decoded)
@@ -172,7 +173,7 @@ class Connection:
         return answer
 
     def is_closed(self, seconds: float) -> bool:
-        """Whether the peer closes it within that time; what it still says is thrown away."""
+        """Returns whether the peer closes the connection within `seconds`. Discards what it still sends."""
         end = time.monotonic() + seconds
         while True:
             try:

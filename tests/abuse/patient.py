@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose or silent, one of each kind for as long as the tests of this folder take."""
+"""Clients that are deliberately slow or silent, one of each kind, connected during all tests of this folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from http2 import CONTINUATION, HEADERS, HELLO, PREFACE, Connection, call_header
 
 CLASSIFY = "/movieclassifier.classifier.v1.ClassifierService/Classify"
 HEAD = b"POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
-# What each kind of client says at once, on which listener; whether it goes on with a byte of a header now and then.
+# For each kind of client: the listener, what it sends first, and whether it then sends single bytes of a header.
 SILENT = {
-    "says nothing to gRPC": ("grpc", b"", False),
-    "says nothing to HTTP": ("http", b"", False),
-    "stops in gRPC's preface": ("grpc", PREFACE[:7], False),
-    "stops in HTTP's preface": ("http", PREFACE[:7], False),
-    "says hello to gRPC and no more": ("grpc", HELLO, False),
-    "says hello to HTTP/2 on REST and no more": ("http", HELLO, False),
+    "sends nothing to gRPC": ("grpc", b"", False),
+    "sends nothing to HTTP": ("http", b"", False),
+    "stops in the preface of gRPC": ("grpc", PREFACE[:7], False),
+    "stops in the preface of HTTP": ("http", PREFACE[:7], False),
+    "stops after the preface of gRPC": ("grpc", HELLO, False),
+    "stops after the preface of HTTP/2 on REST": ("http", HELLO, False),
     "stops in a header of HTTP/1": ("http", HEAD, False),
     "drips a header of HTTP/1": ("http", HEAD + b"x-slow: ", True),
     "stops in the headers of a call": ("grpc", HELLO + frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1), False),
@@ -29,7 +29,7 @@ SILENT = {
 
 
 class Patient:
-    """Waits to be let go."""
+    """Keeps one client of each kind connected."""
 
     def __init__(self, grpc: str, http: str) -> None:
         self.began = time.monotonic()

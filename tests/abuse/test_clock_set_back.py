@@ -1,4 +1,4 @@
-"""The wall clock jumps, as it does where a machine's time is corrected, under services that have it from `wall_clock.c`."""
+"""Jumps of the wall clock, as after a time correction. `wall_clock.c` provides the services' clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = 86_400
 
 
 class Clock:
-    """What the services take for the time of day."""
+    """The services' wall clock."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "offset"
@@ -56,7 +56,7 @@ def days_in_log(pair: Pair) -> set[str]:
     return {line[:10] for line in pair.classifier.log.read_text().splitlines() if line.startswith("20")}
 
 
-def test_no_call_notices_that_the_wall_clock_jumps(pair: Pair, clock: Clock) -> None:
+def test_clock_jump_affects_no_call(pair: Pair, clock: Clock) -> None:
     with Load(pair.classifier.grpc) as load:
         for offset in (-DAY, 0, DAY, -3600, 0, -DAY):
             time.sleep(0.7)
@@ -65,17 +65,17 @@ def test_no_call_notices_that_the_wall_clock_jumps(pair: Pair, clock: Clock) -> 
     assert load.failures == []
     print(f"{len(load.seconds)} calls, none failed, the slowest took {max(load.seconds):.3f} s")
     assert len(load.seconds) > 50
-    # What the service says at its end is said a day before what it said at its beginning: the clock did jump.
+    # The last line of the log is a day before the first one, so the clock did jump.
     pair.classifier.process.send_signal(signal.SIGTERM)
     pair.classifier.process.wait(timeout=10)
     assert len(days_in_log(pair)) == 2, days_in_log(pair)
 
 
-def test_a_deadline_is_kept_while_the_wall_clock_goes_back(pair: Pair, clock: Clock) -> None:
+def test_deadline_holds_while_the_clock_goes_back(pair: Pair, clock: Clock) -> None:
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
         client = ReflectionClient(channel)
         client.call(CLASSIFIER, "Classify", timeout=5, overview="A storm is coming.")
-        # The encoder stands still, so that the deadline is what ends the call.
+        # The encoder is stopped, so only the deadline can end the call.
         pair.encoder.process.send_signal(signal.SIGSTOP)
         try:
             for offset in (-DAY, 0, -3600):

@@ -1,4 +1,4 @@
-"""More connections than there should be, fewer file descriptors than there should be, and clients that vanish."""
+"""Too many connections, too few file descriptors, and clients that vanish."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from abused import CLASSIFIER, ENCODER, MIB, Pair, pair  # noqa: F401
-from http2 import ACK, DATA, END_HEADERS, GOAWAY, HEADERS, HELLO, SETTINGS, WINDOW_UPDATE, Connection, call_headers, fields, frame, message
+from http2 import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    GOAWAY,
+    HEADERS,
+    HELLO,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Connection,
+    call_headers,
+    fields,
+    frame,
+    message,
+)
 from waiting import wait_for
 
 MANY = 10_000
-# Connections that wait to be accepted at most; one more is tried again by its client's system after a second.
+# The listen backlog. The client's system retries a connection beyond it after a second.
 BACKLOG = 4096
 ESTABLISHED = 1
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -33,7 +47,7 @@ def address(text: str) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def descriptors_for(count: int) -> Iterator[int]:
-    """As many connections as this process may have, up to `count`."""
+    """Opens up to `count` connections, as many as this process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -46,13 +60,13 @@ def descriptors_for(count: int) -> Iterator[int]:
 def close_all(clients: list[socket.socket]) -> None:
     while clients:
         client = clients.pop()
-        # Without ports that wait for a minute.
+        # A reset on close, so ports do not stay in TIME_WAIT.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         client.close()
 
 
 @pytest.mark.parametrize("listener", ["grpc", "http"])
-def test_ten_thousand_open_connections_hold_back_nobody_and_give_their_memory_back(pair: Pair, listener: str) -> None:  # noqa: F811
+def test_ten_thousand_connections_delay_no_call_and_release_their_memory(pair: Pair, listener: str) -> None:  # noqa: F811
     service = pair.classifier
     target = address(service.grpc if listener == "grpc" else service.http)
     open_before, before = service.descriptors(), service.resident()
@@ -65,7 +79,7 @@ def test_ten_thousand_open_connections_hold_back_nobody_and_give_their_memory_ba
                     client = socket.create_connection(target, timeout=5)
                     clients.append(client)
                     client.sendall(HELLO)
-                # What was open before may have been about to close.
+                # Descriptors that were open before may have closed since.
                 wait_for(lambda: service.descriptors() >= open_before + len(clients) - 20)
             pair.assert_others_are_served()
             each = (service.resident() - before) / count
@@ -81,8 +95,8 @@ def test_ten_thousand_open_connections_hold_back_nobody_and_give_their_memory_ba
 
 
 @pytest.mark.parametrize("listener", ["grpc", "http"])
-def test_a_burst_of_500_connections_waits_no_second(pair: Pair, listener: str) -> None:  # noqa: F811
-    """Held for a moment so that none of them is accepted: all must fit the backlog."""
+def test_burst_of_500_connections_is_accepted_without_retry(pair: Pair, listener: str) -> None:  # noqa: F811
+    """The process is stopped for a moment, so all connections must fit in the backlog."""
     service = pair.classifier
     target = address(service.grpc if listener == "grpc" else service.http)
     service.process.send_signal(signal.SIGSTOP)
@@ -99,13 +113,13 @@ def test_a_burst_of_500_connections_waits_no_second(pair: Pair, listener: str) -
     assert taken == 500
 
 
-def test_without_file_descriptors_it_waits_and_serves_again_once_there_are_some(pair: Pair) -> None:  # noqa: F811
+def test_waits_without_file_descriptors_and_recovers(pair: Pair) -> None:  # noqa: F811
     service = pair.classifier
     usual = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)[0]
     service.limit_descriptors(64)
     clients: list[socket.socket] = []
     try:
-        # Those over the limit lie in the system's backlog.
+        # Connections over the limit stay in the system's backlog.
         for _ in range(128):
             clients.append(socket.create_connection(address(service.grpc), timeout=5))
         wait_for(lambda: service.lines("a connection could not be accepted") > 0)
@@ -114,11 +128,11 @@ def test_without_file_descriptors_it_waits_and_serves_again_once_there_are_some(
         seconds = time.monotonic() - begin
         spent = (service.cpu_seconds() - spent) / seconds
         said = (service.lines("could not be accepted") - said) / seconds
-        print(f"without descriptors: {spent:.2f} cores, {said:.0f} lines of log a second")
-        assert spent < 0.3, "it must not spin"
+        print(f"without descriptors: {spent:.2f} cores, {said:.0f} log lines a second")
+        assert spent < 0.3, "expected the accept loop to wait, not to spin"
         assert said < 50
         close_all(clients)
-        # Free again, though the limit still holds.
+        # Descriptors are free again, but the limit remains.
         begin = time.monotonic()
         wait_for(lambda: served(pair))
         print(f"served again after {time.monotonic() - begin:.2f} s")
@@ -135,7 +149,7 @@ def served(pair: Pair) -> bool:  # noqa: F811
     return True
 
 
-# A client of its own process, which can be stopped: streams movies and says so when the first answer is there.
+# A client in a separate process, which can be stopped. It streams movies and reports the first response.
 CLIENT = """
 import socket, sys, time
 sys.path.insert(0, {folder!r})
@@ -150,7 +164,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stops", "vanishes"])
-def test_a_client_that_stops_or_vanishes_in_a_stream_holds_back_nobody(pair: Pair, how: signal.Signals) -> None:  # noqa: F811
+def test_client_that_stops_or_vanishes_in_a_stream_delays_no_call(pair: Pair, how: signal.Signals) -> None:  # noqa: F811
     open_before = pair.classifier.descriptors()
     script = CLIENT.format(folder=os.path.dirname(__file__), address=pair.classifier.grpc, service=CLASSIFIER)
     clients = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(4)]
@@ -167,8 +181,8 @@ def test_a_client_that_stops_or_vanishes_in_a_stream_holds_back_nobody(pair: Pai
     wait_for(lambda: pair.classifier.descriptors() <= open_before + 4)
 
 
-def test_a_client_that_reads_no_answers_is_not_read_from(pair: Pair) -> None:  # noqa: F811
-    """Its movies wait on its side of the connection, not in the service's memory."""
+def test_stops_reading_from_a_client_that_reads_no_responses(pair: Pair) -> None:  # noqa: F811
+    """Its movies wait on the client's side of the connection, not in the service's memory."""
     before = pair.encoder.resident(), pair.classifier.resident()
     movies = b"".join(message(b"\x1a\x08A storm.") for _ in range(400))
     texts = b"".join(message(b"\x12\x08A storm.") for _ in range(400))
@@ -176,7 +190,7 @@ def test_a_client_that_reads_no_answers_is_not_read_from(pair: Pair) -> None:  #
         (pair.classifier, f"{CLASSIFIER}/ClassifyStream", movies),
         (pair.encoder, f"{ENCODER}/EncodeStream", texts),
     ):
-        # A window of nothing: no answer may be sent.
+        # A window of 0 forbids responses.
         shut = frame(SETTINGS, b"\x00\x04\x00\x00\x00\x00")
         with Connection(service.grpc) as connection:
             acknowledge_settings(connection)
@@ -187,14 +201,14 @@ def test_a_client_that_reads_no_answers_is_not_read_from(pair: Pair) -> None:  #
                 sent += len(many)
             pair.assert_others_are_served()
             granted = granted_on(connection, 1)
-            # What it has read of a megabyte is the few movies that may be in flight, so no more is asked for.
-            assert granted < window / 2, f"{granted} bytes more are asked for"
+            # It reads only the few movies that may be in flight, so the window stays small.
+            assert granted < window / 2, f"{granted} more bytes were requested"
     after = pair.encoder.resident(), pair.classifier.resident()
     assert all(now - then < 16 * MIB for now, then in zip(after, before, strict=True)), (before, after)
 
 
 def acknowledge_settings(connection: Connection) -> None:
-    """The windows that the service offers, of a stream and of the connection, hold from then on."""
+    """Waits for the service's SETTINGS and WINDOW_UPDATE, and acknowledges them."""
     offered = set()
     while offered != {SETTINGS, WINDOW_UPDATE}:
         kind, flags, _, _ = connection.read_frame(time.monotonic() + 5)
@@ -204,13 +218,13 @@ def acknowledge_settings(connection: Connection) -> None:
 
 
 def granted_on(connection: Connection, stream: int) -> int:
-    """Bytes by which the service opened the window of a stream within half a second."""
+    """Returns by how many bytes the service opened a stream's window within half a second."""
     granted, end = 0, time.monotonic() + 0.5
     while True:
         try:
             kind, _, on, payload = connection.read_frame(end)
         except TimeoutError:
             return granted
-        assert kind != GOAWAY, f"the connection is ended: {payload[4:]!r}"
+        assert kind != GOAWAY, f"the connection was closed: {payload[4:]!r}"
         if (kind, on) == (WINDOW_UPDATE, stream):
             granted += int.from_bytes(payload, "big")

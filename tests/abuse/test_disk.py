@@ -1,6 +1,6 @@
-"""A disk that is full and one that cannot be written to, under each command of the trainer that writes.
+"""Full and read-only disks under each command of the trainer that writes files.
 
-The disks are file systems in memory of a few hundred kilobytes, which only root can mount.
+The disks are in-memory file systems of a few hundred kilobytes, which only root can mount.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Disk:
         subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
 
     def fill(self) -> None:
-        """Until not a byte more goes on it."""
+        """Fills the disk to the last byte."""
         with (self.path / "filler").open("wb", buffering=0) as filler:
             for block in (4096, 1):
                 try:
@@ -97,25 +97,25 @@ def encoded(pair: Pair, movies: Movies) -> Movies:  # noqa: F811
 def assert_refused(run: subprocess.CompletedProcess[str], disk: Disk, why: str) -> None:
     assert run.returncode == 1, run.stderr
     assert why in run.stderr, run.stderr
-    assert str(disk.path) in run.stderr, f"it does not say where: {run.stderr}"
+    assert str(disk.path) in run.stderr, f"the error does not name the path: {run.stderr}"
     assert "panicked" not in run.stderr
 
 
-def test_vectors_that_do_not_fit_are_gone_on_with_once_there_is_room(pair: Pair, encoded: Movies, disk: Disk) -> None:  # noqa: F811
+def test_encode_resumes_after_the_disk_was_full(pair: Pair, encoded: Movies, disk: Disk) -> None:  # noqa: F811
     output = disk.path / "vectors.parquet"
     assert_refused(encode(pair, encoded, output), disk, FULL)
     assert not output.exists()
     parts = [name for name in disk.names() if name.endswith(".parquet")]
-    assert parts, "what was encoded is kept"
+    assert parts, "expected the checkpoint to be kept"
     disk.mount("size=16m")
     run = encode(pair, encoded, output)
     assert run.returncode == 0, run.stderr
-    assert output.read_bytes() == encoded.vectors.read_bytes(), "the mishap shows in the result"
+    assert output.read_bytes() == encoded.vectors.read_bytes(), "the interruption changed the result"
     assert disk.names() == ["vectors.parquet"]
 
 
 def commands(movies: Movies, folder: Path) -> dict[str, tuple[list[str | Path], str]]:
-    """Each command that writes a file, and the file; `encode` is above."""
+    """Returns each command that writes a file, with its file. `encode` has separate tests."""
     vectors: list[str | Path] = ["--vectors", movies.vectors]
     return {
         "prepare": (["prepare", "--input", movies.csv, "--output", folder / "movies.parquet"], "movies.parquet"),
@@ -127,7 +127,7 @@ def commands(movies: Movies, folder: Path) -> dict[str, tuple[list[str | Path], 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 @pytest.mark.parametrize("command", ["prepare", "fit", "search", "report"])
-def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Movies, disk: Disk, command: str, fault: str) -> None:
+def test_failed_write_keeps_the_old_file(encoded: Movies, disk: Disk, command: str, fault: str) -> None:
     arguments, name = commands(encoded, disk.path)[command]
     if command == "report":
         model = disk.path.parent / "m.safetensors"
@@ -143,7 +143,7 @@ def test_a_disk_that_takes_nothing_keeps_what_was_there(encoded: Movies, disk: D
     assert [left for left in disk.names() if left not in before and (disk.path / left).stat().st_size] == []
 
 
-def test_vectors_for_a_folder_that_is_read_only_are_refused_before_any_text_is_encoded(
+def test_encode_rejects_a_read_only_folder_before_encoding(
     pair: Pair,  # noqa: F811
     encoded: Movies,
     disk: Disk,

@@ -1,4 +1,4 @@
-"""An encoder that is killed while movies stream through the classifier."""
+"""Kills the encoder while movies stream through the classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOVIES = 300
 DOCUMENTED = {("UNAVAILABLE", "ENCODER_UNREACHABLE"), ("UNAVAILABLE", "QUEUE_FULL")}
 
 
-def test_each_movie_of_a_stream_is_answered_once_or_fails_with_a_documented_status(tmp_path: Path) -> None:
+def test_stream_answers_each_movie_once_or_with_a_documented_error(tmp_path: Path) -> None:
     pair = start_pair(tmp_path)
     try:
         answers = stream_over_a_kill(pair)
@@ -25,25 +25,25 @@ def test_each_movie_of_a_stream_is_answered_once_or_fails_with_a_documented_stat
             kill(service)
             assert service.lines("panicked") == 0, service.tail()
     ids = Counter(answer.id for answer in answers)
-    assert ids == Counter(str(number) for number in range(MOVIES)), "each movie once"
+    assert ids == Counter(str(number) for number in range(MOVIES)), "expected one response per movie"
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     failed = Counter((names[a.error.code], a.error.reason) for a in answers if a.WhichOneof("result") == "error")
     answered = MOVIES - failed.total()
     print(f"{answered} answered, failed: {dict(failed)}")
     assert failed.keys() <= DOCUMENTED, failed
-    assert answered > 0 and failed, "the kill fell into no stream"
+    assert answered > 0 and failed, "the kill happened outside a stream"
 
 
 def stream_over_a_kill(pair: Pair) -> list[object]:
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
-        # Long enough that many are in flight at the kill.
+        # Long enough that many movies are in flight when the encoder is killed.
         movies = ({"id": str(n), "overview": f"Movie {n} " + "searches the flooded mine. " * 20} for n in range(MOVIES))
         answers = []
         for answer in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", movies, timeout=40):
             answers.append(answer)
             if len(answers) == 20:
                 kill(pair.encoder)
-        # The classifier is well, and mended by an encoder at the same place.
+        # The classifier is healthy and recovers with an encoder at the same address.
         assert pair.get(pair.classifier, "/livez") == 200
         with pair.encoder.log.open("ab") as sink:
             config = pair.encoder.log.with_suffix(".toml")

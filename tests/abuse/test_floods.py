@@ -1,4 +1,4 @@
-"""HTTP/2 frames by the thousand, each of which costs its sender nothing."""
+"""Floods of HTTP/2 frames that are cheap to send."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def address(service: Service, listener: str) -> str:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-def test_streams_that_are_opened_and_reset_at_once_end_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
-    """Rapid reset, CVE-2023-44487."""
+def test_rapid_reset_ends_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
+    """CVE-2023-44487."""
     before = pair.classifier.resident()
     block, reset = fields(call_headers(CLASSIFY)), CANCEL.to_bytes(4, "big")
     with Connection(address(pair.classifier, listener)) as connection:
@@ -40,7 +40,7 @@ def test_streams_that_are_opened_and_reset_at_once_end_the_connection(pair: Pair
             )
             if not connection.send(*opened):
                 break
-        print(f"{first // 2} streams were sent until the end was noticed")
+        print(f"{first // 2} streams were sent before the connection closed")
         pair.assert_others_are_served()
         answer = connection.answer(1)
         assert answer.closed and answer.goaway in (ENHANCE_YOUR_CALM, None), answer
@@ -48,8 +48,8 @@ def test_streams_that_are_opened_and_reset_at_once_end_the_connection(pair: Pair
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-def test_headers_that_go_on_for_ever_end_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
-    """CONTINUATION flood, CVE-2024-27316."""
+def test_continuation_flood_ends_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
+    """CVE-2024-27316."""
     before = pair.classifier.resident()
     with Connection(address(pair.classifier, listener)) as connection:
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1))
@@ -58,8 +58,8 @@ def test_headers_that_go_on_for_ever_end_the_connection(pair: Pair, listener: st
             if not connection.send(frame(CONTINUATION, block, 0, 1)):
                 break
         else:
-            pytest.fail("16 MB of headers were taken")
-        print(f"{number} frames of 8 kB were sent until the end was noticed")
+            pytest.fail("16 MB of headers were accepted")
+        print(f"{number} frames of 8 kB were sent before the connection closed")
         pair.assert_others_are_served()
     assert pair.classifier.resident() - before < 16 * MIB
 
@@ -74,8 +74,8 @@ def test_empty_continuations_end_the_connection(pair: Pair, listener: str) -> No
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("kind", ["PING", "SETTINGS"])
-def test_frames_that_ask_for_an_answer_take_no_memory(pair: Pair, listener: str, kind: str) -> None:  # noqa: F811
-    """And the answers are not read either: CVE-2019-9512, CVE-2019-9515."""
+def test_unread_responses_to_pings_and_settings_take_no_memory(pair: Pair, listener: str, kind: str) -> None:  # noqa: F811
+    """CVE-2019-9512, CVE-2019-9515. The client does not read the responses."""
     before = pair.classifier.resident()
     asked = frame(PING, b"abcdefgh") if kind == "PING" else frame(SETTINGS)
     with Connection(address(pair.classifier, listener)) as connection:
@@ -86,9 +86,9 @@ def test_frames_that_ask_for_an_answer_take_no_memory(pair: Pair, listener: str,
                 if not connection.send(asked * 5_000):
                     break
             except TimeoutError:
-                # The service reads nothing while its answers are not taken: as it should be.
+                # The service correctly stops reading while nobody reads its responses.
                 break
             sent += len(asked) * 5_000
-        print(f"{sent // len(asked)} frames of {kind} were taken on {listener}")
+        print(f"{sent // len(asked)} frames of {kind} were accepted on {listener}")
         pair.assert_others_are_served()
         assert pair.classifier.resident() - before < 8 * MIB

@@ -1,4 +1,4 @@
-"""Messages and headers that are not what they say, or larger than anybody needs."""
+"""Messages and headers that lie about their size or format, or that are too large."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAME_BYTES = 16_384
 
 
 def headers_in_frames(block: bytes, stream: int) -> bytes:
-    """A block of any length as a HEADERS frame and what CONTINUATIONs it takes."""
+    """Returns a header block of any length as a HEADERS frame and CONTINUATION frames."""
     parts = [block[begin : begin + FRAME_BYTES] for begin in range(0, len(block), FRAME_BYTES)]
     kinds = [HEADERS] + [CONTINUATION] * (len(parts) - 1)
     flags = [0] * (len(parts) - 1) + [END_HEADERS]
@@ -45,7 +45,7 @@ def headers_in_frames(block: bytes, stream: int) -> bytes:
     [[("x-big", "a" * 65_536)], [(f"x-{number}", "a") for number in range(10_000)]],
     ids=["64 KiB in one", "10,000 of them"],
 )
-def test_huge_headers_are_refused(pair: Pair, listener: str, extra: list[tuple[str, str]]) -> None:  # noqa: F811
+def test_rejects_huge_headers(pair: Pair, listener: str, extra: list[tuple[str, str]]) -> None:  # noqa: F811
     service = pair.classifier
     before = service.resident()
     with Connection(service.grpc if listener == "grpc" else service.http) as connection:
@@ -58,7 +58,7 @@ def test_huge_headers_are_refused(pair: Pair, listener: str, extra: list[tuple[s
 
 
 @pytest.mark.parametrize("head", [b"x-big: " + b"a" * (1 << 20), b"x-a: a\r\n" * 10_000], ids=["1 MiB", "10,000"])
-def test_huge_headers_of_http_1_are_refused(pair: Pair, head: bytes) -> None:  # noqa: F811
+def test_rejects_huge_headers_of_http_1(pair: Pair, head: bytes) -> None:  # noqa: F811
     host, port = pair.classifier.http.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=5) as client:
         try:
@@ -71,7 +71,7 @@ def test_huge_headers_of_http_1_are_refused(pair: Pair, head: bytes) -> None:  #
 
 @pytest.mark.parametrize("sent", [0, 1 << 20])
 @pytest.mark.parametrize("method", [f"{CLASSIFIER}/Classify", f"{CLASSIFIER}/ClassifyStream", f"{ENCODER}/Encode"])
-def test_a_message_that_announces_a_gigabyte_is_refused_before_it_comes(pair: Pair, method: str, sent: int) -> None:  # noqa: F811
+def test_rejects_an_announced_gigabyte_before_it_arrives(pair: Pair, method: str, sent: int) -> None:  # noqa: F811
     service = pair.encoder if method.startswith(ENCODER) else pair.classifier
     before = service.resident()
     prefix = message(b"a" * min(sent, FRAME_BYTES - 5), announced=1 << 30)
@@ -93,7 +93,7 @@ def test_a_message_that_announces_a_gigabyte_is_refused_before_it_comes(pair: Pa
         f"{ENCODER}/EncodeStream",
     ],
 )
-def test_a_message_that_is_too_large_is_the_callers_mistake(pair: Pair, method: str) -> None:  # noqa: F811
+def test_too_large_message_is_invalid_argument(pair: Pair, method: str) -> None:  # noqa: F811
     service = pair.encoder if method.startswith(ENCODER) else pair.classifier
     with Connection(service.grpc) as connection:
         announced = frame(DATA, message(b"", announced=1 << 30), END_STREAM, 1)
@@ -102,7 +102,7 @@ def test_a_message_that_is_too_large_is_the_callers_mistake(pair: Pair, method: 
     assert answer.status == INVALID_ARGUMENT, answer
 
 
-def test_the_largest_message_announced_on_200_streams_and_never_sent_takes_no_memory(pair: Pair) -> None:  # noqa: F811
+def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
     before = pair.classifier.resident()
     limit = 256 * (8_000 * 4 + 64)
     with Connection(pair.classifier.grpc) as connection:
@@ -116,20 +116,20 @@ def test_the_largest_message_announced_on_200_streams_and_never_sent_takes_no_me
 
 
 @pytest.mark.parametrize("listener", ["grpc", "http"])
-def test_what_all_unfinished_messages_together_hold_is_bounded(pair: Pair, listener: str) -> None:  # noqa: F811
-    """Forty callers send most of the largest message there is, and then no more."""
+def test_unfinished_messages_share_a_memory_limit(pair: Pair, listener: str) -> None:  # noqa: F811
+    """Forty clients send most of the largest allowed message, then stop."""
     service = pair.classifier
     before, let = service.resident(), []
     with contextlib.ExitStack() as clients:
         for _ in range(40):
             let.append(send_most(clients, service, listener))
         pair.encode()
-        # Whoever sends a whole message in one piece is served meanwhile.
+        # A call that sends its whole message at once is served meanwhile.
         pair.classify()
         assert pair.post({"overview": "A storm is coming."})[0] == 200
         grown = service.resident() - before
     refused = sum(sent < MOST for sent in let)
-    print(f"{refused} of 40 refused, {grown / MIB:.0f} MiB held of {sum(let) / MIB:.0f} that were sent")
+    print(f"{refused} of 40 rejected, {grown / MIB:.0f} MiB held of {sum(let) / MIB:.0f} that were sent")
     assert refused >= 20
     assert grown < 192 * MIB
 
@@ -138,7 +138,7 @@ MOST = 8_000_000
 
 
 def send_most(clients: contextlib.ExitStack, service: Service, listener: str) -> int:
-    """Sends so many bytes of a message that would go on, as far as it is let; how many those were."""
+    """Sends up to `MOST` bytes of a longer message and returns the number of bytes accepted."""
     if listener == "grpc":
         connection = clients.enter_context(Connection(service.grpc))
         begin = message(b"", announced=MOST + 1)
@@ -156,7 +156,7 @@ def send_most(clients: contextlib.ExitStack, service: Service, listener: str) ->
     return sent
 
 
-def test_a_compressed_message_is_unimplemented_and_the_answer_says_what_is_taken(pair: Pair) -> None:  # noqa: F811
+def test_compressed_message_is_unimplemented_and_names_accepted_encodings(pair: Pair) -> None:  # noqa: F811
     with grpc.insecure_channel(pair.classifier.grpc, compression=grpc.Compression.Gzip) as channel:
         call = channel.unary_unary(CLASSIFY)
         with pytest.raises(grpc.RpcError) as failure:
@@ -165,7 +165,7 @@ def test_a_compressed_message_is_unimplemented_and_the_answer_says_what_is_taken
 
 
 @pytest.mark.parametrize("encoding", [None, "identity"])
-def test_a_message_said_to_be_compressed_by_nothing_is_an_error_of_the_protocol(
+def test_compressed_flag_without_encoding_is_internal(
     pair: Pair,  # noqa: F811
     encoding: str | None,
 ) -> None:
@@ -175,11 +175,11 @@ def test_a_message_said_to_be_compressed_by_nothing_is_an_error_of_the_protocol(
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY, *more)), END_HEADERS, 1))
         connection.send(frame(DATA, body, END_STREAM, 1))
         answer = connection.answer(1)
-    # gRPC's own rule: https://github.com/grpc/grpc/blob/master/doc/compression.md
+    # Required by gRPC: https://github.com/grpc/grpc/blob/master/doc/compression.md
     assert answer.status == INTERNAL, answer
 
 
-def test_a_message_that_is_no_protobuf_is_a_clean_error(pair: Pair) -> None:  # noqa: F811
+def test_invalid_protobuf_is_a_clean_error(pair: Pair) -> None:  # noqa: F811
     with Connection(pair.classifier.grpc) as connection:
         for number, payload in enumerate([b"\xff" * 100, b"\x12\xff\xff\xff\xff\x0f", b"\x0b" * 5_000]):
             stream = 2 * number + 1
@@ -189,8 +189,8 @@ def test_a_message_that_is_no_protobuf_is_a_clean_error(pair: Pair) -> None:  # 
             assert answer.status == INVALID_ARGUMENT, answer
 
 
-def test_a_compressed_body_is_not_unpacked(pair: Pair) -> None:  # noqa: F811
-    """64 MiB of blanks in 64 KiB: what is refused is the compressed bytes, as JSON that they are not."""
+def test_compressed_body_is_not_decompressed(pair: Pair) -> None:  # noqa: F811
+    """64 MiB of blanks in 64 KiB are rejected as invalid JSON without decompression."""
     before = pair.classifier.resident()
     for body in (gzip.compress(json.dumps({"overview": "A storm."}).encode()), gzip.compress(b" " * (64 * MIB))):
         status, problem = pair.post(body, content_encoding="gzip")
@@ -198,14 +198,14 @@ def test_a_compressed_body_is_not_unpacked(pair: Pair) -> None:  # noqa: F811
     assert pair.classifier.resident() - before < 8 * MIB
 
 
-def test_a_body_of_100_megabytes_is_refused_where_it_announces_itself(pair: Pair) -> None:  # noqa: F811
+def test_rejects_an_announced_body_of_100_megabytes_at_once(pair: Pair) -> None:  # noqa: F811
     with announced_body(pair) as client:
         said = client.recv(4096)
     assert said.startswith(b"HTTP/1.1 413"), said
     assert b"MESSAGE_TOO_LARGE" in said
 
 
-def test_100_bodies_of_100_megabytes_that_are_announced_take_no_memory(pair: Pair) -> None:  # noqa: F811
+def test_announced_bodies_take_no_memory(pair: Pair) -> None:  # noqa: F811
     before = pair.classifier.resident()
     clients = [announced_body(pair) for _ in range(100)]
     pair.assert_others_are_served()
@@ -215,7 +215,7 @@ def test_100_bodies_of_100_megabytes_that_are_announced_take_no_memory(pair: Pai
 
 
 def announced_body(pair: Pair) -> socket.socket:  # noqa: F811
-    """A request whose body has begun."""
+    """Opens a request with the first byte of a large body."""
     host, port = pair.classifier.http.rsplit(":", 1)
     client = socket.create_connection((host, int(port)), timeout=1)
     head = "POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
@@ -223,7 +223,7 @@ def announced_body(pair: Pair) -> socket.socket:  # noqa: F811
     return client
 
 
-def test_a_body_of_100_megabytes_in_chunks_is_refused_where_it_gets_too_long(pair: Pair) -> None:  # noqa: F811
+def test_rejects_a_chunked_body_when_it_gets_too_long(pair: Pair) -> None:  # noqa: F811
     host, port = pair.classifier.http.rsplit(":", 1)
     before, sent, said = pair.classifier.resident(), 0, b""
     with socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS) as client:
@@ -242,12 +242,12 @@ def test_a_body_of_100_megabytes_in_chunks_is_refused_where_it_gets_too_long(pai
 
 @pytest.mark.parametrize("path", ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"])
 @pytest.mark.parametrize("opening", [b"[", b'{"overview":', b'{"movies":['])
-def test_json_that_is_100_000_deep_is_refused(pair: Pair, path: str, opening: bytes) -> None:  # noqa: F811
+def test_rejects_json_that_is_100_000_levels_deep(pair: Pair, path: str, opening: bytes) -> None:  # noqa: F811
     status, problem = pair.post(opening * 100_000, path)
     assert (status, problem["reason"]) == (400, "INVALID_JSON")
 
 
-def test_the_reason_of_a_message_that_is_too_large_is_in_the_details(pair: Pair) -> None:  # noqa: F811
+def test_details_name_the_reason_of_a_too_large_message(pair: Pair) -> None:  # noqa: F811
     with grpc.insecure_channel(pair.classifier.grpc) as channel, pytest.raises(grpc.RpcError) as failure:
         ReflectionClient(channel).call(CLASSIFIER, "Classify", overview="a" * (10 * MIB))
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT

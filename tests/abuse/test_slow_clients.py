@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose, or that are silent: each holds a connection, and nobody else may notice."""
+"""Deliberately slow or silent clients, which each hold a connection and must not delay other calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EACH = 100
 
 
 @pytest.mark.parametrize("kind", SILENT)
-def test_hundreds_of_slow_clients_hold_back_nobody(pair: Pair, kind: str) -> None:  # noqa: F811
+def test_slow_clients_delay_no_call(pair: Pair, kind: str) -> None:  # noqa: F811
     listener, said, drips = SILENT[kind]
     before = pair.classifier.resident()
     address = pair.classifier.grpc if listener == "grpc" else pair.classifier.http
@@ -27,15 +27,15 @@ def test_hundreds_of_slow_clients_hold_back_nobody(pair: Pair, kind: str) -> Non
                 if drips:
                     client.send(b"a")
             pair.assert_others_are_served()
-        assert not any(client.is_closed(0.001) for client in clients), "they were to hold their connections"
+        assert not any(client.is_closed(0.001) for client in clients), "expected the clients to stay connected"
         assert pair.classifier.resident() - before < 16 * MIB
     finally:
         for client in clients:
             client.socket.close()
 
 
-def test_a_body_that_does_not_come_is_given_up_when_its_time_is_over(pair: Pair) -> None:  # noqa: F811
-    """README: rest.timeout_seconds is what a request may take."""
+def test_missing_body_times_out(pair: Pair) -> None:  # noqa: F811
+    """The setting rest.timeout_seconds limits the duration of a request."""
     host, port = pair.classifier.http.rsplit(":", 1)
     with socket.create_connection((host, int(port))) as client:
         client.sendall(HEAD + b"content-length: 100\r\n\r\n{")
@@ -43,11 +43,11 @@ def test_a_body_that_does_not_come_is_given_up_when_its_time_is_over(pair: Pair)
         try:
             said = client.recv(4096)
         except TimeoutError:
-            pytest.fail(f"no answer after {REST_TIMEOUT_SECONDS + 2} s")
+            pytest.fail(f"no response after {REST_TIMEOUT_SECONDS + 2} s")
     assert b" 408 " in said or b" 504 " in said or said == b"", said
 
 
-def test_the_callers_deadline_ends_a_call_whose_message_does_not_come(pair: Pair) -> None:  # noqa: F811
+def test_deadline_ends_a_call_without_message(pair: Pair) -> None:  # noqa: F811
     with Connection(pair.classifier.grpc) as connection:
         headers = fields(call_headers(CLASSIFY, ("grpc-timeout", "500m")))
         connection.send(frame(HEADERS, headers, END_HEADERS, 1))

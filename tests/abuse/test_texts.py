@@ -1,4 +1,4 @@
-"""Texts that are none, or that few programs expect, by each way in."""
+"""Blank, invalid and unusual texts, in every interface."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRONG = {
 
 
 def stream_one(address: str, service: str, method: str, **item: str) -> object:
-    """The one answer to the one item of a stream."""
+    """Returns the response to a stream of one item."""
     with grpc.insecure_channel(address) as channel:
         answers = list(ReflectionClient(channel).stream(service, method, [{"id": "1", **item}], PROMPT_SECONDS))
     assert [answer.id for answer in answers] == ["1"]
@@ -47,7 +47,7 @@ def stream_one(address: str, service: str, method: str, **item: str) -> object:
 
 
 @pytest.mark.parametrize("text", WELL.values(), ids=WELL)
-def test_any_text_that_says_something_gets_one_answer_by_every_way_in(pair: Pair, text: str) -> None:  # noqa: F811
+def test_every_interface_classifies_unusual_texts_alike(pair: Pair, text: str) -> None:  # noqa: F811
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
         called = ReflectionClient(channel).call(CLASSIFIER, "Classify", overview=text, title=text[:500])
     streamed = stream_one(pair.classifier.grpc, CLASSIFIER, "ClassifyStream", overview=text, title=text[:500])
@@ -62,7 +62,7 @@ def test_any_text_that_says_something_gets_one_answer_by_every_way_in(pair: Pair
 
 
 @pytest.mark.parametrize(("text", "reason"), WRONG.values(), ids=WRONG)
-def test_a_text_that_is_none_or_too_long_is_named_by_every_way_in(pair: Pair, text: str, reason: str) -> None:  # noqa: F811
+def test_every_interface_rejects_blank_and_too_long_texts(pair: Pair, text: str, reason: str) -> None:  # noqa: F811
     with grpc.insecure_channel(pair.classifier.grpc) as channel, pytest.raises(grpc.RpcError) as failure:
         ReflectionClient(channel).call(CLASSIFIER, "Classify", overview=text)
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -77,7 +77,7 @@ def test_a_text_that_is_none_or_too_long_is_named_by_every_way_in(pair: Pair, te
     assert problem["errors"][0]["field"] == "overview"
 
 
-def test_the_encoder_names_such_texts_by_their_place(pair: Pair) -> None:  # noqa: F811
+def test_encoder_names_invalid_texts_by_index(pair: Pair) -> None:  # noqa: F811
     texts = ["A storm.", "\0", "\U0001f3ac" * 250_000]
     with grpc.insecure_channel(pair.encoder.grpc) as channel, pytest.raises(grpc.RpcError) as failure:
         ReflectionClient(channel).call(ENCODER, "Encode", texts=texts)
@@ -99,13 +99,13 @@ NOT_UTF8 = {"a lone byte": b"A storm \xff", "a surrogate": b"A storm \xed\xa0\x8
 
 @pytest.mark.parametrize("method", STRINGS)
 @pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
-def test_a_string_that_is_not_utf_8_is_the_callers_mistake(pair: Pair, method: str, raw: bytes) -> None:  # noqa: F811
+def test_string_that_is_not_utf_8_is_invalid_argument(pair: Pair, method: str, raw: bytes) -> None:  # noqa: F811
     answer = call_with(pair, method, raw)
     assert answer == INVALID_ARGUMENT
 
 
 def call_with(pair: Pair, method: str, raw: bytes) -> int | None:  # noqa: F811
-    """The status of a call whose one string is `raw`."""
+    """Returns the status of a call with the string `raw`."""
     tag, name = STRINGS[method]
     with Connection(getattr(pair, name).grpc) as connection:
         body = message(bytes([tag, len(raw)]) + raw)
@@ -135,12 +135,12 @@ NOT_JSON_TEXTS = {
     ],
     ids=["one", "batch", "predict_genre"],
 )
-def test_what_is_no_text_in_json_is_named(pair: Pair, text: bytes, path: str, body: bytes, field: str) -> None:  # noqa: F811
+def test_names_invalid_strings_in_json(pair: Pair, text: bytes, path: str, body: bytes, field: str) -> None:  # noqa: F811
     status, problem = pair.post(body % text, path)
     assert (status, problem["reason"]) == (400, "INVALID_JSON")
     assert [error["field"] for error in problem["errors"]] == [field]
 
 
-def test_a_surrogate_pair_and_an_escaped_nul_are_texts(pair: Pair) -> None:  # noqa: F811
+def test_accepts_a_surrogate_pair_and_an_escaped_nul(pair: Pair) -> None:  # noqa: F811
     status, _ = pair.post(json.dumps({"overview": "A storm \0 \U0001f3ac"}))
     assert status == 200

@@ -1,5 +1,5 @@
-/* A wall clock that is off by the seconds in $WALL_CLOCK_FILE, for whoever is started with it in LD_PRELOAD; the monotonic
- * clock is the system's. libfaketime does more, and hangs at the start of programs with jemalloc. */
+/* Shifts the wall clock of a program by the seconds in $WALL_CLOCK_FILE, through LD_PRELOAD. The monotonic clock stays
+ * unchanged. libfaketime does more, but hangs at the start of programs with jemalloc. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>

@@ -1,4 +1,4 @@
-"""What a JSON schema cannot say of the API, for schemathesis, which generates its requests from the schema."""
+"""Constraints of the API that its JSON schema cannot express, for the requests that schemathesis generates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, **_: Any) -> None:
-    """Two lists of the reference system's request belong together: as many overviews as titles."""
+    """The reference system's request has two parallel lists, with as many overviews as titles."""
     if case.operation.path != "/predict_genre/" or not isinstance(case.body, dict):
         return
     lists = [case.body.get(name) for name in ("title", "overview")]

@@ -1,4 +1,4 @@
-"""A Docker engine for tests: the one that is there, or one of our own that ends with them."""
+"""A Docker engine for tests: the running one, or a private one that stops after the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 COMPOSE_FILE = ROOT / "deploy" / "compose" / "compose.yaml"
-# Layers are kept between runs, as all that is downloaded is; `make clean` removes them.
+# Layers are kept between runs, like other downloads. `make clean` removes them.
 DATA = ROOT / ".runtime" / "docker"
 START_SECONDS = 60
 BUILD_SECONDS = 45 * 60
@@ -27,12 +27,12 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 
 @dataclass(frozen=True)
 class Engine:
-    """A running engine, and the clients that speak to it."""
+    """A running engine and its clients."""
 
     client: str
     compose_client: tuple[str, ...]
     host: str | None
-    """Of an engine of our own."""
+    """The address of a private engine."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def _run(self, command: list[str], timeout: float, check: bool, variables: dict[str, str]) -> str:
@@ -53,7 +53,7 @@ class Engine:
         return self._run(command, timeout, True, variables)
 
     def build(self, tag: str, *arguments: str | Path, timeout: float = BUILD_SECONDS) -> None:
-        """`docker build` that reaches the network as this machine does."""
+        """Runs `docker build` with this machine's network and proxies."""
         proxies = [part for name in PROXIES if name in os.environ for part in ("--build-arg", name)]
         self.docker("build", "--quiet", "--network", "host", "--tag", tag, *proxies, *arguments, timeout=timeout)
 
@@ -70,7 +70,7 @@ def works(*command: str, host: str | None = None) -> bool:
 
 
 def client_with_buildkit() -> str | None:
-    """The first `docker` on PATH whose `build` is BuildKit's: from 23 on it needs a plugin, before it needs none."""
+    """Returns the first `docker` on PATH with BuildKit, which is a plugin since version 23."""
     for folder in os.get_exec_path():
         path = os.path.join(folder, "docker")
         if not os.access(path, os.X_OK):
@@ -90,14 +90,14 @@ def compose_client(docker: str) -> tuple[str, ...] | None:
 
 
 def skip(reason: str) -> NoReturn:
-    """Says so once for all tests; pytest's own summary would for each."""
+    """Prints the reason once for all tests. pytest's summary would repeat it for each."""
     print(f"skipped: {reason}")
     pytest.skip(reason)
 
 
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
-    """Skips, in one line, where there can be none."""
+    """Yields an engine. Skips the tests if none can run."""
     client = client_with_buildkit()
     if client is None:
         skip("no docker client with BuildKit on PATH: install docker.io")
@@ -114,13 +114,13 @@ def engine() -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def own_engine(client: str) -> Iterator[str]:
-    """The address of a dockerd that ends with the block."""
+    """Yields the address of a dockerd that stops after the block."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         skip("no Docker engine answers, and only root with dockerd on PATH can start one")
     DATA.mkdir(parents=True, exist_ok=True)
     bridge = Path("/sys/class/net/docker0")
     had_bridge = bridge.exists()
-    # Paths of sockets must be short.
+    # Socket paths must be short.
     with tempfile.TemporaryDirectory(prefix="engine-") as folder:
         host, log = f"unix://{folder}/docker.sock", Path(folder, "log")
         command = ["dockerd", "--data-root", str(DATA), "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
@@ -130,8 +130,8 @@ def own_engine(client: str) -> Iterator[str]:
             end = time.monotonic() + START_SECONDS
             while not works(client, "version", host=host):
                 if daemon.poll() is not None or time.monotonic() > end:
-                    lines = log.read_text(errors="replace").splitlines() or ["it said nothing"]
-                    skip(f"no Docker engine can be started: {lines[-1]}")
+                    lines = log.read_text(errors="replace").splitlines() or ["no output"]
+                    skip(f"the Docker engine did not start: {lines[-1]}")
                 time.sleep(0.2)
             yield host
         finally:

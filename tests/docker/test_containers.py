@@ -1,4 +1,4 @@
-"""The images and the Compose file as they are used, on a real engine. Run by `make test-docker`."""
+"""The images and the Compose file on a real engine. Run by `make test-docker`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def image(target: str) -> str:
 
 
 def classify(rest: str, timeout: float = 10) -> list[str]:
-    """The genres of a movie, over REST."""
+    """Returns the genres of a movie, over REST."""
     request = urllib.request.Request(
         f"{rest}/v1/movies:classify", json.dumps(MOVIE).encode(), {"content-type": "application/json"}
     )
@@ -50,7 +50,7 @@ def classify(rest: str, timeout: float = 10) -> list[str]:
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not so within {seconds} s"
+        assert time.monotonic() < end, f"condition not met within {seconds} s"
         time.sleep(0.2)
 
 
@@ -62,7 +62,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def bases(engine: Engine) -> dict[str, str]:
-    """Build arguments that name the base images: those of the environment, or ones made here."""
+    """Build arguments with the base images, from the environment or built here."""
     if "DEBIAN_IMAGE" not in os.environ or "RUST_IMAGE" not in os.environ:
         engine.base_images(BASES)
     return {
@@ -73,7 +73,7 @@ def bases(engine: Engine) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def images(engine: Engine, bases: dict[str, str]) -> Iterator[None]:
-    """All images of the Dockerfile."""
+    """Builds all images of the Dockerfile."""
     flags = [part for name, value in bases.items() for part in ("--build-arg", f"{name}={value}")]
     for target in TARGETS:
         engine.build(image(target), *flags, "--file", DOCKERFILE, "--target", target, ROOT)
@@ -81,13 +81,13 @@ def images(engine: Engine, bases: dict[str, str]) -> Iterator[None]:
     if engine.host is None:
         engine.docker("rmi", "--force", *map(image, TARGETS))
     else:
-        # Of an engine of our own, layers of the last builds are kept for the next.
+        # A private engine keeps the layers of the last builds for the next ones.
         engine.docker("image", "prune", "--force")
         engine.docker("builder", "prune", "--force", "--keep-storage", "8GB")
 
 
 class Stack:
-    """What `docker-compose up` has started."""
+    """The containers of `docker-compose up`."""
 
     def __init__(self, engine: Engine, movies: Path, prometheus: str) -> None:
         self.engine, self.movies = engine, movies
@@ -105,7 +105,7 @@ class Stack:
         return self.engine.compose(PROJECT, *arguments, **self._variables)
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """What the engine knows of a service's containers, in the order of their numbers."""
+        """Returns the inspected containers of a service in the order of their numbers."""
         label = f"label=com.docker.compose.project={PROJECT}"
         ids = self.engine.docker("ps", "-aq", "-f", label, "-f", f"label=com.docker.compose.service={service}").split()
         found = json.loads(self.engine.docker("inspect", *ids)) if ids else []
@@ -135,7 +135,7 @@ def stack(
         stack.compose("down", "--volumes", "--remove-orphans")
 
 
-def test_images_are_small_and_run_as_nobody(engine: Engine, images: None) -> None:
+def test_images_are_small_and_run_without_privileges(engine: Engine, images: None) -> None:
     for target in TARGETS:
         (found,) = json.loads(engine.docker("image", "inspect", image(target)))
         print(f"\nimage {target}: {found['Size'] / 1e6:.1f} MB", end="")
@@ -147,7 +147,7 @@ def test_images_are_small_and_run_as_nobody(engine: Engine, images: None) -> Non
         engine.docker("run", "--rm", "--entrypoint", "sh", image("encoder"))
 
 
-def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None) -> None:
+def test_allinone_image_serves_and_exits_with_0(engine: Engine, images: None) -> None:
     port = free_port()
     begin = time.monotonic()
     container = engine.docker("run", "-d", *HARDENED, "-p", f"127.0.0.1:{port}:8081", image("allinone"))
@@ -159,7 +159,7 @@ def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None) -
             except (urllib.error.URLError, ConnectionError):
                 assert time.monotonic() < begin + 60, engine.docker("logs", container)
                 time.sleep(0.01)
-        print(f"\ndocker run to first answer: {time.monotonic() - begin:.2f} s")
+        print(f"\ndocker run to first response: {time.monotonic() - begin:.2f} s")
         assert genres == ["Documentary"]
         wait_for(lambda: engine.docker("inspect", "-f", "{{.State.Health.Status}}", container) == "healthy")
         engine.docker("stop", container)
@@ -168,7 +168,7 @@ def test_one_image_answers_alone_and_ends_with_0(engine: Engine, images: None) -
         engine.docker("rm", "-f", container)
 
 
-def test_a_bundle_may_be_mounted(engine: Engine, images: None, tmp_path: Path) -> None:
+def test_bundle_can_be_mounted(engine: Engine, images: None, tmp_path: Path) -> None:
     models = engine.docker("create", image("models"), "none")
     engine.docker("cp", f"{models}:/bundles", tmp_path)
     engine.docker("rm", models)
@@ -181,20 +181,20 @@ def test_a_bundle_may_be_mounted(engine: Engine, images: None, tmp_path: Path) -
 
 
 def test_compose_waits_for_health(stack: Stack) -> None:
-    # Since `up` has come back: the classifier is started after both encoders are healthy, Prometheus after it is.
+    # `up` starts the classifier after both encoders are healthy, and Prometheus after the classifier.
     assert stack.healthy("encoder") == 2
     assert stack.healthy("classifier") == 1
     assert all(container["State"]["Running"] for container in stack.containers("prometheus"))
 
 
-def test_a_movie_is_classified_through_the_published_ports(stack: Stack) -> None:
+def test_published_ports_classify_a_movie(stack: Stack) -> None:
     assert classify(f"http://{stack.rest}") == ["Documentary"]
     with grpc.insecure_channel(stack.grpc) as channel:
         answer = ReflectionClient(channel).call(CLASSIFIER, "Classify", **MOVIE)
     assert [genre.label for genre in answer.genres] == ["Documentary"]
 
 
-def test_only_the_classifier_is_met_from_outside(stack: Stack) -> None:
+def test_only_the_classifier_is_published(stack: Stack) -> None:
     published = {
         (service, port)
         for service in ("encoder", "classifier", "prometheus")
@@ -207,7 +207,7 @@ def test_only_the_classifier_is_met_from_outside(stack: Stack) -> None:
     assert network["Internal"] is True
 
 
-def test_containers_may_do_nothing_that_they_need_not(stack: Stack) -> None:
+def test_containers_are_hardened(stack: Stack) -> None:
     for service in ("encoder", "classifier", "prometheus"):
         for container in stack.containers(service):
             host = container["HostConfig"]
@@ -230,11 +230,11 @@ def test_prometheus_finds_every_replica(stack: Stack) -> None:
     wait_for(lambda: up() == ["classifier-svc", "encoder-svc", "encoder-svc"])
 
 
-def test_two_trainers_encode_a_part_each_and_a_third_merges_them(stack: Stack) -> None:
+def test_two_trainers_encode_shards_and_a_third_merges_them(stack: Stack) -> None:
     (stack.movies / "movies.csv").write_text(MOVIES, encoding="utf-8")
     encode = ("encode", "--input", "/movies/movies.csv", "--genres-format", "pipe", "--output", "/movies/vectors")
     for index in range(2):
-        # As Kubernetes tells a pod of an Indexed Job.
+        # The variables that Kubernetes sets for a pod of an Indexed Job.
         part = ("-e", f"JOB_COMPLETION_INDEX={index}", "-e", "JOB_COMPLETIONS=2")
         stack.compose("run", "--rm", *part, "trainer", *encode, "--encoder", "http://encoder:50051")
     stack.compose("run", "--rm", "trainer", "merge", "--shards", "/movies/vectors", "--output", "/movies/vectors.parquet")
@@ -251,9 +251,9 @@ def test_no_call_fails_when_an_encoder_is_killed(stack: Stack) -> None:
         stack.engine.docker("start", killed)
         wait_for(lambda: stack.healthy("encoder") == 2)
         time.sleep(3)
-    print(f"\nan encoder killed and started again: {len(load.seconds)} calls, {len(load.failures)} failed")
+    print(f"\nan encoder killed and restarted: {len(load.seconds)} calls, {len(load.failures)} failed")
     assert load.failures == []
-    assert len(load.seconds) > 100, f"{len(load.seconds)} calls are no load"
+    assert len(load.seconds) > 100, f"{len(load.seconds)} calls are too few for a load test"
 
 
 def test_down_leaves_nothing(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""The manifests as `kubectl kustomize` renders them."""
+"""Renders the manifests with `kubectl kustomize`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ OVERLAYS = sorted(
     for path in KUBERNETES.glob(pattern)
     if path.parent.name != "common"
 )
-# A component is seen where it is used: over production.
+# Components are rendered on top of production, where they are used.
 ALL = OVERLAYS + [f"overlays/production+{component}" for component in COMPONENTS]
 
 
 @cache
 def rendered_text(name: str) -> str:
-    """What `kubectl apply -k` would apply; `OVERLAY+COMPONENT` is an overlay with a component."""
+    """Returns what `kubectl apply -k` would apply. `OVERLAY+COMPONENT` is an overlay with a component."""
     overlay, _, component = name.partition("+")
     if not component:
         return kustomize(KUBERNETES / overlay)
@@ -71,7 +71,7 @@ def pod(workload: Manifest) -> Manifest:
 
 
 def settings_file(name: str, workload: Manifest) -> str:
-    """The settings file that the pod mounts at /etc/movieclassifier."""
+    """Returns the settings file that the pod mounts at /etc/movieclassifier."""
     (volume,) = (volume for volume in pod(workload)["volumes"] if volume["name"] == "settings")
     (text,) = named(name, "ConfigMap", volume["configMap"]["name"])["data"].values()
     return str(text)

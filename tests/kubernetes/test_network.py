@@ -1,4 +1,4 @@
-"""Who may talk to whom, by the network policies taken together."""
+"""Which pods may connect to which, according to all network policies together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 from manifests import Manifest, of_kind  # noqa: E402
 
 OURS = "movieclassifier"
@@ -14,7 +14,7 @@ OURS = "movieclassifier"
 
 @dataclass(frozen=True)
 class Peer:
-    """A pod, or what is outside of the cluster where it has no name."""
+    """A pod, or a host outside the cluster if it has no name."""
 
     name: str = ""
     namespace: str = OURS
@@ -50,7 +50,7 @@ def is_peer(rule: Manifest, peer: Peer) -> bool:
 
 
 def allowed_one_way(policies: list[Manifest], direction: str, pod: Peer, other: Peer, port: int) -> bool:
-    """By the rules of https://kubernetes.io/docs/concepts/services-networking/network-policies/."""
+    """Applies the rules of https://kubernetes.io/docs/concepts/services-networking/network-policies/."""
     rules_key, peers_key = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}[direction]
     here = [
         policy["spec"]
@@ -88,7 +88,7 @@ def production() -> list[Manifest]:
         *((client, COLLECTOR, 4317) for client in (ENCODER, CLASSIFIER, TRAINER)),
     ],
 )
-def test_what_must_pass_passes(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
+def test_required_connections_are_allowed(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
     assert allowed(production, client, server, port)
 
 
@@ -110,11 +110,11 @@ def test_what_must_pass_passes(production: list[Manifest], client: Peer, server:
         (FRONT, TRAINER, 50051),
     ],
 )
-def test_nothing_else_passes(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
+def test_other_connections_are_denied(production: list[Manifest], client: Peer, server: Peer, port: int) -> None:
     assert not allowed(production, client, server, port)
 
 
-def test_in_the_base_anybody_may_call_the_classifier_alone() -> None:
+def test_base_exposes_only_the_classifier() -> None:
     policies = of_kind("overlays/dev", "NetworkPolicy")
     assert allowed(policies, OUTSIDE, CLASSIFIER, 8081)
     assert not allowed(policies, OUTSIDE, ENCODER, 50051)

@@ -1,4 +1,4 @@
-"""What every pod keeps to, whatever an overlay changes."""
+"""Rules that every pod follows in every overlay."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import pytest
 
-pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 from manifests import ALL, Manifest, named, of_kind, pod, rendered, settings_file, workloads  # noqa: E402
 
 SERVICES = [name for name in ALL if name.startswith("overlays/")]
-# What a service has left after its drain to end.
+# The time left to exit after the drain.
 MARGIN_SECONDS = 5
 
 of_all = pytest.mark.parametrize("name", ALL)
@@ -27,7 +27,7 @@ def containers(name: str) -> list[Manifest]:
 
 
 @of_all
-def test_pods_are_what_the_restricted_standard_asks_for(name: str) -> None:
+def test_pods_meet_the_restricted_standard(name: str) -> None:
     for workload in workloads(name):
         spec = pod(workload)
         context = spec["securityContext"]
@@ -46,13 +46,13 @@ def test_pods_are_what_the_restricted_standard_asks_for(name: str) -> None:
 
 
 @of_all
-def test_pods_hold_no_token_and_no_variables_of_other_services(name: str) -> None:
+def test_pods_have_no_token_and_no_variables_of_other_services(name: str) -> None:
     for workload in workloads(name):
         spec = pod(workload)
         account = named(name, "ServiceAccount", spec["serviceAccountName"])
         assert spec["automountServiceAccountToken"] is False
         assert account["automountServiceAccountToken"] is False
-        # CLASSIFIER_SVC_PORT of a Service called classifier-svc would be an unknown setting.
+        # A Service named classifier-svc would set CLASSIFIER_SVC_PORT, which is an unknown setting.
         assert spec["enableServiceLinks"] is False
 
 
@@ -70,7 +70,7 @@ def test_containers_have_requests_and_limits(name: str) -> None:
 
 
 @of_all
-def test_an_encoder_has_as_many_sessions_as_cores(name: str) -> None:
+def test_encoder_has_one_session_per_core(name: str) -> None:
     for workload in workloads(name):
         if workload["metadata"]["name"] != "encoder":
             continue
@@ -84,7 +84,7 @@ def test_an_encoder_has_as_many_sessions_as_cores(name: str) -> None:
 
 
 @of_all
-def test_a_worker_knows_how_many_there_are(name: str) -> None:
+def test_worker_knows_the_number_of_workers(name: str) -> None:
     for job in of_kind(name, "Job"):
         if job["spec"].get("completionMode") == "Indexed":
             (container,) = pod(job)["containers"]
@@ -93,7 +93,7 @@ def test_a_worker_knows_how_many_there_are(name: str) -> None:
 
 
 @of_services
-def test_probes_ask_by_grpc_and_only_readiness_asks_a_classifier_for_its_encoder(name: str) -> None:
+def test_probes_use_grpc_and_only_readiness_depends_on_the_encoder(name: str) -> None:
     probes = {
         workload["metadata"]["name"]: {
             kind: container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")
@@ -114,12 +114,12 @@ def test_termination_leaves_time_for_removal_and_drain(name: str) -> None:
         assert settings["endpoint_removal_seconds"] >= 5
         needed = settings["endpoint_removal_seconds"] + settings["drain_seconds"] + MARGIN_SECONDS
         assert pod(workload)["terminationGracePeriodSeconds"] >= needed
-        # No request that is allowed is cut short by the drain.
+        # The drain does not interrupt a request within its timeout.
         assert settings.get("rest", {}).get("timeout_seconds", 0) <= settings["drain_seconds"]
 
 
 @of_services
-def test_ports_are_the_same_in_settings_containers_and_services(name: str) -> None:
+def test_ports_match_in_settings_containers_and_services(name: str) -> None:
     for workload in of_kind(name, "Deployment"):
         app = workload["metadata"]["name"]
         settings = tomllib.loads(settings_file(name, workload))
@@ -144,7 +144,7 @@ def test_classifiers_balance_over_every_encoder_pod(name: str) -> None:
 
 
 @of_services
-def test_a_rollout_takes_no_pod_away_before_the_next_can_be_found(name: str) -> None:
+def test_rollout_keeps_a_pod_until_its_replacement_is_ready(name: str) -> None:
     for workload in of_kind(name, "Deployment"):
         assert workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         if "production" in name:
@@ -166,7 +166,7 @@ def test_selectors_find_their_pods(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["overlays/production"])
-def test_production_scales_encoders_by_cpu_and_by_waiting(name: str) -> None:
+def test_production_scales_encoders_by_cpu_and_queue_time(name: str) -> None:
     metrics = named(name, "HorizontalPodAutoscaler", "encoder")["spec"]["metrics"]
     assert [metric["type"] for metric in metrics] == ["Resource", "Pods"]
     assert metrics[1]["pods"]["metric"] == {

@@ -1,4 +1,4 @@
-"""Every overlay renders, and Kubernetes' own schemas hold over what comes out. Run by `make test-deploy`."""
+"""Every overlay renders to manifests that are valid by Kubernetes' schemas. Run by `make test-deploy`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 from manifests import ALL, rendered_text  # noqa: E402
 
 VALIDATE = Path(sys.executable).parent / "kubernetes-validate"
@@ -22,11 +22,11 @@ def validate(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_schemas_hold(name: str, tmp_path: Path) -> None:
+def test_manifests_match_the_schemas(name: str, tmp_path: Path) -> None:
     result = validate(rendered_text(name), tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_misspelt_field_is_found(tmp_path: Path) -> None:
+def test_detects_a_misspelt_field(tmp_path: Path) -> None:
     text = rendered_text("overlays/production").replace("readinessProbe:", "readynessProbe:", 1)
     assert validate(text, tmp_path).returncode != 0

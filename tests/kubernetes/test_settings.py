@@ -1,7 +1,7 @@
-"""The services take the settings that manifests, Compose and images give them: unknown or bad ones end them at once.
+"""The services accept the settings of manifests, Compose and images. Unknown or invalid ones stop a service at once.
 
-Each is started with a runtime library or model that does not exist, so that settings in order end it by that, and others
-before. (`--print-config` would show unknown keys, but not values that cannot be.)
+Each service starts with a runtime library or model that does not exist. If it reports the missing file, it has accepted
+the settings. (`--print-config` would show unknown keys, but not invalid values.)
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("kubernetes_validate", reason="it has an environment of its own: run `make test-deploy`")
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
 from manifests import ALL, ROOT, Manifest, of_kind, pod, settings_file  # noqa: E402
 
 BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug"))
 NO_PORTS = {"encoder": ["--http-listen", ""], "classifier": ["--rest-listen", ""]}
-# What ends a start whose settings are in order.
+# The error of a start with valid settings.
 MISSING = {
     "encoder": (["--runtime-library", "/none"], "library /none"),
     "classifier": (["--model", "/none"], "model file /none"),
@@ -26,7 +26,7 @@ MISSING = {
 
 
 def refusal(service: str, file: Path | None, variables: dict[str, str]) -> str:
-    """What `service` says of the settings; empty where it takes them."""
+    """Returns the service's error about the settings, or an empty string if it accepts them."""
     flags, otherwise = MISSING[service]
     path = BINARIES / f"{service}-svc"
     if not path.is_file():
@@ -36,7 +36,7 @@ def refusal(service: str, file: Path | None, variables: dict[str, str]) -> str:
     ours = ("ENCODER_SVC_", "CLASSIFIER_SVC_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 1, "it cannot have started"
+    assert done.returncode == 1, "expected the start to fail"
     return "" if otherwise in done.stderr else done.stderr
 
 
@@ -48,7 +48,7 @@ def variables_of(container: Manifest) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.startswith("overlays/")])
-def test_the_manifests_settings_are_taken(name: str, tmp_path: Path) -> None:
+def test_accepts_the_settings_of_the_manifests(name: str, tmp_path: Path) -> None:
     for workload in of_kind(name, "Deployment"):
         file = tmp_path / "settings.toml"
         file.write_text(settings_file(name, workload), encoding="utf-8")
@@ -56,20 +56,20 @@ def test_the_manifests_settings_are_taken(name: str, tmp_path: Path) -> None:
         assert refusal(workload["metadata"]["name"], file, variables_of(container)) == ""
 
 
-def test_composes_settings_are_taken() -> None:
+def test_accepts_the_settings_of_compose() -> None:
     compose = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text(encoding="utf-8"))
     for service in ("encoder", "classifier"):
         assert refusal(service, None, compose["services"][service]["environment"]) == ""
 
 
 @pytest.mark.parametrize("service", ["encoder", "classifier"])
-def test_the_images_settings_are_taken(service: str) -> None:
+def test_accepts_the_settings_of_the_images(service: str) -> None:
     assert refusal(service, ROOT / f"deploy/docker/{service}-svc.toml", {}) == ""
 
 
-def test_an_unknown_setting_is_refused() -> None:
+def test_rejects_an_unknown_setting() -> None:
     assert "sesions" in refusal("encoder", None, {"ENCODER_SVC_ENCODER__SESIONS": "2"})
 
 
-def test_a_value_that_cannot_be_is_refused() -> None:
+def test_rejects_an_invalid_value() -> None:
     assert "drain_seconds" in refusal("classifier", None, {"CLASSIFIER_SVC_DRAIN_SECONDS": "-1"})

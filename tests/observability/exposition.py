@@ -1,4 +1,4 @@
-"""What a service's /metrics says, read from OpenMetrics text."""
+"""Parses the OpenMetrics text of a service's /metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass
 class Family:
-    """A metric with all that was scraped of it."""
+    """A metric with its scraped samples."""
 
     type: str
     samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
-    """Name, labels and value."""
+    """Name, labels and value of each sample."""
 
     def total(self, suffix: str, labels: dict[str, str]) -> float:
-        """The sum of the samples with that end of their name and those labels."""
+        """Returns the sum of the samples with this suffix of their name and these labels."""
         return sum(
             value
             for name, have, value in self.samples
@@ -28,11 +28,11 @@ class Family:
 
 
 def scrape(address: str) -> dict[str, Family]:
-    """Families by the names of METRICS.md, which for counters are those of their samples."""
+    """Returns families by the names of METRICS.md. For counters these are the names of their samples."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
         assert answer.headers["content-type"].startswith("application/openmetrics-text")
         text = answer.read().decode()
-    assert text.endswith("# EOF\n"), "the text was cut off"
+    assert text.endswith("# EOF\n"), "the text is truncated"
     families: dict[str, Family] = {}
     family = Family("")
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""What METRICS.md says: the metrics of each service with their types, labels and units."""
+"""Reads METRICS.md: the metrics of each service with their types, labels and units."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SERVICES = ("encoder-svc", "classifier-svc")
 
 @dataclass(frozen=True)
 class Metric:
-    """One row."""
+    """A row of the table."""
 
     name: str
     type: str
     unit: str
     labels: dict[str, frozenset[str]] = field(hash=False)
-    """With their values, where these are listed."""
+    """Labels with their values, which are empty if not listed."""
 
     def series(self) -> dict[str, dict[str, frozenset[str]]]:
-        """The names that are scraped, each with its labels."""
+        """Returns the names of the scraped series, each with its labels."""
         if self.type != "histogram":
             return {self.name: self.labels}
         bucket = {**self.labels, "le": frozenset[str]()}
@@ -37,15 +37,15 @@ def _labels(cell: str) -> dict[str, frozenset[str]]:
 
 
 def table(service: str) -> list[Metric]:
-    """The rows of a service."""
+    """Returns the rows of a service."""
     text = (OBSERVABILITY / "METRICS.md").read_text()
     section = text.split(f"\n## {service}\n")[1].split("\n## ")[0]
     rows = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `"):
-            assert len(cells) == 6, f"a row of six cells was expected: {line}"
+            assert len(cells) == 6, f"expected a row of six cells, found: {line}"
             name, kind, labels, unit, *_ = cells
             rows.append(Metric(name.strip("`"), kind, unit, _labels(labels)))
-    assert rows, f"METRICS.md has no table of {service}"
+    assert rows, f"METRICS.md: expected a table of {service}"
     return rows

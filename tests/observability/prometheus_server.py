@@ -1,4 +1,4 @@
-"""A Prometheus over the running pair, by the configuration that is shipped."""
+"""Runs Prometheus on the running pair with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_TARGETS = {"encoder-svc": "127.0.0.1:9464", "classifier-svc": "127.0.0.1
 
 
 class Prometheus:
-    """Its HTTP API."""
+    """Prometheus' HTTP API."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The data of an answer; an error is one of the test."""
+        """Returns the data of a response. Fails on an error."""
         url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
@@ -37,21 +37,21 @@ class Prometheus:
         return body["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression gives now."""
+        """Returns the current series of an expression."""
         result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return result
 
     def is_ready(self) -> bool:
-        """It listens before it serves: while its storage starts, every path of the API is answered 503."""
+        """Returns whether Prometheus serves. While its storage starts, every path of the API returns 503."""
         try:
             with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=10):
                 return True
-        except OSError:  # `HTTPError` is one
+        except OSError:  # Includes `HTTPError`.
             return False
 
 
 def configuration(targets: dict[str, str]) -> str:
-    """The shipped one with other addresses, in a hurry."""
+    """Returns the shipped configuration with other addresses and short intervals."""
     text = (OBSERVABILITY / "prometheus.yml").read_text()
     for service, default in DEFAULT_TARGETS.items():
         assert text.count(default) == 1, f"the default target of {service} is {default}"
@@ -62,7 +62,7 @@ def configuration(targets: dict[str, str]) -> str:
 
 @contextmanager
 def running(targets: dict[str, str], folder: Path) -> Iterator[Prometheus]:
-    """Started with `folder` for all that it writes, and ended."""
+    """Runs Prometheus for the duration of the block. It writes only to `folder`."""
     settings = folder / "prometheus.yml"
     settings.write_text(configuration(targets))
     address = f"127.0.0.1:{free_port()}"
@@ -71,7 +71,7 @@ def running(targets: dict[str, str], folder: Path) -> Iterator[Prometheus]:
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "GOMAXPROCS": "1"})
     try:
         yield Prometheus(address)
-        assert process.poll() is None, f"Prometheus ended with {process.returncode}"
+        assert process.poll() is None, f"Prometheus exited with {process.returncode}"
     finally:
         process.terminate()
         process.wait(timeout=30)

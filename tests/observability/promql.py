@@ -1,6 +1,6 @@
-"""The names in a PromQL expression. Whether it parses is Prometheus' to say; this tells what it asks for.
+"""Finds the names in a PromQL expression. Prometheus itself checks the syntax.
 
-It knows as much of the language as the expressions here need: selectors with a name, no `label_replace`.
+It supports what the shipped expressions use: selectors with a name, and no `label_replace`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
 @dataclass(frozen=True)
 class Matcher:
-    """Such as `code=~"INTERNAL|UNKNOWN"`."""
+    """A label matcher such as `code=~"INTERNAL|UNKNOWN"`."""
 
     label: str
     operator: str
     value: str
 
     def values(self) -> list[str]:
-        """The plain values that it names; none where it is a pattern."""
+        """Returns the plain values of the matcher, or none if it is a pattern."""
         values = self.value.split("|") if "~" in self.operator else [self.value]
         return [value for value in values if re.fullmatch(r"[\w./-]+", value)]
 
 
 @dataclass(frozen=True)
 class Selector:
-    """A metric that is asked for."""
+    """A selector of a metric."""
 
     name: str
     matchers: tuple[Matcher, ...]
 
 
 def selectors(expression: str) -> list[Selector]:
-    """All metrics that an expression asks for."""
+    """Returns all selectors of an expression."""
     bare = RANGE.sub("", GROUPING.sub("", expression))
     found = []
     for name, braces, call in NAME.findall(bare):
@@ -48,5 +48,5 @@ def selectors(expression: str) -> list[Selector]:
 
 
 def grouping(expression: str) -> set[str]:
-    """The labels that it groups or joins by."""
+    """Returns the labels that an expression groups or joins by."""
     return {label.strip() for labels in GROUPING.findall(expression) for label in labels.split(",") if label.strip()}

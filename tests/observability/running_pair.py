@@ -1,4 +1,4 @@
-"""A pair of services that have been called in every way that their metrics tell apart."""
+"""A pair of services after calls that produce every label of their metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG = "In year {} the rider went on through the dust. " + "He told of what he h
 
 @dataclass(frozen=True)
 class Pair:
-    """Where their metrics are, by the names of the services."""
+    """The addresses of the metrics by service."""
 
     metrics: dict[str, str]
 
@@ -57,13 +57,13 @@ def call_classifier(address: str) -> None:
 
 
 def overload_encoder(address: str) -> None:
-    """A stream takes all the room in the queue, so that a call beside it is refused."""
+    """Fills the queue with a stream, so that a call beside it is rejected."""
     with grpc.insecure_channel(address) as channel:
         client = ReflectionClient(channel)
         answers = client.stream(ENCODER, "EncodeStream", [{"id": str(n), "text": LONG.format(n)} for n in range(48)])
-        # Other texts each time: those that are known need no room.
+        # New texts each time, because cached ones need no permit.
         codes = (refused(partial(client.call, ENCODER, "Encode", texts=[f"Storm {n}"])) for n in range(200))
-        assert grpc.StatusCode.UNAVAILABLE in codes, "the encoder had room for all"
+        assert grpc.StatusCode.UNAVAILABLE in codes, "the encoder admitted every call"
         assert len(list(answers)) == 48
 
 
@@ -79,7 +79,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("pair")
     model = Path(shutil.copy(ROOT / "models" / "default.safetensors", folder))
     settings = folder / "encoder.toml"
-    # So short that a few long texts fill it, on any machine.
+    # A queue so short that a few long texts fill it on any machine.
     settings.write_text("[encoder]\nmax_queue_ms = 50\nsessions = 1\n")
     encoder, encoder_http, classifier, rest = (f"127.0.0.1:{free_port()}" for _ in range(4))
     listeners = ("--listen", encoder, "--http-listen", encoder_http)
@@ -95,7 +95,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         call_classifier(classifier)
         overload_encoder(encoder)
         call_rest(rest)
-        # A metric by outcome is there once there was one.
+        # The metric of an outcome exists once it has occurred.
         model.write_bytes(b"no model")
         reloads = "movieclassifier_model_reloads_total"
         refusals = {"outcome": "rejected"}

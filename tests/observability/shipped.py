@@ -1,4 +1,4 @@
-"""The expressions of the rules and the dashboard."""
+"""Reads the expressions of the rules and the dashboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIABLE_QUERY = re.compile(r"label_values\((.*), *(\w+)\)")
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with the whole of its text."""
+    """A rule with its full text."""
 
     kind: str
     name: str
@@ -30,7 +30,7 @@ class Rule:
 
 
 def rules_of(path: Path) -> list[Rule]:
-    """Read by lines, since an expression is one line or an indented block: promtool holds the files against YAML."""
+    """Reads the rules of a file line by line. promtool checks the YAML syntax."""
     lines = path.read_text().splitlines()
     begins = [index for index, line in enumerate(lines) if RULE.match(line)]
     assert begins, f"{path} has no rules"
@@ -50,7 +50,7 @@ def _rule(lines: list[str]) -> Rule:
 
 
 def rules() -> list[Rule]:
-    """All rules."""
+    """Returns all rules."""
     return [rule for path in RULES for rule in rules_of(path)]
 
 
@@ -63,7 +63,7 @@ class Query:
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard as Grafana reads it."""
+    """Returns the parsed dashboard."""
     loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
     return loaded
 
@@ -75,17 +75,17 @@ def _panels(panels: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def panels() -> list[dict[str, Any]]:
-    """Its panels without the rows."""
+    """Returns the dashboard's panels without rows."""
     return [panel for panel in _panels(dashboard()["panels"]) if panel["type"] != "row"]
 
 
 def queries() -> list[Query]:
-    """The expressions of its panels."""
+    """Returns the expressions of the panels."""
     return [Query(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
 
 
 def variable_queries() -> list[tuple[str, str]]:
-    """What its variables are filled from: an expression and the label whose values are taken."""
+    """Returns the expression and the label that provide the values of each variable."""
     found = []
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
@@ -96,6 +96,6 @@ def variable_queries() -> list[tuple[str, str]]:
 
 
 def without_variables(expression: str) -> str:
-    """As Grafana sends it where all jobs and instances are chosen."""
+    """Replaces variables as Grafana does if all jobs and instances are selected."""
     expression = expression.replace("$__rate_interval", "1m")
     return re.sub(r"\$\{?\w+\}?", ".+", expression)

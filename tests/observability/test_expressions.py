@@ -1,4 +1,4 @@
-"""Rules and dashboard ask for what there is: known metrics, known labels, known values."""
+"""Rules and dashboard use only known metrics, labels and values."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from shipped import (
 Labels = dict[str, frozenset[str]]
 
 TARGET: Labels = {"job": frozenset(SERVICES), "instance": frozenset()}
-"""What Prometheus adds."""
+"""Labels that Prometheus adds."""
 CODES = frozenset(code.name for code in grpc.StatusCode)
 LABEL_OF_ALERT = re.compile(r"\$labels\.(\w+)")
 
 
 def known() -> dict[str, Labels]:
-    """Every series that there is, with its labels and their values where these are listed."""
+    """Returns every known series with its labels and their listed values."""
     series: dict[str, Labels] = {"up": TARGET}
     for service in SERVICES:
         for metric in table(service):
@@ -44,7 +44,7 @@ def known() -> dict[str, Labels]:
 
 
 def labels_of(expression: str, series: dict[str, Labels]) -> Labels:
-    """The labels of all that an expression asks for."""
+    """Returns the labels of all series that an expression selects."""
     return {label: values for s in selectors(expression) for label, values in series.get(s.name, {}).items()}
 
 
@@ -56,28 +56,28 @@ def fits(matcher: Matcher, labels: Labels) -> bool:
 def check(expression: str) -> None:
     series = known()
     found = selectors(expression)
-    assert found, f"asks for nothing: {expression}"
+    assert found, f"expected a selector in: {expression}"
     for selector in found:
-        assert selector.name in series, f"no such metric: {selector.name} in {expression}"
+        assert selector.name in series, f"unknown metric: {selector.name} in {expression}"
         for matcher in selector.matchers:
             assert fits(matcher, series[selector.name]), f"{selector.name} has no {matcher} in {expression}"
     unknown = grouping(expression) - labels_of(expression, series).keys()
-    assert not unknown, f"grouped by {unknown}, which nothing has: {expression}"
+    assert not unknown, f"grouped by {unknown}, which no series has: {expression}"
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
-def test_a_rule_asks_for_what_there_is(rule: Rule) -> None:
+def test_rule_uses_known_series(rule: Rule) -> None:
     check(rule.expression)
     unknown = set(LABEL_OF_ALERT.findall(rule.text)) - labels_of(rule.expression, known()).keys()
-    assert not unknown, f"{rule.name} tells {unknown}, which its alerts do not have"
+    assert not unknown, f"{rule.name} tells {unknown}, which its alerts lack"
 
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.panel)
-def test_a_panel_asks_for_what_there_is(query: Query) -> None:
+def test_panel_uses_known_series(query: Query) -> None:
     check(without_variables(query.expression))
 
 
-def test_variables_are_filled_from_what_there_is() -> None:
+def test_variables_use_known_series() -> None:
     found = variable_queries()
     assert {label for _, label in found} == {"job", "instance", "method"}
     for expression, label in found:
@@ -91,7 +91,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
     assert not missing
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
+def test_dashboard_is_valid_for_grafana() -> None:
     board = dashboard()
     assert board["schemaVersion"] >= 39
     variables = {variable["name"] for variable in board["templating"]["list"]}
@@ -107,17 +107,17 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
             assert set(re.findall(r"\$(\w+)", target["expr"])) <= variables | {"__rate_interval"}, target["expr"]
 
 
-def test_no_panel_lies_on_another() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in dashboard()["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24, panel["title"]
         for cell in ((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])):
-            assert cell not in taken, f"{panel['title']} lies on {taken.get(cell)}"
+            assert cell not in taken, f"{panel['title']} overlaps {taken.get(cell)}"
             taken[cell] = panel["title"]
 
 
-def test_an_alert_says_how_bad_it_is_and_what_to_do() -> None:
+def test_alert_has_severity_summary_and_runbook() -> None:
     alerts = [rule for rule in rules_of(RULES[1]) if rule.kind == "alert"]
     assert len({alert.name for alert in alerts}) == len(alerts) > 0
     for alert in alerts:
@@ -125,7 +125,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do() -> None:
         assert re.search(r'summary: ".+"', alert.text) and re.search(r'runbook: ".+"', alert.text), alert.name
 
 
-def test_every_alert_has_a_test_of_promtool() -> None:
+def test_every_alert_has_a_promtool_test() -> None:
     tested = set(re.findall(r"alertname: (\S+)", (OBSERVABILITY / "rules" / "tests.yaml").read_text()))
     assert tested == {rule.name for rule in rules() if rule.kind == "alert"}
 
@@ -142,6 +142,6 @@ def test_every_alert_has_a_test_of_promtool() -> None:
         "movieclassifier_rpc_seconds",
     ],
 )
-def test_a_slip_of_the_pen_is_noticed(wrong: str) -> None:
+def test_detects_misspelt_expressions(wrong: str) -> None:
     with pytest.raises(AssertionError):
         check(wrong)

@@ -1,4 +1,4 @@
-"""METRICS.md says what the services say of themselves: no metric, type or label more or less."""
+"""METRICS.md lists exactly the metrics, types and labels that the services export."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def test_every_name_ends_in_its_unit() -> None:
     assert [metric.name for metric in metrics if not obeys(metric)] == []
 
 
-def test_a_metric_of_both_services_is_the_same_in_both() -> None:
+def test_shared_metrics_are_equal_in_both_services() -> None:
     encoder, classifier = ({m.name: (m.type, m.unit, m.labels) for m in table(service)} for service in SERVICES)
     shared = encoder.keys() & classifier.keys()
-    assert shared, "calls are measured alike"
+    assert shared, "expected shared metrics of calls"
     assert {name: encoder[name] for name in shared} == {name: classifier[name] for name in shared}
 
 
 @service
-def test_the_table_has_what_is_scraped_and_nothing_else(pair: Pair, service: str) -> None:
+def test_table_lists_exactly_the_scraped_metrics(pair: Pair, service: str) -> None:
     names = [metric.name for metric in table(service)]
-    assert len(names) == len(set(names)), "a metric has one row"
+    assert len(names) == len(set(names)), "expected one row per metric"
     assert set(names) == set(pair.scrape(service))
 
 
 @service
-def test_types_and_labels_are_those_of_the_table(pair: Pair, service: str) -> None:
+def test_types_and_labels_match_the_table(pair: Pair, service: str) -> None:
     scraped = pair.scrape(service)
     for metric in table(service):
         family = scraped[metric.name]
@@ -61,7 +61,7 @@ def test_types_and_labels_are_those_of_the_table(pair: Pair, service: str) -> No
 
 
 @service
-def test_an_info_metric_is_1(pair: Pair, service: str) -> None:
+def test_info_metrics_are_1(pair: Pair, service: str) -> None:
     scraped = pair.scrape(service)
     infos = [metric for metric in table(service) if metric.unit == "info"]
     assert infos
@@ -69,7 +69,7 @@ def test_an_info_metric_is_1(pair: Pair, service: str) -> None:
         assert [value for _, _, value in scraped[metric.name].samples] == [1.0]
 
 
-def test_what_was_done_is_what_is_counted(pair: Pair) -> None:
+def test_counters_match_the_calls_made(pair: Pair) -> None:
     encoder, classifier = (pair.scrape(service) for service in SERVICES)
     calls = classifier["movieclassifier_rpc_seconds"]
     classify = {"method": "movieclassifier.classifier.v1.ClassifierService/Classify"}

@@ -1,4 +1,4 @@
-"""A real Prometheus takes the rules, scrapes both services, and can answer all that the dashboard asks."""
+"""A real Prometheus accepts the rules, scrapes both services, and answers every query of the dashboard."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["running_pair"]
 
-# Nothing is in flight when nobody calls, and no request failed.
+# Empty panels: no call is in flight, and no request failed.
 EMPTY = {"Calls in flight", "Share of 5xx"}
 
 
 @pytest.fixture(scope="module")
 def prometheus(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """One that has scraped both services more than once."""
+    """A Prometheus that has scraped both services more than once."""
     with running(pair.metrics, tmp_path_factory.mktemp("prometheus")) as server:
         wait_for(server.is_ready, "Prometheus is ready", seconds=20)
         scraped = "count by (job) (count_over_time(up[1m]) > 2)"
@@ -45,7 +45,7 @@ def prometheus(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ],
     ids=lambda command: " ".join(command[:2]),
 )
-def test_promtool_finds_nothing_wrong(command: tuple[str, ...]) -> None:
+def test_promtool_accepts_the_files(command: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *command], cwd=OBSERVABILITY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -56,7 +56,7 @@ def test_both_services_are_scraped_under_their_names(prometheus: Prometheus, pai
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_metric_of_the_table_is_there(prometheus: Prometheus, service: str) -> None:
+def test_prometheus_has_every_metric_of_the_table(prometheus: Prometheus, service: str) -> None:
     names = [name for metric in table(service) for name in metric.series()]
     missing = [name for name in names if not prometheus.query(f'{name}{{job="{service}"}}')]
     assert not missing
@@ -65,7 +65,7 @@ def test_every_metric_of_the_table_is_there(prometheus: Prometheus, service: str
 def test_types_and_help_are_known_to_prometheus(prometheus: Prometheus) -> None:
     known = prometheus.get("metadata")
     for metric in (metric for service in SERVICES for metric in table(service)):
-        # By OpenMetrics a counter is told of without its end.
+        # OpenMetrics names the metadata of a counter without its suffix.
         about = known.get(metric.name) or known[metric.name.removesuffix("_total")]
         assert {entry["type"] for entry in about} == {metric.type} and all(entry["help"] for entry in about)
 
@@ -79,7 +79,7 @@ def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
     assert {name: rule["lastError"] for name, rule in evaluated().items() if rule["health"] != "ok"} == {}
 
 
-def test_every_panel_is_answered(prometheus: Prometheus) -> None:
+def test_every_panel_has_data(prometheus: Prometheus) -> None:
     asked = {f"{query.panel}: {query.expression}": query for query in queries()}
     empty = {query.panel for query in asked.values() if not prometheus.query(without_variables(query.expression))}
     assert empty <= EMPTY

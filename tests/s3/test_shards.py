@@ -1,4 +1,4 @@
-"""`trainer encode --shard` and `merge` on a real S3 server: moto's, over HTTP. Run by `make test-s3`."""
+"""`trainer encode --shard` and `merge` with an S3 server (moto). Run by `make test-s3`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-boto3 = pytest.importorskip("boto3", reason="moto has an environment of its own: run `make test-s3`")
+boto3 = pytest.importorskip("boto3", reason="moto needs a separate environment: run `make test-s3`")
 from botocore.client import BaseClient  # noqa: E402
 from botocore.exceptions import EndpointConnectionError  # noqa: E402
 
@@ -26,7 +26,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGIO
 
 @pytest.fixture
 def s3() -> Iterator[tuple[str, BaseClient]]:
-    """The address of a server with the bucket `movies`, and a client of it."""
+    """The address of a server with the bucket `movies`, and a client."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -72,7 +72,7 @@ def succeed(folder: Path, address: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_shards_in_a_bucket_become_the_file_that_one_worker_writes(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:
+def test_merged_shards_equal_the_file_of_one_worker(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:
     address, client = s3
     row = "{0},Movie {0},What happens in number {1},Drama|War\n"
     rows = "".join(row.format(number, number % 9) for number in range(1, MOVIES + 1))
@@ -97,16 +97,16 @@ def test_shards_in_a_bucket_become_the_file_that_one_worker_writes(tmp_path: Pat
     succeed(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "merged.parquet")
     succeed(tmp_path, address, "encode", *movies, "--output", "single.parquet")
     assert (tmp_path / "merged.parquet").read_bytes() == (tmp_path / "single.parquet").read_bytes()
-    # A worker that is started again, on another machine, finds its shard done.
+    # A worker restarted on another machine finds its shard complete.
     assert encode(1, "--in-flight", "2").startswith("nothing to do")
     fit = ("fit", "--vectors", "s3://movies/run-1/vectors", "--preset", "reference", "--epochs", "1")
     assert "wrote model.safetensors" in succeed(tmp_path, address, *fit, "--output", "model.safetensors")
-    # A shard that was changed in the bucket.
+    # A shard changed in the bucket.
     client.put_object(Bucket="movies", Key="run-1/vectors/shard-00000-of-00003.parquet", Body=b"PAR1 and more")
     failed = trainer(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "again.parquet")
     assert failed.returncode == 1 and "expected SHA-256" in failed.stderr, failed.stderr
 
 
-def test_a_bucket_that_is_not_there_is_an_error_that_names_it(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:
+def test_error_names_a_missing_bucket(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:
     failed = trainer(tmp_path, s3[0], "merge", "--shards", "s3://nowhere/vectors", "--output", "merged.parquet")
     assert failed.returncode == 1 and "shards s3://nowhere/vectors" in failed.stderr, failed.stderr

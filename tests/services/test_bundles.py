@@ -1,6 +1,6 @@
-"""Movies to vectors to a model to genres, on every kind of bundle that there is a small one of, with the real binaries.
+"""Encodes, fits and classifies with the real binaries, for one small bundle of each kind of tokenizer.
 
-Which bundles there are is read off the fixtures: nothing here or in the services knows one of them by name.
+The bundles are those of the fixtures. Neither these tests nor the services know one by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """A bundle, and what was made with it."""
+    """A bundle, with vectors and a model made with it."""
 
     bundle: Path
     vectors: Path
@@ -43,7 +43,7 @@ def manifest(bundle: Path) -> dict:
 
 
 def one_of_each_kind() -> list[Path]:
-    """A bundle for each kind of tokenizer that the fixtures have."""
+    """Returns one bundle for each kind of tokenizer among the fixtures."""
     kinds: dict[str, Path] = {}
     for path in sorted(FIXTURES.glob("*/encoder.json")):
         kinds.setdefault(manifest(path.parent)["tokenizer"]["kind"], path.parent)
@@ -81,7 +81,7 @@ def succeed(folder: Path, bundle: Path, *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Fitted]:
-    """Each bundle with vectors and a model of its own, by the trainer's commands."""
+    """Each bundle, with vectors and a model made by the trainer's commands."""
     made = {}
     for bundle in BUNDLES:
         folder = tmp_path_factory.mktemp(bundle.name)
@@ -94,7 +94,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Fitted]:
 
 @pytest.fixture(params=BUNDLES, ids=lambda bundle: bundle.name)
 def encoder(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str]]:
-    """A bundle and the address of an encoder on it."""
+    """A bundle and the address of an encoder that serves it."""
     address = f"127.0.0.1:{free_port()}"
     process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", str(request.param))
     try:
@@ -104,16 +104,16 @@ def encoder(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str]]:
         stop(process)
 
 
-def test_there_is_a_bundle_of_each_kind_of_tokenizer() -> None:
+def test_fixtures_have_several_kinds_of_tokenizer() -> None:
     assert len(BUNDLES) >= 2, [bundle.name for bundle in BUNDLES]
 
 
-def test_movies_become_vectors_a_model_figures_and_genres(
+def test_encodes_fits_evaluates_and_classifies(
     encoder: tuple[Path, str], fitted: dict[Path, Fitted], tmp_path: Path
 ) -> None:
     bundle, address = encoder
     made = fitted[bundle]
-    # The vectors of the process and those of the service are of one encoder, so there is nothing left to do.
+    # The embedded encoder and the service have the same fingerprint, so all vectors exist already.
     again = ("trainer", "encode", "--input", str(made.vectors.parent / "movies.csv"), "--output", str(made.vectors))
     assert succeed(tmp_path, bundle, *again, "--encoder", f"http://{address}").startswith("nothing to do")
     evaluate = ("trainer", "evaluate", "--vectors", str(made.vectors), "--model", str(made.model), "--split", "test")
@@ -137,7 +137,7 @@ def test_movies_become_vectors_a_model_figures_and_genres(
         stop(process)
 
 
-def test_a_model_of_one_bundle_is_refused_by_a_service_on_another(
+def test_service_rejects_a_model_fitted_on_another_bundle(
     encoder: tuple[Path, str], fitted: dict[Path, Fitted], tmp_path: Path
 ) -> None:
     bundle, address = encoder
@@ -151,7 +151,7 @@ def test_a_model_of_one_bundle_is_refused_by_a_service_on_another(
         assert expected in refused.stderr and f"found {manifest(bundle)['id']}" in refused.stderr, refused.stderr
 
 
-def test_vectors_of_one_bundle_are_not_gone_on_with_by_another(fitted: dict[Path, Fitted], tmp_path: Path) -> None:
+def test_encode_rejects_vectors_of_another_bundle(fitted: dict[Path, Fitted], tmp_path: Path) -> None:
     for bundle, made in fitted.items():
         for other in (other for other in fitted if other != bundle):
             movies, output = made.vectors.parent / "movies.csv", str(made.vectors)

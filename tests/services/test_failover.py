@@ -1,4 +1,4 @@
-"""Two encoders behind one classifier, and what callers notice when one of them is killed, stalled and restarted."""
+"""Clients of a classifier with two encoders, of which one is killed, stalled and restarted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from waiting import wait_for
 
 @dataclass
 class Fleet:
-    """Two encoders, which may come and go, and the classifier over them."""
+    """Two encoders that tests stop and start, and a classifier that uses them."""
 
     addresses: list[str]
     classifier: str
@@ -34,7 +34,7 @@ class Fleet:
     def kill_encoder(self, index: int) -> None:
         process = self.encoders[index]
         assert process is not None
-        # A stalled process must go on to be ended.
+        # A stalled process must continue before it can exit.
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=30)
         self.encoders[index] = None
@@ -70,7 +70,7 @@ def fleet() -> Iterator[Fleet]:
                 fleet.kill_encoder(index)
 
 
-def test_no_call_fails_while_one_encoder_is_well(fleet: Fleet) -> None:
+def test_no_call_fails_while_one_encoder_is_healthy(fleet: Fleet) -> None:
     with Load(fleet.classifier) as load:
         time.sleep(1)
         fleet.kill_encoder(0)
@@ -87,13 +87,13 @@ def test_no_call_fails_while_one_encoder_is_well(fleet: Fleet) -> None:
         time.sleep(1)
         assert fleet.is_ready()
     assert load.failures == []
-    # Callers of the stalled encoder wait a second before another is asked; nobody else waits.
-    assert len(load.seconds) > 300, f"{len(load.seconds)} calls are no load"
+    # Calls to the stalled encoder wait a second for the hedge. No other call waits.
+    assert len(load.seconds) > 300, f"{len(load.seconds)} calls are too few for a load test"
     slow = sum(seconds > 1 for seconds in load.seconds)
     assert slow < 4 * CALLERS, f"{slow} of {len(load.seconds)} calls took more than a second"
 
 
-def test_without_an_encoder_calls_are_unavailable_in_time_and_its_return_mends_it(fleet: Fleet) -> None:
+def test_calls_fail_with_unavailable_without_encoders_and_recover_with_one(fleet: Fleet) -> None:
     client = ReflectionClient(grpc.insecure_channel(fleet.classifier))
     client.call(CLASSIFIER, "Classify", overview="A storm is coming.")
     for index in range(2):

@@ -1,4 +1,4 @@
-"""A Python client without stubs of ours."""
+"""A Python client without generated stubs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_reflection_lists_the_services(classifier: ReflectionClient, encoder: Re
 
 
 @pytest.mark.parametrize("name", ["", CLASSIFIER])
-def test_health_says_serving(services: Services, name: str) -> None:
+def test_health_reports_serving(services: Services, name: str) -> None:
     with grpc.insecure_channel(services.classifier) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_movie_gets_its_genres(classifier: ReflectionClient) -> None:
+def test_classifies_a_movie(classifier: ReflectionClient) -> None:
     answer = classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=OVERVIEW, include_scores=True)
     assert "Western" in [genre.label for genre in answer.genres]
     assert len(answer.scores) == 20
@@ -49,7 +49,7 @@ def test_a_movie_gets_its_genres(classifier: ReflectionClient) -> None:
     assert answer.model_version and not answer.truncated
 
 
-def test_a_batch_is_answered_in_order_as_each_movie_alone(classifier: ReflectionClient) -> None:
+def test_batch_gives_the_same_results_in_order_as_single_calls(classifier: ReflectionClient) -> None:
     movies = [
         {"title": "Dust Creek", "overview": OVERVIEW},
         {"title": "", "overview": "Two sisters inherit a vineyard that is haunted by a murdered child."},
@@ -61,7 +61,7 @@ def test_a_batch_is_answered_in_order_as_each_movie_alone(classifier: Reflection
     assert {result.model_version for result in batch.results} == {batch.model_version}
 
 
-def test_the_model_describes_itself(classifier: ReflectionClient, encoder: ReflectionClient) -> None:
+def test_model_describes_itself(classifier: ReflectionClient, encoder: ReflectionClient) -> None:
     model = classifier.call(CLASSIFIER, "GetModel")
     assert len(model.labels) == len(model.thresholds) == 20
     assert model.encoder_fingerprint == encoder.call(ENCODER, "GetEncoder").fingerprint
@@ -69,7 +69,7 @@ def test_the_model_describes_itself(classifier: ReflectionClient, encoder: Refle
 
 
 @pytest.mark.parametrize("overview", ["", " \n\t", "\u3000"])
-def test_a_blank_overview_is_a_bad_request_that_names_the_field(classifier: ReflectionClient, overview: str) -> None:
+def test_rejects_a_blank_overview_and_names_the_field(classifier: ReflectionClient, overview: str) -> None:
     with pytest.raises(grpc.RpcError) as failure:
         classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=overview)
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -78,7 +78,7 @@ def test_a_blank_overview_is_a_bad_request_that_names_the_field(classifier: Refl
     assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("EMPTY_TEXT", "movieclassifier")
 
 
-def test_a_batch_names_every_movie_that_is_wrong(classifier: ReflectionClient) -> None:
+def test_rejects_a_batch_and_names_every_invalid_movie(classifier: ReflectionClient) -> None:
     movies = [{"overview": OVERVIEW}, {"overview": ""}, {"title": "t" * 2000, "overview": OVERVIEW}]
     with pytest.raises(grpc.RpcError) as failure:
         classifier.call(CLASSIFIER, "BatchClassify", movies=movies)
@@ -86,6 +86,6 @@ def test_a_batch_names_every_movie_that_is_wrong(classifier: ReflectionClient) -
     assert [violation.field for violation in violations] == ["movies[1].overview", "movies[2].title"]
 
 
-def test_a_very_long_overview_is_cut_and_says_so(classifier: ReflectionClient) -> None:
+def test_truncates_a_very_long_overview_and_reports_it(classifier: ReflectionClient) -> None:
     answer = classifier.call(CLASSIFIER, "Classify", overview="The rider went on through the dust. " * 200)
     assert answer.truncated

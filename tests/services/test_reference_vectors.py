@@ -1,4 +1,4 @@
-"""The service's vectors against a plain numpy forward pass of the same weights."""
+"""Compares the service's vectors with a plain numpy forward pass of the same weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REAL = ROOT.parent / "shared" / "data" / "movies_metadata.csv"
 
 
 def written() -> Iterator[str]:
-    """Overviews made of parts, 8 to 90 words long."""
+    """Yields made-up overviews of 8 to 90 words."""
     heroes = ["A retired judge", "Two orphaned sisters", "An ageing boxer", "A café owner in Kraków", "The last pilot"]
     wants = ["hunts the man who framed her", "dreams of the sea", "must cross a frozen desert", "hides a stolen painting"]
     turns = ["until a stranger arrives.", "while war draws near, and nobody can be trusted.", "— or so it seems…", "in 1943."]
@@ -48,7 +48,7 @@ def real() -> Iterator[str]:
 
 
 class Reference:
-    """The numpy forward pass, with the adapter that the bundles were made with."""
+    """The numpy forward pass, with the adapter of the bundles."""
 
     def __init__(self, max_tokens: int) -> None:
         folder = find_model_folder()
@@ -67,7 +67,7 @@ class Reference:
 
 
 def compare(address: str, texts: list[str]) -> tuple[float, float]:
-    """Largest absolute difference and smallest cosine between the service's vectors and the reference's."""
+    """Returns the largest absolute difference and the smallest cosine between the service's vectors and the reference."""
     encoder = ReflectionClient(grpc.insecure_channel(address))
     reference = Reference(encoder.call(SERVICE, "GetEncoder").max_tokens)
     answer = encoder.call(SERVICE, "Encode", texts=texts, priority=2)
@@ -80,7 +80,7 @@ def compare(address: str, texts: list[str]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("source", [written, real])
-def test_single_precision_vectors_are_those_of_a_numpy_forward_pass(fp32_encoder: str, source: Any) -> None:
+def test_single_precision_vectors_match_numpy(fp32_encoder: str, source: Any) -> None:
     texts = list(itertools.islice(source(), COUNT))
     assert len(texts) == COUNT
     largest, _ = compare(fp32_encoder, texts)
@@ -88,8 +88,8 @@ def test_single_precision_vectors_are_those_of_a_numpy_forward_pass(fp32_encoder
     assert largest < TOLERANCE
 
 
-def test_default_vectors_point_where_the_numpy_forward_pass_points(services: Services) -> None:
-    """The default bundle computes in int8, whose rounding differs between processors: the angle is what holds."""
+def test_default_vectors_point_where_numpy_does(services: Services) -> None:
+    """The default bundle computes in int8, which rounds differently on each processor, so only the angle is stable."""
     _, smallest = compare(services.encoder, list(itertools.islice(written(), 0, COUNT, 4)))
     print(f"smallest cosine: {smallest:.4f}")
     assert smallest > MIN_COSINE

@@ -1,4 +1,4 @@
-"""Each replica of both services is restarted in turn behind HAProxy, under load: no call fails."""
+"""Restarts each replica of both services in turn behind HAProxy, under load, and expects no failed call."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from waiting import wait_for
 
 CHECK_MS = 200
 REMOVAL_SECONDS = 1.0
-"""Longer than HAProxy takes to see that a replica is not ready: two checks and their answers."""
+"""Longer than HAProxy needs to see that a replica is not ready: two checks and their responses."""
 
 pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 
 
 @dataclass
 class Replica:
-    """One process of a service, which may be replaced by another on the same ports."""
+    """A process of a service that another process on the same ports can replace."""
 
     binary: str
     arguments: tuple[str, ...]
@@ -42,7 +42,7 @@ class Replica:
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(timeout=30) == 0, "a service must end with 0 on SIGTERM"
+            assert self.process.wait(timeout=30) == 0, "expected exit code 0 after SIGTERM"
             self.process = None
 
 
@@ -84,7 +84,7 @@ def test_no_call_fails_while_every_replica_is_restarted(
         wait_for(partial(is_listened_on, encoder_port), f"something listens on port {encoder_port}")
         for replica in classifiers:
             replica.start()
-        # HAProxy has seen all of them by then.
+        # By then HAProxy has checked all replicas.
         time.sleep(5 * CHECK_MS / 1e3)
         with Load(f"127.0.0.1:{classifier_port}") as load:
             time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What SIGTERM does to a service that balancers send calls to."""
+"""Signals and settings files of a running service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def status(channel: grpc.Channel) -> int:
     return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
 
 
-def test_health_says_no_at_once_and_calls_are_taken_until_balancers_know(tmp_path: Path) -> None:
+def test_sigterm_turns_health_off_at_once_and_still_serves_calls(tmp_path: Path) -> None:
     address, process = encoder(tmp_path)
     with grpc.insecure_channel(address) as channel:
         client = ReflectionClient(channel)
@@ -39,14 +39,14 @@ def test_health_says_no_at_once_and_calls_are_taken_until_balancers_know(tmp_pat
         time.sleep(0.2)
         assert status(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
         client.call(ENCODER, "Encode", texts=["Another storm."])
-        # On a new connection, too: a balancer that has not heard of it opens one.
+        # Also on a new connection, which a balancer may open before its next health check.
         with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
             assert status(other) == health_pb2.HealthCheckResponse.NOT_SERVING
     assert process.wait(timeout=15) == 0
     assert time.monotonic() - begin >= REMOVAL_SECONDS
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+def test_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
     _, process = encoder(tmp_path)
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -56,7 +56,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - begin < REMOVAL_SECONDS
 
 
-def test_the_filter_of_logs_follows_the_settings_file(tmp_path: Path) -> None:
+def test_log_filter_follows_the_settings_file(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     settings = tmp_path / "settings.toml"
     text = f'listen = "{address}"\n[http]\nlisten = ""\n[log]\nfilter = "{{}}"\n'
@@ -74,7 +74,7 @@ def test_the_filter_of_logs_follows_the_settings_file(tmp_path: Path) -> None:
                 settings.write_text(text.format("info,service_kit=debug,ort=warn"))
                 end = time.monotonic() + 15
                 while "the filter of logs is another one now" not in log.read_text():
-                    assert time.monotonic() < end, "the new filter was not taken"
+                    assert time.monotonic() < end, "the new filter was not applied"
                     time.sleep(0.05)
                 client.call(ENCODER, "Encode", texts=["Another storm."])
             assert "call ended" in log.read_text()
@@ -83,7 +83,7 @@ def test_the_filter_of_logs_follows_the_settings_file(tmp_path: Path) -> None:
             assert process.wait(timeout=15) == 0
 
 
-def test_the_settings_that_hold_are_printed_without_secrets() -> None:
+def test_prints_effective_settings_without_secrets() -> None:
     command = [BINARIES / "classifier-svc", "serve", "--print-config", "--listen", "127.0.0.1:7"]
     environment = {"CLASSIFIER_SVC_ENCODER__API_KEY": "hunter2", "CLASSIFIER_SVC_LIMITS__MAX_BATCH_SIZE": "9"}
     printed = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
@@ -93,7 +93,7 @@ def test_the_settings_that_hold_are_printed_without_secrets() -> None:
     assert "[secret]" in printed
 
 
-def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant() -> None:
+def test_unknown_key_is_rejected_with_a_suggestion() -> None:
     command = [BINARIES / "encoder-svc", "serve"]
     environment = {"ENCODER_SVC_LIMITS__MAX_BATCHSIZE": "9"}
     outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)

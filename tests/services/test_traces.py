@@ -1,4 +1,4 @@
-"""One trace through client, classifier and encoder, as a collector sees it; and its id in the logs."""
+"""Traces across client, classifier and encoder, and their ids in the logs."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def ancestors(span: Span, spans: list[Span]) -> list[Span]:
 
 
 def paths(spans: list[Span]) -> list[list[tuple[str, str]]]:
-    """From each run of the graph to the root, as far as spans have come: they come in batches, in no order."""
+    """Returns the path of each run to the root, as far as spans have arrived. They arrive in batches, in any order."""
     runs = [span for span in spans if span.name == "run"]
     return [[(span.service, span.name) for span in ancestors(run, spans)] for run in runs]
 
 
-def test_a_trace_spans_client_classifier_and_encoder(collector: Receiver) -> None:
+def test_one_trace_covers_client_classifier_and_encoder(collector: Receiver) -> None:
     encoder, classifier = (f"127.0.0.1:{free_port()}" for _ in range(2))
     running = [start("encoder-svc", "serve", "--listen", encoder, "--http-listen", "")]
     try:
@@ -70,7 +70,7 @@ def test_a_trace_spans_client_classifier_and_encoder(collector: Receiver) -> Non
         ("classifier-svc", "encode"),
         ("classifier-svc", f"{CLASSIFIER}/Classify"),
     ]
-    assert ancestors(run, ours)[-1].parent == CALLER, "the trace goes on where the client's span is"
+    assert ancestors(run, ours)[-1].parent == CALLER, "expected the client's span as the parent"
 
 
 class _WithTraceparent(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
@@ -79,7 +79,7 @@ class _WithTraceparent(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
         return continuation(details, request)
 
 
-def test_a_batch_job_and_the_encoder_share_traces(collector: Receiver, tmp_path: Path) -> None:
+def test_bulk_job_and_encoder_share_traces(collector: Receiver, tmp_path: Path) -> None:
     movies = tmp_path / "movies.csv"
     with movies.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -100,7 +100,7 @@ def test_a_batch_job_and_the_encoder_share_traces(collector: Receiver, tmp_path:
     assert whole[0] == [("encoder-svc", "session"), ("encoder-svc", f"{ENCODER}/Encode"), root]
 
 
-def test_a_callers_trace_id_is_in_the_logs_without_any_collector(
+def test_logs_have_the_clients_trace_id_without_a_collector(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RUST_LOG", "info,service_kit=debug")

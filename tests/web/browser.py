@@ -1,4 +1,4 @@
-"""The web page in a real Chromium; whoever imports this is skipped where there is none."""
+"""The web page in a real Chromium. Tests that import this module are skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WESTERN = (
     "He agrees to stand with the homesteaders when the railway's hired men come for their land."
 )
 REEF = "A documentary about the slow death of a coral reef, told by the divers who have filmed it for thirty years."
-# What is on the page, as one would read it.
+# The visible content of the page.
 ROWS = """return [...document.querySelectorAll('#genres > li')].map(item => ({
   label: item.dataset.genre, predicted: item.className === 'predicted', visible: item.checkVisibility(),
   value: item.querySelector('.value').textContent,
@@ -47,7 +47,7 @@ ROWS = """return [...document.querySelectorAll('#genres > li')].map(item => ({
 
 
 class Page:
-    """The page in a browser, and what the browser said about it."""
+    """The page in a browser, with the browser's logs."""
 
     def __init__(self, driver: webdriver.Chrome, address: str) -> None:
         self.driver = driver
@@ -55,7 +55,7 @@ class Page:
         self._scripts: list[str] = []
 
     def open(self, before: str | None = None) -> None:
-        """Opens the page; `before` is JavaScript that runs before the page's own."""
+        """Opens the page. `before` is JavaScript that runs before the page's scripts."""
         if before is not None:
             added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": before})
             self._scripts.append(added["identifier"])
@@ -89,7 +89,7 @@ class Page:
         return [row["label"] for row in self.rows() if row["predicted"]]
 
     def write(self, overview: str, title: str = "") -> None:
-        """Replaces the movie at once, as pasting does."""
+        """Replaces title and overview at once, as pasting does."""
         script = """for (const [id, text] of Object.entries(arguments[0])) document.getElementById(id).value = text;
         document.getElementById('overview').dispatchEvent(new Event('input', {bubbles: true}))"""
         self.driver.execute_script(script, {"title": title, "overview": overview})
@@ -102,16 +102,16 @@ class Page:
         return self.find(f'[data-genre="{label}"] .row')
 
     def errors(self) -> list[str]:
-        """What the console holds since it was last asked, warnings too."""
+        """Returns the console's errors and warnings since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
     def requests(self) -> list[dict[str, Any]]:
-        """What the page has asked for since this was last called."""
+        """Returns the page's requests since the last call."""
         entries = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
         return [entry["params"]["request"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
 
     def asked(self) -> list[dict[str, Any]]:
-        """The bodies of the classify requests among them."""
+        """Returns the bodies of the classify requests since the last call."""
         return [json.loads(request["postData"]) for request in self.requests() if request["url"].endswith(":classify")]
 
 

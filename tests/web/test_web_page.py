@@ -1,4 +1,4 @@
-"""What the web page shows and asks, in a real Chromium against the real services."""
+"""The web page's content and requests, in a real Chromium with the real services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 
 def classify(services: Services, **request: Any) -> dict[str, Any]:
-    """The service's own answer, without the page."""
+    """Returns the service's response without the page."""
     body = json.dumps(request).encode()
     headers = {"content-type": "application/json"}
     asked = urllib.request.Request(f"{services.rest}/v1/movies:classify", body, headers)
@@ -30,7 +30,7 @@ def percent(probability: float) -> str:
     return ">99%" if 0.995 <= probability < 1 else f"{int(probability * 100 + 0.5)}%"
 
 
-def test_typing_brings_every_genre_as_a_bar_with_its_threshold(page: Page, services: Services) -> None:
+def test_typing_shows_a_bar_with_threshold_for_every_genre(page: Page, services: Services) -> None:
     page.emulate(prefers_reduced_motion="reduce")
     page.find("#title").send_keys("Dust Creek")
     page.find("#overview").send_keys(WESTERN)
@@ -53,7 +53,7 @@ def test_typing_brings_every_genre_as_a_bar_with_its_threshold(page: Page, servi
         assert row["tick"] == pytest.approx(score["threshold"], abs=0.01)
 
 
-# Ten keys, 50 ms apart; their last is the rest of the text.
+# Ten keystrokes, 50 ms apart. The last one enters the rest of the text.
 KEYS = """const overview = document.getElementById('overview'), [text, done] = arguments;
 let count = 0;
 const key = setInterval(() => {
@@ -64,11 +64,11 @@ const key = setInterval(() => {
 }, 50);"""
 
 
-def test_a_burst_of_keys_is_one_question_and_asks_for_no_explanation(page: Page) -> None:
+def test_fast_typing_sends_few_requests_without_explanation(page: Page) -> None:
     page.driver.execute_async_script(KEYS, WESTERN)
     page.until_predicted("Western")
     asked = page.asked()
-    # A loaded machine may pause between two keys as a person does.
+    # On a loaded machine the pause between two keystrokes can be long enough for a request.
     assert 1 <= len(asked) <= 3
     assert asked[-1]["overview"] == WESTERN and not any(question["explain"] for question in asked)
 
@@ -77,7 +77,7 @@ def test_a_burst_of_keys_is_one_question_and_asks_for_no_explanation(page: Page)
     ("place", "genre"),
     list(enumerate(["Western", "Science Fiction", "Romance", "Animation", "Crime", "Documentary"])),
 )
-def test_an_example_is_classified_when_clicked(page: Page, place: int, genre: str) -> None:
+def test_click_on_an_example_classifies_it(page: Page, place: int, genre: str) -> None:
     example = page.all("#reel button")[place]
     example.click()
     page.until_predicted(genre)
@@ -85,7 +85,7 @@ def test_an_example_is_classified_when_clicked(page: Page, place: int, genre: st
     assert page.find("#title").get_property("value") == example.text
 
 
-def test_a_genre_says_what_each_sentence_adds(page: Page, services: Services) -> None:
+def test_genre_shows_the_contribution_of_each_sentence(page: Page, services: Services) -> None:
     page.write(WESTERN, "Dust Creek")
     page.until_predicted("Western")
     page.row("Western").click()
@@ -110,7 +110,7 @@ def test_a_genre_says_what_each_sentence_adds(page: Page, services: Services) ->
 
     def opacity(sentence: WebElement) -> float:
         colour = sentence.find_element(By.CSS_SELECTOR, ".shade").value_of_css_property("background-color")
-        # `color-mix` computes to "oklab(… / 0.38)", and no colour at all to "rgba(0, 0, 0, 0)".
+        # `color-mix` computes to "oklab(… / 0.38)", and no colour to "rgba(0, 0, 0, 0)".
         return float(re.split(r"[/,]", colour)[-1].strip(" )"))
 
     strongest = max(range(3), key=lambda place: abs(added[place]))
@@ -120,7 +120,7 @@ def test_a_genre_says_what_each_sentence_adds(page: Page, services: Services) ->
     assert not page.find('[data-genre="Western"] .why').is_displayed()
 
 
-def test_an_open_explanation_follows_what_is_written(page: Page) -> None:
+def test_open_explanation_follows_the_text(page: Page) -> None:
     page.write(WESTERN)
     page.until_predicted("Western")
     page.row("Western").click()
@@ -129,7 +129,7 @@ def test_an_open_explanation_follows_what_is_written(page: Page) -> None:
     assert page.asked()[-1]["explain"] is True
 
 
-# Holds the next question back until it is released.
+# Holds the next request back until it is released.
 HOLD = """
 const real = window.fetch;
 window.fetch = async (url, options) => {
@@ -140,7 +140,7 @@ window.fetch = async (url, options) => {
 };"""
 
 
-def test_a_genre_opened_while_an_answer_is_on_its_way_is_explained_all_the_same(page: Page) -> None:
+def test_genre_opened_during_a_request_is_explained(page: Page) -> None:
     page.open(HOLD)
     page.write(WESTERN)
     page.until_predicted("Western")
@@ -156,14 +156,14 @@ def test_a_genre_opened_while_an_answer_is_on_its_way_is_explained_all_the_same(
     page.until(lambda: len(page.all('[data-genre="Western"] .sentences li')) == 3)
 
 
-def test_a_single_sentence_has_nothing_to_compare(page: Page) -> None:
+def test_single_sentence_has_no_explanation(page: Page) -> None:
     page.write(REEF)
     page.until_predicted("Documentary")
     page.row("Documentary").click()
     page.until(lambda: "only one sentence" in page.find('[data-genre="Documentary"] .why').text)
 
 
-def test_nothing_is_asked_elsewhere_and_the_console_stays_empty(page: Page, services: Services) -> None:
+def test_page_calls_only_its_own_origin_and_logs_nothing(page: Page, services: Services) -> None:
     page.open()
     page.all("#reel button")[0].click()
     page.until_predicted("Western")
@@ -178,7 +178,7 @@ def test_nothing_is_asked_elsewhere_and_the_console_stays_empty(page: Page, serv
     assert page.errors() == []
 
 
-def test_the_footer_says_which_model_answers(page: Page, services: Services) -> None:
+def test_footer_names_the_model(page: Page, services: Services) -> None:
     with urllib.request.urlopen(f"{services.rest}/v1/model", timeout=30) as answer:
         model = json.load(answer)
     page.until(lambda: page.find("#model").text)
@@ -187,7 +187,7 @@ def test_the_footer_says_which_model_answers(page: Page, services: Services) -> 
     assert all(label in page.find("#blank").text for label in model["labels"])
 
 
-# Delays the answer to the first question past the second's, as no abort can be trusted to prevent.
+# Delays the first response until after the second. Aborting a request does not always prevent this.
 FIRST_ANSWER_LAST = """
 const real = window.fetch;
 window.asked = 0; window.answered = [];
@@ -202,7 +202,7 @@ window.fetch = async (url, options) => {
 };"""
 
 
-def test_an_answer_that_comes_after_a_newer_one_is_not_shown(page: Page) -> None:
+def test_late_response_does_not_replace_a_newer_one(page: Page) -> None:
     page.open(FIRST_ANSWER_LAST)
     page.write(WESTERN)
     page.until(lambda: page.driver.execute_script("return window.release !== undefined"))
@@ -216,7 +216,7 @@ def test_an_answer_that_comes_after_a_newer_one_is_not_shown(page: Page) -> None
 
 
 def answering(status: int, problem: dict[str, Any], when: str, headers: dict[str, str] | None = None) -> str:
-    """JavaScript that answers classify requests with a problem where `when` (of `count`, `options`) holds."""
+    """Returns JavaScript that responds to classify requests with a problem if `when` (of `count`, `options`) holds."""
     init = {"status": status, "headers": {"content-type": "application/problem+json", **(headers or {})}}
     return f"""
 const real = window.fetch; let count = 0;
@@ -224,7 +224,7 @@ window.fetch = async (url, options) => String(url).includes(':classify') && (cou
   ? new Response({json.dumps(json.dumps(problem))}, {json.dumps(init)}) : real(url, options);"""
 
 
-def test_a_busy_service_is_asked_again_when_it_said(page: Page) -> None:
+def test_busy_service_is_retried_after_retry_after(page: Page) -> None:
     problem = {"reason": "QUEUE_FULL", "detail": "the queue is full", "status": 503, "errors": []}
     page.open(answering(503, problem, "count === 1", {"retry-after": "1"}))
     page.write(WESTERN)
@@ -233,7 +233,7 @@ def test_a_busy_service_is_asked_again_when_it_said(page: Page) -> None:
     assert not page.find("#problem").is_displayed()
 
 
-def test_a_service_that_wants_a_key_is_given_one_that_is_not_stored(page: Page) -> None:
+def test_asks_for_an_api_key_and_does_not_store_it(page: Page) -> None:
     problem = {"reason": "UNAUTHENTICATED", "detail": "an API key is needed", "status": 401, "errors": []}
     page.open(answering(401, problem, "options.headers.authorization !== 'Bearer sesame'"))
     page.write(WESTERN)
@@ -247,7 +247,7 @@ def test_a_service_that_wants_a_key_is_given_one_that_is_not_stored(page: Page) 
     assert page.driver.execute_script(stored) == [{}, {}, ""]
 
 
-def test_a_service_that_is_away_is_told_in_plain_words_and_the_last_answer_stays(page: Page) -> None:
+def test_unreachable_service_is_reported_and_the_last_result_stays(page: Page) -> None:
     page.write(REEF)
     page.until_predicted("Documentary")
     page.driver.execute_script("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
@@ -256,7 +256,7 @@ def test_a_service_that_is_away_is_told_in_plain_words_and_the_last_answer_stays
     assert "Documentary" in page.predicted() and "stale" in page.find("#answer").get_attribute("class")
 
 
-def test_too_long_a_text_is_named_with_what_the_service_found_wrong(page: Page) -> None:
+def test_too_long_text_shows_the_services_error(page: Page) -> None:
     page.write("word " * 2000)
     page.until(lambda: page.find("#overview").get_attribute("aria-invalid") == "true")
     told = page.find("#problem").text
@@ -266,12 +266,12 @@ def test_too_long_a_text_is_named_with_what_the_service_found_wrong(page: Page) 
     assert page.find("#overview").get_attribute("aria-invalid") is None and not page.find("#problem").is_displayed()
 
 
-def test_a_text_that_was_cut_says_so(page: Page) -> None:
+def test_truncated_text_is_reported(page: Page) -> None:
     page.write("The rider went on through the dust. " * 200)
     page.until(lambda: "its end was left out" in page.find("#notes").text)
 
 
-# A real answer, with every probability far under its threshold.
+# A real response, with every probability far below its threshold.
 UNDECIDED = """
 const real = window.fetch;
 window.fetch = async (url, options) => {
@@ -283,7 +283,7 @@ window.fetch = async (url, options) => {
 };"""
 
 
-def test_where_no_genre_is_predicted_the_nearest_is_named(page: Page) -> None:
+def test_names_the_nearest_genre_if_none_is_predicted(page: Page) -> None:
     page.open(UNDECIDED)
     page.write(WESTERN)
     page.until(lambda: "No genre is above its threshold" in page.find("#notes").text)

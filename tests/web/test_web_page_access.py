@@ -1,4 +1,4 @@
-"""Whom the web page serves: by any theme, width, keyboard and screen reader, with and without JavaScript."""
+"""Accessibility of the web page: themes, widths, keyboard, screen reader, and no JavaScript."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-# WCAG 2's contrast of an element's text with the page; light-dark() and color-mix() come out as what is painted.
+# WCAG 2's contrast of an element's text with the page. light-dark() and color-mix() give the painted colour.
 CONTRAST = """
 const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
 const luminance = colour => {
@@ -23,12 +23,12 @@ const paper = luminance(getComputedStyle(document.body).backgroundColor);
 const text = luminance(getComputedStyle(arguments[0]).color);
 return [paper, (Math.max(paper, text) + .05) / (Math.min(paper, text) + .05)];"""
 
-# One element for each colour of text.
+# One element for each text colour.
 READ = ("h1", ".intro p", ".field label", ".predicted .name", ".other .name", ".why .small", ".for .points", ".model")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_are_those_of_the_system_and_readable(page: Page, theme: str) -> None:
+def test_both_themes_follow_the_system_and_are_readable(page: Page, theme: str) -> None:
     page.emulate(prefers_color_scheme=theme)
     page.write(WESTERN)
     page.until_predicted("Western")
@@ -40,7 +40,7 @@ def test_both_themes_are_those_of_the_system_and_readable(page: Page, theme: str
         assert contrast >= 4.5, selector
 
 
-def test_a_chosen_theme_goes_before_the_systems_and_is_remembered(page: Page) -> None:
+def test_chosen_theme_overrides_the_systems_and_is_remembered(page: Page) -> None:
     page.emulate(prefers_color_scheme="light")
     page.find('.themes input[value="dark"]').send_keys(Keys.SPACE)
     assert page.driver.execute_script(CONTRAST, page.find("h1"))[0] < 0.1
@@ -51,7 +51,7 @@ def test_a_chosen_theme_goes_before_the_systems_and_is_remembered(page: Page) ->
     assert page.driver.execute_script(CONTRAST, page.find("h1"))[0] > 0.7
 
 
-def test_the_keyboard_alone_is_enough_and_its_place_is_always_seen(page: Page) -> None:
+def test_keyboard_alone_is_enough_and_focus_is_visible(page: Page) -> None:
     seen = """const style = getComputedStyle(document.activeElement);
     return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0"""
 
@@ -59,7 +59,7 @@ def test_the_keyboard_alone_is_enough_and_its_place_is_always_seen(page: Page) -
         for _ in range(20):
             ActionChains(page.driver).send_keys(Keys.TAB).perform()
             focused = page.driver.switch_to.active_element
-            # A theme's radio button is drawn by the text beside it.
+            # The text beside it draws a theme's radio button.
             assert focused.get_attribute("name") == "theme" or page.driver.execute_script(seen), focused.tag_name
             if page.driver.execute_script("return arguments[0].matches(arguments[1])", focused, selector):
                 return focused
@@ -79,13 +79,13 @@ def test_the_keyboard_alone_is_enough_and_its_place_is_always_seen(page: Page) -
     assert all(row["visible"] for row in page.rows())
 
 
-# What the status says and when, in ms after the genres it speaks of came.
+# The status texts, with their delay in ms after their genres arrived.
 LISTEN = """const spoken = document.getElementById('spoken'); let shown = 0; window.said = [];
 new MutationObserver(() => { shown = performance.now(); }).observe(document.getElementById('genres'), {childList: true});
 new MutationObserver(() => said.push([spoken.textContent, performance.now() - shown])).observe(spoken, {childList: true})"""
 
 
-def test_a_screen_reader_hears_names_values_and_one_summary_after_a_pause(page: Page) -> None:
+def test_screen_reader_gets_names_values_and_one_delayed_summary(page: Page) -> None:
     page.driver.execute_script(LISTEN)
     page.find("#overview").send_keys(WESTERN)
     page.until_predicted("Western")
@@ -99,7 +99,7 @@ def test_a_screen_reader_hears_names_values_and_one_summary_after_a_pause(page: 
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+def test_page_fits_the_screen_width(page: Page, width: int) -> None:
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     page.open()
@@ -112,7 +112,7 @@ def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_who_wants_no_motion_gets_none(page: Page) -> None:
+def test_respects_reduced_motion(page: Page) -> None:
     page.emulate(prefers_reduced_motion="reduce")
     page.write(WESTERN)
     page.until_predicted("Western")
@@ -121,7 +121,7 @@ def test_who_wants_no_motion_gets_none(page: Page) -> None:
     assert page.driver.execute_script("return document.getAnimations().length") == 0
 
 
-def test_without_javascript_the_page_names_another_way(page: Page) -> None:
+def test_without_javascript_the_page_names_an_alternative(page: Page) -> None:
     page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.open()

@@ -1,4 +1,4 @@
-"""Puts the export's modules on the path, and holds the tiny bundles and the encoders that all tests read."""
+"""Puts the package on Python's path, and provides the tiny bundles and the encoders of all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No movie of the test split can reach adaptation, by any road."""
+"""No movie of the test split can reach adaptation."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_split_rule_is_that_of_the_trainer() -> None:
-    """862 and 8844 stand in the test of the trainer's rule too."""
+def test_split_rule_matches_the_trainer() -> None:
+    """The trainer's test of its rule also uses 862 and 8844."""
     ids = (862, 8844, 11862, 13, 14, 15)
     assert [split_of(str(number)) for number in ids] == ["test", "train", "validation", "validation", "test", "train"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_set_holds_the_movies_of_its_split_only(data: Path, split: str) -> None:
+def test_set_contains_only_movies_of_its_split(data: Path, split: str) -> None:
     movies = MovieSet.load(data, split)
     assert [int(movie.id) for movie in movies.movies] == ids_of(split)
 
 
-def test_the_test_split_cannot_be_loaded(data: Path) -> None:
+def test_rejects_loading_the_test_split(data: Path) -> None:
     with pytest.raises(HeldOutMovieError, match="never test"):
         MovieSet.load(data, "test")
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_test_movie_is_refused_whatever_the_caller_says_it_is(split: str) -> None:
+def test_rejects_a_test_movie_passed_as_another_split(split: str) -> None:
     smuggled = ids_of("test")[0]
     with pytest.raises(HeldOutMovieError, match=f"movie {smuggled} belongs to test"):
         MovieSet(split, [movie(ids_of(split)[0]), movie(smuggled)])

@@ -1,4 +1,4 @@
-"""Products in bfloat16 teach what products in float32 do."""
+"""Training in bfloat16 is close to training in float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from export.adapt.model import Linear
 
 
 @pytest.mark.parametrize("rank", [0, 3])
-def test_a_layer_in_bfloat16_and_its_gradients_keep_near_to_float32(rank: int) -> None:
+def test_bfloat16_layer_and_gradients_are_close_to_float32(rank: int) -> None:
     torch.manual_seed(0)
     layer = Linear(48, 32)
     torch.nn.init.normal_(layer.weight, std=0.2)

@@ -54,12 +54,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "adapter.safetensors"
 
 
-def test_a_low_rank_update_is_the_matrix_product() -> None:
+def test_low_rank_update_equals_the_matrix_product() -> None:
     up, down = (low_rank()[f"{LAYER}.lora_{side}"].astype(np.float32) for side in ("up", "down"))
     assert np.allclose(low_rank_update(up, down), up.astype(np.float64) @ down, atol=1e-5)
 
 
-def test_a_low_rank_adapter_is_merged(path: Path) -> None:
+def test_merges_a_low_rank_adapter(path: Path) -> None:
     tensors = low_rank()
     save_file(tensors, path, METADATA)
     merged = load_adapter(path, base_weights(), 32, BASE)
@@ -71,7 +71,7 @@ def test_a_low_rank_adapter_is_merged(path: Path) -> None:
     assert (merged.activation, merged.version) == ("tanh", "1.0.0")
 
 
-def test_an_int8_adapter_is_merged(path: Path) -> None:
+def test_merges_an_int8_adapter(path: Path) -> None:
     tensors = int8()
     save_file(tensors, path, METADATA)
     merged = load_adapter(path, base_weights(), 32, BASE)
@@ -79,7 +79,7 @@ def test_an_int8_adapter_is_merged(path: Path) -> None:
     assert np.allclose(merged.weights[f"{LAYER}.weight"], 1 + update, atol=1e-4)
 
 
-def test_no_adapter_leaves_the_weights_and_lifts() -> None:
+def test_without_adapter_keeps_the_weights_and_uses_the_lift() -> None:
     weights = base_weights()
     merged = load_adapter(None, weights, 32)
     assert (merged.activation, merged.version) == ("l2", "0.1.0-lift")
@@ -101,7 +101,7 @@ def test_no_adapter_leaves_the_weights_and_lifts() -> None:
         ({}, {"activation": "relu"}, "expected activation l2 or tanh, found 'relu'"),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused(
+def test_rejects_an_adapter_that_does_not_fit(
     change: Tensors, metadata: dict[str, str], message: str, path: Path
 ) -> None:
     save_file(low_rank() | change, path, METADATA | metadata)
@@ -109,6 +109,6 @@ def test_an_adapter_that_does_not_fit_is_refused(
         load_adapter(path, base_weights(), 32, BASE)
 
 
-def test_a_missing_file_is_refused(path: Path) -> None:
+def test_rejects_a_missing_file(path: Path) -> None:
     with pytest.raises(AdapterError, match="expected a readable safetensors file"):
         load_adapter(path, base_weights(), 32, BASE)

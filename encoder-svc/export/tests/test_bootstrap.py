@@ -17,32 +17,32 @@ NAME = "minilm-512"
 
 @pytest.fixture
 def runtime(tiny_bundle_folder: Path, tmp_path: Path) -> bootstrap.Runtime:
-    """A runtime folder whose bundle, a tiny one, was made from the inputs "before"."""
+    """A runtime folder with a tiny bundle made from the inputs "before"."""
     runtime = bootstrap.Runtime(tmp_path / "runtime")
     shutil.copytree(tiny_bundle_folder, runtime.bundle(NAME))
     runtime.set_stamp(NAME, f"before {bundle.verify(runtime.bundle(NAME))}")
     return runtime
 
 
-def test_a_bundle_of_the_same_inputs_is_current(runtime: bootstrap.Runtime) -> None:
+def test_bundle_with_the_same_inputs_is_current(runtime: bootstrap.Runtime) -> None:
     assert bootstrap.bundle_is_current(runtime, NAME, "before")
 
 
-def test_a_bundle_of_other_inputs_is_not_current(runtime: bootstrap.Runtime) -> None:
+def test_bundle_with_other_inputs_is_not_current(runtime: bootstrap.Runtime) -> None:
     assert not bootstrap.bundle_is_current(runtime, NAME, "after")
 
 
-def test_one_bundle_says_nothing_of_another(runtime: bootstrap.Runtime) -> None:
+def test_stamp_of_one_bundle_does_not_apply_to_another(runtime: bootstrap.Runtime) -> None:
     assert not bootstrap.bundle_is_current(runtime, "minilm-512-int8", "before")
 
 
-def test_a_damaged_bundle_is_not_current(runtime: bootstrap.Runtime) -> None:
+def test_damaged_bundle_is_not_current(runtime: bootstrap.Runtime) -> None:
     with (runtime.bundle(NAME) / bundle.MODEL).open("ab") as file:
         file.write(b"x")
     assert not bootstrap.bundle_is_current(runtime, NAME, "before")
 
 
-def test_another_adapter_is_another_input(tmp_path: Path) -> None:
+def test_adapter_is_an_input(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter.safetensors"
     adapter.write_bytes(b"one")
     first = bootstrap.export_inputs(adapter)
@@ -50,7 +50,7 @@ def test_another_adapter_is_another_input(tmp_path: Path) -> None:
     assert len({first, bootstrap.export_inputs(adapter), bootstrap.export_inputs(None)}) == 3
 
 
-def test_every_source_of_the_export_is_an_input() -> None:
+def test_every_imported_source_is_an_input() -> None:
     script = (
         "import sys, export.minilm.__main__; "
         "print(*(getattr(m, '__file__', None) for m in sys.modules.values()), sep='\\n')"
@@ -63,16 +63,16 @@ def test_every_source_of_the_export_is_an_input() -> None:
     assert imported == set(bootstrap.EXPORT_SOURCES)
 
 
-def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
+def test_rejects_a_file_that_is_not_a_library(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"text")
     with pytest.raises(bootstrap.SetupError, match="expected an ELF library, found a file that starts with b'text'"):
         bootstrap.check_library(tmp_path / "lib.so", "1.31.1")
 
 
 @pytest.mark.skipif(
-    Path(sys.prefix) != bootstrap.REPOSITORY / ".runtime" / "venv", reason="not in an environment that bootstrap made"
+    Path(sys.prefix) != bootstrap.REPOSITORY / ".runtime" / "venv", reason="not in an environment created by bootstrap.py"
 )
-def test_a_second_run_does_nothing_and_says_so_in_one_line() -> None:
+def test_second_run_does_nothing_and_reports_it_in_one_line() -> None:
     system_python = os.path.realpath(sys.executable)
     command = [system_python, str(EXPORT / "bootstrap.py")]
     subprocess.run(command, check=True, capture_output=True)

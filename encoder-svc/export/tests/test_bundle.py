@@ -21,7 +21,7 @@ FIXTURES = EXPORT.parent / "tests" / "fixtures"
 
 
 def vector_features() -> str:
-    """The processor features that numpy has code of its own for, here; its documentation has no public list."""
+    """Returns the CPU features that numpy has special code for on this machine. There is no public list."""
     from numpy._core import _multiarray_umath as core
 
     return " ".join(name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name))
@@ -44,7 +44,7 @@ def test_two_builds_give_the_same_bytes(tiny_bundle_folder: Path, tmp_path: Path
         ("tiny-int8-512", 1, Precision.INT8),
     ],
 )
-def test_the_committed_fixtures_are_what_the_sources_make(
+def test_committed_fixtures_match_the_sources(
     name: str, seed: int, precision: Precision, tmp_path: Path
 ) -> None:
     build_tiny(tmp_path / name, seed, precision)
@@ -55,21 +55,23 @@ def test_the_committed_fixtures_are_what_the_sources_make(
     ("core", "name", "precision"),
     [("Haswell", "tiny-512", "fp32"), ("Sandybridge", "tiny-512", "fp32"), ("Sandybridge", "tiny-int8-512", "int8")],
 )
-def test_another_processors_arithmetic_gives_the_same_fingerprint(
+def test_other_cpu_features_give_the_same_fingerprint(
     core: str, name: str, precision: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "export.tools.tiny_bundle", "--output", str(tmp_path / name), "--seed", "1"]
-    # Numpy's own vector code too, as quantising goes through it.
+    # Includes numpy's vector code, which quantising uses.
     environment = {
         "OPENBLAS_NUM_THREADS": "1",
         "OPENBLAS_CORETYPE": core,
         "NPY_DISABLE_CPU_FEATURES": vector_features(),
     }
-    subprocess.run([*command, "--precision", precision], check=True, cwd=EXPORT.parent, env=environment, capture_output=True)
+    subprocess.run(
+        [*command, "--precision", precision], check=True, cwd=EXPORT.parent, env=environment, capture_output=True
+    )
     assert bundle.fingerprint(tmp_path / name) == bundle.fingerprint(FIXTURES / name)
 
 
-def test_reference_vectors_are_512_long_and_of_length_one(tiny_bundle_folder: Path) -> None:
+def test_reference_vectors_have_512_numbers_and_length_one(tiny_bundle_folder: Path) -> None:
     texts = json.loads((tiny_bundle_folder / bundle.REFERENCE).read_text(encoding="utf-8"))["texts"]
     vectors = np.array([entry["vector"] for entry in texts])
     assert vectors.shape == (len(texts), 512)
@@ -77,12 +79,12 @@ def test_reference_vectors_are_512_long_and_of_length_one(tiny_bundle_folder: Pa
     assert {entry["truncated"] for entry in texts} == {True, False}
 
 
-def test_a_whole_bundle_verifies_to_its_fingerprint(tiny_bundle_folder: Path) -> None:
+def test_verify_returns_the_fingerprint_of_an_intact_bundle(tiny_bundle_folder: Path) -> None:
     assert bundle.verify(tiny_bundle_folder) == bundle.fingerprint(tiny_bundle_folder)
 
 
 @pytest.mark.parametrize("name", [bundle.MODEL, bundle.TOKENIZER, bundle.REFERENCE])
-def test_a_tampered_file_is_detected(name: str, tiny_bundle_folder: Path, tmp_path: Path) -> None:
+def test_detects_a_changed_file(name: str, tiny_bundle_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_bundle_folder, tmp_path / "tiny-512")
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -91,19 +93,19 @@ def test_a_tampered_file_is_detected(name: str, tiny_bundle_folder: Path, tmp_pa
         bundle.verify(folder)
 
 
-def test_a_missing_file_is_detected(tiny_bundle_folder: Path, tmp_path: Path) -> None:
+def test_detects_a_missing_file(tiny_bundle_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_bundle_folder, tmp_path / "tiny-512")
     (folder / bundle.MODEL).unlink()
     with pytest.raises(bundle.BundleError, match="model.onnx: expected a file in bundle tiny-512, found none"):
         bundle.verify(folder)
 
 
-def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+def test_rejects_a_folder_without_manifest(tmp_path: Path) -> None:
     with pytest.raises(bundle.BundleError, match="expected encoder.json"):
         bundle.verify(tmp_path)
 
 
-def test_a_rewrite_replaces_the_bundle_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_rewriting_replaces_the_bundle_and_leaves_no_temporary_files(tmp_path: Path) -> None:
     build_tiny(tmp_path / "tiny-512", seed=1)
     first = bundle.fingerprint(tmp_path / "tiny-512")
     build_tiny(tmp_path / "tiny-512", seed=2)
@@ -111,13 +113,13 @@ def test_a_rewrite_replaces_the_bundle_and_leaves_nothing_beside_it(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-512"]
 
 
-def test_other_weights_are_refused(tmp_path: Path) -> None:
+def test_rejects_other_weights(tmp_path: Path) -> None:
     save_file({"embeddings": np.zeros(3, dtype=np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="model.safetensors: expected sha256 53aa51172d14"):
         load_weights(tmp_path / "model.safetensors", tiny_shape(vocabulary()))
 
 
-def test_a_value_on_a_rounding_boundary_is_refused() -> None:
+def test_rejects_a_value_on_a_rounding_boundary() -> None:
     assert rounded(np.array([0.12345678, -1e-9])) == [0.1234568, 0.0]
     with pytest.raises(BuildError, match="rounding boundary"):
         rounded(np.array([0.12345675]))

@@ -1,4 +1,4 @@
-"""The ONNX graph against the float64 reference: on the tiny encoder, and on the real one."""
+"""Compares the ONNX graph with the float64 reference, for the tiny encoder and for the real one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from export.tools.tiny_bundle import MAX_TOKENS
 
 
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
-def test_the_graph_gives_the_reference_vectors_alone_and_in_a_padded_batch(
+def test_matches_the_reference_alone_and_in_a_padded_batch(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     encoder, shape, tokenizer = request.getfixturevalue(name)
@@ -31,14 +31,14 @@ def test_the_graph_gives_the_reference_vectors_alone_and_in_a_padded_batch(
     assert np.abs(np.linalg.norm(alone, axis=1) - 1).max() < 1e-6
 
 
-def test_the_plain_graph_gives_the_same_vectors(tiny: Encoder) -> None:
+def test_plain_graph_gives_the_same_vectors(tiny: Encoder) -> None:
     encoder, shape, tokenizer = tiny
     session = open_session(write_plain_graph(encoder, shape))
     ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
     assert np.abs(run_session(session, [ids])[0] - forward.embed(encoder, shape, ids)).max() < 2e-6
 
 
-def test_a_tanh_takes_the_place_of_the_normalisation(tiny: Encoder) -> None:
+def test_tanh_replaces_the_normalisation(tiny: Encoder) -> None:
     encoder, shape, tokenizer = tiny
     squashed = replace(encoder, activation="tanh")
     ids = tokenize(tokenizer, REFERENCE_TEXTS[1], MAX_TOKENS).ids
@@ -47,21 +47,21 @@ def test_a_tanh_takes_the_place_of_the_normalisation(tiny: Encoder) -> None:
     assert abs(np.linalg.norm(found) - 1) > 0.1
 
 
-def test_a_masked_token_changes_nothing(tiny: Encoder) -> None:
+def test_masked_token_has_no_effect(tiny: Encoder) -> None:
     encoder, shape, _ = tiny
     short = forward.embed(encoder, shape, [2, 50, 60, 3])
     padded = forward.embed(encoder, shape, [2, 50, 60, 3, 9, 9], [1, 1, 1, 1, 0, 0])
     assert np.abs(short - padded).max() < 1e-12
 
 
-def test_published_meaning_survives_the_lift(minilm: Encoder) -> None:
+def test_lift_keeps_similarities(minilm: Encoder) -> None:
     encoder, shape, tokenizer = minilm
     texts = ("a man is eating food", "a man eats something", "the stock market fell today")
     first, second, third = (forward.embed(encoder, shape, tokenize(tokenizer, text, 64).ids) for text in texts)
     assert first @ second > 0.7 > 0.3 > first @ third
 
 
-def test_a_long_text_keeps_its_separator(tiny: Encoder) -> None:
+def test_truncated_text_keeps_its_separator(tiny: Encoder) -> None:
     _, _, tokenizer = tiny
     tokens = tokenize(tokenizer, "a b c d e f", 5)
     assert tokens.truncated

@@ -1,4 +1,4 @@
-"""The int8 graph: near the float64 reference, and a function of the text alone."""
+"""The int8 graph is close to the float64 reference and depends only on the text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOUND = BOUNDS[Precision.INT8]
 
 @pytest.mark.parametrize("activation", ["l2", "tanh"])
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
-def test_the_graph_points_where_the_reference_does(name: str, activation: str, request: pytest.FixtureRequest) -> None:
+def test_vectors_point_where_the_reference_does(name: str, activation: str, request: pytest.FixtureRequest) -> None:
     encoder, shape, tokenizer = request.getfixturevalue(name)
     encoder = replace(encoder, activation=activation)
     session = open_session(write_graph(encoder, shape, name))
@@ -43,7 +43,7 @@ def test_two_threads_give_the_same_bits(minilm: Encoder) -> None:
     assert (run_session(two, [ids]) == run_session(open_session(model), [ids])).all()
 
 
-def test_a_masked_token_is_left_out_of_the_vector(tiny: Encoder) -> None:
+def test_vector_excludes_masked_tokens(tiny: Encoder) -> None:
     encoder, shape, _ = tiny
     session = open_session(write_graph(encoder, shape, "tiny"))
     short, long = [2, 50, 60, 3], [2, 70, 80, 90, 100, 110, 3]
@@ -51,7 +51,7 @@ def test_a_masked_token_is_left_out_of_the_vector(tiny: Encoder) -> None:
     assert distance(BOUND, padded, forward.embed(encoder, shape, short)) < 0.005
 
 
-def test_onnx_runtime_leaves_the_slow_fusion_alone(tiny: Encoder, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_onnx_runtime_does_not_apply_the_slow_fusion(tiny: Encoder, tmp_path_factory: pytest.TempPathFactory) -> None:
     encoder, shape, _ = tiny
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path_factory.mktemp("graph") / "optimised.onnx")

@@ -23,7 +23,7 @@ def test_every_value_is_within_half_a_step() -> None:
 
 
 @pytest.mark.parametrize("largest_together", [True, False])
-def test_no_pair_of_products_leaves_16_bits(largest_together: bool) -> None:
+def test_no_pair_of_products_exceeds_16_bits(largest_together: bool) -> None:
     extreme = weight()
     extreme[6, :] = 9.0
     extreme[7 if largest_together else 8, :] = 9.0
@@ -31,7 +31,7 @@ def test_no_pair_of_products_leaves_16_bits(largest_together: bool) -> None:
     pairs = values[0::2] + values[1::2]
     assert np.abs(pairs).max() <= LARGEST_PAIR
     assert 255 * LARGEST_PAIR <= np.iinfo(np.int16).max < 255 * (LARGEST_PAIR + 1)
-    # Apart, the two keep all their bits; together they share what fits.
+    # Apart, both values keep all their bits. As a pair, they share the range.
     assert np.abs(values).max() == (LARGEST_PAIR // 2 - 1 if largest_together else LARGEST)
 
 
@@ -40,13 +40,13 @@ def test_zeros_stay_zeros() -> None:
     assert (quantise_rows(np.zeros((4, 3), dtype=np.float32)).scales == 1).all()
 
 
-def test_an_odd_number_of_inputs_is_refused() -> None:
+def test_rejects_an_odd_number_of_inputs() -> None:
     with pytest.raises(ValueError, match="expected an even number of inputs, found 3"):
         quantise_columns(np.zeros((3, 2), dtype=np.float32))
 
 
-def test_bytes_are_those_of_every_other_machine() -> None:
-    # Thirds, so that every division rounds.
+def test_bytes_are_the_same_on_every_machine() -> None:
+    # Thirds make every division round.
     table = np.cumsum(lift.orthonormal_lift(384), axis=1, dtype=np.float32) / np.float32(3)
     digest = hashlib.sha256()
     for quantised in (quantise_columns(table), quantise_rows(table)):

@@ -1,6 +1,6 @@
-"""The conversion of Universal Sentence Encoder large, on a stand-in with the same operations.
+"""The conversion of Universal Sentence Encoder large, tested on a stand-in with the same operations.
 
-TensorFlow has an environment of its own: `make test-use-large` runs these.
+`make test-use-large` runs these tests in a separate environment with TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-tf = pytest.importorskip("tensorflow", reason="has an environment of its own: run `make test-use-large`")
-pytest.importorskip("tf2onnx", reason="has an environment of its own: run `make test-use-large`")
+tf = pytest.importorskip("tensorflow", reason="needs a separate environment: run `make test-use-large`")
+pytest.importorskip("tf2onnx", reason="needs a separate environment: run `make test-use-large`")
 
 EXPORT = Path(__file__).resolve().parents[2]
 FIXTURES = EXPORT.parent / "tests" / "fixtures"
@@ -44,20 +44,20 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_converting_again_gives_the_committed_bundle(stand_in: Path, tmp_path: Path) -> None:
+def test_conversion_reproduces_the_committed_bundle(stand_in: Path, tmp_path: Path) -> None:
     made = tmp_path / COMMITTED.name
     build(stand_in, encoder_of(COMMITTED.name, Shape()), made)
     assert bundle.verify(made)
     for name in (bundle.MODEL, bundle.TOKENIZER):
         assert (made / name).read_bytes() == (COMMITTED / name).read_bytes(), name
-    # TensorFlow's last bits are the processor's.
+    # The last bits of TensorFlow's vectors depend on the processor.
     found, committed = (json.loads((folder / bundle.REFERENCE).read_text())["texts"] for folder in (made, COMMITTED))
     assert [entry["text"] for entry in found] == [entry["text"] for entry in committed]
     difference = np.array([entry["vector"] for entry in found]) - [entry["vector"] for entry in committed]
     assert np.abs(difference).max() < 1e-6
 
 
-def test_the_reference_texts_are_of_all_kinds() -> None:
+def test_reference_texts_cover_all_kinds() -> None:
     texts = json.loads((COMMITTED / bundle.REFERENCE).read_text())["texts"]
     assert {entry["truncated"] for entry in texts} == {True, False}
     assert min(entry["token_count"] for entry in texts) == 0
@@ -69,7 +69,7 @@ def test_the_reference_texts_are_of_all_kinds() -> None:
     [Shape(fill_strings=True, seed=2), Shape(lower=True, seed=3), Shape(lower=True, fill_strings=True, seed=4)],
     ids=["empty-words", "lower-case", "both"],
 )
-def test_other_ways_to_write_the_graph_give_tensorflows_vectors(shape: Shape, tmp_path: Path) -> None:
+def test_variants_of_the_graph_match_tensorflow(shape: Shape, tmp_path: Path) -> None:
     save(tmp_path / "model", shape)
     report = build(tmp_path / "model", ENCODER, tmp_path / "bundle")
     assert report.largest_difference < 5e-6 and report.hash_buckets == shape.buckets
@@ -77,7 +77,7 @@ def test_other_ways_to_write_the_graph_give_tensorflows_vectors(shape: Shape, tm
     assert any(step["step"] == "lower" for step in steps) == shape.lower
 
 
-def test_weights_that_are_set_aside_while_it_converts_come_back(
+def test_large_weights_are_restored_after_the_conversion(
     stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heavy_constants, "LEAST_BYTES", 2_000)
@@ -88,21 +88,21 @@ def test_weights_that_are_set_aside_while_it_converts_come_back(
 
 
 @pytest.mark.parametrize("kind", ["gztar", "zip"])
-def test_an_archive_is_as_good_as_a_folder(kind: str, stand_in: Path, tmp_path: Path) -> None:
+def test_accepts_an_archive(kind: str, stand_in: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "archive"), kind, stand_in.parent)
     with opened(Path(archive)) as folder:
         assert signature(folder) == signature(stand_in)
         assert signature(folder).name == "serving_default"
 
 
-def test_an_archive_that_would_leave_its_folder_is_refused(stand_in: Path, tmp_path: Path) -> None:
+def test_rejects_an_archive_with_members_outside_its_folder(stand_in: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "archive.tar", "w") as archive:
         archive.add(stand_in / "saved_model.pb", arcname="../../saved_model.pb")
     with pytest.raises(SavedModelError, match="expected a tar or zip archive"), opened(tmp_path / "archive.tar"):
         pass
 
 
-def test_what_is_not_there_is_named(stand_in: Path, tmp_path: Path) -> None:
+def test_names_a_missing_file(stand_in: Path, tmp_path: Path) -> None:
     with pytest.raises(UseLargeError, match="expected a SavedModel's folder or archive at .*nowhere, found nothing"):
         build(tmp_path / "nowhere", ENCODER, tmp_path / "bundle")
     with pytest.raises(UseLargeError, match=r"expected one saved_model.pb in .*, found 0"):
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_named(stand_in: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_files_that_are_something_else_are_refused(stand_in: Path, tmp_path: Path) -> None:
+def test_rejects_files_of_other_formats(stand_in: Path, tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(b"<html>please log in</html>")
     with pytest.raises(UseLargeError, match="expected a tar or zip archive at"):
         build(tmp_path / "model.tar.gz", ENCODER, tmp_path / "bundle")
@@ -124,7 +124,7 @@ def test_files_that_are_something_else_are_refused(stand_in: Path, tmp_path: Pat
         build(broken, ENCODER, tmp_path / "bundle")
 
 
-def test_a_model_of_something_else_is_refused_by_its_signature(tmp_path: Path) -> None:
+def test_rejects_a_model_with_another_signature(tmp_path: Path) -> None:
     module = tf.Module()
     module.scale = tf.Variable(2.0)
     spec = tf.TensorSpec([None, 3], tf.float32, name="pixels")
@@ -135,7 +135,7 @@ def test_a_model_of_something_else_is_refused_by_its_signature(tmp_path: Path) -
 
 
 def graph_error(write: Callable[[tf.Tensor], tf.Tensor]) -> str:
-    """What is said of a graph that does this to its tokens."""
+    """Returns the error for a graph that applies `function` to its tokens."""
     with tf.Graph().as_default() as graph:
         texts = tf.compat.v1.placeholder(tf.string, [None], "texts")
         output = tf.identity(write(texts), name="output")
@@ -148,7 +148,7 @@ def tokens(texts: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.StringSplit(input=texts, delimiter=" ", skip_empty=True).values
 
 
-def test_an_operation_that_is_not_known_is_named() -> None:
+def test_names_an_unknown_operation() -> None:
     hashed = tf.strings.to_hash_bucket_fast
     message = graph_error(lambda texts: hashed(tf.strings.substr(tokens(texts), 0, 2), 7))
     assert "expected only known operations, found Substr on strings (Substr" in message
@@ -160,13 +160,13 @@ def test_an_operation_that_is_not_known_is_named() -> None:
     assert "found Equal of strings" in message
 
 
-def test_a_graph_without_a_vocabulary_or_with_two_hashes_is_refused() -> None:
+def test_rejects_a_graph_without_vocabulary_or_with_two_hashes() -> None:
     hashed = tf.strings.to_hash_bucket_fast
     assert "expected a lookup of the tokens in a vocabulary" in graph_error(lambda texts: hashed(tokens(texts), 7))
     message = graph_error(lambda texts: hashed(tokens(texts), 7) + hashed(tokens(texts), 8))
     assert "expected one number of hash buckets, found 8 and 7" in message
 
 
-def test_texts_without_a_split_are_refused() -> None:
+def test_rejects_texts_without_a_split() -> None:
     message = graph_error(lambda texts: tf.cast(tf.shape(texts), tf.int64))
     assert "expected a split of the texts in the graph, found none" in message
