@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# base_images.sh PREFIX: makes the two base images of the Dockerfile where no registry of images can be reached, out of
-# Debian's packages and the Rust toolchain of this machine:
-#   PREFIX/debian:bookworm-slim   debootstrap's smallest Debian, with the certificates that this machine trusts
+# base_images.sh PREFIX: makes the two base images of the Dockerfile without an image registry, from Debian's packages and
+# this machine's Rust toolchain:
+#   PREFIX/debian:bookworm-slim   a minimal Debian from debootstrap, with this machine's trusted certificates
 #   PREFIX/rust:1-bookworm        the same with a C compiler and this machine's Rust
-# An image that is there already is left as it is. Needs root, debootstrap and rustc; DOCKER names another client.
+# Existing images stay unchanged. Needs root, debootstrap and rustc. DOCKER names another client.
 set -euo pipefail
 PREFIX=$1
 DOCKER=${DOCKER:-docker}
@@ -18,23 +18,23 @@ exists() {
 
 debian() {
     local root=$work/debian
-    # shellcheck disable=SC2086 # an empty mirror must be no argument at all
+    # shellcheck disable=SC2086 # an empty mirror must not become an argument
     debootstrap --variant=minbase --include=ca-certificates bookworm "$root" $MIRROR >"$work/debootstrap.log" 2>&1 || {
         tail -n 20 "$work/debootstrap.log" >&2
         return 1
     }
-    # Authorities of our own, such as a company's proxy, so that cargo, pip and apt reach what they reach here.
+    # Local certificate authorities, such as a company's proxy, which cargo, pip and apt may need.
     if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
         cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
         chroot "$root" update-ca-certificates >/dev/null 2>&1
     fi
-    # As Debian's own slim image: no documentation, no package lists.
+    # Like Debian's slim image, without documentation and package lists.
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,info,locale}/*
     tar -C "$root" -c . | "$DOCKER" import --change 'CMD ["bash"]' - "$PREFIX/debian:bookworm-slim" >/dev/null
 }
 
 rust() {
-    # The folders that the official image has; documentation (most of the toolchain) is left out.
+    # The folders of the official image, without documentation, which is most of the toolchain.
     local context=$work/rust toolchain
     toolchain=$(rustc --print sysroot)
     mkdir -p "$context/rust"

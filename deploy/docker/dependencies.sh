@@ -1,7 +1,7 @@
 #!/bin/sh
-# dependencies.sh FROM TO: of a workspace, only what decides which dependencies are built, and how: manifests, the lock
-# file, cargo's configuration, and an empty program wherever cargo expects a source. Building TO compiles every dependency
-# and nothing of ours, so that its layer holds until a manifest changes.
+# dependencies.sh FROM TO: copies only the files of a workspace that determine its dependencies: manifests, the lock file and
+# cargo's configuration, with an empty program for each source that cargo expects. Building TO compiles only dependencies, so
+# its layer stays valid until a manifest changes.
 set -eu
 cd "$1"
 mkdir -p "$2"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# rootfs.sh TO: the files that our binaries and ONNX Runtime need of Debian, and nothing else: the C and C++ libraries,
-# certificates, and a user. No shell and no package manager; `kubectl debug` brings tools where they are wanted.
+# rootfs.sh TO: copies only the files of Debian that the binaries and ONNX Runtime need: the C and C++ libraries, certificates
+# and a user. There is no shell and no package manager; `kubectl debug` adds tools to a pod.
 set -eu
 to=$1
 mkdir -p "$to/usr/lib" "$to/etc/ssl/certs" "$to/tmp" "$to/var/lib/dpkg/status.d"
@@ -12,11 +12,11 @@ if [ -d /lib64 ]; then
 fi
 
 for package in libc6 libgcc-s1 libstdc++6; do
-    # Not the tables of character sets and the debugging hooks of glibc, which nothing here asks for.
+    # Without glibc's character set tables and debugging hooks, which no program here uses.
     dpkg -L "$package" | grep -E '\.so(\.|$)' | grep -vE '/(gconv|audit)/' | while read -r file; do
         if [ -e "$file" ]; then cp -a --parents "$file" "$to"; fi
     done
-    # By this, scanners of images know what is in it.
+    # Image scanners read the installed packages from this file.
     dpkg -s "$package" >"$to/var/lib/dpkg/status.d/$package"
 done
 

@@ -1,9 +1,8 @@
-"""Both services at 80 % of what they can do, ten minutes for warming up and twenty that count, while models are replaced and an
-encoder is restarted.
+"""Runs both services at 80 % of their capacity while models are replaced and an encoder is restarted.
 
-Says whether calls fail, get slower, or leave memory or file descriptors behind; the exit code is 1 where a call fails, a service
-panics, or memory grows. One encoder runs from the beginning to the end; the other one is ended and started again, by SIGTERM and by
-SIGKILL in turns. Run by `make soak`.
+After ten minutes of warm-up it measures for twenty. It reports failed calls, latency, memory and file descriptors, and exits
+with 1 if a call fails, a service panics, or memory grows. One encoder runs all the time. The other one is stopped, alternately
+by SIGTERM and SIGKILL, and restarted. Run by `make soak`.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ WORDS = (
 
 @dataclass
 class Service:
-    """A process, perhaps not the first of its name."""
+    """A service whose process may be replaced."""
 
     name: str
     command: list[str | Path]
@@ -56,7 +55,7 @@ class Service:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     samples: list[tuple[float, float, int]] = field(default_factory=list)
-    """Seconds, resident MiB, open file descriptors."""
+    """Time in seconds, resident MiB, open file descriptors."""
 
     def start(self) -> None:
         with self.log.open("ab") as sink:
@@ -75,22 +74,22 @@ class Service:
 
 @dataclass
 class Minute:
-    """What the calls of one minute came to."""
+    """The results of the calls of one minute."""
 
     seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
     def quantile(self, part: float) -> float:
-        """Milliseconds."""
+        """Returns a latency quantile in milliseconds."""
         ordered = sorted(self.seconds)
         return 1e3 * ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
 class Caller:
-    """Calls `Classify` over one channel and keeps what came of it."""
+    """Calls `Classify` over one channel and records the results."""
 
     def __init__(self, address: str) -> None:
-        # Types by reflection, once; then the channel that waits for nobody.
+        # Message types come from reflection over a separate, blocking channel.
         with grpc.insecure_channel(address) as channel:
             path, self.request, response = ReflectionClient(channel).method(CLASSIFIER, "Classify")
         self.channel = grpc.aio.insecure_channel(address)
@@ -117,7 +116,7 @@ class Caller:
             self.minutes[minute].failures[f"{error.code().name}: {error.details()}"] += 1
 
     async def closed(self, callers: int, seconds: float) -> float:
-        """Calls a second of so many callers, each with its next call after the last."""
+        """Runs `callers` closed loops and returns their total calls per second."""
         end, done = time.monotonic() + seconds, 0
 
         async def one() -> None:
@@ -130,7 +129,7 @@ class Caller:
         return done / seconds
 
     async def open(self, rate: float, seconds: float, on_progress: Callable[[float], None]) -> None:
-        """So many calls a second, whether or not the ones before are answered."""
+        """Starts `rate` calls per second, without waiting for earlier ones."""
         self.minutes, self.versions, self.begin = [], Counter(), time.monotonic()
         calls: set[asyncio.Task[None]] = set()
         said = 0.0
@@ -149,7 +148,7 @@ class Caller:
 
 @contextmanager
 def fleet(binaries: Path, folder: Path) -> Iterator[tuple[Service, Service, Service, Path]]:
-    """The classifier, the encoder that stays and the one that comes and goes, and the model's file."""
+    """Yields the classifier, the steady encoder, the restarted encoder and the model file."""
     model = folder / "model.safetensors"
     shutil.copy(ROOT / "models" / "default.safetensors", model)
 
@@ -178,7 +177,7 @@ def fleet(binaries: Path, folder: Path) -> Iterator[tuple[Service, Service, Serv
 
 
 def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
-    """A model of made-up movies, for the same encoder."""
+    """Fits a second model on made-up movies, for the same encoder."""
     movies, vectors, model = (folder / name for name in ("movies.csv", "vectors.parquet", "second.safetensors"))
     write_movies(movies, 300)
     url = f"http://{encoder.address}"
@@ -192,14 +191,14 @@ def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
 
 @dataclass
 class Mishaps:
-    """What is done to the services meanwhile."""
+    """The disturbances of the services so far."""
 
     reloads: int = 0
     restarts: int = 0
 
 
 async def disturb(over: asyncio.Event, model: Path, models: list[Path], encoder: Service, done: Mishaps, pause: float) -> None:
-    """A model or an encoder in turns, with a pause between."""
+    """Alternately replaces the model and restarts the encoder, with a pause in between."""
     next_model, next_signal = itertools.cycle([*models[1:], models[0]]), itertools.cycle([signal.SIGTERM, signal.SIGKILL])
     for turn in itertools.count():
         with suppress(TimeoutError):
@@ -220,7 +219,7 @@ async def disturb(over: asyncio.Event, model: Path, models: list[Path], encoder:
 async def sample(over: asyncio.Event, services: list[Service], begin: float) -> None:
     while not over.is_set():
         for service in services:
-            # One that is being restarted has nothing to show.
+            # A process that is restarting has no figures.
             with suppress(OSError, StopIteration):
                 service.sample(time.monotonic() - begin)
         with suppress(TimeoutError):
@@ -228,7 +227,7 @@ async def sample(over: asyncio.Event, services: list[Service], begin: float) -> 
 
 
 def slope_per_hour(samples: list[tuple[float, float, int]], warm_up: float) -> float:
-    """MiB an hour, the median of the slopes of all pairs (Theil and Sen), which single steps do not move."""
+    """Returns the growth in MiB per hour: the median slope of all pairs (Theil-Sen), which ignores single steps."""
     kept = [(seconds, resident) for seconds, resident, _ in samples if seconds >= warm_up]
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) * 3600 for a, b in itertools.combinations(kept, 2) if b[0] > a[0]]
     return statistics.median(slopes) if slopes else float("nan")
@@ -240,7 +239,7 @@ def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
 
 
 def slopes(services: list[Service], warm_up: float) -> dict[str, float]:
-    """MiB an hour of each service that is one process from the beginning to the end."""
+    """Returns the growth in MiB per hour of each service that is never restarted."""
     return {service.name: slope_per_hour(service.samples, warm_up) for service in services if "restarted" not in service.name}
 
 
@@ -255,10 +254,10 @@ def report(
     medians = [minute.quantile(0.5) for minute in after]
     drift = statistics.median(medians[half:]) / statistics.median(medians[:half]) if half else float("nan")
     parts = [
-        f"{calls + failures.total():,} calls at {rate:.0f} a second ({load:.0%} of the capacity) in {len(caller.minutes)} minutes; "
-        f"{mishaps.reloads} models put in place, {mishaps.restarts} restarts of an encoder, by SIGTERM and SIGKILL in turns; "
-        f"answers of {len(caller.versions)} versions of the model. Failed: {failures.total()}. "
-        f"Median latency of the second half to that of the first, after {warm_up / 60:.0f} minutes of warm-up: {drift:.3f}.",
+        f"{calls + failures.total():,} calls at {rate:.0f} per second ({load:.0%} of capacity) in {len(caller.minutes)} minutes; "
+        f"{mishaps.reloads} model reloads, {mishaps.restarts} encoder restarts by SIGTERM and SIGKILL; "
+        f"responses from {len(caller.versions)} model versions. Failed: {failures.total()}. "
+        f"Ratio of the median latency of the second half to the first, after {warm_up / 60:.0f} minutes of warm-up: {drift:.3f}.",
         table([(f"{count}", what) for what, count in failures.most_common()], ("failed calls", "with")) if failures else "",
         table(
             [
@@ -279,7 +278,7 @@ def report(
                 )
                 for service in services
             ],
-            ("service", "MiB at first", "at last", "at most", "slope, MiB an hour", "file descriptors"),
+            ("service", "MiB at first", "at last", "at most", "slope, MiB per hour", "file descriptors"),
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -295,7 +294,7 @@ async def soak(options: argparse.Namespace) -> int:
             capacity = await caller.closed(8, options.capacity_seconds)
             rate = capacity * options.load
             minutes = options.warm_up + options.minutes
-            print(f"{capacity:.0f} calls a second are what it can do; {rate:.0f} a second for {minutes:g} minutes", file=sys.stderr)
+            print(f"{capacity:.0f} calls per second are the capacity; running {rate:.0f} per second for {minutes:g} minutes", file=sys.stderr)
             services, mishaps, over = [classifier, steady, restarted], Mishaps(), asyncio.Event()
             others = [
                 asyncio.create_task(sample(over, services, time.monotonic())),
@@ -334,20 +333,20 @@ async def soak(options: argparse.Namespace) -> int:
         print(f"{panics} services panicked", file=sys.stderr)
     grown = {name: slope for name, slope in growth.items() if not slope < options.slope_limit}
     for name, slope in grown.items():
-        print(f"{name}: expected less than {options.slope_limit:g} MiB an hour, found {slope:+.2f}", file=sys.stderr)
+        print(f"{name}: expected less than {options.slope_limit:g} MiB per hour, found {slope:+.2f}", file=sys.stderr)
     return 1 if panics or failures or grown else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "release", help="where the services are")
-    parser.add_argument("--minutes", type=float, default=20, help="how long, after the warm-up")
-    parser.add_argument("--warm-up", type=float, default=10, help="minutes before, whose memory and latency do not count")
-    parser.add_argument("--slope-limit", type=float, default=1, help="MiB an hour by which no service's memory may grow")
-    parser.add_argument("--load", type=float, default=0.8, help="part of the capacity, which is measured first")
-    parser.add_argument("--capacity-seconds", type=float, default=15, help="how long it is measured")
-    parser.add_argument("--pause", type=float, default=30, help="seconds between mishaps: a model, a restart, a model, …")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench-results" / "soak.json", help="where the figures go")
+    parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "release", help="folder of the binaries")
+    parser.add_argument("--minutes", type=float, default=20, help="minutes to measure after the warm-up")
+    parser.add_argument("--warm-up", type=float, default=10, help="minutes of warm-up, whose memory and latency do not count")
+    parser.add_argument("--slope-limit", type=float, default=1, help="largest accepted memory growth, in MiB per hour")
+    parser.add_argument("--load", type=float, default=0.8, help="fraction of the capacity, which is measured first")
+    parser.add_argument("--capacity-seconds", type=float, default=15, help="seconds to measure the capacity")
+    parser.add_argument("--pause", type=float, default=30, help="seconds between disturbances (alternately a reload and a restart)")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench-results" / "soak.json", help="file for the figures")
     return asyncio.run(soak(parser.parse_args()))
 
 

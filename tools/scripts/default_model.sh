@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# default_model.sh BIN DATA WORK: fits models/default.safetensors from DATA (a movies_metadata.csv) and reports on it,
-# beside the reference system's recipe. WORK keeps the vectors, so that a second run encodes nothing again.
+# default_model.sh BIN DATA WORK: fits models/default.safetensors from DATA (a movies_metadata.csv) and writes its report and
+# that of the reference preset. WORK keeps the vectors, so a second run does not encode again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 BIN=$1 DATA=$2 WORK=$3
 
 if [ ! -e "$DATA" ]; then
-    echo "no data at $DATA: name a movies_metadata.csv with DATA=FILE (Kaggle's The Movies Dataset)" >&2
+    echo "expected Kaggle's movies_metadata.csv (The Movies Dataset) at $DATA, found nothing; set DATA=FILE" >&2
     exit 1
 fi
 mkdir -p "$WORK"
@@ -14,7 +14,7 @@ mkdir -p "$WORK"
 "$BIN/trainer" encode --movies "$WORK/movies.parquet" --output "$WORK/title-and-overview.parquet" --embedded
 "$BIN/trainer" encode --movies "$WORK/movies.parquet" --output "$WORK/overview.parquet" --template '{overview}' --embedded
 
-# The reference system's own recipe, on overviews alone as it has them: what the default model is held against.
+# The reference system's preset on overviews without titles, as a baseline for the default model.
 "$BIN/trainer" fit --vectors "$WORK/overview.parquet" --preset reference --output "$WORK/reference.safetensors"
 "$BIN/trainer" report --vectors "$WORK/overview.parquet" --model "$WORK/reference.safetensors" \
     --output models/REFERENCE-RECIPE.md

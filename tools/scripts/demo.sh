@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# demo.sh BIN: starts both services on free ports, classifies a movie over gRPC, prints its genres, stops.
+# demo.sh BIN: starts both services on free ports, classifies a movie over gRPC, prints its genres and stops.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 BIN=$1

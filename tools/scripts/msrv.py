@@ -1,7 +1,7 @@
-"""msrv.py: the Rust that the workspace says it needs (`rust-version`) is the one that its dependencies ask for.
+"""Checks the workspace's `rust-version` against its dependencies and the README.
 
-Fails where a dependency that is built for Linux asks for a newer one than is stated, and where the README states another.
-What our own code needs is told by clippy's lint `incompatible_msrv`, which reads the same number.
+It fails if a dependency on Linux needs a newer version, or if the README names another version. Clippy's lint
+`incompatible_msrv` checks the workspace's own code against the same version.
 """
 
 import json
@@ -41,7 +41,7 @@ def main() -> int:
     newer = [package for package in wanting if version(package["rust_version"]) > version(msrv)]
     for package in newer:
         name = f"{package['name']} {package['version']}"
-        print(f"rust-version: expected dependencies of Rust {msrv} or older, found {name} of {package['rust_version']}")
+        print(f"rust-version: expected dependencies that need Rust {msrv} or older, found {name}, which needs {package['rust_version']}")
     readme = (REPOSITORY / "README.md").read_text()
     found = re.search(r"Rust \((\d+\.\d+) or later\)", readme)
     if found is None or found[1] != msrv:
@@ -51,7 +51,7 @@ def main() -> int:
         return 1
     most = max(wanting, key=lambda package: version(package["rust_version"]))
     print(
-        f"rust-version {msrv}: {len(theirs)} dependencies, {len(wanting)} of which say what they need, at most "
+        f"rust-version {msrv}: {len(theirs)} dependencies, {len(wanting)} of which declare a version, at most "
         f"{most['rust_version']} ({most['name']})"
     )
     return 0

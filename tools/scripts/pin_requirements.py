@@ -1,8 +1,8 @@
-"""Adds hashes to a pinned closure: `NAME.in` -> `NAME.txt`.
+"""Adds hashes to a list of pinned packages: `NAME.in` -> `NAME.txt`.
 
-Asks pip for the wheel of every line for each supported interpreter and processor (CPython 3.11 to 3.13 on x86_64 and
-aarch64 Linux with glibc 2.28 or newer), and writes the sha256 of each. Wheels only: a source archive would run its
-build script on the machine that installs it. Format: pip's hash-checking mode
+It downloads the wheel of every line for each supported interpreter and processor (CPython 3.11 to 3.13 on x86_64 and
+aarch64 Linux with glibc 2.28 or newer) and writes its sha256. It accepts wheels only, because installing a source archive
+runs a build script. Format: pip's hash-checking mode
 (https://pip.pypa.io/en/stable/topics/secure-installs/).
 
     python3 tools/scripts/pin_requirements.py requirements.in
@@ -20,12 +20,12 @@ from pathlib import Path
 
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
-# pip matches a platform name exactly, so each glibc that a wheel may name is listed.
+# pip matches platform names exactly, so this lists each glibc version that a wheel may name.
 MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 
 
 def pinned_lines(source: Path) -> list[str]:
-    """The `name==version` lines of `source`, without comments. Raises ValueError on a line that is not pinned."""
+    """Returns the `name==version` lines of `source`. Raises ValueError if a line is not pinned."""
     pins = []
     for line in source.read_text(encoding="utf-8").splitlines():
         pin = line.split("#")[0].strip()
@@ -38,7 +38,7 @@ def pinned_lines(source: Path) -> list[str]:
 
 
 def download(pins: list[str], python_version: str, machine: str, folder: Path) -> None:
-    """Fetches one wheel per pin into `folder`. Raises CalledProcessError when a wheel does not exist."""
+    """Downloads one wheel per pin to `folder`. Raises CalledProcessError if a wheel does not exist."""
     platforms = [argument for name in MANYLINUX for argument in ("--platform", f"{name}_{machine}")]
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
@@ -50,7 +50,7 @@ def download(pins: list[str], python_version: str, machine: str, folder: Path) -
 
 
 def hashes_by_project(folder: Path) -> dict[str, set[str]]:
-    """Project name, as PEP 503 writes it -> sha256 hex of each of its wheels in `folder`."""
+    """Returns the sha256 of each wheel in `folder` by project name, normalised as in PEP 503."""
     hashes: dict[str, set[str]] = {}
     for wheel in folder.glob("*.whl"):
         project = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
@@ -61,8 +61,8 @@ def hashes_by_project(folder: Path) -> dict[str, set[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="the pinned closure, for example requirements.in")
-    parser.add_argument("--machine", action="append", choices=MACHINES, help="this processor only; default: each")
+    parser.add_argument("source", type=Path, help="the list of pinned packages, for example requirements.in")
+    parser.add_argument("--machine", action="append", choices=MACHINES, help="only this processor (repeatable); default: all")
     arguments = parser.parse_args()
     source: Path = arguments.source
     pins = pinned_lines(source)

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# sbom.sh: writes sbom/PROGRAM.cdx.json (CycloneDX 1.5) for each program that is shipped: its Rust crates with versions,
-# hashes and licences, without what only builds it. ONNX Runtime and the weights are no crates: their versions and hashes
-# stand in encoder-svc/export/requirements*.txt and in the bundle's encoder.json.
+# sbom.sh: writes sbom/PROGRAM.cdx.json (CycloneDX 1.5) for each shipped program: its Rust crates with versions, hashes and
+# licences, without build dependencies. ONNX Runtime and the weights are not crates. Their versions and hashes are in
+# encoder-svc/export/requirements*.txt and in the bundle's encoder.json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo cyclonedx --version >/dev/null 2>&1 || {
     echo "make sbom: needs cargo-cyclonedx (cargo install --locked cargo-cyclonedx)" >&2
     exit 2
 }
-# Else each run would be another file.
+# A fixed time makes the files reproducible.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 mkdir -p sbom
-# The tool writes beside every Cargo.toml of the workspace.
+# The tool writes a file next to every Cargo.toml of the workspace.
 trap 'find . -maxdepth 2 -name "*_bin.cdx.json" -not -path "./sbom/*" -delete' EXIT
 cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps \
     --target "${TARGET:-x86_64-unknown-linux-gnu}"

@@ -1,12 +1,12 @@
-# Starts and ends the pair of services; sourced by scripts that set BIN, ENCODER_PORT, ENCODER_HTTP (an address, or empty
-# for none), CLASSIFIER_PORT and REST_PORT.
+# Starts and stops both services. Scripts source it after they set BIN, ENCODER_PORT, ENCODER_HTTP (an address, or empty for
+# none), CLASSIFIER_PORT and REST_PORT.
 # shellcheck shell=bash
 
 encoder_pid=
 classifier_pid=
 
 stop_services() {
-    # Only what was started here, by its id; each may have ended already.
+    # Only processes started here, by id. Each may have exited already.
     for pid in $classifier_pid $encoder_pid; do
         kill -TERM "$pid" 2>/dev/null || true
     done
@@ -17,7 +17,7 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# For scripts that disturb nobody who runs the services already.
+# For scripts that must not disturb services on the default ports.
 choose_free_ports() {
     ENCODER_PORT=$(free_port)
     ENCODER_HTTP=

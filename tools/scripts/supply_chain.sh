@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# supply_chain.sh: what we depend on is what we say. The Rust version is checked always; licences, duplicates and sources
-# where cargo-deny is installed, unused dependencies where cargo-machete is, known weaknesses where RustSec's database can be
-# had. What is not checked is said, and is no failure: compiling these tools takes longer than all of the checks.
+# supply_chain.sh: checks the dependencies. The Rust version is always checked. Licences, duplicates and sources need
+# cargo-deny, unused dependencies need cargo-machete, and advisories also need RustSec's database. A missing tool is reported
+# but is not a failure, because compiling these tools takes longer than all checks.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 skipped=0
@@ -18,14 +18,14 @@ if cargo deny --version >/dev/null 2>&1; then
     if timeout 60 cargo deny --locked fetch db >"$log" 2>&1; then
         cargo deny --locked check --disable-fetch --hide-inclusion-graph advisories
     else
-        skip "known weaknesses (cargo deny check advisories), as RustSec's database cannot be fetched here: $(grep . "$log" | tail -n 1)"
+        skip "advisories (cargo deny check advisories): RustSec's database cannot be fetched: $(grep . "$log" | tail -n 1)"
     fi
 else
-    skip "licences, duplicates, sources and known weaknesses, without cargo-deny (cargo install --locked cargo-deny)"
+    skip "licences, duplicates, sources and advisories: needs cargo-deny (cargo install --locked cargo-deny)"
 fi
 if cargo machete --version >/dev/null 2>&1; then
     cargo machete
 else
-    skip "unused dependencies, without cargo-machete (cargo install --locked cargo-machete)"
+    skip "unused dependencies: needs cargo-machete (cargo install --locked cargo-machete)"
 fi
 echo "supply chain: $skipped of 4 parts not checked"

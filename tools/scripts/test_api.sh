@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test_api.sh BIN SCHEMATHESIS: holds the REST API against its own description, with every check that schemathesis knows.
+# test_api.sh BIN SCHEMATHESIS: tests the REST API against its OpenAPI description with all checks of schemathesis.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 BIN=$1 SCHEMATHESIS=$2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Converts the stand-in of Universal Sentence Encoder large, and holds the service's vectors against TensorFlow's: of every
-# length of an unknown word, sentences, random Unicode, and real overviews where they are.
-# usage: test_use_large.sh PYTHON FOLDER OVERVIEWS.csv
+# test_use_large.sh PYTHON FOLDER OVERVIEWS.csv: converts the stand-in of Universal Sentence Encoder large and compares the
+# service's vectors with TensorFlow's, for unknown words of every length, sentences, random Unicode, and real overviews if the
+# file exists.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$(realpath -s "$1") folder=$(realpath -m "$2") overviews=$3
@@ -21,7 +21,7 @@ more=()
 if [ -f "$overviews" ]; then
     more=(--overviews "$overviews")
 else
-    echo "no overviews at $overviews: made-up texts only"
+    echo "no overviews at $overviews; using made-up texts only"
 fi
 "$python" -m export.use_large.stand_in_texts --saved-model "$folder/saved-model" --output "$bundle-vectors" \
     --words-a-text 1 --sentences 500 --random 1000 "${more[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# up.sh BIN: both services on their own ports in the foreground, until Ctrl-C or until one of them ends.
+# up.sh BIN: runs both services on their default ports until Ctrl-C or until one of them exits.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 BIN=$1
@@ -16,6 +16,6 @@ encoder:    127.0.0.1:$ENCODER_PORT (gRPC), http://$ENCODER_HTTP (metrics)
 Ctrl-C stops both
 END
 
-# The terminal sends Ctrl-C to the services too; a second signal from here would cut short what is in flight.
+# The terminal also sends Ctrl-C to the services. A second signal would interrupt calls in flight.
 trap 'trap - EXIT; wait; exit 0' INT
 wait -n "$encoder_pid" "$classifier_pid"

@@ -1,9 +1,7 @@
-"""Time of an epoch against the same network, batch and data in PyTorch on the CPU, one thread each; and the time of a
-random search on two cores against one.
+"""Compares an epoch with PyTorch (same network, batch and data, one CPU thread), and a search on two cores with one.
 
-Both sides take turns, processor time counts, and of it the fastest epoch of each: whatever else the machine does only
-ever adds time. PyTorch
-gets the faster of its fused and its foreach Adam. Writes bench-results/trainer.json.
+Both sides alternate. The fastest epoch of each counts, in CPU time, because other load can only add time. PyTorch uses the
+faster of its fused and its foreach Adam. Writes bench-results/trainer.json.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSION, GENRES = 512, 20
-# The reference system's network in two of its batch sizes, and the default preset's network.
+# The reference system's network with two of its batch sizes, and the network of the default preset.
 CASES = [
     {"units": 310, "batch": 64, "activation": "sigmoid"},
     {"units": 510, "batch": 128, "activation": "sigmoid"},
@@ -41,7 +39,7 @@ def load(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class PyTorch:
-    """The network, its optimiser and its epochs."""
+    """A network with its optimiser, which trains epoch by epoch."""
 
     def __init__(self, case: dict, folder: Path, fused: bool) -> None:
         torch.manual_seed(0)
@@ -104,11 +102,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, required=True, help="the built benchmark `epoch`")
     parser.add_argument("--trainer", type=Path, required=True, help="the built `trainer`")
-    parser.add_argument("--vectors", type=Path, help="a table of 512-vectors; made up where there is none")
+    parser.add_argument("--vectors", type=Path, help="a table of 512-vectors; default: made-up vectors")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="of each turn")
     parser.add_argument("--trials", type=int, default=25)
-    parser.add_argument("--search-epochs", type=int, default=12, help="of each trial at most")
+    parser.add_argument("--search-epochs", type=int, default=12, help="largest number of epochs of each trial")
     parser.add_argument("--output", type=Path, default=ROOT / "bench-results" / "trainer.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,7 +125,7 @@ def main() -> None:
             results |= {f"{name}_seconds": own, f"{name}_pytorch_seconds": theirs, f"{name}_ratio": own / theirs}
             ratios.append(own / theirs)
             print(f"{name}: {own:.3f} s an epoch, PyTorch {theirs:.3f} s, ratio {own / theirs:.2f}", file=sys.stderr)
-        # The worst of the cases.
+        # The worst case.
         results = {"epoch_over_pytorch": max(ratios), **results, "pytorch": torch.__version__}
         one = search(arguments.trainer, vectors, 1, arguments.trials, arguments.search_epochs)
         two = search(arguments.trainer, vectors, 2, arguments.trials, arguments.search_epochs)

@@ -1,4 +1,4 @@
-"""Reads cargo's messages (--message-format=json) and prints the path of the benchmark that it built."""
+"""Reads cargo's messages (--message-format=json) and prints the path of the benchmark that cargo built."""
 
 import json
 import sys

@@ -1,6 +1,6 @@
-"""Peak memory (VmHWM) of `prepare` and `fit` for a file of a million made-up rows. Needs 4 GB of disk for a while.
+"""Measures the peak memory (VmHWM) of `prepare` and `fit` for a million made-up movies. Needs 4 GB of temporary disk space.
 
-`fit` gets as many 512-vectors as `--fit-movies` says: they are all in memory, 2 KB a movie and a copy in training order.
+`fit` gets `--fit-movies` vectors. It holds them all in memory, 2 KB per movie, with a copy in training order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_movies(path: Path, rows: int) -> None:
 
 
 def peak(command: list[str | Path]) -> tuple[float, float]:
-    """Runs a command; answers its peak memory in MB and its seconds."""
+    """Runs a command and returns its peak memory in MB and its duration in seconds."""
     begin, highest = time.perf_counter(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
