@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["running_pair"]
 
 # Empty panels: no call is in flight, and no request failed.
-EMPTY = {"Calls in flight", "Share of 5xx"}
+EMPTY = {"Calls in flight", "Ratio of 5xx"}
 
 
 @pytest.fixture(scope="module")
