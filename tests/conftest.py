@@ -51,10 +51,10 @@ def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
         while time.monotonic() < end:
             assert process.poll() is None, f"the service at {address} exited with {process.returncode}"
             try:
-                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                response = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
             except grpc.RpcError:
                 continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            if response.status == health_pb2.HealthCheckResponse.SERVING:
                 return
             time.sleep(0.05)
     raise AssertionError(f"the service at {address} was not ready after {READY_SECONDS} s")

@@ -37,5 +37,5 @@ class ReflectionClient:
         """Sends a stream of `items` and yields the responses as they arrive."""
         path, request, response = self.method(service, method)
         invoke = self._channel.stream_stream(path, request.SerializeToString, response.FromString)
-        answers: Iterator[Any] = invoke((request(**item) for item in items), timeout=timeout)
-        return answers
+        responses: Iterator[Any] = invoke((request(**item) for item in items), timeout=timeout)
+        return responses

@@ -91,8 +91,8 @@ class Pair:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request("POST", path, raw, {"content-type": "application/json", **named})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
         finally:
             connection.close()
 
@@ -100,9 +100,9 @@ class Pair:
         connection = http.client.HTTPConnection(service.http, timeout=PROMPT_SECONDS)
         try:
             connection.request("GET", path)
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status
+            response = connection.getresponse()
+            response.read()
+            return response.status
         finally:
             connection.close()
 

@@ -55,7 +55,7 @@ def message(payload: bytes, *, compressed: bool = False, announced: int | None =
 
 
 @dataclass
-class Answer:
+class Response:
     """What arrived until the stream or the connection ended, or until the timeout."""
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -144,33 +144,33 @@ class Connection:
                 return sent
         return sent
 
-    def answer(self, stream: int, seconds: float = 5) -> Answer:
+    def response(self, stream: int, seconds: float = 5) -> Response:
         """Returns what arrives for a stream within `seconds`."""
-        answer, end = Answer(), time.monotonic() + seconds
-        while not answer.ended and answer.reset is None:
+        response, end = Response(), time.monotonic() + seconds
+        while not response.ended and response.reset is None:
             try:
                 kind, flags, on, payload = self.read_frame(end)
             except TimeoutError:
-                return answer
+                return response
             except ConnectionError:
-                answer.closed = True
-                return answer
+                response.closed = True
+                return response
             if kind == GOAWAY:
-                answer.goaway = int.from_bytes(payload[4:8], "big")
+                response.goaway = int.from_bytes(payload[4:8], "big")
             elif kind == HEADERS:
                 # Every block must be decoded, because all streams share the dynamic table.
                 decoded = self.decoder.decode(payload)
                 if on == stream:
-                    answer.headers.update(decoded)
+                    response.headers.update(decoded)
             elif kind == PING and not flags & ACK:
                 self.send(frame(PING, payload, ACK))
             if on == stream and kind == RST_STREAM:
-                answer.reset = int.from_bytes(payload, "big")
+                response.reset = int.from_bytes(payload, "big")
             if on == stream and kind == DATA:
-                answer.data += payload
+                response.data += payload
             if on == stream and kind in (HEADERS, DATA):
-                answer.ended = bool(flags & END_STREAM)
-        return answer
+                response.ended = bool(flags & END_STREAM)
+        return response
 
     def is_closed(self, seconds: float) -> bool:
         """Returns whether the peer closes the connection within `seconds`. Discards what it still sends."""

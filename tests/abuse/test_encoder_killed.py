@@ -19,15 +19,15 @@ DOCUMENTED = {("UNAVAILABLE", "ENCODER_UNREACHABLE"), ("UNAVAILABLE", "QUEUE_FUL
 def test_stream_answers_each_movie_once_or_with_a_documented_error(tmp_path: Path) -> None:
     pair = start_pair(tmp_path)
     try:
-        answers = stream_over_a_kill(pair)
+        responses = stream_over_a_kill(pair)
     finally:
         for service in pair.both():
             kill(service)
             assert service.lines("panicked") == 0, service.tail()
-    ids = Counter(answer.id for answer in answers)
+    ids = Counter(response.id for response in responses)
     assert ids == Counter(str(number) for number in range(MOVIES)), "expected one response per movie"
     names = {code.value[0]: code.name for code in grpc.StatusCode}
-    failed = Counter((names[a.error.code], a.error.reason) for a in answers if a.WhichOneof("result") == "error")
+    failed = Counter((names[a.error.code], a.error.reason) for a in responses if a.WhichOneof("result") == "error")
     answered = MOVIES - failed.total()
     print(f"{answered} answered, failed: {dict(failed)}")
     assert failed.keys() <= DOCUMENTED, failed
@@ -38,10 +38,10 @@ def stream_over_a_kill(pair: Pair) -> list[object]:
     with grpc.insecure_channel(pair.classifier.grpc) as channel:
         # Long enough that many movies are in flight when the encoder is killed.
         movies = ({"id": str(n), "overview": f"Movie {n} " + "searches the flooded mine. " * 20} for n in range(MOVIES))
-        answers = []
-        for answer in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", movies, timeout=40):
-            answers.append(answer)
-            if len(answers) == 20:
+        responses = []
+        for response in ReflectionClient(channel).stream(CLASSIFIER, "ClassifyStream", movies, timeout=40):
+            responses.append(response)
+            if len(responses) == 20:
                 kill(pair.encoder)
         # The classifier is healthy and recovers with an encoder at the same address.
         assert pair.get(pair.classifier, "/livez") == 200
@@ -54,7 +54,7 @@ def stream_over_a_kill(pair: Pair) -> list[object]:
         while True:
             try:
                 pair.classify()
-                return answers
+                return responses
             except grpc.RpcError:
                 assert time.monotonic() < end
                 time.sleep(0.1)

@@ -42,8 +42,8 @@ def test_rapid_reset_ends_the_connection(pair: Pair, listener: str) -> None:  # 
                 break
         print(f"{first // 2} streams were sent before the connection closed")
         pair.assert_others_are_served()
-        answer = connection.answer(1)
-        assert answer.closed and answer.goaway in (ENHANCE_YOUR_CALM, None), answer
+        response = connection.response(1)
+        assert response.closed and response.goaway in (ENHANCE_YOUR_CALM, None), response
     assert pair.classifier.resident() - before < 16 * MIB
 
 

@@ -51,9 +51,9 @@ def test_rejects_huge_headers(pair: Pair, listener: str, extra: list[tuple[str, 
     with Connection(service.grpc if listener == "grpc" else service.http) as connection:
         block = fields(call_headers(CLASSIFY, *extra))
         connection.send(headers_in_frames(block, 1), frame(DATA, message(A_STORM), END_STREAM, 1))
-        answer = connection.answer(1)
-    refused = answer.headers.get(":status") == "431" or answer.reset is not None or answer.closed
-    assert refused and answer.status != 0, answer
+        response = connection.response(1)
+    rejected = response.headers.get(":status") == "431" or response.reset is not None or response.closed
+    assert rejected and response.status != 0, response
     assert service.resident() - before < 8 * MIB
 
 
@@ -79,8 +79,8 @@ def test_rejects_an_announced_gigabyte_before_it_arrives(pair: Pair, method: str
         connection.send(frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1), frame(DATA, prefix, 0, 1))
         for _ in range(sent // FRAME_BYTES - 1):
             connection.send(frame(DATA, b"a" * FRAME_BYTES, 0, 1))
-        answer = connection.answer(1)
-    assert answer.status not in (None, 0) or answer.reset is not None or answer.closed, answer
+        response = connection.response(1)
+    assert response.status not in (None, 0) or response.reset is not None or response.closed, response
     assert service.resident() - before < 4 * MIB
 
 
@@ -98,8 +98,8 @@ def test_too_large_message_is_invalid_argument(pair: Pair, method: str) -> None:
     with Connection(service.grpc) as connection:
         announced = frame(DATA, message(b"", announced=1 << 30), END_STREAM, 1)
         connection.send(frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1), announced)
-        answer = connection.answer(1)
-    assert answer.status == INVALID_ARGUMENT, answer
+        response = connection.response(1)
+    assert response.status == INVALID_ARGUMENT, response
 
 
 def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
@@ -111,7 +111,7 @@ def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
             prefix = message(b"a", announced=limit)
             connection.send(frame(HEADERS, block, END_HEADERS, stream), frame(DATA, prefix, 0, stream))
         pair.assert_others_are_served()
-        assert connection.answer(1, 0.2).status is None
+        assert connection.response(1, 0.2).status is None
         assert pair.classifier.resident() - before < 16 * MIB
 
 
@@ -128,9 +128,9 @@ def test_unfinished_messages_share_a_memory_limit(pair: Pair, listener: str) -> 
         pair.classify()
         assert pair.post({"overview": "A storm is coming."})[0] == 200
         grown = service.resident() - before
-    refused = sum(sent < MOST for sent in let)
-    print(f"{refused} of 40 rejected, {grown / MIB:.0f} MiB held of {sum(let) / MIB:.0f} that were sent")
-    assert refused >= 20
+    rejected = sum(sent < MOST for sent in let)
+    print(f"{rejected} of 40 rejected, {grown / MIB:.0f} MiB held of {sum(let) / MIB:.0f} that were sent")
+    assert rejected >= 20
     assert grown < 192 * MIB
 
 
@@ -174,9 +174,9 @@ def test_compressed_flag_without_encoding_is_internal(
         body = message(gzip.compress(bytes(16 * MIB)), compressed=True)[:FRAME_BYTES]
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY, *more)), END_HEADERS, 1))
         connection.send(frame(DATA, body, END_STREAM, 1))
-        answer = connection.answer(1)
+        response = connection.response(1)
     # Required by gRPC: https://github.com/grpc/grpc/blob/master/doc/compression.md
-    assert answer.status == INTERNAL, answer
+    assert response.status == INTERNAL, response
 
 
 def test_invalid_protobuf_is_a_clean_error(pair: Pair) -> None:  # noqa: F811
@@ -185,8 +185,8 @@ def test_invalid_protobuf_is_a_clean_error(pair: Pair) -> None:  # noqa: F811
             stream = 2 * number + 1
             connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), END_HEADERS, stream))
             connection.send(frame(DATA, message(payload), END_STREAM, stream))
-            answer = connection.answer(stream)
-            assert answer.status == INVALID_ARGUMENT, answer
+            response = connection.response(stream)
+            assert response.status == INVALID_ARGUMENT, response
 
 
 def test_compressed_body_is_not_decompressed(pair: Pair) -> None:  # noqa: F811

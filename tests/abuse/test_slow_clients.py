@@ -52,6 +52,6 @@ def test_deadline_ends_a_call_without_message(pair: Pair) -> None:  # noqa: F811
         headers = fields(call_headers(CLASSIFY, ("grpc-timeout", "500m")))
         connection.send(frame(HEADERS, headers, END_HEADERS, 1))
         begin = time.monotonic()
-        answer = connection.answer(1)
-        assert answer.status == 4, answer
+        response = connection.response(1)
+        assert response.status == 4, response
         assert time.monotonic() - begin < 2

@@ -41,9 +41,9 @@ WRONG = {
 def stream_one(address: str, service: str, method: str, **item: str) -> object:
     """Returns the response to a stream of one item."""
     with grpc.insecure_channel(address) as channel:
-        answers = list(ReflectionClient(channel).stream(service, method, [{"id": "1", **item}], PROMPT_SECONDS))
-    assert [answer.id for answer in answers] == ["1"]
-    return answers[0]
+        responses = list(ReflectionClient(channel).stream(service, method, [{"id": "1", **item}], PROMPT_SECONDS))
+    assert [response.id for response in responses] == ["1"]
+    return responses[0]
 
 
 @pytest.mark.parametrize("text", WELL.values(), ids=WELL)
@@ -100,8 +100,8 @@ NOT_UTF8 = {"a lone byte": b"A storm \xff", "a surrogate": b"A storm \xed\xa0\x8
 @pytest.mark.parametrize("method", STRINGS)
 @pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
 def test_string_that_is_not_utf_8_is_invalid_argument(pair: Pair, method: str, raw: bytes) -> None:  # noqa: F811
-    answer = call_with(pair, method, raw)
-    assert answer == INVALID_ARGUMENT
+    response = call_with(pair, method, raw)
+    assert response == INVALID_ARGUMENT
 
 
 def call_with(pair: Pair, method: str, raw: bytes) -> int | None:  # noqa: F811
@@ -111,7 +111,7 @@ def call_with(pair: Pair, method: str, raw: bytes) -> int | None:  # noqa: F811
         body = message(bytes([tag, len(raw)]) + raw)
         connection.send(frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1))
         connection.send(frame(DATA, body, END_STREAM, 1))
-        return connection.answer(1).status
+        return connection.response(1).status
 
 
 NOT_JSON_TEXTS = {

@@ -116,7 +116,7 @@ def engine() -> Iterator[Engine]:
 def own_engine(client: str) -> Iterator[str]:
     """Yields the address of a dockerd that stops after the block."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        skip("no Docker engine answers, and only root with dockerd on PATH can start one")
+        skip("no Docker engine is running, and only root with dockerd on PATH can start one")
     DATA.mkdir(parents=True, exist_ok=True)
     bridge = Path("/sys/class/net/docker0")
     had_bridge = bridge.exists()

@@ -43,8 +43,8 @@ def classify(rest: str, timeout: float = 10) -> list[str]:
     request = urllib.request.Request(
         f"{rest}/v1/movies:classify", json.dumps(MOVIE).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=timeout) as answer:
-        return [genre["label"] for genre in json.load(answer)["genres"]]
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        return [genre["label"] for genre in json.load(response)["genres"]]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -190,8 +190,8 @@ def test_compose_waits_for_health(stack: Stack) -> None:
 def test_published_ports_classify_a_movie(stack: Stack) -> None:
     assert classify(f"http://{stack.rest}") == ["Documentary"]
     with grpc.insecure_channel(stack.grpc) as channel:
-        answer = ReflectionClient(channel).call(CLASSIFIER, "Classify", **MOVIE)
-    assert [genre.label for genre in answer.genres] == ["Documentary"]
+        response = ReflectionClient(channel).call(CLASSIFIER, "Classify", **MOVIE)
+    assert [genre.label for genre in response.genres] == ["Documentary"]
 
 
 def test_only_the_classifier_is_published(stack: Stack) -> None:
@@ -224,8 +224,8 @@ def test_prometheus_finds_every_replica(stack: Stack) -> None:
 
     def up() -> list[str]:
         url = f"http://{address}:9090/api/v1/query?query=up%3D%3D1"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return sorted(sample["metric"]["job"] for sample in json.load(answer)["data"]["result"])
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return sorted(sample["metric"]["job"] for sample in json.load(response)["data"]["result"])
 
     wait_for(lambda: up() == ["classifier-svc", "encoder-svc", "encoder-svc"])
 

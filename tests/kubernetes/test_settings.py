@@ -25,7 +25,7 @@ MISSING = {
 }
 
 
-def refusal(service: str, file: Path | None, variables: dict[str, str]) -> str:
+def error_of(service: str, file: Path | None, variables: dict[str, str]) -> str:
     """Returns the service's error about the settings, or an empty string if it accepts them."""
     flags, otherwise = MISSING[service]
     path = BINARIES / f"{service}-svc"
@@ -53,23 +53,23 @@ def test_accepts_the_settings_of_the_manifests(name: str, tmp_path: Path) -> Non
         file = tmp_path / "settings.toml"
         file.write_text(settings_file(name, workload), encoding="utf-8")
         (container,) = pod(workload)["containers"]
-        assert refusal(workload["metadata"]["name"], file, variables_of(container)) == ""
+        assert error_of(workload["metadata"]["name"], file, variables_of(container)) == ""
 
 
 def test_accepts_the_settings_of_compose() -> None:
     compose = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text(encoding="utf-8"))
     for service in ("encoder", "classifier"):
-        assert refusal(service, None, compose["services"][service]["environment"]) == ""
+        assert error_of(service, None, compose["services"][service]["environment"]) == ""
 
 
 @pytest.mark.parametrize("service", ["encoder", "classifier"])
 def test_accepts_the_settings_of_the_images(service: str) -> None:
-    assert refusal(service, ROOT / f"deploy/docker/{service}-svc.toml", {}) == ""
+    assert error_of(service, ROOT / f"deploy/docker/{service}-svc.toml", {}) == ""
 
 
 def test_rejects_an_unknown_setting() -> None:
-    assert "sesions" in refusal("encoder", None, {"ENCODER_SVC_ENCODER__SESIONS": "2"})
+    assert "sesions" in error_of("encoder", None, {"ENCODER_SVC_ENCODER__SESIONS": "2"})
 
 
 def test_rejects_an_invalid_value() -> None:
-    assert "drain_seconds" in refusal("classifier", None, {"CLASSIFIER_SVC_DRAIN_SECONDS": "-1"})
+    assert "drain_seconds" in error_of("classifier", None, {"CLASSIFIER_SVC_DRAIN_SECONDS": "-1"})

@@ -29,9 +29,9 @@ class Family:
 
 def scrape(address: str) -> dict[str, Family]:
     """Returns families by the names of METRICS.md. For counters these are the names of their samples."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        assert answer.headers["content-type"].startswith("application/openmetrics-text")
-        text = answer.read().decode()
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        text = response.read().decode()
     assert text.endswith("# EOF\n"), "the text is truncated"
     families: dict[str, Family] = {}
     family = Family("")

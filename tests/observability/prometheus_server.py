@@ -29,8 +29,8 @@ class Prometheus:
         """Returns the data of a response. Fails on an error."""
         url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                body = json.load(answer)
+            with urllib.request.urlopen(url, timeout=10) as response:
+                body = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters or path}: {error.read().decode()}") from error
         assert body["status"] == "success" and not body.get("warnings"), body

@@ -34,7 +34,7 @@ class Pair:
         return scrape(self.metrics[service])
 
 
-def refused(call: Callable[[], Any]) -> grpc.StatusCode | None:
+def rejection(call: Callable[[], Any]) -> grpc.StatusCode | None:
     try:
         call()
     except grpc.RpcError as error:
@@ -50,9 +50,9 @@ def call_classifier(address: str) -> None:
         client.call(CLASSIFIER, "Classify", **movie)
         assert client.call(CLASSIFIER, "Classify", **movie, explain=True).explanation.segments
         client.call(CLASSIFIER, "BatchClassify", movies=[movie, {"overview": "A storm."}])
-        answers = list(client.stream(CLASSIFIER, "ClassifyStream", [{"id": str(n), **movie} for n in range(3)]))
-        assert len(answers) == 3 and all(answer.classification.model_version for answer in answers)
-        blank = refused(lambda: client.call(CLASSIFIER, "Classify", overview=" "))
+        responses = list(client.stream(CLASSIFIER, "ClassifyStream", [{"id": str(n), **movie} for n in range(3)]))
+        assert len(responses) == 3 and all(response.classification.model_version for response in responses)
+        blank = rejection(lambda: client.call(CLASSIFIER, "Classify", overview=" "))
         assert blank is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -60,16 +60,16 @@ def overload_encoder(address: str) -> None:
     """Fills the queue with a stream, so that a call beside it is rejected."""
     with grpc.insecure_channel(address) as channel:
         client = ReflectionClient(channel)
-        answers = client.stream(ENCODER, "EncodeStream", [{"id": str(n), "text": LONG.format(n)} for n in range(48)])
+        responses = client.stream(ENCODER, "EncodeStream", [{"id": str(n), "text": LONG.format(n)} for n in range(48)])
         # New texts each time, because cached ones need no permit.
-        codes = (refused(partial(client.call, ENCODER, "Encode", texts=[f"Storm {n}"])) for n in range(200))
+        codes = (rejection(partial(client.call, ENCODER, "Encode", texts=[f"Storm {n}"])) for n in range(200))
         assert grpc.StatusCode.UNAVAILABLE in codes, "the encoder admitted every call"
-        assert len(list(answers)) == 48
+        assert len(list(responses)) == 48
 
 
 def call_rest(address: str) -> None:
-    with urllib.request.urlopen(f"http://{address}/v1/model", timeout=10) as answer:
-        assert answer.status == 200
+    with urllib.request.urlopen(f"http://{address}/v1/model", timeout=10) as response:
+        assert response.status == 200
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://{address}/no/such/route", timeout=10)
 

@@ -131,8 +131,8 @@ def test_encodes_fits_evaluates_and_classifies(
         model = client.call(SERVICE, "GetModel")
         assert model.encoder_fingerprint == hashlib.sha256((bundle / "encoder.json").read_bytes()).hexdigest()
         for genre, _, overview in KINDS:
-            answer = client.call(SERVICE, "Classify", title="Movie 7", overview=f"{overview} Part 7.")
-            assert answer.genres[0].label == genre, answer
+            response = client.call(SERVICE, "Classify", title="Movie 7", overview=f"{overview} Part 7.")
+            assert response.genres[0].label == genre, response
     finally:
         stop(process)
 
@@ -145,10 +145,10 @@ def test_service_rejects_a_model_fitted_on_another_bundle(
     assert others
     for made in others:
         serve = ("classifier-svc", "serve", "--listen", f"127.0.0.1:{free_port()}", "--rest-listen", "")
-        refused = run(tmp_path, bundle, *serve, "--model", str(made.model), "--encoder", f"http://{address}")
-        assert refused.returncode == 1, refused.stderr
+        rejected = run(tmp_path, bundle, *serve, "--model", str(made.model), "--encoder", f"http://{address}")
+        assert rejected.returncode == 1, rejected.stderr
         expected = f"the model expects encoder {manifest(made.bundle)['id']}"
-        assert expected in refused.stderr and f"found {manifest(bundle)['id']}" in refused.stderr, refused.stderr
+        assert expected in rejected.stderr and f"found {manifest(bundle)['id']}" in rejected.stderr, rejected.stderr
 
 
 def test_encode_rejects_vectors_of_another_bundle(fitted: dict[Path, Fitted], tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_encode_rejects_vectors_of_another_bundle(fitted: dict[Path, Fitted], tm
         for other in (other for other in fitted if other != bundle):
             movies, output = made.vectors.parent / "movies.csv", str(made.vectors)
             command = ("trainer", "encode", "--input", str(movies), "--output", output, "--embedded")
-            refused = run(tmp_path, other, *command)
-            assert refused.returncode == 1 and "encoder" in refused.stderr, (refused.stdout, refused.stderr)
+            rejected = run(tmp_path, other, *command)
+            assert rejected.returncode == 1 and "encoder" in rejected.stderr, (rejected.stdout, rejected.stderr)

@@ -74,9 +74,9 @@ def test_grpc_client_splits_movies_into_batches_and_keeps_their_order(grpc_clien
     lines = "\n".join(map(json.dumps, movies))
     result = run(grpc_client, "--address", services.classifier, "--movies", "-", "--deadline", "50", stdin=lines)
     assert result.returncode == 0, result.stderr
-    answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [answer["title"] for answer in answers] == [movie["title"] for movie in movies]
-    assert all("Western" in answer["genres"] for answer in answers)
+    responses = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [response["title"] for response in responses] == [movie["title"] for movie in movies]
+    assert all("Western" in response["genres"] for response in responses)
 
 
 def test_grpc_client_reports_a_rejected_movie(grpc_client: Path, services: Services) -> None:
@@ -92,14 +92,14 @@ def flaky_grpc(failures: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Runs a server that fails with UNAVAILABLE `failures` times. Yields its address and a record of each call."""
     calls: list[dict[str, Any]] = []
 
-    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+    def respond(_: bytes, context: grpc.ServicerContext) -> bytes:
         calls.append({"metadata": dict(context.invocation_metadata()), "left": context.time_remaining()})
         if len(calls) <= failures:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the queue is full")
         return b""
 
     handler = grpc.method_handlers_generic_handler(
-        "movieclassifier.classifier.v1.ClassifierService", {"Classify": grpc.unary_unary_rpc_method_handler(answer)}
+        "movieclassifier.classifier.v1.ClassifierService", {"Classify": grpc.unary_unary_rpc_method_handler(respond)}
     )
     server = grpc.server(futures.ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers((handler,))
@@ -137,10 +137,10 @@ def test_http_client_classifies_a_movie(http_client: Path, services: Services) -
 def test_predict_genre_keeps_the_reference_interface(http_client: Path, services: Services) -> None:
     result = run(http_client, "--url", services.rest, "--predict-genre", "--title", TITLE, "--overview", OVERVIEW)
     assert result.returncode == 0, result.stderr
-    (answer,) = json.loads(result.stdout)
-    assert list(answer) == ["title", "overview", "genre"]
-    assert (answer["title"], answer["overview"]) == (TITLE, OVERVIEW)
-    assert "Western" in answer["genre"].split(", ")
+    (response,) = json.loads(result.stdout)
+    assert list(response) == ["title", "overview", "genre"]
+    assert (response["title"], response["overview"]) == (TITLE, OVERVIEW)
+    assert "Western" in response["genre"].split(", ")
 
 
 def test_http_client_reports_a_rejected_movie(http_client: Path, services: Services) -> None:
@@ -150,7 +150,7 @@ def test_http_client_reports_a_rejected_movie(http_client: Path, services: Servi
 
 
 @contextlib.contextmanager
-def flaky_http(refusals: list[int]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def flaky_http(statuses: list[int]) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Runs a server that fails with each status in turn, then succeeds. Yields its URL and the headers of each request."""
     seen: list[dict[str, str]] = []
 
@@ -158,10 +158,10 @@ def flaky_http(refusals: list[int]) -> Iterator[tuple[str, list[dict[str, str]]]
         def do_POST(self) -> None:
             seen.append({name.lower(): value for name, value in self.headers.items()})
             self.rfile.read(int(self.headers["content-length"]))
-            refused = len(seen) <= len(refusals)
-            answer = {"reason": "QUEUE_FULL", "detail": "full", "errors": []} if refused else {"genres": []}
-            body = json.dumps(answer).encode()
-            self.send_response(refusals[len(seen) - 1] if refused else 200)
+            rejected = len(seen) <= len(statuses)
+            response = {"reason": "QUEUE_FULL", "detail": "full", "errors": []} if rejected else {"genres": []}
+            body = json.dumps(response).encode()
+            self.send_response(statuses[len(seen) - 1] if rejected else 200)
             self.send_header("retry-after", "0")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -180,14 +180,14 @@ def flaky_http(refusals: list[int]) -> Iterator[tuple[str, list[dict[str, str]]]
 
 
 @pytest.mark.parametrize(
-    ("refusals", "code", "requests"),
+    ("statuses", "code", "requests"),
     [([503, 429], 0, 3), ([503] * 9, 1, 4), ([500], 1, 1)],
     ids=["busy for a while", "busy for good", "broken"],
 )
 def test_http_client_retries_only_temporary_errors(
-    http_client: Path, refusals: list[int], code: int, requests: int
+    http_client: Path, statuses: list[int], code: int, requests: int
 ) -> None:
-    with flaky_http(refusals) as (url, seen):
+    with flaky_http(statuses) as (url, seen):
         result = run(http_client, "--url", url, "--overview", OVERVIEW, key="sesame")
     assert (result.returncode, len(seen)) == (code, requests), result.stderr
     assert {headers["authorization"] for headers in seen} == {"Bearer sesame"}

@@ -46,8 +46,8 @@ class Fleet:
 
     def is_ready(self) -> bool:
         with grpc.insecure_channel(self.classifier) as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
+            response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        return response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.fixture

@@ -35,18 +35,18 @@ def test_reflection_lists_the_services(classifier: ReflectionClient, encoder: Re
 @pytest.mark.parametrize("name", ["", CLASSIFIER])
 def test_health_reports_serving(services: Services, name: str) -> None:
     with grpc.insecure_channel(services.classifier) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_classifies_a_movie(classifier: ReflectionClient) -> None:
-    answer = classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=OVERVIEW, include_scores=True)
-    assert "Western" in [genre.label for genre in answer.genres]
-    assert len(answer.scores) == 20
-    probabilities = [genre.probability for genre in answer.genres]
+    response = classifier.call(CLASSIFIER, "Classify", title="Dust Creek", overview=OVERVIEW, include_scores=True)
+    assert "Western" in [genre.label for genre in response.genres]
+    assert len(response.scores) == 20
+    probabilities = [genre.probability for genre in response.genres]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert all(genre.probability > genre.threshold for genre in answer.genres)
-    assert answer.model_version and not answer.truncated
+    assert all(genre.probability > genre.threshold for genre in response.genres)
+    assert response.model_version and not response.truncated
 
 
 def test_batch_gives_the_same_results_in_order_as_single_calls(classifier: ReflectionClient) -> None:
@@ -87,5 +87,5 @@ def test_rejects_a_batch_and_names_every_invalid_movie(classifier: ReflectionCli
 
 
 def test_truncates_a_very_long_overview_and_reports_it(classifier: ReflectionClient) -> None:
-    answer = classifier.call(CLASSIFIER, "Classify", overview="The rider went on through the dust. " * 200)
-    assert answer.truncated
+    response = classifier.call(CLASSIFIER, "Classify", overview="The rider went on through the dust. " * 200)
+    assert response.truncated

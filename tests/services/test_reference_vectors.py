@@ -70,9 +70,9 @@ def compare(address: str, texts: list[str]) -> tuple[float, float]:
     """Returns the largest absolute difference and the smallest cosine between the service's vectors and the reference."""
     encoder = ReflectionClient(grpc.insecure_channel(address))
     reference = Reference(encoder.call(SERVICE, "GetEncoder").max_tokens)
-    answer = encoder.call(SERVICE, "Encode", texts=texts, priority=2)
+    response = encoder.call(SERVICE, "Encode", texts=texts, priority=2)
     differences, cosines = [], []
-    for text, embedding in zip(texts, answer.embeddings, strict=True):
+    for text, embedding in zip(texts, response.embeddings, strict=True):
         expected, found = reference.vector(text, embedding.token_count), np.array(embedding.values)
         differences.append(np.abs(expected - found).max())
         cosines.append(expected @ found / (np.linalg.norm(expected) * np.linalg.norm(found)))

@@ -55,8 +55,8 @@ def test_one_trace_covers_client_classifier_and_encoder(collector: Receiver) -> 
         with grpc.insecure_channel(classifier) as channel:
             interceptor = _WithTraceparent()
             client = ReflectionClient(grpc.intercept_channel(channel, interceptor))
-            answer = client.call(CLASSIFIER, "Classify", title="", overview="A lighthouse keeper hides a spy.")
-            assert answer.model_version
+            response = client.call(CLASSIFIER, "Classify", title="", overview="A lighthouse keeper hides a spy.")
+            assert response.model_version
         names = {f"{CLASSIFIER}/Classify", f"{ENCODER}/Encode", "session", "encode", "tokenize", "run"}
         spans = collector.wait_for(lambda spans: names <= {span.name for span in spans if span.trace == TRACE})
     finally:

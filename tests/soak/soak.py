@@ -85,7 +85,7 @@ class Minute:
         return 1e3 * ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
-class Caller:
+class Client:
     """Calls `Classify` over one channel and records the results."""
 
     def __init__(self, address: str) -> None:
@@ -109,8 +109,8 @@ class Caller:
         while len(self.minutes) <= minute:
             self.minutes.append(Minute())
         try:
-            answer = await self.classify(self.movie(), timeout=DEADLINE_SECONDS)
-            self.versions[answer.model_version] += 1
+            response = await self.classify(self.movie(), timeout=DEADLINE_SECONDS)
+            self.versions[response.model_version] += 1
             self.minutes[minute].seconds.append(time.monotonic() - begin)
         except grpc.aio.AioRpcError as error:
             self.minutes[minute].failures[f"{error.code().name}: {error.details()}"] += 1
@@ -190,14 +190,14 @@ def second_model(binaries: Path, folder: Path, encoder: Service) -> Path:
 
 
 @dataclass
-class Mishaps:
+class Disturbances:
     """The disturbances of the services so far."""
 
     reloads: int = 0
     restarts: int = 0
 
 
-async def disturb(over: asyncio.Event, model: Path, models: list[Path], encoder: Service, done: Mishaps, pause: float) -> None:
+async def disturb(over: asyncio.Event, model: Path, models: list[Path], encoder: Service, done: Disturbances, pause: float) -> None:
     """Alternately replaces the model and restarts the encoder, with a pause in between."""
     next_model, next_signal = itertools.cycle([*models[1:], models[0]]), itertools.cycle([signal.SIGTERM, signal.SIGKILL])
     for turn in itertools.count():
@@ -244,25 +244,25 @@ def slopes(services: list[Service], warm_up: float) -> dict[str, float]:
 
 
 def report(
-    caller: Caller, services: list[Service], growth: dict[str, float], mishaps: Mishaps, rate: float, load: float, warm_up: float
+    client: Client, services: list[Service], growth: dict[str, float], disturbances: Disturbances, rate: float, load: float, warm_up: float
 ) -> str:
-    calls = sum(len(minute.seconds) for minute in caller.minutes)
-    failures = sum((minute.failures for minute in caller.minutes), Counter[str]())
-    whole = [minute for minute in caller.minutes if len(minute.seconds) > 30 * rate]
+    calls = sum(len(minute.seconds) for minute in client.minutes)
+    failures = sum((minute.failures for minute in client.minutes), Counter[str]())
+    whole = [minute for minute in client.minutes if len(minute.seconds) > 30 * rate]
     after = whole[int(warm_up / 60) :] or whole
     half = len(after) // 2
     medians = [minute.quantile(0.5) for minute in after]
     drift = statistics.median(medians[half:]) / statistics.median(medians[:half]) if half else float("nan")
     parts = [
-        f"{calls + failures.total():,} calls at {rate:.0f} per second ({load:.0%} of capacity) in {len(caller.minutes)} minutes; "
-        f"{mishaps.reloads} model reloads, {mishaps.restarts} encoder restarts by SIGTERM and SIGKILL; "
-        f"responses from {len(caller.versions)} model versions. Failed: {failures.total()}. "
+        f"{calls + failures.total():,} calls at {rate:.0f} per second ({load:.0%} of capacity) in {len(client.minutes)} minutes; "
+        f"{disturbances.reloads} model reloads, {disturbances.restarts} encoder restarts by SIGTERM and SIGKILL; "
+        f"responses from {len(client.versions)} model versions. Failed: {failures.total()}. "
         f"Ratio of the median latency of the second half to the first, after {warm_up / 60:.0f} minutes of warm-up: {drift:.3f}.",
         table([(f"{count}", what) for what, count in failures.most_common()], ("failed calls", "with")) if failures else "",
         table(
             [
                 (str(number + 1), str(len(minute.seconds)), *(f"{minute.quantile(q):.1f}" for q in (0.5, 0.99, 1.0)), str(minute.failures.total()))
-                for number, minute in enumerate(caller.minutes)
+                for number, minute in enumerate(client.minutes)
             ],
             ("minute", "answered", "p50, ms", "p99, ms", "slowest, ms", "failed"),
         ),
@@ -289,38 +289,38 @@ async def soak(options: argparse.Namespace) -> int:
         folder = Path(name)
         with fleet(options.binaries, folder) as (classifier, steady, restarted, model):
             models = [ROOT / "models" / "default.safetensors", second_model(options.binaries, folder, steady)]
-            caller = Caller(classifier.address)
-            await caller.closed(8, 3)
-            capacity = await caller.closed(8, options.capacity_seconds)
+            client = Client(classifier.address)
+            await client.closed(8, 3)
+            capacity = await client.closed(8, options.capacity_seconds)
             rate = capacity * options.load
             minutes = options.warm_up + options.minutes
             print(f"{capacity:.0f} calls per second are the capacity; running {rate:.0f} per second for {minutes:g} minutes", file=sys.stderr)
-            services, mishaps, over = [classifier, steady, restarted], Mishaps(), asyncio.Event()
+            services, disturbances, over = [classifier, steady, restarted], Disturbances(), asyncio.Event()
             others = [
                 asyncio.create_task(sample(over, services, time.monotonic())),
-                asyncio.create_task(disturb(over, model, models, restarted, mishaps, options.pause)),
+                asyncio.create_task(disturb(over, model, models, restarted, disturbances, options.pause)),
             ]
 
             def on_progress(seconds: float) -> None:
                 if not sys.stderr.isatty():
                     return
-                failed = sum(minute.failures.total() for minute in caller.minutes)
+                failed = sum(minute.failures.total() for minute in client.minutes)
                 sys.stderr.write(f"\r{seconds / 60:5.1f} of {minutes:g} minutes, {failed} failed, {classifier.samples[-1][1]:.1f} MiB ")
 
-            await caller.open(rate, minutes * 60, on_progress)
+            await client.open(rate, minutes * 60, on_progress)
             over.set()
             await asyncio.gather(*others)
-            await caller.channel.close()
+            await client.channel.close()
         growth = slopes(services, options.warm_up * 60)
         panics = sum("panicked" in service.log.read_text(errors="replace") for service in services)
-    text = report(caller, services, growth, mishaps, rate, options.load, options.warm_up * 60)
+    text = report(client, services, growth, disturbances, rate, options.load, options.warm_up * 60)
     print(f"\n{text}")
-    failures = sum(minute.failures.total() for minute in caller.minutes)
+    failures = sum(minute.failures.total() for minute in client.minutes)
     figures = {
         "calls_a_second": rate,
         "load": options.load,
         "minutes": [
-            {"p50_ms": m.quantile(0.5), "p99_ms": m.quantile(0.99), "answered": len(m.seconds), "failed": m.failures.total()} for m in caller.minutes
+            {"p50_ms": m.quantile(0.5), "p99_ms": m.quantile(0.99), "answered": len(m.seconds), "failed": m.failures.total()} for m in client.minutes
         ],
         "failed": failures,
         "panics": panics,
