@@ -1,7 +1,7 @@
 """Distils full runs into a low-rank run: the student starts as the truncated mean of its teachers and learns their outputs.
 
 Truncation alone loses some F1. Matching the teachers' vectors and probabilities on train texts for some hundred steps
-recovers it (EXPERIMENTS.md).
+recovers it (docs/experiments.md).
 """
 
 from __future__ import annotations
