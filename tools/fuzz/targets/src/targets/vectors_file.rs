@@ -76,9 +76,10 @@ fn assert_round_trips(movies: &[Movie]) {
 fn assert_explains(error: &TableError) {
     let message = error.to_string();
     assert!(message.contains("vectors.parquet"), "{message}");
-    let is_known =
-        ["expected", "not a sound Parquet file", "template"].iter().any(|word| message.contains(word));
-    assert!(is_known, "an error says what was expected: {message}");
+    assert!(
+        ["expected", "template"].iter().any(|word| message.contains(word)),
+        "an error says what was expected: {message}"
+    );
 }
 
 fn header(dimension: usize) -> VectorsHeader {
