@@ -16,18 +16,20 @@ LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 METRIC = re.compile(r"movieclassifier_[a-z_]+[a-z]")
 SETTING = re.compile(r"`((?:encoder|limits|rest|http|tls|auth|log|trace)\.[a-z_.]+)(?: = [^`]*)?`")
 PATH = re.compile(r"`((?:\.ci|clients|deploy|docs|models|proto|tests|tools|[a-z]+-[a-z]+)/[\w./-]*[\w/])`")
+SOURCE = re.compile(r"`([\w/]+\.(?:rs|py))`")
 # Pages that name what no longer exists.
 HISTORY = ("CHANGELOG.md", "docs/glossary.md")
 
 
+def listed(*patterns: str) -> list[str]:
+    """Files of the repository, by their paths in it; new ones too."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    names = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (REPOSITORY / name).exists()]
+
+
 def pages() -> list[str]:
-    """The Markdown files of the repository, by their paths in it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    ).stdout.split()
-    found = [page for page in listed if (REPOSITORY / page).exists()]
-    return found or [str(page.relative_to(REPOSITORY)) for page in REPOSITORY.glob("*.md")]
+    return listed("*.md")
 
 
 def prose(page: str) -> str:
@@ -56,6 +58,16 @@ def dead_links(page: str) -> list[str]:
         if not is_there or (fragment and target.suffix == ".md" and fragment not in anchors(target.resolve())):
             dead.append(link)
     return dead
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    return tuple(f"/{name}" for name in listed("*.rs", "*.py"))
+
+
+def is_source(name: str) -> bool:
+    """Whether a file of that name, or of a path that ends so, exists."""
+    return any(path.endswith(f"/{name}") for path in sources())
 
 
 def documented(text: str) -> set[str]:
@@ -97,9 +109,9 @@ def test_named_metrics_settings_and_files_exist(page: str) -> None:
     named = {key for key in SETTING.findall(text) if not key.endswith(files)}
     assert documented(text) - current_metrics() == set()
     assert named - current_settings() == set()
-    # A name followed by … stands for several.
     missing = [path for path in PATH.findall(text) if not (REPOSITORY / path).exists()]
     assert [path for path in missing if (REPOSITORY / path.split("/")[0]).is_dir()] == []
+    assert [name for name in SOURCE.findall(text) if not is_source(name)] == []
 
 
 def test_the_configuration_page_is_generated() -> None:
