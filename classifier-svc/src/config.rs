@@ -16,6 +16,10 @@ use crate::error::StartError;
 
 /// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
 pub const ENVIRONMENT_PREFIX: &str = "CLASSIFIER_SVC";
+/// Prefix of the names of metrics.
+pub const METRICS_PREFIX: &str = "movieclassifier";
+/// The crates whose spans are sent to a collector.
+pub const TRACED_CRATES: [&str; 3] = ["classifier_svc", "encoder_client", "encoder_svc"];
 
 /// Longest encoding of a character in UTF-8, in bytes.
 const BYTES_IN_UTF8: usize = 4;

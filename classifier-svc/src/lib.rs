@@ -24,7 +24,7 @@ pub mod rest;
 
 use service_kit::{
     FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
-    operations_routes,
+    operations_routes, serve,
 };
 use tonic::transport::Channel;
 
@@ -75,7 +75,7 @@ pub async fn run(
         }
         None => operations,
     };
-    server.serve(routes, listeners, config.tls, shutdown).await?;
+    serve(server, routes, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -104,7 +104,7 @@ pub async fn start(
     let classifier = Classifier::new(models.clone(), encoders.clone(), config.limits);
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
-        .with_messages_of(classifier.limits().max_message_bytes())
+        .with_max_message_bytes(classifier.limits().max_message_bytes())
         .with_service(grpc::ClassifierServer::new(classifier.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;

@@ -17,6 +17,8 @@ use crate::scheduler::limits::QueueLimits;
 /// The prefix of environment variables, such as `ENCODER_SVC_LISTEN` and
 /// `ENCODER_SVC_ENCODER__BUNDLE`.
 pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
+/// Prefix of the names of metrics.
+pub const METRICS_PREFIX: &str = "movieclassifier";
 
 /// All settings of encoder-svc.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

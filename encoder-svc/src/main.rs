@@ -112,7 +112,7 @@ async fn serve(args: ServeArgs, settings: EncoderSvcSettings) -> anyhow::Result<
         print!("{printed}");
         return Ok(());
     }
-    let telemetry = init_telemetry("encoder-svc", &config.log, &config.trace)?;
+    let telemetry = init_telemetry("encoder-svc", &["encoder_svc"], &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
     if let Some(file) = args.config.clone() {
         let filter = move || args.settings().map(|settings| settings.log.filter);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, operations_routes};
 
-use crate::config::EncoderSvcConfig;
+use crate::config::{EncoderSvcConfig, METRICS_PREFIX};
 use crate::encoder::Encoder;
 use crate::error::StartError;
 use crate::grpc::EncoderServer;
@@ -18,7 +18,7 @@ pub(crate) fn server(
 ) -> Result<GrpcServer, ServeError> {
     let service = EncoderServer::new(encoder, config).into_grpc();
     Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
-        .with_messages_of(config.limits.max_message_bytes())
+        .with_max_message_bytes(config.limits.max_message_bytes())
         .with_service(service))
 }
 
@@ -28,7 +28,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let metrics = Metrics::default();
+    let metrics = Metrics::with_prefix(METRICS_PREFIX);
     let encoder = Arc::new(startup::start(config.encoder.clone(), metrics.clone()).await?);
     let server = server(encoder, &config, metrics.clone())?.with_keys(config.keys.clone());
     let health = server.health().await;
@@ -37,7 +37,7 @@ pub async fn run(
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
     let operations = operations_routes(health.readiness(), metrics);
-    server.serve(operations, listeners, config.tls, shutdown).await?;
+    service_kit::serve(server, operations, listeners, config.tls, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -17,8 +17,7 @@ async fn encoder(cache_mib: usize) -> (Encoder, Metrics) {
 
 fn counted(metrics: &Metrics, name: &str) -> u64 {
     let text = metrics.render();
-    let line =
-        text.lines().find(|line| line.starts_with(&format!("movieclassifier_encoder_cache_{name}_total ")));
+    let line = text.lines().find(|line| line.starts_with(&format!("encoder_cache_{name}_total ")));
     line.unwrap().split(' ').next_back().unwrap().parse().unwrap()
 }
 

@@ -107,6 +107,11 @@ impl ApiError {
         Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into(), reason }])
     }
 
+    /// The error of a call that met a defect. The cause is logged; it would not help the caller.
+    pub(crate) fn defect() -> Self {
+        Self::Internal { message: "internal error; the service has logged its cause".to_owned() }
+    }
+
     /// The gRPC code.
     #[must_use]
     pub fn code(&self) -> Code {

@@ -1,14 +1,26 @@
-//! When to stop.
+//! When and how to stop.
+
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// A shutdown that is asked for once and seen by everyone who holds a clone.
+/// A shutdown that is requested once and observed by every clone.
 pub type Shutdown = CancellationToken;
 
-/// Cancelled by the first SIGTERM or Ctrl-C; a second one ends the process at once.
+/// The two phases of a graceful shutdown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Drain {
+    /// How long calls are still accepted while health reports `NOT_SERVING`. It should cover the time until every load
+    /// balancer has removed this replica.
+    pub removal: Duration,
+    /// How long calls in flight may take once nothing new is accepted.
+    pub finish: Duration,
+}
+
+/// Returns a shutdown that the first SIGTERM or Ctrl-C requests. A second signal ends the process at once.
 ///
 /// # Errors
-/// Where the system does not allow signal handlers.
+/// Fails if the system does not allow signal handlers.
 pub fn shutdown_on_signals() -> std::io::Result<Shutdown> {
     let shutdown = Shutdown::new();
     let token = shutdown.clone();
@@ -24,10 +36,10 @@ pub fn shutdown_on_signals() -> std::io::Result<Shutdown> {
             #[cfg(not(unix))]
             let _ = tokio::signal::ctrl_c().await;
             if last {
-                tracing::warn!("second signal: ending without waiting for calls in flight");
+                tracing::warn!("second signal: exiting without waiting for calls in flight");
                 std::process::exit(130);
             }
-            tracing::info!("shutting down: calls in flight are finished first");
+            tracing::info!("shutting down: finishing calls in flight");
             token.cancel();
         }
     });

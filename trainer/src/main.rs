@@ -27,7 +27,7 @@ fn start() -> anyhow::Result<(Telemetry, tokio::runtime::Runtime)> {
     let log = TelemetrySettings { filter: "info".to_owned(), ..TelemetrySettings::default() };
     // Each batch is one trace, so there are few enough to keep them all.
     let trace = TraceSettings { sample_ratio: 1.0, ..TraceSettings::default() };
-    let telemetry = init_telemetry("trainer", &log, &trace)?;
+    let telemetry = init_telemetry("trainer", &["trainer", "encoder_client", "encoder_svc"], &log, &trace)?;
     drop(entered);
     Ok((telemetry, runtime))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use classifier_svc::config::{ClassifierSvcConfig, ClassifierSvcSettings, ENVIRONMENT_PREFIX};
+use classifier_svc::config::{
+    ClassifierSvcConfig, ClassifierSvcSettings, ENVIRONMENT_PREFIX, METRICS_PREFIX, TRACED_CRATES,
+};
 use classifier_svc::encoder_pool::PoolHealth;
 use classifier_svc::grpc::ClassifierServer;
 use classifier_svc::{Classifier, EncoderPool, ModelStore};
@@ -113,12 +115,12 @@ impl Backend {
 async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     // Warnings only, because the output is for a person; RUST_LOG shows more.
     let log = TelemetrySettings { filter: "warn".to_owned(), ..TelemetrySettings::default() };
-    init_telemetry("classifier-svc", &log, &TraceSettings::default())?;
+    init_telemetry("classifier-svc", &TRACED_CRATES, &log, &TraceSettings::default())?;
     let model_flag = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());
     let settings: ClassifierSvcSettings =
         load_settings(ENVIRONMENT_PREFIX, None, Overrides::default().with("model", model_flag))?;
     let config = ClassifierSvcConfig::try_from(settings)?;
-    let metrics = Metrics::default();
+    let metrics = Metrics::with_prefix(METRICS_PREFIX);
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let channel = embedded::encoder(args.bundle.clone(), metrics.clone()).await?;
     let encoders = EncoderPool::fixed(channel, config.encoder, &metrics);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use classifier_svc::config::ENVIRONMENT_PREFIX;
+use classifier_svc::config::{ENVIRONMENT_PREFIX, METRICS_PREFIX, TRACED_CRATES};
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use service_kit::{
     Listeners, Metrics, Overrides, init_telemetry, load_settings, print_settings, shutdown_on_signals,
@@ -59,7 +59,7 @@ pub(super) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         print!("{printed}");
         return Ok(());
     }
-    let telemetry = init_telemetry("classifier-svc", &config.log, &config.trace)?;
+    let telemetry = init_telemetry("classifier-svc", &TRACED_CRATES, &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;
     if let Some(file) = args.config {
         let filter = move || read().map(|settings| settings.log.filter);
@@ -67,7 +67,7 @@ pub(super) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let http = config.rest.as_ref().map(|rest| rest.listen);
     let listeners = Listeners::bind(config.listen, http)?;
-    let metrics = Metrics::default();
+    let metrics = Metrics::with_prefix(METRICS_PREFIX);
     let embedded = if args.embedded { Some(embedded::encoder(None, metrics.clone()).await?) } else { None };
     classifier_svc::run(config, embedded, metrics, listeners, shutdown).await?;
     Ok(())

@@ -22,7 +22,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use service_kit::{ApiError, ApiKeys, AuthLayer, BodyBudget};
+use service_kit::{ApiError, ApiKeys, MessageBudget, require_api_key};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -36,7 +36,7 @@ use crate::config::RestConfig;
 pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
     let max_body = classifier.limits().max_json_bytes();
     let state =
-        RestState { classifier, timeout: config.timeout, budget: BodyBudget::for_messages_of(max_body) };
+        RestState { classifier, timeout: config.timeout, budget: MessageBudget::for_messages_of(max_body) };
     let guarded = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
@@ -44,7 +44,7 @@ pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>
         .route("/predict_genre/", post(predict_genre::predict_genre))
         .route("/predict_genre", post(predict_genre::predict_genre))
         .layer(DefaultBodyLimit::max(max_body))
-        .layer(AuthLayer::new(keys, |_| false, |error: ApiError| error.to_http()))
+        .layer(require_api_key(keys, |_| false, |error| error.to_http()))
         .with_state(state.clone());
     let open =
         Router::new().route("/openapi.json", get(openapi::serve)).with_state(state).merge(page::routes());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use service_kit::BodyBudget;
+use service_kit::MessageBudget;
 
 use crate::classifier::Classifier;
 
@@ -13,5 +13,5 @@ pub(super) struct RestState {
     /// Limit for a whole request, from its headers to its response.
     pub(super) timeout: Duration,
     /// Bytes of request bodies that may be in memory at once.
-    pub(super) budget: BodyBudget,
+    pub(super) budget: MessageBudget,
 }

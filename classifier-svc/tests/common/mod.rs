@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use classifier_svc::config::METRICS_PREFIX;
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use genre_model::{
@@ -117,7 +118,15 @@ pub fn start_classifier_with(settings: ClassifierSvcSettings) -> Running {
     let shutdown = Shutdown::new();
     let token = shutdown.clone();
     let task = tokio::spawn(async move {
-        classifier_svc::run(config, None, service_kit::Metrics::default(), listeners, token).await.unwrap();
+        classifier_svc::run(
+            config,
+            None,
+            service_kit::Metrics::with_prefix(METRICS_PREFIX),
+            listeners,
+            token,
+        )
+        .await
+        .unwrap();
     });
     Running { address, rest, shutdown, task }
 }

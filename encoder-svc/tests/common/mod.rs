@@ -65,7 +65,7 @@ pub async fn start(settings: EncoderSvcSettings) -> Running {
 /// The value of a metric of the encoder, such as `run_texts_sum`.
 pub fn count(metrics: &Metrics, name: &str) -> u64 {
     let text = metrics.render();
-    let name = format!("movieclassifier_encoder_{name} ");
+    let name = format!("encoder_{name} ");
     text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<f64>().unwrap() as u64
 }
 

@@ -1,31 +1,25 @@
-//! What a model file says about itself, so that a damaged or half-edited one is told from a sound one.
+//! The content hash and the self-checks, by which a reader recognises a damaged or edited file.
 //!
-//! The content hash covers metadata and tensors; the self-check covers the arithmetic: a network that does not give
-//! the probabilities its trainer wrote down is not the one that was fitted, whatever its bytes say.
+//! The content hash covers metadata and tensors. The self-checks cover the arithmetic: a model must reproduce the outputs
+//! that its trainer recorded.
 
 use std::collections::BTreeMap;
 
 use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
+use crate::file::format::{HASH_KEY, Metadata};
 use crate::{Mlp, WordFeatures, WordWeights};
 
-/// Metadata key of the content hash.
-pub(crate) const HASH_KEY: &str = "content_sha256";
-/// Metadata key of the self-check's probabilities.
-pub(crate) const SELF_CHECK_KEY: &str = "self_check";
-
-/// Metadata key of the self-check of the words.
-pub(crate) const WORDS_CHECK_KEY: &str = "words_self_check";
-
-/// Another processor may add in another order.
+/// The largest accepted difference: processors may add in different orders.
 const TOLERANCE: f32 = 1e-4;
 
-/// SHA-256 over all metadata but the hash itself, in the order of its keys, and the tensors' bytes.
-pub(crate) fn content_hash(metadata: &BTreeMap<&str, &str>, tensors: &[u8]) -> String {
+/// Returns SHA-256 over the tensors' bytes and all metadata except the hash itself, in the order of the keys.
+pub(super) fn content_hash(metadata: &Metadata, tensors: &[u8]) -> String {
     let mut hash = Sha256::new();
-    for (key, value) in metadata.iter().filter(|(key, _)| **key != HASH_KEY) {
-        // With their lengths, so that no two different sets of pairs are the same bytes.
+    let sorted: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != HASH_KEY).collect();
+    for (key, value) in sorted {
+        // Lengths keep different sets of pairs from having the same bytes.
         for text in [key, value] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());
@@ -35,11 +29,11 @@ pub(crate) fn content_hash(metadata: &BTreeMap<&str, &str>, tensors: &[u8]) -> S
     hex::encode(hash.finalize())
 }
 
-/// The network's probabilities, shape `[labels]`, for one fixed vector of about unit length.
-pub(crate) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
+/// Returns the network's probabilities, of shape `[labels]`, for a fixed vector of about unit length.
+pub(super) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     let dimension = mlp.dimension();
     let scale = (dimension as f32).sqrt().recip();
-    // Low-discrepancy signs and sizes without a random generator: the golden ratio's fractional parts.
+    // Multiples of the golden ratio modulo 1 spread evenly, without a random generator.
     let vector = Array2::from_shape_fn((1, dimension), |(_, index)| {
         let fraction = ((index as f64 + 1.0) * 0.618_033_988_749_894_9).fract() as f32;
         (fraction - 0.5) * 3.464 * scale
@@ -47,24 +41,23 @@ pub(crate) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     mlp.probabilities(&vector.view()).into_iter().collect()
 }
 
-/// What the words of one fixed movie add, shape `[labels]`: covers how a movie becomes words and words buckets.
-pub(crate) fn words_check_of(words: &WordWeights) -> Vec<f32> {
+/// Returns the logits, of shape `[labels]`, of a fixed movie's word features. This also covers how text becomes features.
+pub(super) fn words_check_of(words: &WordWeights) -> Vec<f32> {
     let movie =
         WordFeatures::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");
     words.logits(&movie).to_vec()
 }
 
-/// Whether `words` still give what was written down.
-pub(crate) fn verify_words_check(words: &WordWeights, expected: &[f32]) -> Result<(), String> {
+/// Checks that `words` gives the logits that its trainer recorded.
+pub(super) fn verify_words_check(words: &WordWeights, expected: &[f32]) -> Result<(), String> {
     compare("sum of words", expected, &words_check_of(words))
 }
 
-/// Whether `mlp` still gives what was written down.
-pub(crate) fn verify_self_check(mlp: &Mlp, expected: &[f32]) -> Result<(), String> {
+/// Checks that `mlp` gives the probabilities that its trainer recorded.
+pub(super) fn verify_self_check(mlp: &Mlp, expected: &[f32]) -> Result<(), String> {
     compare("probability", expected, &self_check_of(mlp))
 }
 
-/// The error says what was expected and found.
 fn compare(what: &str, expected: &[f32], found: &[f32]) -> Result<(), String> {
     if expected.len() != found.len() {
         let (expected, found) = (found.len(), expected.len());
@@ -93,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn another_network_fails_the_self_check() {
+    fn rejects_another_network() {
         let expected = self_check_of(&mlp(0.0));
         assert!(verify_self_check(&mlp(0.0), &expected).is_ok());
         assert!(verify_self_check(&mlp(0.1), &expected).unwrap_err().contains("expected probability"));
@@ -102,9 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn moving_text_between_key_and_value_changes_the_hash() {
-        let one: BTreeMap<_, _> = [("ab", "c")].into();
-        let other: BTreeMap<_, _> = [("a", "bc")].into();
+    fn hashes_the_boundary_between_key_and_value() {
+        let metadata = |key: &str, value: &str| Metadata::from([(key.to_owned(), value.to_owned())]);
+        let (one, other) = (metadata("ab", "c"), metadata("a", "bc"));
         assert_ne!(content_hash(&one, b""), content_hash(&other, b""));
         assert_ne!(content_hash(&one, b"x"), content_hash(&one, b"y"));
     }

@@ -1,7 +1,10 @@
-//! The model file: its format, the checks before it is believed, and writing that is all or nothing.
+//! The model file: reading, verifying and writing it.
 //!
 //! The arithmetic of a model lives outside this folder.
 
 pub(crate) mod atomic;
-pub(crate) mod format;
-pub(crate) mod integrity;
+pub(crate) mod content;
+mod format;
+mod integrity;
+pub(crate) mod read;
+pub(crate) mod write;

@@ -7,4 +7,4 @@ mod api_keys;
 mod layer;
 
 pub use api_keys::{ApiKeySettings, ApiKeys, AuthSettings};
-pub use layer::AuthLayer;
+pub use layer::require_api_key;

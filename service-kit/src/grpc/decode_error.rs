@@ -38,7 +38,7 @@ pub fn malformed_item(status: Status) -> Status {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use proto::classifier::v1::Movie;
+    use tonic_health::pb::HealthCheckRequest;
     use tonic_types::StatusExt as _;
 
     use super::*;
@@ -49,7 +49,7 @@ mod tests {
 
     /// As tonic makes it of what prost says.
     fn of_prost(bytes: &[u8]) -> Status {
-        Status::internal(Movie::decode(bytes).unwrap_err().to_string())
+        Status::internal(HealthCheckRequest::decode(bytes).unwrap_err().to_string())
     }
 
     #[test]

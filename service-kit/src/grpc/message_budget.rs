@@ -31,12 +31,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What all calls together may hold. Clones share it.
 #[derive(Debug, Clone)]
-pub struct BodyBudget {
+pub struct MessageBudget {
     limit: usize,
     held: Arc<AtomicUsize>,
 }
 
-impl BodyBudget {
+impl MessageBudget {
     /// For messages of so many bytes at most.
     #[must_use]
     pub fn for_messages_of(max_bytes: usize) -> Self {
@@ -49,18 +49,18 @@ impl BodyBudget {
 
     /// A body that is one message, however it comes.
     #[must_use]
-    pub fn message<B>(&self, body: B) -> Budgeted<B> {
+    pub fn single_message<B>(&self, body: B) -> BudgetedBody<B> {
         self.budgeted(body, None)
     }
 
     /// A body of gRPC's messages, each with its length before it.
     #[must_use]
-    pub fn messages<B>(&self, body: B) -> Budgeted<B> {
+    pub fn grpc_messages<B>(&self, body: B) -> BudgetedBody<B> {
         self.budgeted(body, Some(Framing::default()))
     }
 
-    fn budgeted<B>(&self, body: B, framing: Option<Framing>) -> Budgeted<B> {
-        Budgeted { body, budget: self.clone(), framing, held: 0, late: None }
+    fn budgeted<B>(&self, body: B, framing: Option<Framing>) -> BudgetedBody<B> {
+        BudgetedBody { body, budget: self.clone(), framing, held: 0, late: None }
     }
 
     fn take(&self, bytes: usize) -> Result<(), ApiError> {
@@ -85,16 +85,16 @@ impl BodyBudget {
 
 /// A body whose unfinished message counts; it fails where that is one too many, or does not get finished: with an
 /// [`ApiError`], or a [`Status`] where it is of gRPC's messages.
-pub struct Budgeted<B> {
+pub struct BudgetedBody<B> {
     body: B,
-    budget: BodyBudget,
+    budget: MessageBudget,
     framing: Option<Framing>,
     held: usize,
     /// Set while a message is unfinished.
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Budgeted<B> {
+impl<B> BudgetedBody<B> {
     /// An error as tonic finds it, or as it is.
     fn said(&self, error: ApiError) -> BoxError {
         if self.framing.is_some() { Status::from(error).into() } else { error.into() }
@@ -124,13 +124,13 @@ impl<B> Budgeted<B> {
     }
 }
 
-impl<B> Drop for Budgeted<B> {
+impl<B> Drop for BudgetedBody<B> {
     fn drop(&mut self) {
         self.budget.give_back(self.held);
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Budgeted<B>
+impl<B: Body<Data = Bytes> + Unpin> Body for BudgetedBody<B>
 where
     B::Error: Into<BoxError>,
 {
@@ -241,30 +241,31 @@ mod tests {
         [&[0], prefix.as_slice(), &vec![7; length]].concat()
     }
 
-    async fn next(body: &mut Budgeted<Frames>) -> Result<Bytes, Status> {
+    async fn next(body: &mut BudgetedBody<Frames>) -> Result<Bytes, Status> {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.unwrap();
         frame.map(|frame| frame.into_data().unwrap()).map_err(|error| *error.downcast::<Status>().unwrap())
     }
 
     #[tokio::test]
     async fn who_holds_too_much_is_turned_away_and_what_he_held_is_free_again() {
-        let budget = BodyBudget::of(1000);
+        let budget = MessageBudget::of(1000);
         let part = |length: usize| vec![Bytes::from(message(5000)[..length].to_vec())];
-        let mut first = budget.messages(Frames(part(600)));
+        let mut first = budget.grpc_messages(Frames(part(600)));
         next(&mut first).await.unwrap();
-        let mut second = budget.messages(Frames(part(600)));
+        let mut second = budget.grpc_messages(Frames(part(600)));
         assert_eq!(next(&mut second).await.unwrap_err().code(), tonic::Code::Unavailable);
-        let mut small = budget.messages(Frames(vec![Bytes::from(message(5000))]));
+        let mut small = budget.grpc_messages(Frames(vec![Bytes::from(message(5000))]));
         next(&mut small).await.expect("a whole message is not unfinished");
         drop(first);
-        next(&mut budget.messages(Frames(part(600)))).await.unwrap();
+        next(&mut budget.grpc_messages(Frames(part(600)))).await.unwrap();
         assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_body_that_is_one_message_counts_until_it_is_dropped() {
-        let budget = BodyBudget::of(1000);
-        let mut body = budget.message(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])]));
+        let budget = MessageBudget::of(1000);
+        let mut body =
+            budget.single_message(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])]));
         next(&mut body).await.unwrap();
         next(&mut body).await.unwrap();
         assert_eq!(budget.held.load(Ordering::Relaxed), 900);
@@ -275,10 +276,10 @@ mod tests {
     /// Frames that each end in the middle of the next message, ten seconds apart.
     #[tokio::test(start_paused = true)]
     async fn a_stream_whose_frames_end_nowhere_in_particular_has_its_time_for_each_message() {
-        let budget = BodyBudget::of(1000);
+        let budget = MessageBudget::of(1000);
         let bytes = message(5).repeat(20);
         let frames = bytes.chunks(11).map(Bytes::copy_from_slice).collect();
-        let mut body = budget.messages(Frames(frames));
+        let mut body = budget.grpc_messages(Frames(frames));
         for _ in 0..bytes.len() / 11 {
             next(&mut body).await.unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -287,13 +288,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_is_not_finished_is_given_up_and_an_idle_stream_is_not() {
-        let budget = BodyBudget::of(1000);
-        let mut stuck = budget.messages(Frames(vec![Bytes::from(message(9)[..7].to_vec())]));
+        let budget = MessageBudget::of(1000);
+        let mut stuck = budget.grpc_messages(Frames(vec![Bytes::from(message(9)[..7].to_vec())]));
         next(&mut stuck).await.unwrap();
         let begin = tokio::time::Instant::now();
         assert_eq!(next(&mut stuck).await.unwrap_err().code(), tonic::Code::InvalidArgument);
         assert!(begin.elapsed() >= MESSAGE_TIMEOUT);
-        let mut idle = budget.messages(Frames(vec![Bytes::from(message(9))]));
+        let mut idle = budget.grpc_messages(Frames(vec![Bytes::from(message(9))]));
         next(&mut idle).await.unwrap();
         assert!(tokio::time::timeout(10 * MESSAGE_TIMEOUT, next(&mut idle)).await.is_err());
     }

@@ -23,20 +23,10 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Span;
 
-use crate::Metrics;
-
-/// Upper bounds in seconds: from a refusal to the longest deadline that anybody sets.
-const LATENCY_BUCKETS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+use crate::{Metrics, latency_histogram};
 
 /// What a method that is none of ours is called.
 const OTHER: &str = "other";
-
-/// A histogram of [`LATENCY_BUCKETS`].
-#[must_use]
-pub fn latency_histogram() -> Histogram {
-    Histogram::new(LATENCY_BUCKETS)
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -243,7 +233,7 @@ mod tests {
     use super::*;
 
     fn layer(metrics: &Metrics) -> RpcMetricsLayer {
-        RpcMetricsLayer::new(metrics, &[proto::FILE_DESCRIPTOR_SET])
+        RpcMetricsLayer::new(metrics, &[tonic_health::pb::FILE_DESCRIPTOR_SET])
     }
 
     async fn call(layer: &RpcMetricsLayer, path: &str, status: Status) {
@@ -259,10 +249,9 @@ mod tests {
     async fn a_refusal_counts_under_its_method_and_code() {
         let metrics = Metrics::default();
         let layer = layer(&metrics);
-        call(&layer, "/movieclassifier.encoder.v1.EncoderService/Encode", Status::unavailable("full")).await;
+        call(&layer, "/grpc.health.v1.Health/Check", Status::unavailable("full")).await;
         let text = metrics.render();
-        let line = "movieclassifier_rpc_seconds_count{method=\"movieclassifier.encoder.v1.EncoderService/Encode\",\
-                    code=\"UNAVAILABLE\"} 1";
+        let line = "rpc_seconds_count{method=\"grpc.health.v1.Health/Check\",code=\"UNAVAILABLE\"} 1";
         assert!(text.contains(line), "{text}");
     }
 
@@ -299,10 +288,10 @@ mod tests {
         let answer = tower::service_fn(|_: http::Request<()>| async {
             Ok::<_, Infallible>(http::Response::new(Body::new(Silent)))
         });
-        let path = "/movieclassifier.encoder.v1.EncoderService/EncodeStream";
+        let path = "/grpc.health.v1.Health/Watch";
         let request = http::Request::builder().uri(path).body(()).unwrap();
         let response = layer(&metrics).layer(answer).call(request).await.unwrap();
-        let in_flight = format!("movieclassifier_rpc_in_flight_calls{{method=\"{}\"}}", &path[1..]);
+        let in_flight = format!("rpc_in_flight_calls{{method=\"{}\"}}", &path[1..]);
         assert!(metrics.render().contains(&format!("{in_flight} 1")), "{}", metrics.render());
         drop(response);
         let text = metrics.render();

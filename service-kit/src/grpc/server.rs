@@ -1,9 +1,7 @@
-//! The gRPC server around the handlers, and everything that a call passes on its way to them.
+//! The gRPC server around the handlers: health, reflection, and the stack of layers that every call passes.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
-use axum::Router;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
@@ -12,36 +10,30 @@ use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::catch_panic;
 use crate::grpc::decode_error::map_malformed;
+use crate::grpc::health::is_health;
 use crate::grpc::metrics::RpcMetricsLayer;
+use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::{
-    ApiError, ApiKeys, AuthLayer, BodyBudget, DeadlineLayer, Incoming, Listeners, Metrics, Readiness,
-    ServerTls, Shutdown, TraceLayer, serve_http,
+    ApiError, ApiKeys, DeadlineLayer, Drain, Health, MessageBudget, Metrics, Shutdown, TraceLayer,
+    require_api_key,
 };
 
-/// A connection whose peer is silent for this long is asked whether it lives.
-pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// And is closed when it has not answered after this.
-pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a server could not be made or stopped early.
+/// Why a server cannot be built or stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The descriptor set is not one.
+    /// The descriptor set for reflection is invalid.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The listener or a connection failed for good.
+    /// The transport failed.
     #[error("gRPC server: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Handlers with health and reflection beside them.
+/// A gRPC server with health and reflection beside its handlers.
 pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
@@ -49,80 +41,41 @@ pub struct GrpcServer {
     drain: Drain,
     metrics: Metrics,
     descriptors: &'static [u8],
-    budget: BodyBudget,
-}
-
-/// What happens between the wish to stop and the end.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Drain {
-    /// Health says no, and calls are still taken: so long it takes until everybody who balances over this replica has
-    /// heard of it.
-    pub removal: Duration,
-    /// Nothing new is taken any more; calls in flight get so long.
-    pub finish: Duration,
-}
-
-/// What `grpc.health.v1` answers: one status for the whole server (the empty name) and for each of its services.
-#[derive(Clone)]
-pub struct Health {
-    reporter: HealthReporter,
-    names: Vec<&'static str>,
-    readiness: Readiness,
-}
-
-impl Health {
-    /// Reports everything here as serving or not.
-    pub async fn set_serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        self.readiness.set(serving);
-        for name in &self.names {
-            self.reporter.set_service_status(*name, status).await;
-        }
-    }
-
-    /// The same for `/readyz`.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        self.readiness.clone()
-    }
-}
-
-/// Orchestrators ask for health without a key.
-fn is_health(path: &str) -> bool {
-    path.starts_with("/grpc.health.v1.Health/")
+    budget: MessageBudget,
 }
 
 impl GrpcServer {
-    /// A server without handlers; `descriptors` is the encoded `FileDescriptorSet` that reflection answers from, and
-    /// `drain` what happens once shutdown is asked for.
+    /// Returns a server without handlers. Reflection answers from `descriptors`, an encoded `FileDescriptorSet`.
+    ///
+    /// # Errors
+    /// Fails if `descriptors` is not a descriptor set.
     pub fn new(descriptors: &'static [u8], drain: Drain, metrics: Metrics) -> Result<Self, ServeError> {
-        let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let (health, health_service) = Health::new();
         let mut routes = Routes::builder();
         routes.add_service(health_service);
         routes.add_service(reflection().build_v1()?);
-        // Python's grpcio-reflection and older grpcurl still ask by this name.
+        // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
         routes.add_service(reflection().build_v1alpha()?);
-        let health = Health { reporter, names: vec![""], readiness: Readiness::default() };
-        let budget = BodyBudget::for_messages_of(0);
+        let budget = MessageBudget::for_messages_of(0);
         Ok(Self { routes, health, keys: None, drain, metrics, descriptors, budget })
     }
 
-    /// Only calls with one of these keys are let in; `None` lets in everybody.
+    /// Requires one of `keys` of every call except health checks; `None` requires nothing.
     #[must_use]
     pub fn with_keys(mut self, keys: Option<ApiKeys>) -> Self {
         self.keys = keys;
         self
     }
 
-    /// Has room for unfinished messages of so many bytes, the largest that its handlers take.
+    /// Sizes the budget of unfinished messages for handlers whose largest message has `max_bytes`.
     #[must_use]
-    pub fn with_messages_of(mut self, max_bytes: usize) -> Self {
-        self.budget = BodyBudget::for_messages_of(max_bytes);
+    pub fn with_max_message_bytes(mut self, max_bytes: usize) -> Self {
+        self.budget = MessageBudget::for_messages_of(max_bytes);
         self
     }
 
@@ -138,54 +91,44 @@ impl GrpcServer {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.health.names.push(S::NAME);
+        self.health.add_service(S::NAME);
         self.routes.add_service(service);
         self
     }
 
-    /// To report whether the services added so far are ready for calls. Nothing is until it says so.
+    /// Returns the health of the services added so far. They are not serving until it is told otherwise.
     pub async fn health(&self) -> Health {
         self.health.set_serving(false).await;
         self.health.clone()
     }
 
-    /// Serves the gRPC listener and, where there is an HTTP listener, `http` on it, both until shutdown; `tls` is for both.
-    pub async fn serve(
-        self,
-        http: Router,
-        listeners: Listeners,
-        tls: Option<ServerTls>,
-        shutdown: Shutdown,
-    ) -> Result<(), ServeError> {
-        let shutdown = self.after_removal(shutdown);
-        // Once for both listeners: they share their certificates.
-        if let Some(tls) = &tls {
-            tls.watch(shutdown.clone());
-        }
-        let drain = self.drain.finish;
-        let grpc = Incoming::new(listeners.grpc, tls.clone(), shutdown.clone());
-        let http = async {
-            if let Some(listener) = listeners.http {
-                let incoming = Incoming::new(listener, tls, shutdown.clone());
-                serve_http(http, incoming, drain, shutdown.clone()).await;
-            }
-        };
-        let (grpc, ()) = tokio::join!(self.serve_until(grpc, shutdown.clone()), http);
-        grpc
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain
     }
 
-    /// Cancelled when nothing new is to be taken any more: some time after `shutdown`, during which health says no.
-    fn after_removal(&self, shutdown: Shutdown) -> Shutdown {
+    /// Serves connections of any kind until `shutdown`, and then as long as [`Drain`] says.
+    ///
+    /// # Errors
+    /// Fails if the transport fails before shutdown.
+    pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown) -> Result<(), ServeError>
+    where
+        I: Stream<Item = std::io::Result<C>>,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let closing = self.closing_after(shutdown);
+        self.serve_until(incoming, closing).await
+    }
+
+    /// Returns a token that is cancelled [`Drain::removal`] after `shutdown`; in between, health reports `NOT_SERVING`.
+    pub(crate) fn closing_after(&self, shutdown: Shutdown) -> Shutdown {
         let (health, removal, closing) = (self.health.clone(), self.drain.removal, Shutdown::new());
         let token = closing.clone();
         tokio::spawn(async move {
             shutdown.cancelled().await;
             health.set_serving(false).await;
             if !removal.is_zero() {
-                tracing::info!(
-                    seconds = removal.as_secs_f64(),
-                    "not serving: calls are taken until balancers know"
-                );
+                let seconds = removal.as_secs_f64();
+                tracing::info!(seconds, "not serving: accepting calls until load balancers have noticed");
                 tokio::time::sleep(removal).await;
             }
             token.cancel();
@@ -193,42 +136,38 @@ impl GrpcServer {
         closing
     }
 
-    /// Serves any kind of connection until shutdown, and as long after it as [`Drain`] says.
-    pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown) -> Result<(), ServeError>
-    where
-        I: Stream<Item = std::io::Result<C>>,
-        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    {
-        let closing = self.after_removal(shutdown);
-        self.serve_until(incoming, closing).await
-    }
-
-    /// Serves until `closing`; then nothing new is accepted, and calls in flight are finished.
-    async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
+    /// Serves until `closing`; then accepts nothing new and gives calls in flight [`Drain::finish`].
+    pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
     where
         I: Stream<Item = std::io::Result<C>>,
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let budget = self.budget;
+        let descriptors = [self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            // From the outside in: a call is part of a trace; it is measured, however it ends; the caller's deadline bounds
-            // all that follows; who has no key goes no further; refusals that tonic itself makes get the codes of our
-            // contract; all unfinished messages have one bound; a handler that panics answers; then the handler.
+            // The stack, outermost layer first: a request passes it downwards, its response upwards.
+            //
+            // Puts the call into the caller's trace.
             .layer(TraceLayer)
-            .layer(RpcMetricsLayer::new(
-                &self.metrics,
-                &[self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET],
-            ))
+            // Measures the call, however it ends, and whichever layer below ends it.
+            .layer(RpcMetricsLayer::new(&self.metrics, &descriptors))
+            // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
             .layer(DeadlineLayer)
-            .layer(AuthLayer::new(self.keys, is_health, |error: ApiError| Status::from(error).into_http()))
-            .layer(MapResponseLayer::new(map_malformed))
-            .layer(MapResponseLayer::new(|response: http::Response<_>| response.map(Body::new)))
-            .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
-                request.map(|body| Body::new(budget.messages(body)))
+            // Rejects calls without a valid API key.
+            .layer(require_api_key(self.keys, is_health, |error| Status::from(error).into_http()))
+            // Replaces the codes with which tonic rejects messages by those of our contract.
+            .layer(MapResponseLayer::new(|response: http::Response<_>| {
+                map_malformed(response.map(Body::new))
             }))
-            .layer(CatchPanicLayer::custom(catch_panic::grpc_answer))
+            // Bounds the bytes of unfinished messages over all calls.
+            .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
+                request.map(|body| Body::new(budget.grpc_messages(body)))
+            }))
+            // Answers INTERNAL when the handler panics; the panic hook logs the cause. A panic of a stream after its
+            // response has begun ends the stream instead.
+            .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http()))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
         let drain = self.drain.finish;
@@ -243,5 +182,57 @@ impl GrpcServer {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::Ready;
+    use std::task::{Context, Poll};
+
+    use tower::{Service, ServiceExt as _};
+
+    use super::*;
+
+    /// A handler with a defect.
+    #[derive(Clone)]
+    struct Defective;
+
+    impl NamedService for Defective {
+        const NAME: &'static str = "test.Defective";
+    }
+
+    impl Service<http::Request<Body>> for Defective {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            panic!("a defect, as this test wants it")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_one_call_and_the_connection_goes_on() {
+        let server = GrpcServer::new(&[], Drain::default(), Metrics::default()).unwrap();
+        let server = server.with_service(Defective);
+        server.health().await.set_serving(true).await;
+        let mut channel = server.in_memory(Shutdown::new());
+        for _ in 0..3 {
+            let request = http::Request::post("/test.Defective/Call")
+                .header("content-type", "application/grpc")
+                .body(Body::default())
+                .unwrap();
+            let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), tonic::Code::Internal, "{status:?}");
+        }
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+        health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
     }
 }

@@ -1,7 +1,5 @@
 //! The HTTP server around routes: what orchestrators ask for, and shutdown.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,10 +13,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::grpc::server::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
-use crate::{Incoming, Metrics, Shutdown};
+use crate::{ApiError, Incoming, Metrics, Readiness, Shutdown};
 
 /// How long the headers of a request of HTTP/1 may take, and how long a connection may wait for its next request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,23 +33,6 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9464".to_owned() }
-    }
-}
-
-/// Whether a service is ready for calls. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// From now on.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
-    }
-
-    /// Now.
-    #[must_use]
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -72,6 +54,11 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
             "/metrics",
             get(move || async move { ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.render()) }),
         )
+}
+
+/// Routes whose panics are answered.
+pub fn catch_panics(routes: Router) -> Router {
+    routes.layer(CatchPanicLayer::custom(|_| ApiError::defect().to_http()))
 }
 
 /// Serves `routes` until shutdown; then nothing new is accepted, and requests in flight get `drain`.
@@ -105,4 +92,23 @@ fn either_version() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn over_http_it_is_a_problem_of_ours() {
+        async fn defect() -> &'static str {
+            panic!("a defect, as this test wants it")
+        }
+        let routes = catch_panics(Router::new().route("/", get(defect)));
+        let answer =
+            routes.oneshot(http::Request::get("/").body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 500);
+        assert_eq!(answer.headers()["content-type"], crate::PROBLEM_CONTENT_TYPE);
+    }
 }

@@ -10,6 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::ClientTls;
 use crate::net::transport::{Io, Network, Tcp};
+use crate::tls::bare_host;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,11 +18,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// And given up when it has not answered after this.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// An IPv6 address stands in brackets in a URL, and without them elsewhere.
-pub(crate) fn bare_host(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
 
 /// Where a client connects to.
 #[derive(Debug, Clone)]

@@ -1,22 +1,24 @@
 //! Connections as they come in: over TCP, or over TLS where the listener has a certificate.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
+use tokio_util::either::Either;
 
-use crate::net::protocol_detection::FirstBytes;
+use crate::net::protocol_detection::ProtocolDetection;
 use crate::{ServerTls, Shutdown};
 
+/// A connection whose peer is silent for this long is asked whether it lives.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// And is closed when it has not answered after this.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that does not finish its handshake in this time, or then does not say in this time which HTTP it speaks, is
 /// let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +29,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// The connections of one listener, as a stream that ends with shutdown.
 pub struct Incoming {
-    connections: mpsc::Receiver<FirstBytes<Connection>>,
+    connections: mpsc::Receiver<ProtocolDetection<Connection>>,
 }
 
 impl Incoming {
@@ -45,8 +47,12 @@ impl Incoming {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<ServerTls>, sender: mpsc::Sender<FirstBytes<Connection>>) {
-    let begin = |connection| FirstBytes::within(connection, HANDSHAKE_TIMEOUT);
+async fn accept(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    sender: mpsc::Sender<ProtocolDetection<Connection>>,
+) {
+    let begin = |connection| ProtocolDetection::within(connection, HANDSHAKE_TIMEOUT);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let (connection, peer) = match listener.accept().await {
@@ -60,7 +66,7 @@ async fn accept(listener: TcpListener, tls: Option<ServerTls>, sender: mpsc::Sen
         // Small answers should not wait for more to send; a failure costs only that.
         let _ = connection.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            if sender.send(begin(Connection::Plain(connection))).await.is_err() {
+            if sender.send(begin(Connection::Left(connection))).await.is_err() {
                 return;
             }
             continue;
@@ -72,7 +78,7 @@ async fn accept(listener: TcpListener, tls: Option<ServerTls>, sender: mpsc::Sen
                 Ok(Ok(stream)) => {
                     drop(permit);
                     // An error says that the server is gone.
-                    let _ = sender.send(begin(Connection::Tls(Box::new(stream)))).await;
+                    let _ = sender.send(begin(Connection::Right(Box::new(stream)))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -82,82 +88,12 @@ async fn accept(listener: TcpListener, tls: Option<ServerTls>, sender: mpsc::Sen
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<FirstBytes<Connection>>;
+    type Item = io::Result<ProtocolDetection<Connection>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.connections.poll_recv(context).map(|next| next.map(Ok))
     }
 }
 
-/// One connection.
-pub enum Connection {
-    /// As it came.
-    Plain(TcpStream),
-    /// Decrypted.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Option<SocketAddr>;
-
-    fn connect_info(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Plain(stream) => stream.peer_addr().ok(),
-            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
+/// A connection: TCP as it is, or decrypted.
+pub type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;

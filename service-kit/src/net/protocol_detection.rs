@@ -17,7 +17,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when the limit passes before its first bytes are the whole
 /// preface of HTTP/2, or cannot become it.
-pub struct FirstBytes<S> {
+pub struct ProtocolDetection<S> {
     stream: S,
     waiting: Option<Waiting>,
 }
@@ -28,7 +28,7 @@ struct Waiting {
     matched: usize,
 }
 
-impl<S> FirstBytes<S> {
+impl<S> ProtocolDetection<S> {
     /// The time begins now.
     pub(crate) fn within(stream: S, limit: Duration) -> Self {
         let waiting = Waiting { limit: Box::pin(tokio::time::sleep(limit)), matched: 0 };
@@ -47,7 +47,7 @@ impl Waiting {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ProtocolDetection<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProtocolDetection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -99,12 +99,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     }
 }
 
-impl<S: Connected> Connected for FirstBytes<S> {
-    type ConnectInfo = S::ConnectInfo;
+impl<S> Connected for ProtocolDetection<S> {
+    type ConnectInfo = ();
 
-    fn connect_info(&self) -> S::ConnectInfo {
-        self.stream.connect_info()
-    }
+    fn connect_info(&self) {}
 }
 
 #[cfg(test)]
@@ -116,9 +114,9 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
     const LATER: Duration = Duration::from_secs(60);
 
-    fn connection() -> (DuplexStream, FirstBytes<DuplexStream>) {
+    fn connection() -> (DuplexStream, ProtocolDetection<DuplexStream>) {
         let (client, server) = duplex(1024);
-        (client, FirstBytes::within(server, LIMIT))
+        (client, ProtocolDetection::within(server, LIMIT))
     }
 
     #[tokio::test(start_paused = true)]

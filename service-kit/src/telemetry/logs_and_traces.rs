@@ -15,15 +15,13 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
-use crate::grpc::trace_context;
+use crate::telemetry::trace_context;
 use crate::{FileWatch, Shutdown};
 
 /// Where collectors are named for every program of a system (OpenTelemetry's own variable).
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Between looks at the settings file where no event tells of a change.
 const FILTER_POLL: Duration = Duration::from_secs(5);
-/// Whose spans are sent.
-const OURS: [&str; 4] = ["encoder_svc", "classifier_svc", "service_kit", "trainer"];
 
 /// What logs look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -102,10 +100,11 @@ impl Drop for Traces {
     }
 }
 
-/// Starts logs, and traces of `service` where there is a collector; within a tokio runtime. A second call changes nothing,
+/// Starts logs, and traces of `service` where there is a collector: those of the spans in `crates` and in this one; within a tokio runtime. A second call changes nothing,
 /// so that tests may call it too.
 pub fn init_telemetry(
     service: &'static str,
+    crates: &[&str],
     log: &TelemetrySettings,
     trace: &TraceSettings,
 ) -> Result<Telemetry, TelemetryError> {
@@ -120,14 +119,15 @@ pub fn init_telemetry(
     };
     let provider = trace_provider(service, trace)?;
     let spans = provider.as_ref().map(|provider| {
-        let ours = OURS.map(|target| (target, LevelFilter::DEBUG));
+        let ours = crates.iter().chain(&[env!("CARGO_CRATE_NAME")]);
+        let ours = ours.map(|target| (*target, LevelFilter::DEBUG));
         // A text has four spans: where in the code and on which thread they began is left out of them.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(Targets::from_iter(ours))
+            .with_filter(ours.collect::<Targets>())
     });
     let started = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init();
     // An error says that a subscriber is set already.

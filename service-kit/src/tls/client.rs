@@ -9,10 +9,15 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::material::{authorities, identity, provider};
-use super::{ClientTlsSettings, TlsError, watch};
+use super::material::{TlsError, authorities, identity, provider};
+use super::reload::watch;
+use super::settings::ClientTlsSettings;
 use crate::Shutdown;
-use crate::net::connect::bare_host;
+
+/// An IPv6 address stands in brackets in a URL, and without them elsewhere.
+pub(crate) fn bare_host(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
 
 /// TLS of a client; clones share their certificates.
 #[derive(Clone)]

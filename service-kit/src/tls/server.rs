@@ -9,8 +9,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::server::TlsStream;
 
-use super::material::{authorities, identity, provider};
-use super::{ServerTlsSettings, TlsError, watch};
+use super::material::{TlsError, authorities, identity, provider};
+use super::reload::watch;
+use super::settings::ServerTlsSettings;
 use crate::Shutdown;
 
 /// TLS of a listener; clones share their certificates.

@@ -232,6 +232,6 @@ impl Director {
 
 /// Gauges of work under way.
 fn must_be_zero(line: &str) -> bool {
-    let of_calls = line.starts_with("movieclassifier_rpc_in_flight_calls{");
-    line.starts_with("movieclassifier_encoder_admitted_texts{") || (of_calls && !line.contains("Stream"))
+    let of_calls = line.starts_with("rpc_in_flight_calls{");
+    line.starts_with("encoder_admitted_texts{") || (of_calls && !line.contains("Stream"))
 }
