@@ -1,4 +1,4 @@
-//! How a movie becomes the one text that is encoded.
+//! The template that turns a movie into the text to encode.
 
 use std::fmt;
 
@@ -6,9 +6,10 @@ use crate::WordFeatures;
 
 /// A template such as `[{title}. ]{overview}`.
 ///
-/// `{title}` and `{overview}` are replaced; a part in square brackets is left out when the title is blank, so that a
-/// movie without a title does not begin with a lone full stop. It stands in the model file, so that the trainer and
-/// the classifier can never compose differently.
+/// `{title}` and `{overview}` are replaced. A section in square brackets is left out if the title
+/// is blank, so that the text of a movie without a title does not begin with a full stop. The model
+/// file holds the template, so that trainer and classifier compose the same text. A template engine
+/// would allow more than this and would not round-trip its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputTemplate {
     source: String,
@@ -20,30 +21,30 @@ enum Piece {
     Literal(String),
     Title,
     Overview,
-    /// Rendered only where there is a title.
+    /// Left out if the title is blank.
     WithTitle(Vec<Piece>),
 }
 
-/// Why a text is no template.
+/// Why a text is not a template.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidTemplate {
-    /// Something else than the two fields stands in braces.
+    /// Braces hold something other than the two fields.
     #[error("template {template:?}: expected {{title}} or {{overview}}, found {found:?}")]
     UnknownField {
         /// The whole template.
         template: String,
-        /// What stands in the braces.
+        /// The text in the braces.
         found: String,
     },
-    /// A bracket or brace without its twin, or a nested one.
+    /// A bracket or brace is unmatched or nested.
     #[error("template {template:?}: unbalanced or nested '{found}'")]
     Unbalanced {
         /// The whole template.
         template: String,
-        /// The character without a twin.
+        /// The unmatched or nested character.
         found: char,
     },
-    /// Without its overview every movie would be the same text.
+    /// The overview is missing, repeated or in a section.
     #[error("template {template:?}: expected {{overview}} exactly once, outside of square brackets")]
     NoOverview {
         /// The whole template.
@@ -52,12 +53,12 @@ pub enum InvalidTemplate {
 }
 
 impl InputTemplate {
-    /// The title, where there is one, as a sentence before the overview.
+    /// The title, if there is one, as a sentence before the overview.
     pub const TITLE_AND_OVERVIEW: &'static str = "[{title}. ]{overview}";
     /// The overview alone, as in the reference system.
     pub const OVERVIEW: &'static str = "{overview}";
 
-    /// Reads a template.
+    /// Parses a template.
     pub fn parse(source: &str) -> Result<Self, InvalidTemplate> {
         let unbalanced = |found| InvalidTemplate::Unbalanced { template: source.to_owned(), found };
         let mut pieces = Vec::new();
@@ -103,7 +104,7 @@ impl InputTemplate {
         Ok(Self { source: source.to_owned(), pieces })
     }
 
-    /// Whether a title makes any difference.
+    /// Whether the title changes the text.
     #[must_use]
     pub fn uses_title(&self) -> bool {
         self.pieces.iter().any(|piece| match piece {
@@ -113,13 +114,13 @@ impl InputTemplate {
         })
     }
 
-    /// The words of a movie; those of its title only where a title makes a difference.
+    /// Returns the word features of a movie, without the title's if the template ignores titles.
     #[must_use]
     pub fn words(&self, title: &str, overview: &str) -> WordFeatures {
         WordFeatures::of(if self.uses_title() { title } else { "" }, overview)
     }
 
-    /// The text to encode. Surrounding white space of both fields is dropped.
+    /// Returns the text to encode. Both fields are trimmed.
     #[must_use]
     pub fn compose(&self, title: &str, overview: &str) -> String {
         let mut text = String::with_capacity(self.source.len() + title.len() + overview.len());
@@ -153,26 +154,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_becomes_a_sentence_before_the_overview() {
+    fn puts_the_title_before_the_overview_as_a_sentence() {
         let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
         assert_eq!(template.compose(" Harbour ", "A pilot. "), "Harbour. A pilot.");
         assert_eq!(template.compose("  ", "A pilot."), "A pilot.");
     }
 
     #[test]
-    fn a_template_says_whether_titles_matter() {
+    fn knows_whether_titles_matter() {
         assert!(InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap().uses_title());
         assert!(!InputTemplate::parse("{overview}").unwrap().uses_title());
     }
 
     #[test]
-    fn braces_in_a_movie_are_left_as_they_are() {
+    fn leaves_braces_in_a_movie_as_they_are() {
         let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
         assert_eq!(template.compose("{overview}", "[{title}]"), "{overview}. [{title}]");
     }
 
     #[test]
-    fn what_is_no_template_is_refused_with_its_reason() {
+    fn rejects_invalid_templates_with_a_reason() {
         for wrong in
             ["{genre}{overview}", "[{title}", "{title}]", "[[{title}]]{overview}", "{title}", "{", "}", ""]
         {
@@ -184,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_template_or_an_error(source in "[\\[\\]{}a-z. é]{0,24}") {
+        fn parses_or_rejects_any_text(source in "[\\[\\]{}a-z. é]{0,24}") {
             if let Ok(template) = InputTemplate::parse(&source) {
                 prop_assert!(template.compose("T", "O").contains('O'));
             }

@@ -1,11 +1,11 @@
-//! The twenty genres of TMDB, in the label order of the reference system.
+//! The built-in label set: the twenty genres of TMDB, in the label order of the reference system.
 
 /// A genre and its TMDB id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Genre {
     /// The name as TMDB writes it.
     pub name: &'static str,
-    /// The id that stands in a movie's `genres` field.
+    /// The id in a movie's `genres` field.
     pub tmdb_id: u32,
 }
 
@@ -13,7 +13,7 @@ const fn genre(name: &'static str, tmdb_id: u32) -> Genre {
     Genre { name, tmdb_id }
 }
 
-/// All genres; a label's index is its place here.
+/// All genres. A label's index is its index here.
 pub const GENRES: [Genre; 20] = [
     genre("Animation", 16),
     genre("Comedy", 35),
@@ -37,38 +37,28 @@ pub const GENRES: [Genre; 20] = [
     genre("TV Movie", 10770),
 ];
 
-/// A set of genres: bit `i` stands for `GENRES[i]`.
+/// A set of genres. Bit `i` stands for `GENRES[i]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct GenreSet(u32);
 
 impl GenreSet {
-    /// The set without a genre.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// Adds the genre with this TMDB id; `false` if it is none of [`GENRES`].
+    /// Adds the genre with this TMDB id. Returns `false` if [`GENRES`] has none.
     pub fn insert_tmdb_id(&mut self, tmdb_id: u32) -> bool {
-        match GENRES.iter().position(|genre| genre.tmdb_id == tmdb_id) {
-            Some(index) => {
-                self.insert(index);
-                true
-            }
-            None => false,
-        }
+        self.insert(|genre| genre.tmdb_id == tmdb_id)
     }
 
-    /// Adds the genre with this name; `false` if it is none of [`GENRES`].
+    /// Adds the genre with this name. Returns `false` if [`GENRES`] has none.
     pub fn insert_name(&mut self, name: &str) -> bool {
-        match GENRES.iter().position(|genre| genre.name == name) {
-            Some(index) => {
-                self.insert(index);
-                true
-            }
-            None => false,
-        }
+        self.insert(|genre| genre.name == name)
     }
 
-    fn insert(&mut self, index: usize) {
-        self.0 |= 1 << index;
+    fn insert(&mut self, is_it: impl Fn(&Genre) -> bool) -> bool {
+        let index = GENRES.iter().position(is_it);
+        self.0 |= index.map_or(0, |index| 1 << index);
+        index.is_some()
     }
 
     /// Whether `GENRES[index]` is in the set.
@@ -77,13 +67,13 @@ impl GenreSet {
         index < GENRES.len() && self.0 & (1 << index) != 0
     }
 
-    /// Whether there is no genre in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The names, in label order.
+    /// Returns the names of the genres, in label order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         GENRES.iter().enumerate().filter(move |(index, _)| self.contains(*index)).map(|(_, genre)| genre.name)
     }
@@ -94,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_gives_back_the_names_it_was_given_in_label_order() {
+    fn returns_names_in_label_order() {
         let mut set = GenreSet::EMPTY;
         assert!(set.insert_tmdb_id(53));
         assert!(set.insert_name("Animation"));

@@ -1,8 +1,9 @@
 //! The model that the trainer writes and the classifier reads.
 //!
-//! A [`GenreModel`] is one `.safetensors` file. It holds a network with one hidden layer ([`Mlp`]), weights of a movie's
-//! word features ([`WordWeights`]), the [`Thresholds`] that turn probabilities into genres, the [`InputTemplate`] that
-//! turns a movie into the text to encode, and its [`Provenance`]. This crate knows neither of the services.
+//! A [`GenreModel`] is one `.safetensors` file. It holds a network with one hidden layer ([`Mlp`]),
+//! weights of a movie's word features ([`WordWeights`]), the [`Thresholds`] that turn probabilities
+//! into genres, the [`InputTemplate`] that turns a movie into the text to encode, and its
+//! [`Provenance`]. This crate knows neither of the services.
 
 mod encoder_identity;
 mod file;

@@ -2,21 +2,21 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
-/// What the hidden layer does to its sums.
+/// The activation function of the hidden layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `1 / (1 + e^-x)`, as in the reference system.
     Sigmoid,
     /// `max(0, x)`.
     Relu,
-    /// `x Φ(x)` in its tanh form (Hendrycks and Gimpel, 2016, arXiv:1606.08415).
+    /// `x Φ(x)` in its tanh approximation (Hendrycks and Gimpel, 2016, arXiv:1606.08415).
     Gelu,
 }
 
 const GELU_SCALE: f32 = 0.797_884_6; // sqrt(2 / pi)
 const GELU_CUBIC: f32 = 0.044_715;
 
-/// The logistic function, without overflow for any finite argument.
+/// The logistic function, without overflow for finite arguments.
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {
     if x >= 0.0 {
@@ -28,7 +28,7 @@ pub fn sigmoid(x: f32) -> f32 {
 }
 
 impl Activation {
-    /// The name in model files.
+    /// Returns the name in model files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,13 +38,13 @@ impl Activation {
         }
     }
 
-    /// The activation of that name.
+    /// Returns the activation with that name in model files.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Sigmoid, Self::Relu, Self::Gelu].into_iter().find(|activation| activation.name() == name)
     }
 
-    /// `f(x)`.
+    /// Returns `f(x)`.
     #[must_use]
     pub fn apply(self, x: f32) -> f32 {
         match self {
@@ -54,7 +54,7 @@ impl Activation {
         }
     }
 
-    /// `f'(x)`.
+    /// Returns `f'(x)`.
     #[must_use]
     pub fn derivative(self, x: f32) -> f32 {
         match self {
@@ -82,13 +82,13 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// `inputs` of shape `[rows, inputs]` to sums of shape `[rows, outputs]`.
+    /// Maps `inputs` of shape `[rows, inputs]` to sums of shape `[rows, outputs]`.
     #[must_use]
     pub fn forward(&self, inputs: &ArrayView2<'_, f32>) -> Array2<f32> {
         inputs.dot(&self.weight.t()) + &self.bias
     }
 
-    /// The same for one vector, of shape `[inputs]` to `[outputs]`.
+    /// Maps one vector of shape `[inputs]` to sums of shape `[outputs]`.
     fn forward_one(&self, inputs: &ArrayView1<'_, f32>) -> Array1<f32> {
         self.weight.dot(inputs) + &self.bias
     }
@@ -97,7 +97,8 @@ impl Dense {
         self.weight.iter().chain(&self.bias).all(|value| value.is_finite())
     }
 
-    /// The largest that a sum, or a part of it, can be where no input is larger than `input`.
+    /// Returns a bound on the absolute value of every sum and partial sum, if no input exceeds
+    /// `input`.
     fn largest_sum(&self, input: f64) -> f64 {
         let rows = self.weight.rows().into_iter().zip(&self.bias);
         let sum = rows.map(|(weights, bias)| {
@@ -107,7 +108,7 @@ impl Dense {
     }
 }
 
-/// `inputs → hidden units → labels`.
+/// A network `inputs → hidden units → labels`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
     hidden: Dense,
@@ -115,32 +116,36 @@ pub struct Mlp {
     output: Dense,
 }
 
-/// Layers that do not fit together.
+/// Why layers do not form a network.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidMlp {
-    /// A shape that the layer before or the bias contradicts.
+    /// Two shapes contradict each other.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
-        /// Which tensor.
+        /// The tensor.
         what: &'static str,
-        /// The length it must have.
+        /// The expected length.
         expected: usize,
-        /// The length it has.
+        /// The length found.
         found: usize,
     },
-    /// Not-a-number or infinite weights.
+    /// A weight is infinite or not a number.
     #[error("expected finite weights, found NaN or infinity")]
     NotFinite,
-    /// Weights so large that a sum of them is infinite, and a probability no number.
+    /// Weights are so large that a sum could be infinite, and a probability not a number.
     #[error("expected weights whose sums are finite, found sums of up to {found:e}")]
     Overflow {
-        /// The largest that a sum could be.
+        /// The bound on the sums.
         found: f64,
     },
 }
 
 impl Mlp {
-    /// Checks that the layers fit, every weight is finite, and so is every sum for vectors of unit length.
+    /// Builds a network.
+    ///
+    /// # Errors
+    /// Fails unless the layers fit, every weight is finite, and so is every sum for vectors of unit
+    /// length.
     pub fn new(hidden: Dense, activation: Activation, output: Dense) -> Result<Self, InvalidMlp> {
         let check = |what, expected, found| {
             if expected == found { Ok(()) } else { Err(InvalidMlp::Shape { what, expected, found }) }
@@ -151,8 +156,8 @@ impl Mlp {
         if !hidden.is_finite() || !output.is_finite() {
             return Err(InvalidMlp::NotFinite);
         }
-        // No element of such a vector is larger than 1, and no activation larger than its sum, or 1. Half of what a float
-        // holds leaves room for rounding.
+        // No element of a unit vector exceeds 1, and no activation exceeds its sum or 1. Half the
+        // range of a float leaves room for rounding.
         let found = output.largest_sum(hidden.largest_sum(1.0).max(1.0)).max(hidden.largest_sum(1.0));
         if found > f64::from(f32::MAX) / 2.0 {
             return Err(InvalidMlp::Overflow { found });
@@ -160,19 +165,19 @@ impl Mlp {
         Ok(Self { hidden, activation, output })
     }
 
-    /// Probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]`.
+    /// Returns probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]`.
     ///
     /// # Panics
-    /// If `vectors` has another number of columns than [`dimension`](Self::dimension).
+    /// Panics if `vectors` does not have [`dimension`](Self::dimension) columns.
     #[must_use]
     pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>) -> Array2<f32> {
         self.logits(vectors).mapv_into(sigmoid)
     }
 
-    /// The same before the sigmoid.
+    /// Returns logits of shape `[rows, labels]` for vectors of shape `[rows, dimension]`.
     ///
     /// # Panics
-    /// If `vectors` has another number of columns than [`dimension`](Self::dimension).
+    /// Panics if `vectors` does not have [`dimension`](Self::dimension) columns.
     #[must_use]
     pub fn logits(&self, vectors: &ArrayView2<'_, f32>) -> Array2<f32> {
         let mut hidden = self.hidden.forward(vectors);
@@ -180,14 +185,14 @@ impl Mlp {
         self.output.forward(&hidden.view())
     }
 
-    /// Outputs of shape `[labels]` before the sigmoid for one vector of shape `[dimension]`, equal to those of
-    /// [`logits`](Self::logits) but for rounding.
+    /// Returns logits of shape `[labels]` for one vector of shape `[dimension]`, equal to those of
+    /// [`logits`](Self::logits) except for rounding.
     ///
-    /// A product of matrices first copies the weights into an order of its own, which pays for many rows; for one it costs
-    /// several times the product itself.
+    /// A matrix product first repacks the weights, which for a single row costs more than the
+    /// product itself.
     ///
     /// # Panics
-    /// If `vector` has another length than [`dimension`](Self::dimension).
+    /// Panics if `vector` does not have [`dimension`](Self::dimension) elements.
     #[must_use]
     pub fn logits_of(&self, vector: &ArrayView1<'_, f32>) -> Array1<f32> {
         let mut hidden = self.hidden.forward_one(vector);
@@ -195,25 +200,25 @@ impl Mlp {
         self.output.forward_one(&hidden.view())
     }
 
-    /// The same network with all its outputs before the sigmoid times `factor`, and `bias` added to them, of shape `[labels]`.
+    /// Multiplies all logits by `factor`, and then adds `bias` of shape `[labels]`.
     pub fn rescaled(&self, factor: f32, bias: &Array1<f32>) -> Result<Self, InvalidMlp> {
         let output = Dense { weight: &self.output.weight * factor, bias: &self.output.bias * factor + bias };
         Self::new(self.hidden.clone(), self.activation, output)
     }
 
-    /// Length of the vectors it takes.
+    /// The length of its input vectors.
     #[must_use]
     pub fn dimension(&self) -> usize {
         self.hidden.weight.len_of(Axis(1))
     }
 
-    /// Units of the hidden layer.
+    /// The number of hidden units.
     #[must_use]
     pub fn units(&self) -> usize {
         self.hidden.weight.nrows()
     }
 
-    /// Number of labels.
+    /// The number of labels.
     #[must_use]
     pub fn labels(&self) -> usize {
         self.output.weight.nrows()
@@ -231,7 +236,7 @@ impl Mlp {
         self.activation
     }
 
-    /// The output layer, before the sigmoid.
+    /// The output layer, whose outputs are logits.
     #[must_use]
     pub fn output(&self) -> &Dense {
         &self.output
@@ -246,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forward_pass_is_what_the_formula_says() {
+    fn computes_the_formula() {
         let hidden = Dense { weight: array![[1.0, -1.0], [0.5, 2.0]], bias: array![0.0, -3.0] };
         let output = Dense { weight: array![[2.0, 1.0]], bias: array![0.5] };
         let mlp = Mlp::new(hidden, Activation::Relu, output).unwrap();
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_do_not_fit_are_refused() {
+    fn rejects_layers_that_do_not_fit() {
         let layer = |outputs, inputs| Dense {
             weight: Array2::zeros((outputs, inputs)),
             bias: Array1::zeros(outputs),
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_whose_sums_are_infinite_are_refused() {
+    fn rejects_weights_whose_sums_could_be_infinite() {
         let layer = |weight: f32| Dense { weight: Array2::from_elem((2, 2), weight), bias: Array1::zeros(2) };
         let overflows = |hidden, output| {
             let mlp = Mlp::new(layer(hidden), Activation::Relu, layer(output));
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_vector_gives_what_it_gives_among_many() {
+    fn one_vector_alone_and_among_others_agree() {
         let layer = |outputs, inputs| Dense {
             weight: Array2::from_shape_fn((outputs, inputs), |(i, j)| {
                 ((i * 31 + j * 17) % 13) as f32 / 6.0 - 1.0
@@ -297,7 +302,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn derivatives_agree_with_differences(x in -4.0_f32..4.0) {
+        fn derivatives_agree_with_finite_differences(x in -4.0_f32..4.0) {
             for activation in [Activation::Sigmoid, Activation::Gelu] {
                 let h = 1e-2;
                 let difference = (activation.apply(x + h) - activation.apply(x - h)) / (2.0 * h);

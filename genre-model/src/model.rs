@@ -89,7 +89,8 @@ impl GenreModel {
             .map_err(|source| ModelFileError::Io { path: path.to_owned(), source })
     }
 
-    /// Reads and verifies the bytes of a file. The error names what was expected and what was found.
+    /// Reads and verifies the bytes of a file. The error names what was expected and what was
+    /// found.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let content = read::from_bytes(bytes)?;
         check(&content)?;
@@ -138,12 +139,12 @@ impl GenreModel {
         &self.version
     }
 
-    /// Returns probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]` and the word features of
-    /// the same movies.
+    /// Returns probabilities of shape `[rows, labels]` for vectors of shape `[rows, dimension]` and
+    /// the word features of the same movies.
     ///
     /// # Panics
-    /// Panics if `vectors` does not have [`Mlp::dimension`] columns, or if the model has word weights and `movies` does
-    /// not have one element a row.
+    /// Panics if `vectors` does not have [`Mlp::dimension`] columns, or if the model has word
+    /// weights and `movies` does not have one element a row.
     #[must_use]
     pub fn probabilities(&self, vectors: &ArrayView2<'_, f32>, movies: &[WordFeatures]) -> Array2<f32> {
         let mut logits = self.mlp().logits(vectors);

@@ -7,7 +7,8 @@ use crate::{EncoderIdentity, InputTemplate};
 /// The origin of a model, and what its inputs must be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provenance {
-    /// The encoder whose vectors it was fitted on. Vectors of any other encoder must not be given to it.
+    /// The encoder whose vectors it was fitted on. Vectors of any other encoder must not be given
+    /// to it.
     pub encoder: EncoderIdentity,
     /// How a movie becomes the text to encode.
     pub input_template: InputTemplate,

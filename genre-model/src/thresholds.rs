@@ -1,6 +1,7 @@
-//! From probabilities to genres.
+//! The thresholds that turn probabilities into genres.
 
-/// One threshold a label, and the rule that chose them. A genre is predicted when its probability is above.
+/// One threshold for each label, and the rule that chose them. A genre is predicted if its
+/// probability exceeds its threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
     rule: String,
@@ -8,22 +9,25 @@ pub struct Thresholds {
     per_genre: Vec<f32>,
 }
 
-/// Thresholds outside of what a probability can be.
+/// Invalid thresholds.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidThresholds {
-    /// Not a probability.
+    /// A threshold is not a probability.
     #[error("expected thresholds between 0 and 1, found {found}")]
     OutOfRange {
-        /// The first that is not.
+        /// The first invalid threshold.
         found: f32,
     },
-    /// There must be at least one label.
+    /// There is no threshold.
     #[error("expected a threshold for each label, found none")]
     Empty,
 }
 
 impl Thresholds {
-    /// Checks and keeps them. `global` is the one threshold to use for all labels where only one is wanted.
+    /// Checks thresholds of shape `[labels]`. `global` is the best single threshold for all labels.
+    ///
+    /// # Errors
+    /// Fails if there is none, or if one is not between 0 and 1.
     pub fn new(rule: impl Into<String>, global: f32, per_genre: Vec<f32>) -> Result<Self, InvalidThresholds> {
         if per_genre.is_empty() {
             return Err(InvalidThresholds::Empty);
@@ -34,7 +38,7 @@ impl Thresholds {
         Ok(Self { rule: rule.into(), global, per_genre })
     }
 
-    /// One threshold for every label.
+    /// Returns the same threshold for each of `labels` labels.
     pub fn uniform(
         rule: impl Into<String>,
         threshold: f32,
@@ -43,7 +47,7 @@ impl Thresholds {
         Self::new(rule, threshold, vec![threshold; labels])
     }
 
-    /// How they were chosen, in words.
+    /// The rule that chose the thresholds, in words.
     #[must_use]
     pub fn rule(&self) -> &str {
         &self.rule
@@ -55,13 +59,13 @@ impl Thresholds {
         self.global
     }
 
-    /// The threshold of each label; these decide.
+    /// The threshold of each label, by which genres are predicted.
     #[must_use]
     pub fn per_genre(&self) -> &[f32] {
         &self.per_genre
     }
 
-    /// Whether label `index` is predicted at this probability.
+    /// Whether label `index` is predicted at `probability`.
     #[must_use]
     pub fn predicts(&self, index: usize, probability: f32) -> bool {
         probability > self.per_genre[index]
@@ -73,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probability_at_the_threshold_is_not_a_prediction() {
+    fn predicts_only_above_the_threshold() {
         let thresholds = Thresholds::uniform("test", 0.5, 2).unwrap();
         assert!(!thresholds.predicts(0, 0.5));
         assert!(thresholds.predicts(1, 0.500_001));
     }
 
     #[test]
-    fn what_is_no_probability_is_refused() {
+    fn rejects_what_is_not_a_probability() {
         assert!(Thresholds::uniform("test", f32::NAN, 1).is_err());
         assert!(Thresholds::new("test", 0.5, vec![0.2, 1.5]).is_err());
         assert!(Thresholds::new("test", 0.5, vec![]).is_err());

@@ -1,25 +1,26 @@
-//! A movie's words, beside its vector.
+//! Word features: the hashed words of a movie, used beside its vector.
 //!
-//! A sentence vector says what a movie is about, and little of the very words: a name in a title that tells a series, a word that
-//! one genre alone uses. A linear model over words knows those and nothing else, so the two err differently, and their weighted
-//! sum is better than either (`docs/experiments.md`).
+//! A sentence vector says what a movie is about, but little about single words, such as a name in a
+//! title that identifies a series. A linear model over words knows only those. The two make
+//! different errors, so their weighted sum is better than either (docs/experiments.md).
 
 use ndarray::{Array1, Array2};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What a movie's words are, as it stands in model files: a change of the rules below is another name.
+/// The rule by which text becomes word features, as written in model files. Any change of the rule
+/// needs a new name.
 pub(crate) const RULE: &str = "words of title and overview, words of title; binary; xxh3_64/1";
-/// A movie's title is worth so much of its whole text: each of both is a vector of that length.
-const TITLE: f32 = 0.7;
-/// Weights are at most this many times their scale.
-const LARGEST: f32 = 127.0;
-/// Beyond this a label's sum could be infinite.
-const LARGEST_SCALE: f32 = 1e6;
+/// The length of the vector of title words, relative to that of all words.
+const TITLE_LENGTH: f32 = 0.7;
+/// The largest absolute value of a quantised weight.
+const MAX_QUANTISED: f32 = 127.0;
+/// The largest scale. With a larger one, the sum of a label could be infinite.
+const MAX_SCALE: f32 = 1e6;
 
-/// Hashes of a movie's words, each once and sorted.
+/// The hashes of a movie's words, sorted and distinct.
 ///
-/// A word is a run of letters and digits, in lower case. Those of the title count twice: among all words, and as words of a title,
-/// which are other hashes.
+/// A word is a run of letters and digits, in lowercase. A word of the title has two hashes: one as
+/// a word of the whole text, and a different one as a word of the title.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WordFeatures {
     text: Vec<u32>,
@@ -27,7 +28,7 @@ pub struct WordFeatures {
 }
 
 impl WordFeatures {
-    /// The words of a movie; either field may be blank.
+    /// Returns the word features of a movie. Either field may be blank.
     #[must_use]
     pub fn of(title: &str, overview: &str) -> Self {
         Self {
@@ -36,25 +37,25 @@ impl WordFeatures {
         }
     }
 
-    /// Of hashes that were made before; sorts them.
+    /// Returns word features of stored hashes, which need not be sorted.
     #[must_use]
     pub fn from_hashes(text: Vec<u32>, title: Vec<u32>) -> Self {
         Self { text: distinct(text), title: distinct(title) }
     }
 
-    /// Of the title and the overview together.
+    /// The hashes of the words of title and overview.
     #[must_use]
     pub fn text(&self) -> &[u32] {
         &self.text
     }
 
-    /// Of the title alone.
+    /// The hashes of the words of the title.
     #[must_use]
     pub fn title(&self) -> &[u32] {
         &self.title
     }
 
-    /// Both, each with its number of hashes before it, for digests.
+    /// Returns both lists of hashes, each preceded by its length, for digests.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(16 + 4 * (self.text.len() + self.title.len()));
@@ -65,11 +66,14 @@ impl WordFeatures {
         bytes
     }
 
-    /// Where a movie stands among so many buckets, a power of two: a bucket for each word, and what it counts there. All words of the
-    /// text are a vector of length 1, those of the title one of 0.7, but for words that share a bucket.
+    /// Returns the movie's sparse vector over `buckets`, a power of two: a bucket and a value for
+    /// each word.
+    ///
+    /// Unless words share a bucket, the words of the text form a vector of length 1 and those of
+    /// the title one of length 0.7.
     pub fn features(&self, buckets: usize) -> impl Iterator<Item = (usize, f32)> {
         let of = |hashes: &'_ [u32], length: f32| length / (hashes.len().max(1) as f32).sqrt();
-        let (text, title) = (of(&self.text, 1.0), of(&self.title, TITLE));
+        let (text, title) = (of(&self.text, 1.0), of(&self.title, TITLE_LENGTH));
         let text = self.text.iter().map(move |hash| (*hash, text));
         let title = self.title.iter().map(move |hash| (*hash, title));
         text.chain(title).map(move |(hash, value)| (hash as usize & (buckets - 1), value))
@@ -92,42 +96,42 @@ fn distinct(mut hashes: Vec<u32>) -> Vec<u32> {
     hashes
 }
 
-/// A linear model over a movie's words, in 8 bits: what is added to the network's outputs before the sigmoid.
+/// A linear model over word features, with 8-bit weights. Its logits are added to the network's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordWeights {
     /// Shape `[buckets, labels]`.
     weight: Array2<i8>,
-    /// Shape `[labels]`: what a weight of 1 stands for.
+    /// Shape `[labels]`: the value of a weight of 1.
     scale: Array1<f32>,
 }
 
-/// Weights that are no model.
+/// Invalid word weights.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum InvalidWordWeights {
-    /// Not a power of two.
+    /// The number of buckets is not a power of two, or out of range.
     #[error("words.weight: expected 2 to 2^24 buckets, a power of two, found {found}")]
     Buckets {
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
-    /// As many scales as labels are needed.
+    /// The number of scales differs from the number of labels.
     #[error("words.scale: expected {expected} scales, found {found}")]
     Labels {
-        /// Columns of the weights.
+        /// The number of labels.
         expected: usize,
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
-    /// A scale of which no use can be made.
-    #[error("words.scale: expected 0 to {LARGEST_SCALE:e}, found {found}")]
+    /// A scale is negative, too large or not a number.
+    #[error("words.scale: expected 0 to {MAX_SCALE:e}, found {found}")]
     Scale {
-        /// What it is.
+        /// The scale found.
         found: f32,
     },
 }
 
 impl WordWeights {
-    /// Checks that the parts fit.
+    /// Checks `weight` of shape `[buckets, labels]` and `scale` of shape `[labels]`.
     pub fn new(weight: Array2<i8>, scale: Array1<f32>) -> Result<Self, InvalidWordWeights> {
         let buckets = weight.nrows();
         if !buckets.is_power_of_two() || !(2..=1 << 24).contains(&buckets) {
@@ -136,18 +140,18 @@ impl WordWeights {
         if scale.len() != weight.ncols() {
             return Err(InvalidWordWeights::Labels { expected: weight.ncols(), found: scale.len() });
         }
-        if let Some(&found) = scale.iter().find(|scale| !(0.0..=LARGEST_SCALE).contains(*scale)) {
+        if let Some(&found) = scale.iter().find(|scale| !(0.0..=MAX_SCALE).contains(*scale)) {
             return Err(InvalidWordWeights::Scale { found });
         }
         Ok(Self { weight, scale })
     }
 
-    /// The nearest 8-bit weights to those of shape `[buckets, labels]`, with a scale for each label.
+    /// Quantises weights of shape `[buckets, labels]` to 8 bits, with a scale for each label.
     pub fn quantised(weights: &Array2<f32>) -> Result<Self, InvalidWordWeights> {
         let scale: Array1<f32> = weights
             .columns()
             .into_iter()
-            .map(|column| column.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / LARGEST)
+            .map(|column| column.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / MAX_QUANTISED)
             .collect();
         let in_units = |(bucket, label): (usize, usize)| match scale[label] {
             0.0 => 0,
@@ -156,13 +160,13 @@ impl WordWeights {
         Self::new(Array2::from_shape_fn(weights.dim(), in_units), scale)
     }
 
-    /// The same model with all its outputs times `factor`, which is 0 or more.
+    /// Multiplies all logits by `factor`, which must not be negative.
     pub fn times(self, factor: f32) -> Result<Self, InvalidWordWeights> {
         let scale = &self.scale * factor;
         Self::new(self.weight, scale)
     }
 
-    /// What a movie's words add for each label, of shape `[labels]`.
+    /// Returns the logits of a movie, of shape `[labels]`.
     #[must_use]
     pub fn logits(&self, words: &WordFeatures) -> Array1<f32> {
         let mut sums = Array1::<f32>::zeros(self.labels());
@@ -172,36 +176,36 @@ impl WordWeights {
         sums * &self.scale
     }
 
-    /// Adds that to the outputs of many movies, `logits` of shape `[movies, labels]`.
+    /// Adds the logits of each movie to its row of `logits`, of shape `[movies, labels]`.
     ///
     /// # Panics
-    /// If there are other movies than one a row.
+    /// Panics if `logits` does not have one row for each movie.
     pub fn add_to(&self, logits: &mut Array2<f32>, movies: &[WordFeatures]) {
-        assert_eq!(movies.len(), logits.nrows(), "a movie's words for each row");
+        assert_eq!(movies.len(), logits.nrows(), "one movie for each row");
         for (mut row, movie) in logits.rows_mut().into_iter().zip(movies) {
             row += &self.logits(movie);
         }
     }
 
-    /// Number of buckets.
+    /// The number of buckets.
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.weight.nrows()
     }
 
-    /// Number of labels.
+    /// The number of labels.
     #[must_use]
     pub fn labels(&self) -> usize {
         self.weight.ncols()
     }
 
-    /// Shape `[buckets, labels]`.
+    /// The quantised weights, of shape `[buckets, labels]`.
     #[must_use]
     pub fn weight(&self) -> &Array2<i8> {
         &self.weight
     }
 
-    /// Shape `[labels]`.
+    /// The scale of each label, of shape `[labels]`.
     #[must_use]
     pub fn scale(&self) -> &Array1<f32> {
         &self.scale
@@ -216,14 +220,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_a_run_of_letters_and_digits_in_lower_case() {
+    fn splits_text_into_lowercase_runs_of_letters_and_digits() {
         let found: Vec<_> = words("  R2-D2's ÉTÉ: 2001, 東京! ").collect();
         assert_eq!(found, ["r2", "d2", "s", "été", "2001", "東京"]);
     }
 
     #[test]
-    fn a_words_hash_is_what_it_always_was() {
-        // xxh3_64_intdigest(b"tstorm") and (b"istorm") of the Python package xxhash, the lower half.
+    fn hashes_words_as_model_files_expect() {
+        // The lower halves of xxh3_64_intdigest(b"tstorm") and xxh3_64_intdigest(b"istorm") in
+        // Python's xxhash.
         let words = WordFeatures::of("Storm", "");
         assert_eq!((words.text(), words.title()), (&[hash(b't', "storm")][..], &[hash(b'i', "storm")][..]));
         assert_eq!((hash(b't', "storm"), hash(b'i', "storm")), (2_707_890_442, 560_727_916));
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_are_the_sum_of_what_each_word_weighs() {
+    fn sums_the_weights_of_all_words() {
         let weights =
             Array2::from_shape_fn(
                 (1 << 16, 2),
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_fit_are_refused() {
+    fn rejects_parts_that_do_not_fit() {
         let scale = |count| Array1::from_elem(count, 0.1);
         assert!(matches!(
             WordWeights::new(Array2::zeros((3, 2)), scale(2)),
@@ -275,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_two_texts_have_words_that_are_sorted_and_distinct_and_vectors_of_their_length(
+        fn features_of_any_text_are_sorted_distinct_and_of_known_length(
             title in "\\PC{0,60}", overview in "\\PC{0,300}"
         ) {
             let words = WordFeatures::of(&title, &overview);
@@ -284,7 +289,7 @@ mod tests {
             }
             prop_assert_eq!(&WordFeatures::from_hashes(words.text().to_vec(), words.title().to_vec()), &words);
             let square: f32 = words.features(1 << 16).map(|(_, value)| value * value).sum();
-            let expected = f32::from(u8::from(!words.text().is_empty())) + TITLE * TITLE * f32::from(u8::from(!words.title().is_empty()));
+            let expected = f32::from(u8::from(!words.text().is_empty())) + TITLE_LENGTH * TITLE_LENGTH * f32::from(u8::from(!words.title().is_empty()));
             prop_assert!((square - expected).abs() < 1e-4);
         }
     }

@@ -1,10 +1,10 @@
-//! Files that are whole or not there.
+//! Atomic writes.
 
 use std::io::Write as _;
 use std::path::Path;
 
-/// Writes to a temporary name in the same folder, syncs, and renames: a reader sees the old file or the new one,
-/// never a part, whatever happens in between.
+/// Writes a temporary file in the same folder, syncs it, and renames it to `path`. A reader sees
+/// the old file or the new one, and never a part, even after a crash.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -13,7 +13,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
-    // A temporary file is private to its owner; what takes its place is for every reader.
+    // A temporary file is private to its owner, but the file is for every reader.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
         write_atomically(&path, b"old").unwrap();
-        // A folder of that name cannot be replaced by a file.
+        // A rename cannot replace a folder by a file.
         let occupied = folder.path().join("occupied");
         std::fs::create_dir_all(occupied.join("inside")).unwrap();
         assert!(write_atomically(&occupied, b"new").is_err());

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The `format` of a model without word weights.
 pub(super) const FORMAT: &str = "movieclassifier.genre-model/1";
-/// The `format` of a model with word weights. A reader that knows only the first format must reject it.
+/// The `format` of a model with word weights. A reader that knows only the first format must reject
+/// it.
 pub(super) const FORMAT_WITH_WORDS: &str = "movieclassifier.genre-model/2";
 
 /// Metadata key of the content hash.

@@ -1,7 +1,7 @@
 //! The content hash and the self-checks, by which a reader recognises a damaged or edited file.
 //!
-//! The content hash covers metadata and tensors. The self-checks cover the arithmetic: a model must reproduce the outputs
-//! that its trainer recorded.
+//! The content hash covers metadata and tensors. The self-checks cover the arithmetic: a model must
+//! reproduce the outputs that its trainer recorded.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ use crate::{Mlp, WordFeatures, WordWeights};
 /// The largest accepted difference: processors may add in different orders.
 const TOLERANCE: f32 = 1e-4;
 
-/// Returns SHA-256 over the tensors' bytes and all metadata except the hash itself, in the order of the keys.
+/// Returns SHA-256 over the tensors' bytes and all metadata except the hash itself, in the order of
+/// the keys.
 pub(super) fn content_hash(metadata: &Metadata, tensors: &[u8]) -> String {
     let mut hash = Sha256::new();
     let sorted: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != HASH_KEY).collect();
@@ -29,7 +30,8 @@ pub(super) fn content_hash(metadata: &Metadata, tensors: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Returns the network's probabilities, of shape `[labels]`, for a fixed vector of about unit length.
+/// Returns the network's probabilities, of shape `[labels]`, for a fixed vector of about unit
+/// length.
 pub(super) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     let dimension = mlp.dimension();
     let scale = (dimension as f32).sqrt().recip();
@@ -41,7 +43,8 @@ pub(super) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     mlp.probabilities(&vector.view()).into_iter().collect()
 }
 
-/// Returns the logits, of shape `[labels]`, of a fixed movie's word features. This also covers how text becomes features.
+/// Returns the logits, of shape `[labels]`, of a fixed movie's word features. This also covers how
+/// text becomes features.
 pub(super) fn words_check_of(words: &WordWeights) -> Vec<f32> {
     let movie =
         WordFeatures::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");

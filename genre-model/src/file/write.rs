@@ -88,8 +88,8 @@ fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("maps with text keys and lists of numbers are JSON")
 }
 
-/// Rewrites the header with sorted keys, so that equal models are equal files: safetensors keeps metadata in a hash map,
-/// whose order differs each time.
+/// Rewrites the header with sorted keys, so that equal models are equal files: safetensors keeps
+/// metadata in a hash map, whose order differs each time.
 fn with_sorted_header(bytes: &[u8]) -> Vec<u8> {
     let (length, data) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().expect("split at 8")) as usize;
