@@ -1,4 +1,4 @@
-//! What the command lines of both services share.
+//! Arguments and the process's exit, shared by all command lines.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,25 +8,25 @@ use clap::Args;
 
 use crate::{ClientTls, ClientTlsSettings, Target, TlsError, healthcheck};
 
-/// How to talk to an `https://` address.
+/// Arguments for calls to `https://` addresses.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClientTlsArgs {
-    /// For https addresses: the authorities to trust, a PEM file.
+    /// Trusted authorities for https addresses, a PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// For servers that ask for one: our certificate, a PEM file.
+    /// Client certificate for servers that require one, a PEM file.
     #[arg(long, value_name = "FILE", requires = "key")]
     certificate: Option<PathBuf>,
-    /// Its private key, a PEM file.
+    /// Private key of the client certificate, a PEM file.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
-    /// The name in the server's certificate, if it is not the host of the address.
+    /// Name in the server's certificate, if it differs from the host of the address.
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
 }
 
 impl ClientTlsArgs {
-    /// What `target` needs.
+    /// Returns the TLS configuration for `target`, or `None` if it is not encrypted.
     pub fn for_target(&self, target: &Target) -> Result<Option<ClientTls>, TlsError> {
         if !target.is_encrypted() {
             return Ok(None);
@@ -41,10 +41,10 @@ impl ClientTlsArgs {
     }
 }
 
-/// `healthcheck`, but for its address, whose default is the service's own.
+/// Arguments of `healthcheck`, without the address, whose default differs by service.
 #[derive(Debug, Clone, Args)]
 pub struct HealthcheckArgs {
-    /// Ask again for so many seconds before giving up.
+    /// Retry for this many seconds before giving up.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
     #[command(flatten)]
@@ -52,22 +52,23 @@ pub struct HealthcheckArgs {
 }
 
 impl HealthcheckArgs {
-    /// Asks the service at `address`.
+    /// Checks the service at `address`.
     pub async fn run(&self, address: &str) -> anyhow::Result<()> {
         let tls = self.tls.for_target(&Target::parse(address)?)?;
         Ok(healthcheck(address, Duration::from_secs(self.wait), tls).await?)
     }
 }
 
-/// Runs a command on a runtime of its own; what fails is said on standard error, with exit code 1.
+/// Runs a command on a new runtime. An error goes to standard error, with exit code 1.
 pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     run_command_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-/// The same on a runtime of so many threads; of one, the calling one is it.
+/// Runs a command on a new runtime with this many threads; a single one is the calling thread.
 pub fn run_command_on_threads(threads: usize, command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     match threads {
-        // First in, first out: what several tasks write to a connection leaves in one call of the system.
+        // The queue of this runtime is first in, first out, so that writes of several tasks to a
+        // connection share a system call.
         1 => run_command_on(&mut tokio::runtime::Builder::new_current_thread(), command),
         _ => run_command_on(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), command),
     }
@@ -85,24 +86,24 @@ fn run_command_on(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", in_words(&error));
+            eprintln!("error: {}", describe_error(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// An error and its causes, but for those that the message before has told already: many messages hold their cause's.
+/// Describes an error and its causes, without causes that an earlier message includes.
 #[must_use]
-pub fn in_words(error: &anyhow::Error) -> String {
-    let mut words = String::new();
+pub fn describe_error(error: &anyhow::Error) -> String {
+    let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if words.is_empty() {
-            words = cause;
-        } else if !words.contains(&cause) {
-            words = format!("{words}: {cause}");
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
     }
-    words
+    text
 }
 
 #[cfg(test)]
@@ -110,11 +111,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn describes_each_cause_once() {
         let io = || std::io::Error::other("no such thing");
-        let told = anyhow::Error::from(io()).context("reading x: no such thing");
-        assert_eq!(in_words(&told), "reading x: no such thing");
-        let untold = anyhow::Error::from(io()).context("reading x");
-        assert_eq!(in_words(&untold), "reading x: no such thing");
+        let repeated = anyhow::Error::from(io()).context("reading x: no such thing");
+        assert_eq!(describe_error(&repeated), "reading x: no such thing");
+        let separate = anyhow::Error::from(io()).context("reading x");
+        assert_eq!(describe_error(&separate), "reading x: no such thing");
     }
 }

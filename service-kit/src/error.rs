@@ -1,4 +1,7 @@
-//! Every way in which a call can fail, defined once: its gRPC code, its reason, its details.
+//! Every way in which a call can fail, defined once: its gRPC code, reason and details.
+//!
+//! Lives below everything that returns it. `tonic::Status` alone does not fit: the same error also
+//! becomes an HTTP problem and the error of one item of a stream.
 
 use std::time::Duration;
 
@@ -6,50 +9,53 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// The domain in `google.rpc.ErrorInfo`: whose reasons these are.
-const DOMAIN: &str = "movieclassifier";
+/// The domain of our reasons in `google.rpc.ErrorInfo` and in problem types. It is part of the wire
+/// contract, and the one product name in this crate: `From<ApiError> for Status` has no argument
+/// that could pass it in.
+pub(crate) const DOMAIN: &str = "movieclassifier";
 
-/// How gRPC says when to try again (gRFC A6).
+/// The metadata key by which a gRPC server says when to retry (gRFC A6).
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// The request is wrong, and will be wrong again: `INVALID_ARGUMENT` with `BadRequest`.
+    /// The request is invalid, and a retry would be too: `INVALID_ARGUMENT` with `BadRequest`.
     #[error("{}", summary(.0))]
     Invalid(Vec<FieldViolation>),
-    /// There is no room for the request now: `UNAVAILABLE` with `RetryInfo`.
+    /// A limit is reached: `UNAVAILABLE` with `RetryInfo`.
     #[error("{message}")]
     Overloaded {
-        /// What is full.
+        /// Which limit is reached.
         message: String,
-        /// When it may be worth trying again.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// Something that the call needs is not there now: `UNAVAILABLE`.
+    /// Something that the call needs is unavailable: `UNAVAILABLE`.
     #[error("{message}")]
     Unavailable {
         /// In `UPPER_SNAKE_CASE`.
         reason: &'static str,
-        /// What is missing.
+        /// What is unavailable.
         message: String,
     },
-    /// The caller has not said who it is: `UNAUTHENTICATED`.
+    /// The API key is missing or unknown: `UNAUTHENTICATED`.
     #[error("{message}")]
     Unauthenticated {
         /// What was expected.
         message: &'static str,
     },
-    /// The caller has called too often: `RESOURCE_EXHAUSTED` with `RetryInfo`.
-    #[error("too many calls with this API key")]
+    /// The rate limit of the API key is reached: `RESOURCE_EXHAUSTED` with `RetryInfo`.
+    #[error("the rate limit of this API key is reached")]
     RateLimited {
-        /// When the next call will be taken.
+        /// How long until the next call is admitted.
         retry_after: Duration,
     },
-    /// A request that is no call at all, as only HTTP knows them: `INVALID_ARGUMENT` where gRPC asks.
+    /// An error that only HTTP knows, such as an unknown route; as a gRPC status,
+    /// `INVALID_ARGUMENT`.
     #[error("{message}")]
     Http {
-        /// Such as 404 or 415.
+        /// The HTTP status, such as 404 or 415.
         status: http::StatusCode,
         /// In `UPPER_SNAKE_CASE`.
         reason: &'static str,
@@ -57,23 +63,23 @@ pub enum ApiError {
         message: String,
     },
     /// The caller's deadline passed: `DEADLINE_EXCEEDED`.
-    #[error("the deadline passed before the answer was ready")]
+    #[error("the deadline passed before the response was ready")]
     DeadlineExceeded,
-    /// Two parts do not belong together: `FAILED_PRECONDITION`.
+    /// The encoder is not the one that the model was fitted on: `FAILED_PRECONDITION`.
     #[error("{message}")]
     WrongEncoder {
         /// What was expected and what was found.
         message: String,
     },
-    /// A defect or a broken machine: `INTERNAL`.
+    /// A defect or a hardware failure: `INTERNAL`.
     #[error("{message}")]
     Internal {
-        /// What went wrong, without anything that only the log should know.
+        /// What went wrong, without details that belong in the log only.
         message: String,
     },
 }
 
-/// One wrong field.
+/// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
     /// Its path in the request, such as `texts[3]`.
@@ -84,35 +90,36 @@ pub struct FieldViolation {
     pub reason: &'static str,
 }
 
-/// What is said of one item of a stream that failed while the stream goes on.
+/// The error of one item of a stream that continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemError {
     /// A `google.rpc.Code`.
     pub code: i32,
-    /// For a person.
+    /// A description for people.
     pub message: String,
-    /// For a program.
+    /// The reason for programs, in `UPPER_SNAKE_CASE`.
     pub reason: String,
 }
 
 fn summary(violations: &[FieldViolation]) -> String {
-    let parts: Vec<_> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-    parts.join("; ")
+    let fields: Vec<_> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    fields.join("; ")
 }
 
 impl ApiError {
-    /// One wrong field.
+    /// Returns an error with one invalid field.
     #[must_use]
     pub fn invalid(field: impl Into<String>, reason: &'static str, description: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into(), reason }])
     }
 
-    /// The error of a call that met a defect. The cause is logged; it would not help the caller.
+    /// Returns the error of a call whose handler panicked. The cause is logged and kept from the
+    /// client.
     pub(crate) fn defect() -> Self {
         Self::Internal { message: "internal error; the service has logged its cause".to_owned() }
     }
 
-    /// The gRPC code.
+    /// Returns the gRPC code.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -126,7 +133,7 @@ impl ApiError {
         }
     }
 
-    /// The reason in `google.rpc.ErrorInfo`.
+    /// Returns the reason in `google.rpc.ErrorInfo`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -141,7 +148,7 @@ impl ApiError {
         }
     }
 
-    /// When it may be worth trying again.
+    /// Returns how long to wait before a retry, if a retry can help.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -150,7 +157,7 @@ impl ApiError {
         }
     }
 
-    /// As the error of one item of a stream.
+    /// Converts to the error of one item of a stream.
     #[must_use]
     pub fn to_item(&self) -> ItemError {
         ItemError { code: self.code().into(), message: self.to_string(), reason: self.reason().to_owned() }
@@ -168,7 +175,7 @@ impl From<ApiError> for Status {
         let mut metadata = MetadataMap::new();
         if let Some(after) = error.retry_after() {
             details.set_retry_info(Some(after));
-            // The same for clients that retry by themselves (gRFC A6).
+            // Clients that retry by gRPC's own policy read this instead (gRFC A6).
             metadata.insert(PUSHBACK, MetadataValue::from(after.as_millis() as u64));
         }
         Status::with_error_details_and_metadata(error.code(), error.to_string(), details, metadata)
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_field_is_named_in_the_details() {
+    fn names_the_invalid_field_in_the_details() {
         let status = Status::from(ApiError::invalid("texts[3]", "EMPTY_TEXT", "must not be blank"));
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = status.get_error_details();
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overloaded_service_says_when_to_come_back() {
+    fn overload_says_when_to_retry() {
         let retry_after = Duration::from_millis(250);
         let status = Status::from(ApiError::Overloaded { message: "full".to_owned(), retry_after });
         assert_eq!(status.code(), Code::Unavailable);

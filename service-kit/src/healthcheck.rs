@@ -1,4 +1,4 @@
-//! Asks a running service for its health, as an orchestrator or a script does.
+//! The health check of a running service, for orchestrators and scripts.
 
 use std::time::Duration;
 
@@ -11,52 +11,52 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::{ClientTls, InvalidTarget, Target};
 
-/// How long one question may take.
+/// The time for one check.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Between questions while waiting.
+/// The pause between checks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The service is not ready.
+/// Why a service is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
-    /// What was given as address is none.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] InvalidTarget),
-    /// The last answer, or why there was none.
+    /// The service is not serving, or did not respond.
     #[error("{address}: {reason}")]
     NotServing {
-        /// Where was asked.
+        /// The address checked.
         address: String,
-        /// What came back.
+        /// The status, or why there is none.
         reason: String,
     },
 }
 
-/// Returns once the service at `address` reports that it serves; asks again until `wait` has passed.
+/// Returns once the service at `address` reports that it serves. Retries until `wait` has passed.
 pub async fn healthcheck(
     address: &str,
     wait: Duration,
     tls: Option<ClientTls>,
 ) -> Result<(), HealthcheckError> {
     let target = Target::parse(address)?;
-    let give_up = Instant::now() + wait;
+    let deadline = Instant::now() + wait;
     loop {
-        let reason = match ask(target.channel(None, tls.clone())).await {
+        let reason = match check(target.channel(None, tls.clone())).await {
             Ok(ServingStatus::Serving) => return Ok(()),
             Ok(status) => status.as_str_name().to_owned(),
             Err(status) => status.message().to_owned(),
         };
-        if Instant::now() >= give_up {
+        if Instant::now() >= deadline {
             return Err(HealthcheckError::NotServing { address: address.to_owned(), reason });
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn ask(channel: Channel) -> Result<ServingStatus, Status> {
+async fn check(channel: Channel) -> Result<ServingStatus, Status> {
     let mut request = Request::new(HealthCheckRequest::default());
     request.set_timeout(TIMEOUT);
-    let question = async { HealthClient::new(channel).check(request).await };
-    let answer = tokio::time::timeout(TIMEOUT, question).await;
-    Ok(answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner().status())
+    let check = async { HealthClient::new(channel).check(request).await };
+    let response = tokio::time::timeout(TIMEOUT, check).await;
+    Ok(response.map_err(|_| Status::deadline_exceeded("no response in time"))??.into_inner().status())
 }

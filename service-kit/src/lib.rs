@@ -1,5 +1,9 @@
-//! What both services stand in, so that neither has code of its own for it: settings, telemetry, error codes,
-//! deadlines, TLS, API keys, the gRPC and HTTP servers around the handlers, and shutdown. It knows neither of the services.
+//! What a service stands on: settings, telemetry, error codes, deadlines, TLS, API keys, the gRPC
+//! and HTTP servers around its handlers, and shutdown.
+//!
+//! Knows no service and no RPC. Folders depend on each other in one direction: [`serve()`] on
+//! `grpc` and `http`; these on `auth`, `net` and `telemetry`; these on `tls`, `config` and
+//! `file_watch`; and all on `error`, which depends on nothing.
 
 mod auth;
 mod blocking;
@@ -20,7 +24,7 @@ mod tls;
 
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, require_api_key};
 pub use blocking::blocking;
-pub use command_line::{ClientTlsArgs, HealthcheckArgs, in_words, run_command, run_command_on_threads};
+pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
 pub use config::secret::Secret;
 pub use config::setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
 pub use config::settings::{

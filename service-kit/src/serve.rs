@@ -5,7 +5,8 @@ use axum::Router;
 use crate::http::server::serve_http;
 use crate::{GrpcServer, Incoming, Listeners, ServeError, ServerTls, Shutdown};
 
-/// Serves `grpc` on the gRPC listener and `http` on the HTTP listener, if there is one, until both have drained.
+/// Serves `grpc` on the gRPC listener and `http` on the HTTP listener, if there is one, until both
+/// have drained.
 ///
 /// Both listeners use `tls` if it is given.
 ///

@@ -10,14 +10,15 @@ pub type Shutdown = CancellationToken;
 /// The two phases of a graceful shutdown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Drain {
-    /// How long calls are still accepted while health reports `NOT_SERVING`. It should cover the time until every load
-    /// balancer has removed this replica.
+    /// How long calls are still accepted while health reports `NOT_SERVING`. It should cover the
+    /// time until every load balancer has removed this replica.
     pub removal: Duration,
     /// How long calls in flight may take once nothing new is accepted.
     pub finish: Duration,
 }
 
-/// Returns a shutdown that the first SIGTERM or Ctrl-C requests. A second signal ends the process at once.
+/// Returns a shutdown that the first SIGTERM or Ctrl-C requests. A second signal ends the process
+/// at once.
 ///
 /// # Errors
 /// Fails if the system does not allow signal handlers.

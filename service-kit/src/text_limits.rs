@@ -1,21 +1,22 @@
-//! The checks that every text from outside passes.
+//! The checks of every text from outside.
 
 use crate::FieldViolation;
 
-/// Whether a text says nothing: white space and control characters alone, and the two marks that other languages count
-/// as white space (a former space, U+180E, and the byte order mark).
+/// Whether a text has only white space, control characters, U+180E (formerly a space) and byte
+/// order marks.
 #[must_use]
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c.is_control() || matches!(c, '\u{180e}' | '\u{feff}'))
 }
 
-/// `None` where the text is fit to be encoded: not blank, and at most `max_bytes` of UTF-8.
+/// Checks that a text is not blank and has at most `max_bytes` bytes of UTF-8.
 #[must_use]
 pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Option<FieldViolation> {
     check(field, text, text.len(), max_bytes, "bytes", false)
 }
 
-/// The same in Unicode characters, as forms and JSON schemas count: at most `max_chars` of them.
+/// Checks that a text has at most `max_chars` Unicode characters, as forms and JSON schemas count,
+/// and is not blank unless it may be.
 #[must_use]
 pub fn check_text_length(
     field: impl Into<String>,
@@ -23,7 +24,7 @@ pub fn check_text_length(
     max_chars: usize,
     may_be_blank: bool,
 ) -> Option<FieldViolation> {
-    // Bytes are at hand, and never fewer than characters.
+    // The number of bytes is known, and never below the number of characters.
     let length = if text.len() > max_chars { text.chars().count() } else { 0 };
     check(field, text, length, max_chars, "characters", may_be_blank)
 }
@@ -41,7 +42,7 @@ fn check(
         return violation("TEXT_TOO_LONG", format!("expected at most {max} {unit}, found {found}"));
     }
     if !may_be_blank && is_blank(text) {
-        return violation("EMPTY_TEXT", "expected a text, found nothing but white space".to_owned());
+        return violation("EMPTY_TEXT", "expected a text, found only white space".to_owned());
     }
     None
 }
@@ -51,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_and_oversized_texts_are_told_apart() {
+    fn tells_blank_and_oversized_texts_apart() {
         assert_eq!(check_text("t", " \u{2003}\n", 10).unwrap().reason, "EMPTY_TEXT");
         assert_eq!(check_text("t", "12345678901", 10).unwrap().reason, "TEXT_TOO_LONG");
         assert_eq!(check_text("t", "1234567890", 10), None);
     }
 
     #[test]
-    fn control_characters_say_nothing() {
+    fn control_characters_are_blank() {
         for blank in ["", " \u{3000}\n", "\0\u{1d}\u{7f}\u{85}", "\u{feff}\u{180e}"] {
             assert!(is_blank(blank), "{blank:?}");
         }
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_counted_not_bytes() {
+    fn counts_characters_not_bytes() {
         assert_eq!(check_text_length("t", "éééé", 4, false), None);
         assert_eq!(check_text_length("t", "ééééé", 4, false).unwrap().reason, "TEXT_TOO_LONG");
         assert_eq!(check_text_length("t", " ", 4, false).unwrap().reason, "EMPTY_TEXT");

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", service_kit::in_words(&error));
+            eprintln!("error: {}", service_kit::describe_error(&error));
             ExitCode::FAILURE
         }
     }

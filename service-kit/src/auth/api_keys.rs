@@ -1,4 +1,7 @@
-//! The configured keys, and the check that a request's key passes.
+//! The configured API keys and the check of a request's key.
+//!
+//! Rate limits are governor's. The authorization layers of tower-http do not fit: they compare one
+//! fixed header value and know no rate limits.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,31 +17,31 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{ApiError, InvalidSetting};
 
-/// Who may call.
+/// Settings of API keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// The keys; empty lets everybody in.
+    /// The accepted keys. If empty, every call is admitted.
     pub keys: Vec<ApiKeySettings>,
 }
 
-/// One key.
+/// Settings of one API key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeySettings {
-    /// Whose it is, for logs.
+    /// The owner's name, for logs.
     pub name: String,
-    /// SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`.
+    /// SHA-256 of the key in 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints it.
     pub sha256: String,
-    /// Calls a second; 0 for no limit.
+    /// Calls per second; 0 for no limit.
     #[serde(default)]
     pub requests_per_second: u32,
-    /// Calls that may come at once; 0 for as many as a second's.
+    /// Calls that may arrive at once; 0 for as many as in a second.
     #[serde(default)]
     pub burst: u32,
 }
 
-/// The checked keys. Clones share their counts.
+/// The accepted API keys and their rate limiters. Clones share the limiters.
 #[derive(Clone)]
 pub struct ApiKeys(Arc<Vec<ApiKey>>);
 
@@ -49,17 +52,19 @@ struct ApiKey {
 }
 
 impl ApiKeys {
-    /// `None` where everybody may call.
+    /// Checks the settings. Returns `None` if they have no keys, and so every client may call.
     pub fn new(settings: &AuthSettings) -> Result<Option<Self>, InvalidSetting> {
         let keys: Vec<_> = settings.keys.iter().map(ApiKey::new).collect::<Result<_, _>>()?;
         Ok((!keys.is_empty()).then(|| Self(Arc::new(keys))))
     }
 
-    /// The name of the key that `headers` carry, as `Authorization: Bearer KEY` or `x-api-key: KEY`.
+    /// Returns the name of the key in `Authorization: Bearer KEY` or `x-api-key: KEY`, and counts
+    /// the call against its rate limit.
     pub fn check(&self, headers: &HeaderMap) -> Result<&str, ApiError> {
         let given = key_in(headers).ok_or(ApiError::Unauthenticated { message: MISSING })?;
         let hash = Sha256::digest(given);
-        // Every key is compared, and each in constant time: how long this takes says nothing about any of them.
+        // Compare with every key, each in constant time, so that the duration reveals nothing about
+        // the keys.
         let mut found = None;
         for key in self.0.iter() {
             if bool::from(key.hash.ct_eq(hash.as_slice())) {
@@ -71,7 +76,7 @@ impl ApiKeys {
             None | Some(Ok(())) => Ok(&key.name),
             Some(Err(too_soon)) => {
                 let retry_after = too_soon.wait_time_from(DefaultClock::default().now());
-                // A hint of nothing would be taken as none at all.
+                // Clients would read a hint of zero as no hint.
                 Err(ApiError::RateLimited { retry_after: retry_after.max(Duration::from_millis(1)) })
             }
         }
@@ -85,7 +90,7 @@ impl std::fmt::Debug for ApiKeys {
 }
 
 const MISSING: &str = "expected an API key in the header \"authorization: Bearer KEY\", found none";
-const UNKNOWN: &str = "the API key is not one of those configured here";
+const UNKNOWN: &str = "the API key is not one of the configured keys";
 
 fn key_in(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -102,7 +107,7 @@ impl ApiKey {
         hex::decode_to_slice(settings.sha256.trim(), &mut hash).map_err(|_| InvalidSetting {
             key: "auth.keys.sha256",
             expected: "64 hexadecimal digits, as `printf %s KEY | sha256sum` prints".to_owned(),
-            // Not what was found: somebody may have written the key itself.
+            // The value is not shown, because it may be the key itself.
             found: format!("something else for {:?}", settings.name),
         })?;
         let limiter = NonZeroU32::new(settings.requests_per_second).map(|rate| {
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_from_either_header_and_known_by_its_name() {
+    fn finds_a_key_in_either_header() {
         let keys = keys(0);
         assert_eq!(keys.check(&headers("authorization", "Bearer two")), Ok("second"));
         assert_eq!(keys.check(&headers("authorization", "bearer  one ")), Ok("first"));
@@ -143,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_and_another_key_are_refused() {
+    fn rejects_missing_and_unknown_keys() {
         let keys = keys(0);
         let wrong = [
             HeaderMap::new(),
@@ -159,18 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn a_key_over_its_rate_is_told_when_to_come_back_and_the_other_is_not() {
+    fn limits_the_rate_of_each_key_and_says_when_to_retry() {
         let keys = keys(2);
         let first = headers("x-api-key", "one");
-        let answers: Vec<_> = (0..3).map(|_| keys.check(&first)).collect();
-        assert!(answers[..2].iter().all(Result::is_ok));
-        let Err(ApiError::RateLimited { retry_after }) = &answers[2] else { panic!("{answers:?}") };
+        let results: Vec<_> = (0..3).map(|_| keys.check(&first)).collect();
+        assert!(results[..2].iter().all(Result::is_ok));
+        let Err(ApiError::RateLimited { retry_after }) = &results[2] else { panic!("{results:?}") };
         assert!(*retry_after <= Duration::from_millis(500), "{retry_after:?}");
         assert!(keys.check(&headers("x-api-key", "two")).is_ok());
     }
 
     #[test]
-    fn a_key_in_place_of_its_hash_is_refused_without_being_shown() {
+    fn rejects_a_key_in_place_of_its_hash_without_showing_it() {
         let settings = AuthSettings {
             keys: vec![ApiKeySettings {
                 name: "ci".to_owned(),

@@ -1,4 +1,4 @@
-//! The check of API keys in front of handlers, the same for gRPC and HTTP.
+//! The layer that checks API keys before handlers, for gRPC and HTTP.
 
 use http::{Request, Response};
 use tower_http::validate_request::ValidateRequestHeaderLayer;
@@ -6,9 +6,11 @@ use tower_http::validate_request::ValidateRequestHeaderLayer;
 use super::api_keys::ApiKeys;
 use crate::ApiError;
 
-/// Returns a layer that rejects requests without one of `keys`, or rejects none if there are no keys.
+/// Returns a layer that rejects requests without one of `keys`, or rejects none if there are no
+/// keys.
 ///
-/// Paths for which `is_open` holds need no key. `rejection` makes the response to a request that is rejected.
+/// Paths for which `is_open` holds need no key. `rejection` makes the response to a rejected
+/// request.
 pub fn require_api_key<R, B>(
     keys: Option<ApiKeys>,
     is_open: fn(&str) -> bool,

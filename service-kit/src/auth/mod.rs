@@ -1,7 +1,7 @@
-//! API keys: who may call, and how often.
+//! API keys: which clients may call, and how often.
 //!
-//! Only hashes of keys are configured, so that a configuration may be read without giving anything away. Where no key
-//! is configured, everybody may call.
+//! Settings hold only hashes of keys, so that a configuration reveals none. Without configured
+//! keys, every client may call.
 
 mod api_keys;
 mod layer;

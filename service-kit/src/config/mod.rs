@@ -1,4 +1,5 @@
-//! Settings from defaults, file, environment and flags, and the checks that turn them into usable values.
+//! Settings from defaults, file, environment and flags, and the checks that turn them into usable
+//! values.
 //!
 //! Knows no setting of any service; the prefix and the defaults are passed in.
 

@@ -1,14 +1,17 @@
-//! A text that must not be seen.
+//! Texts that must not be shown.
+//!
+//! `secrecy::SecretString` implements neither `Serialize` nor `PartialEq`, which settings need; a
+//! wrapper around it would be as long as this file.
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A key or password out of the settings: neither `Debug` nor serialisation shows it.
+/// A key or password from the settings, which neither `Debug` nor `Serialize` shows.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for the one place that sends it.
+    /// Returns the text, for the place that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -38,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_shown_nowhere() {
+    fn neither_debug_nor_serialisation_shows_it() {
         let secret = Secret::from("hunter2".to_owned());
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert!(!serde_json::to_string(&secret).unwrap().contains("hunter2"));

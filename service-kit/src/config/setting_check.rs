@@ -1,21 +1,21 @@
-//! From a setting as it is written to a value that can be used.
+//! Checks that turn a setting as written into a usable value.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A setting that makes no sense.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 #[error("setting {key}: expected {expected}, found {found}")]
 pub struct InvalidSetting {
-    /// Which one, such as `limits.max_batch_size`.
+    /// The key, such as `limits.max_batch_size`.
     pub key: &'static str,
-    /// What it must be.
+    /// The expected value.
     pub expected: String,
-    /// What it is.
+    /// The value found.
     pub found: String,
 }
 
-/// A count between `from` and `to`, both included.
+/// Returns `found` if it is between `from` and `to`, both included.
 pub fn in_range(key: &'static str, found: usize, from: usize, to: usize) -> Result<usize, InvalidSetting> {
     if (from..=to).contains(&found) {
         return Ok(found);
@@ -23,7 +23,7 @@ pub fn in_range(key: &'static str, found: usize, from: usize, to: usize) -> Resu
     Err(InvalidSetting { key, expected: format!("{from} to {to}"), found: found.to_string() })
 }
 
-/// A duration in seconds.
+/// Converts a number of seconds.
 pub fn seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting> {
     Duration::try_from_secs_f64(found).map_err(|_| InvalidSetting {
         key,
@@ -32,7 +32,7 @@ pub fn seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting
     })
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 pub fn listen_address(key: &'static str, found: &str) -> Result<SocketAddr, InvalidSetting> {
     found.parse().map_err(|_| InvalidSetting {
         key,
@@ -41,7 +41,7 @@ pub fn listen_address(key: &'static str, found: &str) -> Result<SocketAddr, Inva
     })
 }
 
-/// The same, or nothing where the setting is empty.
+/// Parses an address to listen on, or returns `None` if the setting is empty.
 pub fn optional_listen_address(key: &'static str, found: &str) -> Result<Option<SocketAddr>, InvalidSetting> {
     if found.trim().is_empty() { Ok(None) } else { listen_address(key, found).map(Some) }
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_range_is_named_with_its_bounds() {
+    fn names_the_setting_and_its_bounds() {
         let message = in_range("limits.a", 0, 1, 9).unwrap_err().to_string();
         assert_eq!(message, "setting limits.a: expected 1 to 9, found 0");
         assert!(seconds("drain_seconds", -1.0).is_err());

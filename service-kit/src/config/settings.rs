@@ -1,4 +1,9 @@
-//! Settings from four places, each over the one before: defaults, a TOML file, the environment, flags.
+//! Settings from four places, each overriding the one before: defaults, a TOML file, the
+//! environment, flags.
+//!
+//! The `config` crate merges the places but accepts unknown keys. `serde_ignored` would report them
+//! without a suggestion, and only in values whose types are right; so the keys are compared with
+//! those of the defaults.
 
 use std::path::{Path, PathBuf};
 
@@ -7,51 +12,55 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-/// Settings that are given, and cannot be used.
+/// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file that was asked for is not there.
+    /// The settings file cannot be read.
     #[error("settings file {path}: {source}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A key that no setting has, most often a slip of the pen.
-    #[error("settings: unknown key {key}{}", nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
+    /// A key is unknown, most often because it is misspelled.
+    #[error("{place}: unknown key {key}{}", nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
     UnknownKey {
-        /// Such as `limits.max_batch`.
+        /// The file or variable that has the key.
+        place: String,
+        /// The key, such as `limits.max_batch`.
         key: String,
-        /// The known key that looks most like it.
+        /// The most similar known key.
         nearest: Option<String>,
     },
-    /// A key that an earlier release had under another name.
-    #[error("settings: {key} is now called {new}; rename it")]
+    /// A key has another name since an earlier release.
+    #[error("{place}: key {key} is now called {new}; rename it")]
     RenamedKey {
-        /// The key that was given.
+        /// The file or variable that has the key.
+        place: String,
+        /// The old key.
         key: String,
-        /// The key to use instead.
+        /// The new key.
         new: &'static str,
     },
-    /// A value of another type. The message names the place it came from.
+    /// A value has the wrong type. The message names its place.
     #[error("settings: {0}")]
     Invalid(#[from] config::ConfigError),
 }
 
-/// The settings of one program. Serde gives the keys, `Default` their values.
+/// The settings of one program. `Serialize` defines the keys, `Default` their values.
 pub trait Settings: DeserializeOwned + Serialize + Default {
-    /// Keys of earlier releases, each with the key that replaced it. An old key is rejected with an error that names the
-    /// new one.
+    /// Keys of earlier releases, each with the key that replaced it. Old keys are rejected with an
+    /// error that names the new one.
     const RENAMED_KEYS: &'static [(&'static str, &'static str)] = &[];
 }
 
-/// What flags say: keys such as `log.format` with their values. Flags that were not given are left out.
+/// The values of flags by key, such as `log.format`, without flags that were not given.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides(Vec<(&'static str, Value)>);
 
 impl Overrides {
-    /// Adds the value of a flag, if the flag was given.
+    /// Sets `key` to the value of a flag, if the flag was given.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: Option<impl Into<Value>>) -> Self {
         self.0.extend(value.map(|value| (key, value.into())));
@@ -59,8 +68,11 @@ impl Overrides {
     }
 }
 
-/// Reads settings. `T` gives the defaults (`#[serde(default)]`), and with them the known keys. A variable `PREFIX_A__B` sets
+/// Loads settings. The defaults of `T` also define the known keys. The variable `PREFIX_A__B` sets
 /// the key `a.b`.
+///
+/// # Errors
+/// Fails if the file cannot be read, a key is unknown or renamed, or a value has the wrong type.
 pub fn load_settings<T: Settings>(
     prefix: &str,
     file: Option<&Path>,
@@ -71,10 +83,11 @@ pub fn load_settings<T: Settings>(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        // Before the config crate reads it, which takes keys for paths: of `"a[999999999]"` it would make a list of so many
-        // elements. What is no TOML is left for it to say.
+        // Check the keys before the config crate reads them as paths: it would allocate a list for
+        // `"a[999999999]"`. It also reports files that are not TOML.
         if let Ok(given) = toml::from_str(&text) {
-            check_keys(&given, &known, T::RENAMED_KEYS)?;
+            let place = |_: &str| format!("settings file {}", path.display());
+            check_keys::<T>(&given, &known, place)?;
         }
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
@@ -84,18 +97,23 @@ pub fn load_settings<T: Settings>(
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
-    check_keys(&settings.clone().try_deserialize()?, &known, T::RENAMED_KEYS)?;
+    // The file's keys are checked, and flags have known keys, so an unknown key is from the
+    // environment.
+    let variable =
+        |key: &str| format!("environment variable {prefix}_{}", key.replace('.', "__").to_uppercase());
+    check_keys::<T>(&settings.clone().try_deserialize()?, &known, variable)?;
     Ok(settings.try_deserialize()?)
 }
 
-/// Settings as the TOML file that would give them; secrets are not shown.
+/// Returns settings as a TOML file, without the text of secrets.
 #[must_use]
 pub fn print_settings<T: Serialize>(settings: &T) -> String {
-    // Structures of named fields always have such a form.
+    // Structs with named fields always have a TOML form.
     toml::to_string(settings).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
-/// Keys that a commented settings file gives, or shows behind `# ` where they have no default; sorted.
+/// Returns the keys of a documented settings file, including those in comments because they have no
+/// default, sorted.
 pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
     let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     let lines = file.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));
@@ -104,7 +122,7 @@ pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
     Ok(keys)
 }
 
-/// All keys of settings, as dotted paths. What holds no further keys is a key, whatever it holds.
+/// Returns the keys of all values that are not tables, as dotted paths.
 #[must_use]
 pub fn keys(settings: &Json) -> Vec<String> {
     fn walk(value: &Json, path: &str, found: &mut Vec<String>) {
@@ -126,20 +144,21 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Checks that every key that was given is known.
-fn check_keys(
+/// Checks that every given key is known. `place` says where a key was given.
+fn check_keys<T: Settings>(
     given: &Json,
     known: &Json,
-    renamed: &[(&'static str, &'static str)],
+    place: impl Fn(&str) -> String,
 ) -> Result<(), SettingsError> {
     let Some(key) = unknown_key(given, known, "") else { return Ok(()) };
-    if let Some((_, new)) = renamed.iter().find(|(old, _)| *old == key) {
-        return Err(SettingsError::RenamedKey { key, new });
+    let place = place(&key);
+    if let Some((_, new)) = T::RENAMED_KEYS.iter().find(|(old, _)| *old == key) {
+        return Err(SettingsError::RenamedKey { place, key, new });
     }
-    Err(SettingsError::UnknownKey { nearest: nearest(&key, &keys(known)), key })
+    Err(SettingsError::UnknownKey { place, nearest: nearest(&key, &keys(known)), key })
 }
 
-/// The first key that was given and is not known.
+/// Returns the first given key that is not known.
 fn unknown_key(given: &Json, known: &Json, path: &str) -> Option<String> {
     let (Json::Object(given), Json::Object(known)) = (given, known) else { return None };
     given.iter().find_map(|(key, value)| match known.get(key) {
@@ -187,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_the_file_and_the_file_before_defaults() {
+    fn flags_override_the_file_and_the_file_overrides_defaults() {
         let file = file("sessions = 7\nlisten = \"a\"");
         let flags = Overrides::default().with("listen", Some("b")).with("sessions", None::<u64>);
         let settings: Sample = load_settings("NO_SUCH_PREFIX", Some(file.path()), flags).unwrap();
@@ -195,32 +214,38 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_an_error_that_names_it_and_the_one_that_was_meant() {
+    fn rejects_an_unknown_key_and_suggests_the_nearest() {
         let file = file("sesions = 7");
         let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
         let message = error.unwrap_err().to_string();
-        assert_eq!(message, "settings: unknown key sesions; did you mean sessions?");
+        assert!(
+            message.starts_with("settings file ") && message.contains(&*file.path().to_string_lossy()),
+            "{message}"
+        );
+        assert!(message.ends_with(": unknown key sesions; did you mean sessions?"), "{message}");
     }
 
     #[test]
     fn rejects_a_renamed_key_and_names_the_new_one() {
         let file = file("workers = 7");
         let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
-        assert_eq!(error.unwrap_err().to_string(), "settings: workers is now called sessions; rename it");
+        let message = error.unwrap_err().to_string();
+        assert!(message.starts_with("settings file "), "{message}");
+        assert!(message.ends_with(": key workers is now called sessions; rename it"), "{message}");
     }
 
     #[test]
-    fn a_key_that_looks_like_a_place_in_a_list_makes_no_list() {
+    fn rejects_keys_that_look_like_list_elements() {
         for key in ["sessions[9000000000000]", "a[-9223372036854775808]", "a.b"] {
             let file = file(&format!("{key:?} = 7"));
             let error = load_settings::<Sample>("NO_SUCH_PREFIX", Some(file.path()), Overrides::default());
             let message = error.unwrap_err().to_string();
-            assert!(message.starts_with(&format!("settings: unknown key {key}")), "{message}");
+            assert!(message.contains(&format!(": unknown key {key}")), "{message}");
         }
     }
 
     #[test]
-    fn a_missing_file_is_an_error_that_names_it() {
+    fn names_a_missing_file() {
         let error =
             load_settings::<Sample>("NO_SUCH_PREFIX", Some(Path::new("no/such.toml")), Overrides::default());
         assert!(error.unwrap_err().to_string().contains("no/such.toml"));

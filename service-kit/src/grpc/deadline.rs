@@ -1,8 +1,9 @@
-//! The caller's deadline, from the `grpc-timeout` header.
+//! The client's deadline, from the `grpc-timeout` header.
 //!
-//! tonic enforces the header too, but answers `CANCELLED`; callers expect `DEADLINE_EXCEEDED`. This layer sits inside
-//! of tonic's and answers a moment earlier. It also leaves the deadline in the request's extensions, where handlers
-//! find it: work whose deadline has passed is not worth starting.
+//! tonic enforces the header too, but answers `CANCELLED`, where clients expect
+//! `DEADLINE_EXCEEDED`. This layer runs inside tonic's and answers slightly earlier. It also stores
+//! the deadline in the request's extensions, so that handlers can drop work that nobody waits for.
+//! The timeout layers of tower and tower-http do not fit: their timeout is fixed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,10 +17,11 @@ use tower::{Layer, Service};
 
 use crate::ApiError;
 
-/// Timers fire on whole milliseconds; with less headroom tonic's own could be first.
+/// How much earlier than tonic this layer answers. Timers have a resolution of a millisecond.
 const HEADROOM: Duration = Duration::from_millis(2);
 
-/// When the caller stops waiting; in the extensions of every request that came through [`DeadlineLayer`].
+/// The instant at which the client stops waiting, in the extensions of every request that passed
+/// [`DeadlineLayer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
@@ -27,31 +29,34 @@ impl Deadline {
     /// No deadline.
     pub const NONE: Self = Self(None);
 
-    /// So long from now.
+    /// Returns the deadline `timeout` from now.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
         Self(Instant::now().checked_add(timeout))
     }
 
-    /// The deadline of a request.
+    /// Returns the deadline of a request.
     #[must_use]
     pub fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().copied().unwrap_or(Self::NONE)
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the deadline has passed.
     #[must_use]
     pub fn has_passed(self) -> bool {
         self.0.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// The time left; `None` where there is no deadline.
+    /// Returns the time left, or `None` without a deadline.
     #[must_use]
     pub fn remaining(self) -> Option<Duration> {
         self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The output of `work`, or [`ApiError::DeadlineExceeded`] where that takes too long.
+    /// Runs `work` until the deadline.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::DeadlineExceeded`] if the deadline passes first.
     pub async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, ApiError> {
         match self.0 {
             None => Ok(work.await),
@@ -62,8 +67,9 @@ impl Deadline {
     }
 }
 
-/// `grpc-timeout`: at most eight digits and a unit
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). A malformed one is ignored, as tonic does.
+/// Parses `grpc-timeout`: at most eight digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). A malformed value is
+/// ignored, as tonic does.
 fn parse_timeout(header: &str) -> Option<Duration> {
     let unit = header.chars().last()?;
     let digits = &header[..header.len() - unit.len_utf8()];
@@ -82,7 +88,7 @@ fn parse_timeout(header: &str) -> Option<Duration> {
     })
 }
 
-/// See the [module](self).
+/// A layer that enforces the client's deadline; see the [module](self).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeadlineLayer;
 
@@ -94,7 +100,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// What [`DeadlineLayer`] makes.
+/// The service of [`DeadlineLayer`].
 #[derive(Debug, Clone)]
 pub struct DeadlineService<S> {
     inner: S,
@@ -135,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_of_the_specification_is_read() {
+    fn reads_every_unit_of_the_specification() {
         assert_eq!(parse_timeout("2H"), Some(Duration::from_secs(7200)));
         assert_eq!(parse_timeout("3M"), Some(Duration::from_secs(180)));
         assert_eq!(parse_timeout("4S"), Some(Duration::from_secs(4)));
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_becomes_deadline_exceeded() {
+    async fn answers_deadline_exceeded_before_the_deadline() {
         let slow = tower::service_fn(|_: http::Request<()>| async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))

@@ -6,7 +6,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::Readiness;
 
-/// The health of a server: one status for the whole server (the empty name) and for each of its services.
+/// The health of a server: one status for the whole server (the empty name) and for each of its
+/// services.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,

@@ -1,4 +1,4 @@
-//! A server that is met in its own process, without a socket.
+//! A server that is called within its own process, without a socket.
 
 use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
@@ -9,21 +9,21 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{GrpcServer, Shutdown};
 
-/// What an in-memory connection holds on its way.
+/// The capacity of an in-memory connection, in bytes each way.
 const BUFFER_BYTES: usize = 1 << 20;
 
 impl GrpcServer {
-    /// Serves until `shutdown`, or as long as the runtime, whoever calls over the channel.
+    /// Serves the calls of the returned channel until `shutdown` or the end of the runtime.
     #[must_use]
     pub fn in_memory(self, shutdown: Shutdown) -> Channel {
         let (connections, incoming) = mpsc::unbounded_channel::<DuplexStream>();
         let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
         tokio::spawn(async move {
             if let Err(error) = self.serve_incoming(incoming, shutdown).await {
-                tracing::error!(%error, "an in-memory server ended");
+                tracing::error!(%error, "in-memory server failed");
             }
         });
-        // The address is never looked up: the connector makes the connection.
+        // The connector makes the connection, so the address is never resolved.
         let endpoint = Endpoint::from_static("http://in-memory");
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
             let (client, server) = tokio::io::duplex(BUFFER_BYTES);

@@ -1,8 +1,9 @@
-//! How much of unfinished messages a service holds, over all its calls.
+//! A bound on the bytes of unfinished messages, over all calls of a server.
 //!
-//! Each message has its limit, but there can be any number of callers who have sent most of one. What all of them together
-//! may make the service hold is bounded here; who would go beyond it is turned away, as in any overload. A message that came
-//! in one piece, as nearly all do, is never unfinished, and costs nothing here.
+//! A limit on each message does not bound memory, because any number of clients can send most of a
+//! message and then stop. A call that would exceed the budget is rejected as in any overload. A
+//! message that arrives in one piece, as nearly all do, is never unfinished and costs nothing. The
+//! body limits of axum and tower-http do not fit: they bound one body, not the sum over all.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -20,16 +21,16 @@ use crate::ApiError;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Of all calls of a listener together, where a single message may not be half as large.
-const LEAST: usize = 64 << 20;
-/// Largest messages that all calls together may have sent most of.
-const MESSAGES: usize = 4;
-/// From a message's first bytes to its last.
+/// The smallest budget of a listener, in bytes.
+const MIN_BUDGET: usize = 64 << 20;
+/// How many messages of the largest size the budget holds.
+const LARGEST_MESSAGES: usize = 4;
+/// The time from a message's first byte to its last.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Those who are over the bound should come back after this.
+/// The retry hint of a call over the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What all calls together may hold. Clones share it.
+/// The bytes that the unfinished messages of all calls may hold together. Clones share them.
 #[derive(Debug, Clone)]
 pub struct MessageBudget {
     limit: usize,
@@ -37,30 +38,30 @@ pub struct MessageBudget {
 }
 
 impl MessageBudget {
-    /// For messages of so many bytes at most.
+    /// Returns a budget for messages of at most `max_bytes` each.
     #[must_use]
     pub fn for_messages_of(max_bytes: usize) -> Self {
-        Self::of(LEAST.max(max_bytes.saturating_mul(MESSAGES)))
+        Self::with_limit(MIN_BUDGET.max(max_bytes.saturating_mul(LARGEST_MESSAGES)))
     }
 
-    fn of(limit: usize) -> Self {
+    fn with_limit(limit: usize) -> Self {
         Self { limit, held: Arc::default() }
     }
 
-    /// A body that is one message, however it comes.
+    /// Wraps a body that is a single message.
     #[must_use]
     pub fn single_message<B>(&self, body: B) -> BudgetedBody<B> {
         self.budgeted(body, None)
     }
 
-    /// A body of gRPC's messages, each with its length before it.
+    /// Wraps a body of gRPC messages, each preceded by its length.
     #[must_use]
     pub fn grpc_messages<B>(&self, body: B) -> BudgetedBody<B> {
         self.budgeted(body, Some(Framing::default()))
     }
 
     fn budgeted<B>(&self, body: B, framing: Option<Framing>) -> BudgetedBody<B> {
-        BudgetedBody { body, budget: self.clone(), framing, held: 0, late: None }
+        BudgetedBody { body, budget: self.clone(), framing, held: 0, timeout: None }
     }
 
     fn take(&self, bytes: usize) -> Result<(), ApiError> {
@@ -70,42 +71,44 @@ impl MessageBudget {
         }
         self.give_back(bytes);
         Err(ApiError::Overloaded {
-            message: format!("more than {} bytes of unfinished messages are being sent", self.limit),
+            message: format!("unfinished messages exceed their budget of {} bytes", self.limit),
             retry_after: RETRY_AFTER,
         })
     }
 
     fn give_back(&self, bytes: usize) {
-        // Calls whose messages came whole share nothing with each other.
+        // Skips the shared counter for calls whose messages arrive whole.
         if bytes > 0 {
             self.held.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// A body whose unfinished message counts; it fails where that is one too many, or does not get finished: with an
-/// [`ApiError`], or a [`Status`] where it is of gRPC's messages.
+/// A body whose unfinished message counts against a [`MessageBudget`].
+///
+/// It fails if the budget is exceeded or the message is not finished in time: with a [`Status`] if
+/// it is a body of gRPC messages, else with an [`ApiError`].
 pub struct BudgetedBody<B> {
     body: B,
     budget: MessageBudget,
     framing: Option<Framing>,
     held: usize,
-    /// Set while a message is unfinished.
-    late: Option<Pin<Box<Sleep>>>,
+    /// Set while a gRPC message is unfinished.
+    timeout: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> BudgetedBody<B> {
-    /// An error as tonic finds it, or as it is.
-    fn said(&self, error: ApiError) -> BoxError {
+    /// Converts to the error type that the body's reader looks for.
+    fn to_body_error(&self, error: ApiError) -> BoxError {
         if self.framing.is_some() { Status::from(error).into() } else { error.into() }
     }
 
-    fn came(&mut self, data: &[u8]) -> Result<(), ApiError> {
+    fn count(&mut self, data: &[u8]) -> Result<(), ApiError> {
         let unfinished = match &mut self.framing {
             Some(framing) => {
-                let (unfinished, finished_one) = framing.after(data);
-                // Each message has its time, whatever came before it.
-                self.late = self.late.take().filter(|_| !finished_one);
+                let (unfinished, finished_one) = framing.advance(data);
+                // Each message has a timeout of its own.
+                self.timeout = self.timeout.take().filter(|_| !finished_one);
                 unfinished
             }
             None => self.held + data.len(),
@@ -116,9 +119,9 @@ impl<B> BudgetedBody<B> {
             self.budget.give_back(self.held - unfinished);
         }
         self.held = unfinished;
-        // Whoever awaits a body that is one message has a deadline for it.
-        if self.framing.is_some() && unfinished > 0 && self.late.is_none() {
-            self.late = Some(Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
+        // The reader of a single message has a deadline of its own.
+        if self.framing.is_some() && unfinished > 0 && self.timeout.is_none() {
+            self.timeout = Some(Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
         }
         Ok(())
     }
@@ -143,16 +146,16 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let Some(late) = &mut this.late else { return Poll::Pending };
-            ready!(late.as_mut().poll(context));
+            let Some(timeout) = &mut this.timeout else { return Poll::Pending };
+            ready!(timeout.as_mut().poll(context));
             let expected = format!("expected the rest of the message within {} s", MESSAGE_TIMEOUT.as_secs());
             let error = ApiError::invalid("(message)", "MESSAGE_TIMEOUT", expected);
-            return Poll::Ready(Some(Err(this.said(error))));
+            return Poll::Ready(Some(Err(this.to_body_error(error))));
         };
         let Some(frame) = frame else { return Poll::Ready(None) };
         let frame = frame.map_err(Into::into).and_then(|frame| {
             if let Some(data) = frame.data_ref() {
-                this.came(data).map_err(|error| this.said(error))?;
+                this.count(data).map_err(|error| this.to_body_error(error))?;
             }
             Ok(frame)
         });
@@ -168,15 +171,15 @@ where
     }
 }
 
-/// Where a body is in gRPC's messages: a byte of flags, four of length, so many bytes
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+/// The position of a body in gRPC's framing: a byte of flags, four bytes of length, then the
+/// message (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 #[derive(Default)]
 struct Framing {
     prefix: [u8; 5],
-    /// Bytes of the prefix that have come.
-    prefixed: usize,
-    /// Bytes of the message that have come.
-    came: usize,
+    /// Bytes of the prefix received so far.
+    prefix_len: usize,
+    /// Bytes of the message received so far.
+    message_len: usize,
 }
 
 impl Framing {
@@ -185,27 +188,28 @@ impl Framing {
         u32::from_be_bytes(length) as usize
     }
 
-    /// Bytes of a message whose end has not come, now that these have; and whether the end of one was among them.
-    fn after(&mut self, mut data: &[u8]) -> (usize, bool) {
+    /// Advances by `data`. Returns the bytes of the unfinished message, and whether `data` finished
+    /// a message.
+    fn advance(&mut self, mut data: &[u8]) -> (usize, bool) {
         let mut finished_one = false;
         while !data.is_empty() {
-            let here = data.len().min(self.prefix.len() - self.prefixed);
+            let here = data.len().min(self.prefix.len() - self.prefix_len);
             let (prefix, rest) = data.split_at(here);
-            self.prefix[self.prefixed..self.prefixed + here].copy_from_slice(prefix);
-            self.prefixed += here;
+            self.prefix[self.prefix_len..self.prefix_len + here].copy_from_slice(prefix);
+            self.prefix_len += here;
             data = rest;
-            if self.prefixed < self.prefix.len() {
+            if self.prefix_len < self.prefix.len() {
                 break;
             }
-            let here = data.len().min(self.length() - self.came);
-            self.came += here;
+            let here = data.len().min(self.length() - self.message_len);
+            self.message_len += here;
             data = &data[here..];
-            if self.came == self.length() {
+            if self.message_len == self.length() {
                 *self = Self::default();
                 finished_one = true;
             }
         }
-        (self.prefixed + self.came, finished_one)
+        (self.prefix_len + self.message_len, finished_one)
     }
 }
 
@@ -218,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of these frames, after which nothing more comes.
+    /// A body of these frames that then stays open without data.
     struct Frames(Vec<Bytes>);
 
     impl Body for Frames {
@@ -247,23 +251,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_holds_too_much_is_turned_away_and_what_he_held_is_free_again() {
-        let budget = MessageBudget::of(1000);
-        let part = |length: usize| vec![Bytes::from(message(5000)[..length].to_vec())];
-        let mut first = budget.grpc_messages(Frames(part(600)));
+    async fn rejects_a_call_over_budget_and_frees_its_bytes() {
+        let budget = MessageBudget::with_limit(1000);
+        let beginning = |length: usize| vec![Bytes::from(message(5000)[..length].to_vec())];
+        let mut first = budget.grpc_messages(Frames(beginning(600)));
         next(&mut first).await.unwrap();
-        let mut second = budget.grpc_messages(Frames(part(600)));
+        let mut second = budget.grpc_messages(Frames(beginning(600)));
         assert_eq!(next(&mut second).await.unwrap_err().code(), tonic::Code::Unavailable);
         let mut small = budget.grpc_messages(Frames(vec![Bytes::from(message(5000))]));
         next(&mut small).await.expect("a whole message is not unfinished");
         drop(first);
-        next(&mut budget.grpc_messages(Frames(part(600)))).await.unwrap();
+        next(&mut budget.grpc_messages(Frames(beginning(600)))).await.unwrap();
         assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn a_body_that_is_one_message_counts_until_it_is_dropped() {
-        let budget = MessageBudget::of(1000);
+    async fn counts_a_single_message_until_it_is_dropped() {
+        let budget = MessageBudget::with_limit(1000);
         let mut body =
             budget.single_message(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])]));
         next(&mut body).await.unwrap();
@@ -273,10 +277,10 @@ mod tests {
         assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 
-    /// Frames that each end in the middle of the next message, ten seconds apart.
+    /// Each frame ends in the middle of a message; frames are ten seconds apart.
     #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_frames_end_nowhere_in_particular_has_its_time_for_each_message() {
-        let budget = MessageBudget::of(1000);
+    async fn gives_each_message_of_a_stream_its_own_timeout() {
+        let budget = MessageBudget::with_limit(1000);
         let bytes = message(5).repeat(20);
         let frames = bytes.chunks(11).map(Bytes::copy_from_slice).collect();
         let mut body = budget.grpc_messages(Frames(frames));
@@ -287,8 +291,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_is_not_finished_is_given_up_and_an_idle_stream_is_not() {
-        let budget = MessageBudget::of(1000);
+    async fn ends_a_stalled_message_but_not_an_idle_stream() {
+        let budget = MessageBudget::with_limit(1000);
         let mut stuck = budget.grpc_messages(Frames(vec![Bytes::from(message(9)[..7].to_vec())]));
         next(&mut stuck).await.unwrap();
         let begin = tokio::time::Instant::now();
@@ -301,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_messages_are_cut_nothing_is_unfinished_at_their_ends(
+        fn finds_the_ends_of_messages_however_they_are_cut(
             lengths in prop::collection::vec(0_usize..40, 1..6),
             cuts in prop::collection::vec(1_usize..9, 1..80),
         ) {
@@ -310,7 +314,7 @@ mod tests {
             let (mut framing, mut at) = (Framing::default(), 0);
             for cut in cuts.into_iter().cycle() {
                 let until = (at + cut).min(bytes.len());
-                let (unfinished, finished_one) = framing.after(&bytes[at..until]);
+                let (unfinished, finished_one) = framing.advance(&bytes[at..until]);
                 prop_assert_eq!(finished_one, ends.iter().any(|end| at < *end && *end <= until));
                 at = until;
                 let begun = ends.iter().rev().find(|end| **end <= at).copied().unwrap_or(0);

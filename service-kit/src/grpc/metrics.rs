@@ -1,7 +1,9 @@
-//! How long calls take and how they end, by method and code.
+//! Durations and outcomes of calls, by method and code.
 //!
-//! A call ends with its trailers, so its answer is measured to the last message: a stream counts from its first byte to its
-//! status. Only methods of the served descriptors are told apart, since paths are the caller's to invent.
+//! A call ends with its trailers, so a stream is measured from its first byte to its status. Only
+//! methods of the served descriptors have labels of their own, because clients can invent paths.
+//! The metrics and trace layers of tower-http do not fit: they see neither the status in the
+//! trailers nor a call that its client cancels.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,7 +27,7 @@ use tracing::Span;
 
 use crate::{Metrics, latency_histogram};
 
-/// What a method that is none of ours is called.
+/// The label of methods that are not served.
 const OTHER: &str = "other";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,7 +41,7 @@ struct MethodLabel {
     method: String,
 }
 
-/// One method's figures; a histogram is there once a call ended so.
+/// The metrics of one method. A code's histogram is created by the first call that ends with it.
 struct Method {
     name: String,
     in_flight: Gauge,
@@ -52,20 +54,20 @@ struct Methods {
     other: Arc<Method>,
 }
 
-/// Measures every call that passes; see the [module](self).
+/// A layer that measures every call; see the [module](self).
 #[derive(Clone)]
 pub(crate) struct RpcMetricsLayer(Arc<Methods>);
 
 impl RpcMetricsLayer {
-    /// For the methods of encoded descriptor sets.
+    /// Returns a layer that knows the methods in encoded descriptor sets.
     pub(crate) fn new(metrics: &Metrics, descriptors: &[&[u8]]) -> Self {
         let durations: Family<_, _, fn() -> Histogram> = metrics.register(
             "rpc_seconds",
-            "gRPC calls from their first byte to their status, by method and code",
+            "gRPC calls from first byte to status, by method and code",
             Family::new_with_constructor(latency_histogram),
         );
         let in_flight: Family<MethodLabel, Gauge> =
-            metrics.register("rpc_in_flight_calls", "gRPC calls that have no status yet", Family::default());
+            metrics.register("rpc_in_flight_calls", "gRPC calls without a status yet", Family::default());
         let method = |name: &str| {
             let label = MethodLabel { method: name.to_owned() };
             let in_flight = in_flight.get_or_create_owned(&label);
@@ -77,7 +79,8 @@ impl RpcMetricsLayer {
     }
 }
 
-/// `package.Service/Method` of all methods in a descriptor set; none of what is no descriptor set.
+/// Returns `package.Service/Method` of all methods in a descriptor set, or nothing if it is not
+/// one.
 fn methods_of(encoded: &[u8]) -> Vec<String> {
     let files = FileDescriptorSet::decode(encoded).unwrap_or_default().file;
     let mut names = Vec::new();
@@ -91,7 +94,7 @@ fn methods_of(encoded: &[u8]) -> Vec<String> {
     names
 }
 
-/// Names of the codes, by their numbers.
+/// The names of the gRPC codes, by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -112,13 +115,13 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// A call that has not ended; one that is dropped was cancelled by its caller.
+/// A call in flight. Dropping it without a status counts it as cancelled by its client.
 struct Call {
     methods: Arc<Methods>,
     method: Arc<Method>,
     begin: Instant,
     code: Code,
-    /// Lasts as long as the call does.
+    /// Kept so that the span lasts as long as the call.
     span: Span,
 }
 
@@ -154,7 +157,7 @@ impl<S> Layer<S> for RpcMetricsLayer {
     }
 }
 
-/// What [`RpcMetricsLayer`] makes.
+/// The service of [`RpcMetricsLayer`].
 #[derive(Clone)]
 pub(crate) struct RpcMetricsService<S> {
     inner: S,
@@ -192,7 +195,7 @@ where
     }
 }
 
-/// An answer whose status is yet to come.
+/// A response body whose status is still to come.
 struct Measured {
     body: Body,
     call: Call,
@@ -237,16 +240,16 @@ mod tests {
     }
 
     async fn call(layer: &RpcMetricsLayer, path: &str, status: Status) {
-        let answer = tower::service_fn(move |_: http::Request<()>| {
+        let handler = tower::service_fn(move |_: http::Request<()>| {
             let response = status.clone().into_http();
             async move { Ok::<_, Infallible>(response) }
         });
         let request = http::Request::builder().uri(path).body(()).unwrap();
-        layer.layer(answer).call(request).await.unwrap();
+        layer.layer(handler).call(request).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_refusal_counts_under_its_method_and_code() {
+    async fn counts_a_rejection_under_its_method_and_code() {
         let metrics = Metrics::default();
         let layer = layer(&metrics);
         call(&layer, "/grpc.health.v1.Health/Check", Status::unavailable("full")).await;
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn paths_that_callers_invent_are_one() {
+    async fn counts_unknown_paths_under_one_label() {
         let metrics = Metrics::default();
         let layer = layer(&metrics);
         for path in ["/a/B", "/c/D"] {
@@ -267,7 +270,7 @@ mod tests {
         assert!(!text.contains("a/B"));
     }
 
-    /// An answer of which nothing has come yet.
+    /// A body that never yields a frame.
     struct Silent;
 
     impl HttpBody for Silent {
@@ -283,14 +286,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_nobody_reads_to_its_end_was_cancelled() {
+    async fn counts_a_dropped_response_as_cancelled() {
         let metrics = Metrics::default();
-        let answer = tower::service_fn(|_: http::Request<()>| async {
+        let handler = tower::service_fn(|_: http::Request<()>| async {
             Ok::<_, Infallible>(http::Response::new(Body::new(Silent)))
         });
         let path = "/grpc.health.v1.Health/Watch";
         let request = http::Request::builder().uri(path).body(()).unwrap();
-        let response = layer(&metrics).layer(answer).call(request).await.unwrap();
+        let response = layer(&metrics).layer(handler).call(request).await.unwrap();
         let in_flight = format!("rpc_in_flight_calls{{method=\"{}\"}}", &path[1..]);
         assert!(metrics.render().contains(&format!("{in_flight} 1")), "{}", metrics.render());
         drop(response);

@@ -1,6 +1,6 @@
-//! The gRPC server: its stack of layers, deadlines, metrics, message limits and health.
+//! The gRPC server: its stack of layers, deadlines, metrics, message budget and health.
 //!
-//! Knows no service. Handlers, and everything that only HTTP needs, live elsewhere.
+//! Knows no service. Handlers live in the services, and what only HTTP needs in `http`.
 
 pub(crate) mod deadline;
 pub(crate) mod decode_error;

@@ -1,4 +1,5 @@
-//! The gRPC server around the handlers: health, reflection, and the stack of layers that every call passes.
+//! The gRPC server around the handlers: health, reflection, and the stack of layers that every call
+//! passes.
 
 use std::convert::Infallible;
 
@@ -45,7 +46,8 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Returns a server without handlers. Reflection answers from `descriptors`, an encoded `FileDescriptorSet`.
+    /// Returns a server without handlers. Reflection answers from `descriptors`, an encoded
+    /// `FileDescriptorSet`.
     ///
     /// # Errors
     /// Fails if `descriptors` is not a descriptor set.
@@ -96,7 +98,8 @@ impl GrpcServer {
         self
     }
 
-    /// Returns the health of the services added so far. They are not serving until it is told otherwise.
+    /// Returns the health of the services added so far. They are not serving until it is told
+    /// otherwise.
     pub async fn health(&self) -> Health {
         self.health.set_serving(false).await;
         self.health.clone()
@@ -119,7 +122,8 @@ impl GrpcServer {
         self.serve_until(incoming, closing).await
     }
 
-    /// Returns a token that is cancelled [`Drain::removal`] after `shutdown`; in between, health reports `NOT_SERVING`.
+    /// Returns a token that is cancelled [`Drain::removal`] after `shutdown`; in between, health
+    /// reports `NOT_SERVING`.
     pub(crate) fn closing_after(&self, shutdown: Shutdown) -> Shutdown {
         let (health, removal, closing) = (self.health.clone(), self.drain.removal, Shutdown::new());
         let token = closing.clone();
@@ -136,7 +140,8 @@ impl GrpcServer {
         closing
     }
 
-    /// Serves until `closing`; then accepts nothing new and gives calls in flight [`Drain::finish`].
+    /// Serves until `closing`; then accepts nothing new and gives calls in flight
+    /// [`Drain::finish`].
     pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
     where
         I: Stream<Item = std::io::Result<C>>,
@@ -147,7 +152,8 @@ impl GrpcServer {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            // The stack, outermost layer first: a request passes it downwards, its response upwards.
+            // The stack, outermost layer first: a request passes it downwards, its response
+            // upwards.
             //
             // Puts the call into the caller's trace.
             .layer(TraceLayer)
@@ -165,9 +171,9 @@ impl GrpcServer {
             .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
                 request.map(|body| Body::new(budget.grpc_messages(body)))
             }))
-            // Answers INTERNAL when the handler panics; the panic hook logs the cause. A panic of a stream after its
-            // response has begun ends the stream instead.
-            .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http()))
+            // Answers INTERNAL when the handler panics; the panic hook logs the cause. A panic of a
+            // stream after its response has begun ends the stream instead.
+            .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http::<Body>()))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
         let drain = self.drain.finish;
@@ -195,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A handler with a defect.
+    /// A handler that panics.
     #[derive(Clone)]
     struct Defective;
 
@@ -213,7 +219,7 @@ mod tests {
         }
 
         fn call(&mut self, _: http::Request<Body>) -> Self::Future {
-            panic!("a defect, as this test wants it")
+            panic!("on purpose")
         }
     }
 
@@ -228,8 +234,8 @@ mod tests {
                 .header("content-type", "application/grpc")
                 .body(Body::default())
                 .unwrap();
-            let answer = channel.ready().await.unwrap().call(request).await.unwrap();
-            let status = Status::from_header_map(answer.headers()).unwrap();
+            let response = channel.ready().await.unwrap().call(request).await.unwrap();
+            let status = Status::from_header_map(response.headers()).unwrap();
             assert_eq!(status.code(), tonic::Code::Internal, "{status:?}");
         }
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel);

@@ -1,4 +1,7 @@
-//! How long requests take and how they end, by route and status.
+//! Durations and outcomes of HTTP requests, by route and status.
+//!
+//! The metrics layer of tower-http does not fit: it counts requests in flight, but measures neither
+//! time nor status.
 
 use std::time::Instant;
 
@@ -17,11 +20,12 @@ struct Labels {
     status: u16,
 }
 
-/// Measures every request to `routes`. A path that is no route is `other`, since paths are the caller's to invent.
+/// Measures every request to `routes`. Unknown paths share the label `other`, because clients can
+/// invent paths.
 pub fn http_metrics(routes: Router, metrics: &Metrics) -> Router {
     let durations: Family<Labels, Histogram, fn() -> Histogram> = metrics.register(
         "http_request_seconds",
-        "HTTP requests until their answer begins, by route and status",
+        "HTTP requests until their response begins, by route and status",
         Family::new_with_constructor(latency_histogram),
     );
     routes.layer(from_fn(move |request: Request, next: Next| {

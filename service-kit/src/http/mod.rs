@@ -1,6 +1,6 @@
 //! The HTTP server: probes, metrics, and errors as `application/problem+json`.
 //!
-//! Knows no routes of a service.
+//! Knows the routes of no service.
 
 pub(crate) mod metrics;
 pub(crate) mod problem;

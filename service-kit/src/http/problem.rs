@@ -1,4 +1,7 @@
-//! An [`ApiError`] as HTTP says it: `application/problem+json` (RFC 9457), out of the same codes as gRPC.
+//! [`ApiError`] as `application/problem+json` (RFC 9457), derived from the same codes as gRPC.
+//!
+//! A crate such as `problem_details` would bring the standard members only; the extension members
+//! and the mapping from [`ApiError`], which are this file, would remain.
 
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -7,33 +10,34 @@ use serde::Serialize;
 use tonic::Code;
 
 use crate::ApiError;
+use crate::error::DOMAIN;
 
-/// The content type of every error.
+/// The content type of error responses.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
-/// The body of an error.
+/// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// `urn:movieclassifier:error:REASON`: the kind of error, for programs.
+    /// The kind of error for programs, such as `urn:movieclassifier:error:EMPTY_TEXT`.
     pub r#type: String,
-    /// The HTTP status in words.
+    /// The name of the HTTP status.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// What was expected and what was found.
     pub detail: String,
-    /// In `UPPER_SNAKE_CASE`, as in `google.rpc.ErrorInfo`.
+    /// The reason in `UPPER_SNAKE_CASE`, as in `google.rpc.ErrorInfo`.
     pub reason: String,
-    /// The wrong fields, where the request is wrong.
+    /// The invalid fields, if the request is invalid.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
-    /// Milliseconds after which it may be worth trying again.
+    /// Milliseconds to wait before a retry, if a retry can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-/// One wrong field.
+/// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldProblem {
@@ -41,12 +45,12 @@ pub struct FieldProblem {
     pub field: String,
     /// What was expected and what was found.
     pub description: String,
-    /// In `UPPER_SNAKE_CASE`.
+    /// The reason in `UPPER_SNAKE_CASE`.
     pub reason: String,
 }
 
 impl ApiError {
-    /// The HTTP status that stands for this error's gRPC code
+    /// Returns the HTTP status for this error's gRPC code
     /// (<https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto>).
     #[must_use]
     pub fn http_status(&self) -> StatusCode {
@@ -54,23 +58,17 @@ impl ApiError {
             return *status;
         }
         match self.code() {
-            Code::InvalidArgument | Code::FailedPrecondition if self.is_callers_fault() => {
-                StatusCode::BAD_REQUEST
-            }
+            Code::InvalidArgument => StatusCode::BAD_REQUEST,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            // The caller of HTTP knows no encoders: that ours is the wrong one is not the caller's fault.
+            // HTTP clients do not choose the encoder, so a wrong one is a failure of the server.
             Code::Unavailable | Code::FailedPrecondition => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    fn is_callers_fault(&self) -> bool {
-        matches!(self, Self::Invalid(_))
-    }
-
-    /// As the body of an HTTP answer.
+    /// Converts to the body of an HTTP response.
     #[must_use]
     pub fn to_problem(&self) -> Problem {
         let status = self.http_status();
@@ -86,7 +84,7 @@ impl ApiError {
             _ => Vec::new(),
         };
         Problem {
-            r#type: format!("urn:movieclassifier:error:{}", self.reason()),
+            r#type: format!("urn:{DOMAIN}:error:{}", self.reason()),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: self.to_string(),
@@ -96,17 +94,17 @@ impl ApiError {
         }
     }
 
-    /// As an HTTP answer.
+    /// Converts to an HTTP response.
     #[must_use]
     pub fn to_http(&self) -> Response<Body> {
         let problem = self.to_problem();
-        let body = serde_json::to_vec(&problem).expect("texts and numbers are JSON");
+        let body = serde_json::to_vec(&problem).expect("strings and numbers are valid JSON");
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.http_status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
         if let Some(after) = self.retry_after() {
-            // Whole seconds are all that the header can say; a zero would mean at once.
+            // The header holds whole seconds, and zero would mean at once.
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
         }
         if self.http_status() == StatusCode::UNAUTHORIZED {
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_field_is_a_bad_request_that_names_it() {
+    fn names_the_invalid_field() {
         let problem = ApiError::invalid("overview", "EMPTY_TEXT", "expected a text").to_problem();
         assert_eq!((problem.status, problem.title.as_str()), (400, "Bad Request"));
         assert_eq!(problem.r#type, "urn:movieclassifier:error:EMPTY_TEXT");
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn when_to_come_back_is_said_in_the_header_and_more_exactly_in_the_body() {
+    fn says_when_to_retry_in_the_header_and_in_the_body() {
         let error =
             ApiError::Overloaded { message: "full".to_owned(), retry_after: Duration::from_millis(1200) };
         let response = error.to_http();
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wrong_encoder_is_not_the_callers_fault() {
+    fn a_wrong_encoder_is_a_server_error() {
         assert_eq!(ApiError::WrongEncoder { message: String::new() }.http_status(), 503);
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP server around routes: what orchestrators ask for, and shutdown.
+//! The HTTP server around a service's routes: probes, metrics, timeouts and shutdown.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
 use crate::{ApiError, Incoming, Metrics, Readiness, Shutdown};
 
-/// How long the headers of a request of HTTP/1 may take, and how long a connection may wait for its next request.
+/// The time for the headers of an HTTP/1 request, and for an idle connection to send its next
+/// request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The HTTP listener of a service that has one for orchestrators and metrics only.
+/// The HTTP listener of a service whose HTTP only serves probes and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Address; empty for no such listener.
+    /// The address to listen on; empty for no HTTP listener.
     pub listen: String,
 }
 
@@ -36,7 +37,8 @@ impl Default for HttpSettings {
     }
 }
 
-/// `/livez`: the process answers. `/readyz`: it is ready for calls, else 503. `/metrics`.
+/// Returns the routes `/livez` (200 while the process runs), `/readyz` (200 if ready for calls,
+/// else 503) and `/metrics`.
 pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
     let no_store = || [(CACHE_CONTROL, "no-store")];
     let ready = move || async move {
@@ -56,16 +58,19 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
         )
 }
 
-/// Routes whose panics are answered.
+/// Answers 500 when a handler panics, so that a panic costs only its own request. The panic hook
+/// logs the cause.
 pub fn catch_panics(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(|_| ApiError::defect().to_http()))
 }
 
-/// Serves `routes` until shutdown; then nothing new is accepted, and requests in flight get `drain`.
+/// Serves `routes` until shutdown; then accepts nothing new and gives requests in flight `drain` to
+/// finish.
 ///
-/// In the place of `axum::serve`, which gives hyper no clock, so that none of its time limits holds.
-pub async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {
-    let http = either_version();
+/// `axum::serve` does not fit: it gives hyper no timer, and without one none of hyper's timeouts
+/// applies.
+pub(crate) async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {
+    let http = http_server();
     let connections = GracefulShutdown::new();
     while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(incoming.next()).await {
         let service = TowerToHyperService::new(routes.clone());
@@ -73,7 +78,7 @@ pub async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration,
         let exchange = connections.watch(exchange);
         tokio::spawn(async move {
             if let Err(error) = exchange.await {
-                tracing::debug!(error, "an HTTP connection failed");
+                tracing::debug!(error, "HTTP connection failed");
             }
         });
     }
@@ -83,8 +88,8 @@ pub async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration,
     }
 }
 
-/// Either version of HTTP, with the times that its clients have.
-fn either_version() -> auto::Builder<TokioExecutor> {
+/// Returns a server of HTTP/1 and HTTP/2 with timeouts.
+fn http_server() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
     http.http2()
@@ -101,14 +106,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn over_http_it_is_a_problem_of_ours() {
-        async fn defect() -> &'static str {
-            panic!("a defect, as this test wants it")
+    async fn answers_a_panic_with_a_problem() {
+        async fn panics() -> &'static str {
+            panic!("on purpose")
         }
-        let routes = catch_panics(Router::new().route("/", get(defect)));
-        let answer =
+        let routes = catch_panics(Router::new().route("/", get(panics)));
+        let response =
             routes.oneshot(http::Request::get("/").body(axum::body::Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), 500);
-        assert_eq!(answer.headers()["content-type"], crate::PROBLEM_CONTENT_TYPE);
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], crate::PROBLEM_CONTENT_TYPE);
     }
 }

@@ -1,4 +1,7 @@
-//! Connections as they come in: over TCP, or over TLS where the listener has a certificate.
+//! Accepted connections, decrypted if the listener has a certificate.
+//!
+//! tonic's own TLS does not fit: it does not reload certificates and limits neither the time nor
+//! the number of handshakes. `axum::serve` has no TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -15,25 +18,26 @@ use tokio_util::either::Either;
 use crate::net::protocol_detection::ProtocolDetection;
 use crate::{ServerTls, Shutdown};
 
-/// A connection whose peer is silent for this long is asked whether it lives.
+/// How long a connection may be silent before a keepalive ping is sent.
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// And is closed when it has not answered after this.
+/// How long the peer has to answer the ping before the connection is closed.
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that does not finish its handshake in this time, or then does not say in this time which HTTP it speaks, is
-/// let go.
+/// The time for a TLS handshake, and then again for protocol detection. A slower client is
+/// disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes at once; further connections wait in the system's backlog.
+/// The maximum number of handshakes in flight. Further connections wait in the system's backlog.
 const MAX_HANDSHAKES: usize = 256;
-/// After an error of the system, such as too many open files: what makes it pass takes time.
+/// The pause after a system error, such as too many open files, which takes time to pass.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// The connections of one listener, as a stream that ends with shutdown.
+/// The connections of a listener, as a stream that ends at shutdown.
 pub struct Incoming {
     connections: mpsc::Receiver<ProtocolDetection<Connection>>,
 }
 
 impl Incoming {
-    /// Accepts on `listener` until shutdown; a handshake that hangs holds back nobody else.
+    /// Accepts on `listener` until shutdown. A handshake that hangs does not delay other
+    /// connections.
     #[must_use]
     pub fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> Self {
         let (sender, connections) = mpsc::channel(1);
@@ -52,21 +56,21 @@ async fn accept(
     tls: Option<ServerTls>,
     sender: mpsc::Sender<ProtocolDetection<Connection>>,
 ) {
-    let begin = |connection| ProtocolDetection::within(connection, HANDSHAKE_TIMEOUT);
+    let detect = |connection| ProtocolDetection::new(connection, HANDSHAKE_TIMEOUT);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let (connection, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 continue;
             }
         };
-        // Small answers should not wait for more to send; a failure costs only that.
+        // Small responses should not wait for more data. A failure only costs that latency.
         let _ = connection.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            if sender.send(begin(Connection::Left(connection))).await.is_err() {
+            if sender.send(detect(Connection::Left(connection))).await.is_err() {
                 return;
             }
             continue;
@@ -77,11 +81,11 @@ async fn accept(
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(connection)).await {
                 Ok(Ok(stream)) => {
                     drop(permit);
-                    // An error says that the server is gone.
-                    let _ = sender.send(begin(Connection::Right(Box::new(stream)))).await;
+                    // Sending fails only if the server is gone.
+                    let _ = sender.send(detect(Connection::Right(Box::new(stream)))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
             }
         });
     }
@@ -95,5 +99,5 @@ impl Stream for Incoming {
     }
 }
 
-/// A connection: TCP as it is, or decrypted.
+/// A connection: plain TCP or decrypted TLS.
 pub type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;

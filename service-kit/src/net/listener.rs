@@ -1,14 +1,17 @@
-//! The address that a service listens on.
+//! The listeners of a service.
+//!
+//! `TcpListener::bind` does not fit: its backlog is fixed at 1024.
 
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted, where the system allows so many (`net.core.somaxconn`): what comes beyond them is
-/// dropped by the system, and tried again by the client's after a second.
+/// The number of connections that may wait to be accepted, up to the system's own limit
+/// (`net.core.somaxconn`). The system drops further ones, and the client's system retries after a
+/// second.
 const BACKLOG: u32 = 4096;
 
-/// The address cannot be listened on.
+/// An address on which the service cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}: {source}")]
 pub struct ListenError {
@@ -16,17 +19,17 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// What a service is met on.
+/// The listeners of a service.
 #[derive(Debug)]
 pub struct Listeners {
-    /// gRPC.
+    /// For gRPC.
     pub grpc: TcpListener,
-    /// HTTP, where it is wanted.
+    /// For HTTP, if the service has an HTTP listener.
     pub http: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Listens on both addresses.
+    /// Listens on `grpc` and, if given, on `http`.
     pub fn bind(grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Self, ListenError> {
         let grpc = listen(grpc)?;
         let http = match http {
@@ -37,14 +40,14 @@ impl Listeners {
     }
 }
 
-/// Listens on `address`; port 0 stands for any free one.
+/// Listens on `address`. Port 0 stands for any free port.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bind(address).map_err(|source| ListenError { address, source })
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As TcpListener::bind does: the connections of a service that has ended may linger.
+    // A restarted service can bind while connections of its predecessor linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

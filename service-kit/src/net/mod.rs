@@ -1,6 +1,7 @@
 //! Connections: listening, accepting, protocol detection, connecting.
 //!
-//! Knows neither gRPC nor HTTP beyond the first bytes that tell them apart.
+//! Knows no request: only the first bytes of a connection, which say whether it is HTTP/1 or
+//! HTTP/2.
 
 pub(crate) mod connect;
 pub(crate) mod incoming;

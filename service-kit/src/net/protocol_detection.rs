@@ -1,7 +1,8 @@
-//! A time limit until a client has said which protocol it speaks.
+//! The protocol-detection timeout: how long a client may take until its protocol is known.
 //!
-//! hyper's own limits begin once the version of HTTP is known: for HTTP/1 its time for headers, for HTTP/2 its keepalive.
-//! A client that says nothing, or stops in the middle of the preface of HTTP/2, would hold its connection for ever.
+//! hyper's own timeouts start once the version of HTTP is known: the header timeout of HTTP/1, the
+//! keepalive of HTTP/2. Without this one, a client that sends nothing, or stops within the HTTP/2
+//! preface, would hold its connection forever.
 
 use std::io;
 use std::pin::Pin;
@@ -12,32 +13,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-/// How a connection of HTTP/2 begins (RFC 9113, 3.4).
+/// The client connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when the limit passes before its first bytes are the whole
-/// preface of HTTP/2, or cannot become it.
+/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] if its protocol is not known in time.
+///
+/// The protocol is known once the first bytes are the whole HTTP/2 preface, or differ from it.
 pub struct ProtocolDetection<S> {
     stream: S,
-    waiting: Option<Waiting>,
+    /// `None` once the protocol is known.
+    detecting: Option<Detecting>,
 }
 
-struct Waiting {
-    limit: Pin<Box<Sleep>>,
-    /// Bytes of the preface that have come.
+struct Detecting {
+    timeout: Pin<Box<Sleep>>,
+    /// Bytes of the preface received so far.
     matched: usize,
 }
 
 impl<S> ProtocolDetection<S> {
-    /// The time begins now.
-    pub(crate) fn within(stream: S, limit: Duration) -> Self {
-        let waiting = Waiting { limit: Box::pin(tokio::time::sleep(limit)), matched: 0 };
-        Self { stream, waiting: Some(waiting) }
+    /// Starts the timeout now.
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
+        let detecting = Detecting { timeout: Box::pin(tokio::time::sleep(timeout)), matched: 0 };
+        Self { stream, detecting: Some(detecting) }
     }
 }
 
-impl Waiting {
-    /// Whether the client has said enough, now that it has said `bytes` more.
+impl Detecting {
+    /// Whether the protocol is known after `bytes` more.
     fn knows(&mut self, bytes: &[u8]) -> bool {
         let same =
             bytes.iter().zip(&PREFACE[self.matched..]).take_while(|(found, expected)| found == expected);
@@ -54,16 +57,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProtocolDetection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let Some(waiting) = &mut this.waiting else {
+        let Some(detecting) = &mut this.detecting else {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         };
         let before = buffer.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) else {
-            ready!(waiting.limit.as_mut().poll(context));
+            ready!(detecting.timeout.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
-        if waiting.knows(&buffer.filled()[before..]) {
-            this.waiting = None;
+        if detecting.knows(&buffer.filled()[before..]) {
+            this.detecting = None;
         }
         Poll::Ready(read)
     }
@@ -116,11 +119,11 @@ mod tests {
 
     fn connection() -> (DuplexStream, ProtocolDetection<DuplexStream>) {
         let (client, server) = duplex(1024);
-        (client, ProtocolDetection::within(server, LIMIT))
+        (client, ProtocolDetection::new(server, LIMIT))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_says_nothing_or_stops_in_the_preface_is_given_up() {
+    async fn disconnects_a_client_that_is_silent_or_stops_in_the_preface() {
         for length in [0, 1, PREFACE.len() - 1] {
             let (mut client, mut server) = connection();
             client.write_all(&PREFACE[..length]).await.unwrap();
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_drip_do_not_win_time() {
+    async fn single_bytes_do_not_extend_the_timeout() {
         let (mut client, mut server) = connection();
         tokio::spawn(async move {
             for byte in PREFACE {
@@ -144,14 +147,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_has_said_what_it_speaks_may_take_its_time() {
-        for said in [PREFACE, b"GET / HTTP/1.0\r\n", b"PRO", &[PREFACE, b"and more"].concat()] {
+    async fn has_no_timeout_once_the_protocol_is_known() {
+        for first_bytes in [PREFACE, b"GET / HTTP/1.0\r\n", b"PRO", &[PREFACE, b"and more"].concat()] {
             let (mut client, mut server) = connection();
-            // In two writes, since it need not come at once.
-            client.write_all(&said[..2]).await.unwrap();
+            // The first bytes may arrive in several reads.
+            client.write_all(&first_bytes[..2]).await.unwrap();
             server.read_exact(&mut [0; 2]).await.unwrap();
-            client.write_all(&said[2..]).await.unwrap();
-            server.read_exact(&mut vec![0; said.len() - 2]).await.unwrap();
+            client.write_all(&first_bytes[2..]).await.unwrap();
+            server.read_exact(&mut vec![0; first_bytes.len() - 2]).await.unwrap();
             let later = tokio::spawn(async move { server.read_u8().await });
             tokio::time::sleep(LATER).await;
             client.write_u8(7).await.unwrap();

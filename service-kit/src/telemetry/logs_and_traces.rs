@@ -1,4 +1,5 @@
-//! Logs, on standard error so that standard output belongs to results; and traces, sent by OTLP where there is a collector.
+//! Logs on standard error, since standard output belongs to results, and traces exported by OTLP if
+//! there is a collector.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -18,72 +19,73 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 use crate::telemetry::trace_context;
 use crate::{FileWatch, Shutdown};
 
-/// Where collectors are named for every program of a system (OpenTelemetry's own variable).
+/// OpenTelemetry's own variable for the collector of all programs of a system.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// Between looks at the settings file where no event tells of a change.
+/// How often the settings file is checked if the system reports no event.
 const FILTER_POLL: Duration = Duration::from_secs(5);
 
-/// What logs look like.
+/// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line, for log collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// How to log.
+/// Settings of logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// Text or JSON.
+    /// `text` or `json`.
     pub format: LogFormat,
-    /// A filter such as `info` or `encoder_svc=debug,info`; the environment's `RUST_LOG` goes before it. Changed in the
-    /// settings file, it holds at once.
+    /// A filter such as `info` or `service_kit=debug,info`. The environment variable `RUST_LOG`
+    /// overrides it. A change in the settings file takes effect at once.
     pub filter: String,
 }
 
-/// Where traces go.
+/// Settings of traces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceSettings {
-    /// An OTLP collector's gRPC address such as `http://collector:4317`; empty for `OTEL_EXPORTER_OTLP_ENDPOINT`, and none
-    /// where that is not set.
+    /// The gRPC address of an OTLP collector, such as `http://collector:4317`. If empty,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is used; if that is unset too, no traces are exported.
     pub endpoint: String,
-    /// Which part of the traces that begin here is sent, 0 to 1; of those that began elsewhere, the caller decides.
+    /// The fraction of traces started here that is exported, 0 to 1. The caller decides about
+    /// traces that it started.
     pub sample_ratio: f64,
 }
 
 impl Default for TelemetrySettings {
     fn default() -> Self {
-        // The runtime library's own notes on graph optimisation are of interest to nobody who serves.
+        // ONNX Runtime logs graph optimisation at `info`, which does not help an operator.
         Self { format: LogFormat::Text, filter: "info,ort=warn".to_owned() }
     }
 }
 
 impl Default for TraceSettings {
     fn default() -> Self {
-        // A trace of every text costs a tenth of the throughput; of every tenth, about a hundredth.
+        // Tracing every call costs noticeable throughput (docs/experiments.md).
         Self { endpoint: String::new(), sample_ratio: 0.1 }
     }
 }
 
-/// Traces were asked for, and cannot be sent.
+/// Traces are configured but cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The exporter cannot be made.
+    /// The exporter cannot be built.
     #[error("traces to {endpoint}: {source}")]
     Exporter {
-        /// Where to.
+        /// The collector's address.
         endpoint: String,
-        /// Why not.
+        /// The exporter's error.
         source: opentelemetry_otlp::ExporterBuildError,
     },
 }
 
-/// Logs and traces of this process; traces that are not sent yet are, when the last clone is dropped.
+/// The logs and traces of this process. Dropping the last clone exports the remaining traces.
 #[derive(Clone, Default)]
 pub struct Telemetry {
     filter: Option<reload::Handle<EnvFilter, Registry>>,
@@ -95,13 +97,16 @@ struct Traces(SdkTracerProvider);
 impl Drop for Traces {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown_with_timeout(Duration::from_secs(2)) {
-            tracing::warn!(%error, "the last traces were not sent");
+            tracing::warn!(%error, "failed to export the remaining traces");
         }
     }
 }
 
-/// Starts logs, and traces of `service` where there is a collector: those of the spans in `crates` and in this one; within a tokio runtime. A second call changes nothing,
-/// so that tests may call it too.
+/// Starts logs, and traces of `service` if there is a collector. Spans are exported from `crates`
+/// and from this crate.
+///
+/// Must be called within a tokio runtime. A second call in a process changes nothing, so that tests
+/// may call it too.
 pub fn init_telemetry(
     service: &'static str,
     crates: &[&str],
@@ -121,7 +126,7 @@ pub fn init_telemetry(
     let spans = provider.as_ref().map(|provider| {
         let ours = crates.iter().chain(&[env!("CARGO_CRATE_NAME")]);
         let ours = ours.map(|target| (*target, LevelFilter::DEBUG));
-        // A text has four spans: where in the code and on which thread they began is left out of them.
+        // Leave out each span's place in the code and thread, to keep the spans small.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
             .with_location(false)
@@ -130,7 +135,7 @@ pub fn init_telemetry(
             .with_filter(ours.collect::<Targets>())
     });
     let started = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init();
-    // An error says that a subscriber is set already.
+    // Fails only if the process has a subscriber already.
     if started.is_err() {
         return Ok(Telemetry::default());
     }
@@ -165,14 +170,14 @@ fn trace_provider(
 }
 
 impl Telemetry {
-    /// Whether traces are sent.
+    /// Whether traces are exported.
     #[must_use]
     pub fn traces(&self) -> bool {
         self.traces.is_some()
     }
 
-    /// Takes the filter that `read` finds in the settings, whenever their file changes, until shutdown. `RUST_LOG` goes
-    /// before it, and then nothing is followed.
+    /// Applies the filter that `read` returns whenever the settings file changes, until shutdown.
+    /// Returns at once if `RUST_LOG` is set, which overrides the settings.
     pub async fn follow_filter<E: std::fmt::Display>(
         self,
         file: PathBuf,
@@ -193,18 +198,20 @@ impl Telemetry {
                 Ok(filter) if filter != current => filter,
                 Ok(_) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "the settings file changed and cannot be read");
+                    tracing::warn!(%error, "failed to read the changed settings file");
                     continue;
                 }
             };
             match EnvFilter::try_new(&filter) {
                 Ok(parsed) => {
-                    // An error says that the subscriber is gone.
+                    // Fails only if the subscriber is gone.
                     let _ = handle.reload(parsed);
-                    tracing::warn!(filter, "the filter of logs is another one now");
+                    tracing::warn!(filter, "log filter changed");
                     current = filter;
                 }
-                Err(error) => tracing::warn!(filter, %error, "expected a filter such as `info`"),
+                Err(error) => {
+                    tracing::warn!(filter, %error, "invalid log filter; expected one such as `info`")
+                }
             }
         }
     }

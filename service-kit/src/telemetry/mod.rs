@@ -1,6 +1,7 @@
-//! Logs, traces and the metrics registry.
+//! Logs, traces, trace context and the metrics registry.
 //!
-//! Metrics of a protocol live with that protocol, in `grpc` and `http`; trace context is the same for both.
+//! Metrics of a protocol live with that protocol, in `grpc` and `http`; trace context is the same
+//! for both.
 
 pub(crate) mod logs_and_traces;
 pub(crate) mod metrics;

@@ -1,4 +1,7 @@
-//! W3C trace context: which trace a call belongs to, in the headers of calls that come and of calls that are made.
+//! W3C trace context in the headers of received and sent calls.
+//!
+//! The trace layer of tower-http does not fit: it keeps the span entered while a stream is read, so
+//! that all items of a stream would be one trace.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Whether spans go anywhere.
+/// Whether spans are exported.
 static ON: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn switch_on() {
@@ -43,15 +46,16 @@ impl Injector for HeadersMut<'_> {
     }
 }
 
-/// Tells the callee which span it is called from; nothing where traces are off.
+/// Adds the current span to the headers of a call; does nothing if traces are off.
 pub fn propagate_trace(headers: &mut HeaderMap) {
     if ON.load(Ordering::Relaxed) {
         TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(headers));
     }
 }
 
-/// Puts each call into a span: a part of the caller's trace where it names one, else the beginning of a new one. Where
-/// traces are off and the caller names none, there is no span.
+/// A layer that puts each call into a span: part of the client's trace if the headers name one,
+/// else the root of a new trace. Without exported traces and without a trace of the client there is
+/// no span.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TraceLayer;
 
@@ -63,21 +67,21 @@ impl<S> Layer<S> for TraceLayer {
     }
 }
 
-/// What [`TraceLayer`] makes.
+/// The service of [`TraceLayer`].
 #[derive(Debug, Clone)]
 pub struct TraceService<S> {
     inner: S,
 }
 
-/// Orchestrators' questions are no part of anybody's trace.
-fn is_ours(path: &str) -> bool {
+/// Health checks, reflection and probes are not traced.
+fn is_traced(path: &str) -> bool {
     !path.starts_with("/grpc.") && !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
 fn span_of<B>(request: &http::Request<B>) -> Option<Span> {
     let path = request.uri().path();
     let on = ON.load(Ordering::Relaxed);
-    if !is_ours(path) || !(on || request.headers().contains_key("traceparent")) {
+    if !is_traced(path) || !(on || request.headers().contains_key("traceparent")) {
         return None;
     }
     let context = TraceContextPropagator::new().extract(&Headers(request.headers()));
@@ -92,7 +96,7 @@ fn span_of<B>(request: &http::Request<B>) -> Option<Span> {
         method = name
     );
     let trace_id = if on {
-        // An error says that the span is recorded nowhere.
+        // Fails only if no subscriber records the span.
         let _ = span.set_parent(context);
         span.context().span().span_context().trace_id()
     } else {

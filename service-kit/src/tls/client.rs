@@ -1,4 +1,4 @@
-//! The client's side.
+//! TLS of clients.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use super::reload::watch;
 use super::settings::ClientTlsSettings;
 use crate::Shutdown;
 
-/// An IPv6 address stands in brackets in a URL, and without them elsewhere.
+/// Removes the brackets that an IPv6 address has in a URL.
 pub(crate) fn bare_host(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// TLS of a client; clones share their certificates.
+/// The TLS configuration of a client. Clones share its certificates.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ArcSwap<ClientConfig>>,
@@ -27,13 +27,13 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Needs `tls.ca`: whom to trust is never guessed.
+    /// Reads the files. `tls.ca` is required: there are no default authorities.
     pub fn new(settings: &ClientTlsSettings) -> Result<Self, TlsError> {
         let config = Arc::new(ArcSwap::new(config(settings)?));
         Ok(Self { config, settings: settings.clone() })
     }
 
-    /// Follows changes of the files until shutdown.
+    /// Reloads the files when they change, until shutdown.
     pub fn watch(&self, shutdown: Shutdown) {
         let settings = self.settings.clone();
         let files = [&settings.ca, &settings.certificate, &settings.key];
@@ -45,7 +45,7 @@ impl ClientTls {
         });
     }
 
-    /// The handshake on a new connection to `host`.
+    /// Performs the handshake on a new connection to `host`.
     pub async fn connect<S>(&self, host: &str, connection: S) -> std::io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Certificates and keys out of PEM files.
+//! Certificates and keys from PEM files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
 
-/// TLS that cannot be set up. The messages name files and never what is in them.
+/// A TLS configuration that cannot be used. Messages name files and never their content.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read as what it should be.
+    /// A file is missing or malformed.
     #[error("{what} {path}: {reason}")]
     File {
-        /// Certificate, key or authority.
+        /// The kind of file: certificate, key or authority.
         what: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// One of two settings that need each other is missing.
-    #[error("setting {missing}: expected a file, as {given} is given, found none")]
+    /// One of two settings that require each other is missing.
+    #[error("setting {missing}: expected a file because {given} is set, found none")]
     Incomplete {
-        /// The key of the one that is missing.
+        /// The missing key.
         missing: &'static str,
-        /// The key of the other.
+        /// The key that requires it.
         given: &'static str,
     },
-    /// An https address without authorities to trust.
+    /// There is an https address, but no trusted authorities.
     #[error("setting tls.ca: expected a file of trusted authorities for https addresses, found none")]
     NoAuthorities,
-    /// A name that no certificate can have.
+    /// A server name that no certificate can have.
     #[error("expected a host name or IP address, found {0:?}")]
     ServerName(String),
-    /// Certificate and key do not belong together, or the like.
+    /// rustls rejects the configuration, for example because certificate and key do not match.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
-    /// The authorities for client certificates cannot be used.
+    /// rustls rejects the authorities for client certificates.
     #[error("TLS: {0}")]
     ClientVerifier(#[from] rustls::server::VerifierBuilderError),
 }
@@ -50,7 +50,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The identity in two files, `None` where neither is given.
+/// Reads the identity from two files; `None` if neither is given.
 pub(super) fn identity(certificate: Option<&Path>, key: Option<&Path>) -> Result<Option<Identity>, TlsError> {
     match (certificate, key) {
         (None, None) => Ok(None),
@@ -64,7 +64,7 @@ pub(super) fn identity(certificate: Option<&Path>, key: Option<&Path>) -> Result
     }
 }
 
-/// The authorities in a file.
+/// Reads authorities from a file.
 pub(super) fn authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates("authority", path)? {

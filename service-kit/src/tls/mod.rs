@@ -1,6 +1,7 @@
-//! TLS and mutual TLS for every listener and client, with certificates that may be replaced while they are in use.
+//! TLS and mutual TLS for listeners and clients, with certificates that are reloaded when their
+//! files change.
 //!
-//! A connection is made with the certificates of its moment; those that are open live on.
+//! A reload affects new connections only.
 
 mod client;
 mod material;

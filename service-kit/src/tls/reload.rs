@@ -1,4 +1,7 @@
-//! Certificates that are replaced while they are in use.
+//! Reloading certificates when their files change.
+//!
+//! rustls can swap a server's certificate through a resolver, but not the authorities for client
+//! certificates; so the whole configuration is replaced.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,10 +9,11 @@ use std::time::Duration;
 use super::material::TlsError;
 use crate::{FileWatch, Shutdown};
 
-/// How often certificates are looked at where no event tells of a change.
+/// How often the files are checked if the system reports no event.
 const POLL: Duration = Duration::from_secs(5);
 
-/// Calls `reload` whenever one of `files` changes; what cannot be used is logged, and the old stays in use.
+/// Calls `reload` whenever one of `files` changes, until shutdown. If it fails, the error is logged
+/// and the old certificates stay in use.
 pub(super) fn watch(
     files: Vec<PathBuf>,
     shutdown: Shutdown,
@@ -23,7 +27,9 @@ pub(super) fn watch(
         while shutdown.run_until_cancelled(watch.changed()).await.is_some() {
             match reload() {
                 Ok(()) => tracing::info!("certificates reloaded"),
-                Err(error) => tracing::error!(%error, "new certificates refused, the old ones stay in use"),
+                Err(error) => {
+                    tracing::error!(%error, "failed to reload certificates; the old ones stay in use")
+                }
             }
         }
     });

@@ -1,4 +1,4 @@
-//! The listener's side.
+//! TLS of listeners.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::reload::watch;
 use super::settings::ServerTlsSettings;
 use crate::Shutdown;
 
-/// TLS of a listener; clones share their certificates.
+/// The TLS configuration of a listener. Clones share its certificates.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ArcSwap<ServerConfig>>,
@@ -22,7 +22,7 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// `None` where no certificate is set.
+    /// Reads the files. Returns `None` if no certificate is configured.
     pub fn new(settings: &ServerTlsSettings) -> Result<Option<Self>, TlsError> {
         if settings.client_ca.is_some() && settings.certificate.is_none() {
             return Err(TlsError::Incomplete { missing: "tls.certificate", given: "tls.client_ca" });
@@ -31,7 +31,7 @@ impl ServerTls {
         Ok(config.map(|config| Self { config: Arc::new(ArcSwap::new(config)), settings: settings.clone() }))
     }
 
-    /// Follows changes of the files until shutdown.
+    /// Reloads the files when they change, until shutdown.
     pub fn watch(&self, shutdown: Shutdown) {
         let settings = self.settings.clone();
         let files = [&settings.certificate, &settings.key, &settings.client_ca];
@@ -45,7 +45,7 @@ impl ServerTls {
         });
     }
 
-    /// The handshake on a new connection.
+    /// Performs the handshake on a new connection.
     pub async fn accept(&self, connection: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(self.config.load_full()).accept(connection).await
     }

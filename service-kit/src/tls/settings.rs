@@ -1,18 +1,18 @@
-//! Which files TLS is made of.
+//! The files of a TLS configuration.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// TLS of a listener: on where `certificate` and `key` are given, mutual where `client_ca` is too.
+/// TLS of a listener: on if `certificate` and `key` are set, and mutual if `client_ca` is set too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerTlsSettings {
-    /// Certificate chain, PEM, the service's own first.
+    /// Certificate chain in PEM, the service's own certificate first.
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the certificate, in PEM.
     pub key: Option<PathBuf>,
-    /// Authorities, PEM: only clients with a certificate of one of them are let in.
+    /// Authorities in PEM. If set, clients need a certificate from one of them.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -20,12 +20,12 @@ pub struct ServerTlsSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientTlsSettings {
-    /// Authorities, PEM, that the server's certificate must come from.
+    /// Trusted authorities in PEM, one of which must have issued the server's certificate.
     pub ca: Option<PathBuf>,
-    /// Certificate chain to show to servers that ask for one, PEM.
+    /// Certificate chain in PEM for servers that require a client certificate.
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the certificate, in PEM.
     pub key: Option<PathBuf>,
-    /// The name in the server's certificate, where it is not the host of the address.
+    /// The name in the server's certificate, if it differs from the host of the address.
     pub server_name: Option<String>,
 }
