@@ -56,7 +56,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
     learn = commands.add_parser(
         "train", parents=[common], help="train a run folder to the end (resumes)", formatter_class=raw,
-        description="Train the run in a folder to its end. The settings are saved there as config.json; calling it "
+        description="Train the run in a folder to the end. Its settings are saved as config.json; calling it "
         "again with the same folder resumes from its checkpoint, and settings left out are the stored ones. After each "
         "evaluation best.pt and last.pt hold averaged weights and log.jsonl a line of validation figures.",
     )  # fmt: skip

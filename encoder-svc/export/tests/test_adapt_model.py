@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="adaptation has an environment of its own: requirements-adapt.txt")
+torch = pytest.importorskip("torch", reason="needs PyTorch: install requirements-adapt.txt")
 
 from export.adapt.model import Linear
 
