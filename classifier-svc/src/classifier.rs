@@ -1,10 +1,10 @@
 //! The checked entry point that gRPC, REST and the command line share.
 
+use encoder_client::EncoderClient;
 use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
 use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
 
 use crate::config::Limits;
-use crate::encoder_pool::EncoderPool;
 use crate::model_store::ModelStore;
 use crate::pipeline::{Include, Pipeline};
 
@@ -19,7 +19,7 @@ pub struct Classifier {
 impl Classifier {
     /// A classifier that checks requests against `limits` and asks `encoders` for vectors.
     #[must_use]
-    pub fn new(models: ModelStore, encoders: EncoderPool, limits: Limits) -> Self {
+    pub fn new(models: ModelStore, encoders: EncoderClient, limits: Limits) -> Self {
         Self { pipeline: Pipeline::new(models, encoders), limits }
     }
 

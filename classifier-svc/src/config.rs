@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use encoder_client::{ClientConfig, OnlinePolicy, Policy};
 use serde::{Deserialize, Serialize};
 use service_kit::{
     ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, Drain, InvalidSetting, Secret, ServerTls,
@@ -11,7 +12,6 @@ use service_kit::{
     optional_listen_address, seconds,
 };
 
-use crate::encoder_pool::PoolConfig;
 use crate::error::StartError;
 
 /// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
@@ -172,7 +172,7 @@ pub struct ClassifierSvcConfig {
     /// Time between checks of the model file.
     pub model_poll: Duration,
     /// The encoder client.
-    pub encoder: PoolConfig,
+    pub encoder: ClientConfig,
     /// Limits of a request.
     pub limits: Limits,
     /// Logs.
@@ -249,7 +249,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
             keys: ApiKeys::new(&settings.auth)?,
             model: settings.model,
             model_poll: positive_seconds("model_poll_seconds", settings.model_poll_seconds)?,
-            encoder: PoolConfig::try_from(settings.encoder)?,
+            encoder: ClientConfig::try_from(settings.encoder)?,
             limits: Limits {
                 max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
                 max_title_chars: in_range("limits.max_title_chars", limits.max_title_chars, 1, 1 << 20)?,
@@ -267,7 +267,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
     }
 }
 
-impl TryFrom<EncoderClientSettings> for PoolConfig {
+impl TryFrom<EncoderClientSettings> for ClientConfig {
     type Error = StartError;
 
     fn try_from(settings: EncoderClientSettings) -> Result<Self, StartError> {
@@ -297,8 +297,10 @@ impl TryFrom<EncoderClientSettings> for PoolConfig {
         Ok(Self {
             targets,
             resolve_interval: positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?,
-            timeout: positive_seconds("encoder.timeout_seconds", settings.timeout_seconds)?,
-            hedge_after: (!hedge_after.is_zero()).then_some(hedge_after),
+            policy: Policy::Online(OnlinePolicy {
+                timeout: positive_seconds("encoder.timeout_seconds", settings.timeout_seconds)?,
+                hedge_after: (!hedge_after.is_zero()).then_some(hedge_after),
+            }),
             tls,
             api_key,
         })

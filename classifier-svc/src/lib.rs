@@ -13,25 +13,26 @@
 
 pub mod classifier;
 pub mod config;
-pub mod encoder_pool;
 mod error;
 mod explain;
 pub mod grpc;
+pub mod model_file;
 pub mod model_store;
 mod pipeline;
 mod readiness;
 pub mod rest;
 
+use encoder_client::EncoderClient;
 use service_kit::{
-    FileWatch, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
+    GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
     operations_routes, serve,
 };
 use tonic::transport::Channel;
 
 pub use crate::classifier::Classifier;
 pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
-pub use crate::encoder_pool::EncoderPool;
 pub use crate::error::StartError;
+pub use crate::model_file::{ModelFile, ModelSource};
 pub use crate::model_store::ModelStore;
 pub use crate::pipeline::Include;
 
@@ -55,12 +56,12 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let encoders = match embedded {
-        Some(channel) => EncoderPool::fixed(channel, config.encoder.clone(), &metrics),
-        None => EncoderPool::discover(config.encoder.clone(), &metrics, shutdown.clone()).await,
+        Some(channel) => EncoderClient::fixed(channel, &config.encoder, &metrics),
+        None => EncoderClient::discover(config.encoder.clone(), &metrics, shutdown.clone()).await,
     };
-    let changes = FileWatch::new(vec![config.model.clone()], config.model_poll);
+    let source = ModelFile::watch(config.model.clone(), config.model_poll);
     let Service { server, classifier, readiness } =
-        start(&config, models, encoders, changes, metrics.clone(), shutdown.clone()).await?;
+        start(&config, models, encoders, source, metrics.clone(), shutdown.clone()).await?;
     let operations = operations_routes(readiness, metrics.clone());
 
     if let Ok(grpc) = listeners.grpc.local_addr() {
@@ -90,13 +91,13 @@ pub struct Service {
     pub readiness: Readiness,
 }
 
-/// Checks the encoder and starts the background tasks: probing encoders, reloading the model on
-/// `changes` of its file, and reporting readiness. They run until shutdown.
+/// Checks the encoder and starts the background tasks: probing encoders, taking new models
+/// from `source`, and reporting readiness. They run until shutdown.
 pub async fn start(
     config: &ClassifierSvcConfig,
     models: ModelStore,
-    encoders: EncoderPool,
-    changes: FileWatch,
+    encoders: EncoderClient,
+    source: impl ModelSource,
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Result<Service, StartError> {
@@ -109,8 +110,8 @@ pub async fn start(
     let health = server.health().await;
     health.set_serving(ready).await;
     let readiness = health.readiness();
-    tokio::spawn(encoder_pool::keep_probing(encoders.clone(), shutdown.clone()));
-    tokio::spawn(models.clone().follow(encoders.clone(), changes, shutdown.clone()));
+    tokio::spawn(encoders.clone().keep_probing(shutdown.clone()));
+    tokio::spawn(models.clone().follow(encoders.clone(), source, shutdown.clone()));
     tokio::spawn(readiness::watch(models, encoders, health, ready, shutdown));
     Ok(Service { server, classifier, readiness })
 }

@@ -4,7 +4,7 @@
 //! check: its hash and self-check (`genre_model`), its labels, and that an encoder with its
 //! fingerprint answers.
 //!
-//! `arc-swap` swaps the model, and `notify` (through `FileWatch`) reports changes. Only the decision in
+//! `arc-swap` swaps the model, and `notify` (through [`model_file`](crate::model_file)) reports changes. Only the decision in
 //! between is written here, because it depends on which encoder answers.
 
 use std::path::PathBuf;
@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use encoder_client::{EncoderClient, EncoderError};
 use genre_model::{GenreModel, ModelFileError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use service_kit::{ApiError, FileWatch, Metrics, Shutdown, blocking};
+use service_kit::{Metrics, Shutdown};
 
-use crate::encoder_pool::{EncoderPool, PoolHealth};
+use crate::model_file::ModelSource;
 
 /// Time between checks of a model file whose encoder does not answer yet.
 const WAIT_FOR_ENCODER: Duration = Duration::from_secs(2);
@@ -72,7 +73,7 @@ pub enum Rejection {
         /// The model file.
         path: PathBuf,
         /// The expected encoder and the ones found.
-        error: ApiError,
+        error: EncoderError,
     },
 }
 
@@ -112,16 +113,14 @@ impl ModelStore {
         self.current.load_full()
     }
 
-    /// Reads the file again. Replaces the model if the file is valid and holds another version;
+    /// Loads the source's model, and replaces the current one if the file is valid and holds another version;
     /// returns whether it did.
-    async fn reload(&self, encoders: &EncoderPool) -> Result<bool, Rejection> {
-        let path = self.path.clone();
-        // Reading and hashing megabytes must not block the async threads.
-        let read = blocking(move || GenreModel::load(&path)).await;
-        let model = read.map_err(|error| ModelFileError::Invalid {
-            path: self.path.clone(),
-            reason: format!("reading it failed: {error}"),
-        })??;
+    async fn reload(
+        &self,
+        encoders: &EncoderClient,
+        source: &mut impl ModelSource,
+    ) -> Result<bool, Rejection> {
+        let model = source.load().await?;
         let current = self.current();
         if model.version() == current.version() {
             return Ok(false);
@@ -132,7 +131,7 @@ impl ModelStore {
         let identity = &model.provenance().encoder;
         // The same fingerprint needs no probe, so thresholds can change while no encoder answers.
         if identity.fingerprint != current.provenance().encoder.fingerprint
-            && let PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) = encoders.probe(identity).await
+            && let Err(error) = encoders.probe(identity).await
         {
             return Err(Rejection::Encoder { path: self.path.clone(), error });
         }
@@ -143,16 +142,16 @@ impl ModelStore {
         Ok(true)
     }
 
-    /// Reloads the file on every change until shutdown. A rejected file is counted and logged, and
-    /// the current model stays.
-    pub async fn follow(self, encoders: EncoderPool, mut changes: FileWatch, shutdown: Shutdown) {
+    /// Reloads the model on every change of `source` until shutdown. A rejected model is counted and
+    /// logged, and the current one stays.
+    pub async fn follow(self, encoders: EncoderClient, mut source: impl ModelSource, shutdown: Shutdown) {
         let follow = async {
             let mut waiting = false;
             // Reload at once: the file may have changed between the first load and the start of the
             // watch.
             loop {
                 let was_waiting = std::mem::take(&mut waiting);
-                match self.reload(&encoders).await {
+                match self.reload(&encoders, &mut source).await {
                     Ok(replaced) => {
                         if replaced {
                             self.count("accepted");
@@ -168,7 +167,7 @@ impl ModelStore {
                     }
                 }
                 tokio::select! {
-                    () = changes.changed() => {}
+                    () = source.changed() => {}
                     () = tokio::time::sleep(WAIT_FOR_ENCODER), if waiting => {}
                 }
             }

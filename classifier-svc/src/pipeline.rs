@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use encoder_client::{EncoderClient, EncoderError};
 use genre_model::{GenreModel, WordFeatures};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, Deadline, blocking};
+use service_kit::{ApiError, Deadline, FieldViolation};
 
-use crate::encoder_pool::EncoderPool;
 use crate::explain::occlusion::Occlusions;
 use crate::model_store::ModelStore;
 
@@ -16,7 +16,7 @@ use crate::model_store::ModelStore;
 #[derive(Clone)]
 pub(crate) struct Pipeline {
     models: ModelStore,
-    encoders: EncoderPool,
+    encoders: EncoderClient,
 }
 
 /// What a response includes besides the predicted genres.
@@ -30,7 +30,7 @@ pub struct Include {
 
 impl Pipeline {
     /// `encoders` must match the models of `models`.
-    pub(crate) fn new(models: ModelStore, encoders: EncoderPool) -> Self {
+    pub(crate) fn new(models: ModelStore, encoders: EncoderClient) -> Self {
         Self { models, encoders }
     }
 
@@ -59,8 +59,9 @@ impl Pipeline {
         let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
         let words = all().map(|movie| word_features(&model, movie)).collect();
         let encoder = &model.provenance().encoder;
-        let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await?;
-        let probabilities = probabilities(&model, vectors.values, words).await?;
+        let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await;
+        let vectors = vectors.map_err(name_the_overview)?;
+        let probabilities = probabilities(&model, vectors.values, words).await;
 
         let movies = probabilities.slice_axis(Axis(0), (..movies.len()).into());
         let mut responses: Vec<_> = movies
@@ -80,30 +81,31 @@ impl Pipeline {
     }
 }
 
-/// Rows that are scored on the async thread; more would delay other calls noticeably.
-const INLINE_ROWS: usize = 2;
+/// The encoder rejects a field of its own request; a client of the classifier knows it as the overview.
+fn name_the_overview(error: EncoderError) -> ApiError {
+    match ApiError::from(error) {
+        ApiError::Invalid(violations) => {
+            let rename = |violation| FieldViolation { field: "overview".to_owned(), ..violation };
+            ApiError::Invalid(violations.into_iter().map(rename).collect())
+        }
+        other => other,
+    }
+}
+
+/// Rows that are scored before other tasks get a turn; more would delay other calls noticeably.
+const ROWS_PER_TURN: usize = 2;
 
 /// Returns probabilities of shape `[rows, labels]`. Each row is scored alone, so its batch does not
 /// change it.
-async fn probabilities(
-    model: &Arc<GenreModel>,
-    vectors: Array2<f32>,
-    words: Vec<WordFeatures>,
-) -> Result<Array2<f32>, ApiError> {
-    let score = |model: &GenreModel, vectors: &Array2<f32>, words: &[WordFeatures]| {
-        let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
-        for ((vector, movie), mut row) in vectors.rows().into_iter().zip(words).zip(rows.rows_mut()) {
-            row.assign(&model.probabilities_of(&vector, movie));
+async fn probabilities(model: &GenreModel, vectors: Array2<f32>, words: Vec<WordFeatures>) -> Array2<f32> {
+    let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
+    for (index, (vector, movie)) in vectors.rows().into_iter().zip(&words).enumerate() {
+        if index > 0 && index.is_multiple_of(ROWS_PER_TURN) {
+            tokio::task::yield_now().await;
         }
-        rows
-    };
-    if vectors.nrows() <= INLINE_ROWS {
-        return Ok(score(model, &vectors, &words));
+        rows.row_mut(index).assign(&model.probabilities_of(&vector, movie));
     }
-    let model = model.clone();
-    blocking(move || score(&model, &vectors, &words))
-        .await
-        .map_err(|error| ApiError::Internal { message: format!("the model failed: {error}") })
+    rows
 }
 
 /// Returns the movie's word features; empty if the model has no word weights.

@@ -6,28 +6,28 @@
 use std::path::Path;
 use std::time::Duration;
 
+use encoder_client::{EncoderClient, EncoderError};
 use service_kit::{Health, Shutdown};
 
-use crate::encoder_pool::{EncoderPool, PoolHealth};
 use crate::error::StartError;
 use crate::model_store::ModelStore;
 
-/// Time between updates from the encoder pool, which probes the encoders itself.
+/// Time between updates from the encoder client, which probes the encoders itself.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Returns whether a matching encoder answers. A wrong encoder is an error, because waiting rarely
 /// fixes it.
 pub(crate) async fn check_at_start(
     models: &ModelStore,
-    encoders: &EncoderPool,
+    encoders: &EncoderClient,
     path: &Path,
 ) -> Result<bool, StartError> {
     match encoders.probe(&models.current().provenance().encoder).await {
-        PoolHealth::Ready => Ok(true),
-        PoolHealth::Wrong(error) => {
+        Ok(()) => Ok(true),
+        Err(error @ EncoderError::WrongEncoder { .. }) => {
             Err(StartError::WrongEncoder { path: path.to_owned(), reason: error.to_string() })
         }
-        PoolHealth::Unreachable(error) => {
+        Err(error) => {
             tracing::warn!(%error, "not ready: waiting for the encoder");
             Ok(false)
         }
@@ -37,14 +37,14 @@ pub(crate) async fn check_at_start(
 /// Keeps the reported health current until shutdown.
 pub(crate) async fn watch(
     models: ModelStore,
-    encoders: EncoderPool,
+    encoders: EncoderClient,
     health: Health,
     mut ready: bool,
     shutdown: Shutdown,
 ) {
     while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         let found = encoders.health(&models.current().provenance().encoder);
-        let now_ready = found == PoolHealth::Ready;
+        let now_ready = found.is_ok();
         // Once shutdown has begun, the service must not report ready again.
         if now_ready == ready || shutdown.is_cancelled() {
             continue;
@@ -52,10 +52,8 @@ pub(crate) async fn watch(
         health.set_serving(now_ready).await;
         ready = now_ready;
         match found {
-            PoolHealth::Ready => tracing::info!("ready: the encoder answers"),
-            PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) => {
-                tracing::warn!(%error, "not ready");
-            }
+            Ok(()) => tracing::info!("ready: the encoder answers"),
+            Err(error) => tracing::warn!(%error, "not ready"),
         }
     }
 }

@@ -6,8 +6,9 @@ mod common;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use classifier_svc::config::ClassifierSvcConfig;
-use classifier_svc::{Classifier, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
+use classifier_svc::{Classifier, ClassifierSvcSettings, ModelStore, rest};
 use common::{Running, any_port, classifier_settings, model_file, start_encoder};
+use encoder_client::EncoderClient;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use service_kit::{ApiKeySettings, Metrics, Shutdown};
@@ -35,7 +36,7 @@ impl Api {
         let config = ClassifierSvcConfig::try_from(settings).unwrap();
         let metrics = Metrics::default();
         let models = ModelStore::load(config.model.clone(), &metrics).unwrap();
-        let encoders = EncoderPool::discover(config.encoder, &metrics, Shutdown::new()).await;
+        let encoders = EncoderClient::discover(config.encoder, &metrics, Shutdown::new()).await;
         let classifier = Classifier::new(models, encoders, config.limits);
         let routes = rest::routes(classifier, &config.rest.unwrap(), config.keys);
         Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }

@@ -1,8 +1,8 @@
-//! Notices that files changed, whoever wrote them and however.
+//! Detects changes of files, however they are written.
 //!
-//! The system's own events are quick, but do not arrive on every mounted volume, and a file that is replaced by
-//! renaming or through a symbolic link (as orchestrators mount theirs) is another file than the one watched. So the
-//! folders are watched for events, and the files are looked at every so often whatever the events say.
+//! The system's events (the `notify` crate) are quick, but some mounted volumes send none, and a file that is replaced
+//! by renaming or through a symbolic link, as Kubernetes does, is no longer the watched file. This watches the folders
+//! for events and also polls the files. `notify`'s own `PollWatcher` does not follow links to another folder.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,20 +10,20 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-/// Several events of one change are one change.
+/// Events that follow each other within this time belong to one change.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Watches a few files.
+/// Watches a few files for changes.
 pub struct FileWatch {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Stamp>>,
     poll: Duration,
     events: std::sync::Arc<Notify>,
-    /// Kept, since dropping it ends the events; `None` where the system has none to offer.
+    /// Kept because dropping it ends the events; `None` if the system offers none.
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// What differs between two contents of one path, without reading them.
+/// What tells two versions of a file apart without reading them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -41,13 +41,13 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl FileWatch {
-    /// Begins to watch `paths` as they are now, looking at them at least every `poll`.
+    /// Watches `paths` from their current state on, and polls them every `poll`.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, poll: Duration) -> Self {
         let events = std::sync::Arc::new(Notify::new());
         let wake = events.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too, and no change.
+            // Reading a file sends an event too.
             if event.is_ok_and(|event| !event.kind.is_access()) {
                 wake.notify_one();
             }
@@ -62,17 +62,11 @@ impl FileWatch {
                 tracing::debug!(folder = %folder.display(), %error, "no file events here: polling only");
             }
         }
-        Self { events, _watcher: watcher, ..Self::polling(paths, poll) }
-    }
-
-    /// The same without the system's events: a change is noticed at the next look.
-    #[must_use]
-    pub fn polling(paths: Vec<PathBuf>, poll: Duration) -> Self {
         let seen = paths.iter().map(|path| stamp(path)).collect();
-        Self { paths, seen, poll, events: std::sync::Arc::default(), _watcher: None }
+        Self { paths, seen, poll, events, _watcher: watcher }
     }
 
-    /// Returns when a file is another than when this was last called (or than at the beginning).
+    /// Returns when a file has changed since the last call, or since the watch began.
     pub async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -102,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renamed_replacement_is_noticed_by_its_event() {
+    async fn an_event_reports_a_renamed_replacement() {
         let replaced = notices(Duration::from_secs(3600), |path| {
             let new = path.with_extension("new");
             std::fs::write(&new, "two").unwrap();
@@ -112,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_that_points_elsewhere_is_noticed_by_the_poll() {
+    async fn polling_detects_a_link_to_another_folder() {
         let folder = tempfile::tempdir().unwrap();
         let (data, elsewhere) = (folder.path().join("data"), tempfile::tempdir().unwrap());
         let (old, new) = (elsewhere.path().join("old"), elsewhere.path().join("new"));
@@ -128,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_is_no_change() {
+    async fn reading_is_not_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "one").unwrap();

@@ -6,7 +6,6 @@
 //! `file_watch`; and all on `error`, which depends on nothing.
 
 mod auth;
-mod blocking;
 mod command_line;
 mod config;
 mod error;
@@ -23,7 +22,6 @@ mod text_limits;
 mod tls;
 
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, require_api_key};
-pub use blocking::blocking;
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
 pub use config::secret::Secret;
 pub use config::setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
@@ -45,7 +43,7 @@ pub use net::connect::{InvalidTarget, Target};
 pub use net::incoming::{Connection, Incoming};
 pub use net::listener::{ListenError, Listeners, listen};
 pub use net::protocol_detection::ProtocolDetection;
-pub use net::transport::{Io, Network};
+pub use net::transport::{Io, Transport};
 pub use readiness::Readiness;
 pub use serve::serve;
 pub use shutdown::{Drain, Shutdown, shutdown_on_signals};

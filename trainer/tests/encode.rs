@@ -7,14 +7,14 @@ mod fake_encoder;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use encoder_client::bulk::channel;
+use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use fake_encoder::{Behaviour, Failure, FakeEncoder, Fault, start, vector};
 use genre_model::InputTemplate;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
-use trainer::encode::encoder_client::{EncoderClient, EncoderError, channel};
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run};
-use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 
 const MOVIES: usize = 100;
@@ -53,18 +53,18 @@ impl Workspace {
     }
 }
 
-fn impatient() -> RetryPolicy {
-    RetryPolicy {
-        first_delay: Duration::from_millis(1),
-        longest_delay: Duration::from_millis(5),
+fn impatient() -> BulkPolicy {
+    BulkPolicy {
+        first_backoff: Duration::from_millis(1),
+        longest_backoff: Duration::from_millis(5),
         connect_patience: Duration::from_millis(200),
         patience: Duration::from_millis(500),
-        ..RetryPolicy::default()
+        ..BulkPolicy::default()
     }
 }
 
-async fn client(url: &str) -> EncoderClient {
-    EncoderClient::connect(channel(url).unwrap(), impatient()).await.unwrap()
+async fn client(url: &str) -> BulkEncoder {
+    BulkEncoder::connect(vec![channel(url).unwrap()], impatient()).await.unwrap()
 }
 
 async fn encode(
@@ -298,7 +298,7 @@ async fn fails_soon_if_no_encoder_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = EncoderClient::connect(channel(&url).unwrap(), impatient()).await.unwrap_err();
+    let error = BulkEncoder::connect(vec![channel(&url).unwrap()], impatient()).await.unwrap_err();
     assert!(matches!(error, EncoderError::Unavailable { .. }), "{error}");
     assert!(matches!(channel("not a url"), Err(EncoderError::Url(_))));
 }

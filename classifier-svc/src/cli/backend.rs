@@ -8,9 +8,9 @@ use clap::Args;
 use classifier_svc::config::{
     ClassifierSvcConfig, ClassifierSvcSettings, ENVIRONMENT_PREFIX, METRICS_PREFIX, TRACED_CRATES,
 };
-use classifier_svc::encoder_pool::PoolHealth;
 use classifier_svc::grpc::ClassifierServer;
-use classifier_svc::{Classifier, EncoderPool, ModelStore};
+use classifier_svc::{Classifier, ModelStore};
+use encoder_client::EncoderClient;
 use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
 use proto::classifier::v1::classifier_service_server::ClassifierService as _;
 use proto::classifier::v1::{ClassifyRequest, ClassifyResponse};
@@ -123,11 +123,8 @@ async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     let metrics = Metrics::with_prefix(METRICS_PREFIX);
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let channel = embedded::encoder(args.bundle.clone(), metrics.clone()).await?;
-    let encoders = EncoderPool::fixed(channel, config.encoder, &metrics);
-    if let PoolHealth::Wrong(error) | PoolHealth::Unreachable(error) =
-        encoders.probe(&models.current().provenance().encoder).await
-    {
-        return Err(error).with_context(|| format!("model file {}", config.model.display()));
-    }
+    let encoders = EncoderClient::fixed(channel, &config.encoder, &metrics);
+    let probe = encoders.probe(&models.current().provenance().encoder).await;
+    probe.with_context(|| format!("model file {}", config.model.display()))?;
     Ok(ClassifierServer::new(Classifier::new(models, encoders, config.limits)))
 }

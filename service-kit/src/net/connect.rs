@@ -1,4 +1,4 @@
-//! Connections that are made: over TCP for `http://`, over TLS for `https://`, with the certificates of that moment.
+//! Client connections: plain for `http://`, TLS for `https://`, with the certificates that are current when connecting.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,27 +9,27 @@ use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::ClientTls;
-use crate::net::transport::{Io, Network, Tcp};
+use crate::net::transport::{Io, Tcp, Transport};
 use crate::tls::bare_host;
 
-/// How long a connection may take to be made.
+/// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection is asked this often whether it lives, whether or not calls are in flight on it.
+/// Time between HTTP/2 pings, with or without calls in flight.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// And given up when it has not answered after this.
+/// A connection without a reply to a ping for this long is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where a client connects to.
+/// The address of a service.
 #[derive(Debug, Clone)]
 pub struct Target {
     uri: Uri,
     host: String,
     port: u16,
     encrypted: bool,
-    network: Arc<dyn Network>,
+    transport: Arc<dyn Transport>,
 }
 
-/// What is no address of a service.
+/// A text that is not the address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a URL such as http://127.0.0.1:50051 or https://encoder:50051, found {0:?}")]
 pub struct InvalidTarget(String);
@@ -49,13 +49,13 @@ impl Target {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong());
         }
-        Ok(Self { uri, host, port, encrypted, network: Arc::new(Tcp) })
+        Ok(Self { uri, host, port, encrypted, transport: Arc::new(Tcp) })
     }
 
-    /// The same host on another network than the system's.
+    /// The same address over another transport than TCP.
     #[must_use]
-    pub fn over(self, network: Arc<dyn Network>) -> Self {
-        Self { network, ..self }
+    pub fn over(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport, ..self }
     }
 
     /// Whether it is an `https://` address.
@@ -64,16 +64,16 @@ impl Target {
         self.encrypted
     }
 
-    /// All addresses that the host's name stands for now.
+    /// Returns all current addresses of the host name, sorted, each once.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut addresses = self.network.resolve(bare_host(&self.host), self.port).await?;
+        let mut addresses = self.transport.resolve(bare_host(&self.host), self.port).await?;
         addresses.sort_unstable();
         addresses.dedup();
         Ok(addresses)
     }
 
-    /// A channel, connected when it is first used and again after it broke: to `address` where one is given, else to
-    /// whatever the host's name stands for at that time.
+    /// Returns a channel that connects on first use and again after a failure: to `address` if given, else to an
+    /// address that the host name has at that time.
     #[must_use]
     pub fn channel(&self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> Channel {
         let endpoint = Endpoint::from(self.uri.clone())
@@ -90,7 +90,7 @@ impl Target {
 
     async fn connect(self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> io::Result<Box<dyn Io>> {
         let stream = match address {
-            Some(address) => self.network.connect(address).await?,
+            Some(address) => self.transport.connect(address).await?,
             None => self.connect_any().await?,
         };
         match tls {
@@ -100,11 +100,11 @@ impl Target {
         }
     }
 
-    /// To the first address of the name, in the system's order, that takes connections.
+    /// Connects to the first address of the name, in the resolver's order, that accepts.
     async fn connect_any(&self) -> io::Result<Box<dyn Io>> {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in self.network.resolve(bare_host(&self.host), self.port).await? {
-            match self.network.connect(address).await {
+        for address in self.transport.resolve(bare_host(&self.host), self.port).await? {
+            match self.transport.connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = error,
             }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_address_of_a_service_is_refused() {
+    fn rejects_what_is_not_the_address_of_a_service() {
         for wrong in ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"] {
             assert!(Target::parse(wrong).is_err(), "{wrong:?} was accepted");
         }
@@ -135,11 +135,11 @@ mod tests {
         assert_eq!(Target::parse(" http://[::1]:9 ").unwrap().to_string(), "http://[::1]:9");
     }
 
-    /// Takes connections and never says a word.
+    /// Accepts connections and sends nothing.
     #[derive(Debug)]
     struct Silent(std::sync::Mutex<Vec<tokio::io::DuplexStream>>);
 
-    impl Network for Silent {
+    impl Transport for Silent {
         fn resolve<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
             Box::pin(async move { Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))]) })
         }
@@ -152,18 +152,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_falls_silent_is_given_up() {
-        let network = std::sync::Arc::new(Silent(std::sync::Mutex::default()));
-        let channel = Target::parse("http://silent:1").unwrap().over(network.clone()).channel(None, None);
+    async fn closes_a_connection_that_falls_silent() {
+        let transport = std::sync::Arc::new(Silent(std::sync::Mutex::default()));
+        let channel = Target::parse("http://silent:1").unwrap().over(transport.clone()).channel(None, None);
         let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
         let begin = tokio::time::Instant::now();
         client.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err();
         assert!(begin.elapsed() <= KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT * 2, "{:?}", begin.elapsed());
-        assert_eq!(network.0.lock().unwrap().len(), 1);
+        assert_eq!(transport.0.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]
-    async fn a_name_stands_for_each_of_its_addresses_once() {
+    async fn resolves_each_address_of_a_name_once() {
         let found = Target::parse("http://127.0.0.1:9").unwrap().resolve().await.unwrap();
         assert_eq!(found, ["127.0.0.1:9".parse().unwrap()]);
     }

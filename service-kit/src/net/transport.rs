@@ -1,4 +1,4 @@
-//! What a client's connections go over.
+//! How a client finds and reaches a server: names to addresses, addresses to byte streams.
 
 use std::fmt::Debug;
 use std::io;
@@ -8,24 +8,24 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// Anything that bytes go over.
+/// A byte stream in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Names and connections: the system's, or those of a network that is simulated.
-pub trait Network: Debug + Send + Sync {
-    /// All addresses that a host's name stands for now.
+/// Resolves names and opens connections.
+pub trait Transport: Debug + Send + Sync {
+    /// Returns all current addresses of a host name, with `port`.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
-    /// A connection.
+    /// Opens a connection.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
 
-/// TCP, and the names that the system knows.
+/// TCP, and the system's resolver.
 #[derive(Debug)]
 pub(crate) struct Tcp;
 
-impl Network for Tcp {
+impl Transport for Tcp {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }

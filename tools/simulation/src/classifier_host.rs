@@ -1,30 +1,32 @@
-//! The classifier's process: the real service, with its pool of encoders and its model file.
+//! The process of the classifier: the real service with its encoder client and its model file.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use classifier_svc::encoder_pool::PoolConfig;
 use classifier_svc::{
-    ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, Service, StartError,
+    ClassifierSvcConfig, ClassifierSvcSettings, ModelSource, ModelStore, Service, StartError,
 };
-use service_kit::{FileWatch, Metrics};
+use encoder_client::{ClientConfig, EncoderClient};
+use genre_model::{GenreModel, ModelFileError};
+use service_kit::Metrics;
 
 use crate::encoder_host;
 use crate::network::incoming;
 use crate::world::{Life, World};
 
-/// Where the classifier is met.
+/// The port of the classifier.
 pub const PORT: u16 = 50052;
-/// The name that all encoders have.
+/// The name of all encoders together.
 pub const ENCODERS: &str = "encoders";
-/// What a call to the encoders may take where the caller gave no deadline.
+/// The classifier's `encoder.timeout_seconds`.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The process, from its start to its end, and again where it refused to start.
+/// Runs the process, and starts it again if it refuses to start.
 pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     loop {
         match start(&world).await {
-            // An orchestrator starts it again.
+            // Restart it as an orchestrator does.
             Err(error) if is_expected(&error) => {
                 world.event(&format!("the classifier refuses to start: {error}"));
                 world.ledger.count("classifier:refused-to-start");
@@ -56,14 +58,44 @@ async fn start(world: &Arc<World>) -> anyhow::Result<()> {
     let mut config = ClassifierSvcConfig::try_from(settings)?;
     let network = Arc::new(world.network.clone());
     let targets = config.encoder.targets.drain(..).map(|target| target.over(network.clone())).collect();
-    config.encoder = PoolConfig { targets, ..config.encoder };
+    config.encoder = ClientConfig { targets, ..config.encoder };
     let models = ModelStore::load(config.model.clone(), &metrics).map_err(StartError::from)?;
-    let changes = FileWatch::polling(vec![config.model.clone()], config.model_poll);
-    let encoders = EncoderPool::discover(config.encoder.clone(), &metrics, shutdown.clone()).await;
+    let source = PolledModel::new(config.model.clone(), config.model_poll);
+    let encoders = EncoderClient::discover(config.encoder.clone(), &metrics, shutdown.clone()).await;
     let Service { server, .. } =
-        classifier_svc::start(&config, models, encoders, changes, metrics, shutdown.clone()).await?;
+        classifier_svc::start(&config, models, encoders, source, metrics, shutdown.clone()).await?;
     world.event("the classifier serves");
     server.serve_incoming(incoming(PORT).await?, shutdown).await?;
     world.event("the classifier has ended");
     Ok(())
+}
+
+/// A model file that is polled in simulated time and read in place: file events and threads would keep real time.
+struct PolledModel {
+    path: PathBuf,
+    poll: Duration,
+    seen: Option<Vec<u8>>,
+}
+
+impl PolledModel {
+    fn new(path: PathBuf, poll: Duration) -> Self {
+        Self { seen: std::fs::read(&path).ok(), path, poll }
+    }
+}
+
+impl ModelSource for PolledModel {
+    async fn changed(&mut self) {
+        loop {
+            tokio::time::sleep(self.poll).await;
+            let found = std::fs::read(&self.path).ok();
+            if found != self.seen {
+                self.seen = found;
+                return;
+            }
+        }
+    }
+
+    async fn load(&mut self) -> Result<GenreModel, ModelFileError> {
+        GenreModel::load(&self.path)
+    }
 }

@@ -1,4 +1,6 @@
-//! A client without a timer of its own: what it hears at its deadline is the service's word.
+//! An HTTP/2 client without a timer, so that a response at the deadline comes from the service.
+//!
+//! tonic's `Channel` always enforces the deadline itself.
 
 use std::io;
 use std::pin::Pin;
@@ -7,12 +9,12 @@ use std::task::{Context, Poll};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use service_kit::Network as _;
+use service_kit::Transport as _;
 use tonic::body::Body;
 
 use crate::network::SimulatedNetwork;
 
-/// One HTTP/2 connection.
+/// An HTTP/2 connection.
 #[derive(Clone)]
 pub(crate) struct Direct {
     sender: SendRequest<Body>,
@@ -20,7 +22,7 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// Connects to a host's port.
+    /// Connects to a port of a host.
     pub(crate) async fn connect(network: &SimulatedNetwork, host: &str, port: u16) -> io::Result<Self> {
         let addresses = network.resolve(host, port).await?;
         let address = *addresses.first().ok_or(io::ErrorKind::NotFound)?;
@@ -46,7 +48,7 @@ impl tower::Service<http::Request<Body>> for Direct {
             Ok(uri) => *request.uri_mut() = uri,
             Err(error) => return Box::pin(async move { Err(http::Error::from(error).into()) }),
         }
-        let answer = self.sender.send_request(request);
-        Box::pin(async move { Ok(answer.await?) })
+        let response = self.sender.send_request(request);
+        Box::pin(async move { Ok(response.await?) })
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated network, as the services' own connectors and servers meet it.
+//! turmoil's network as a transport of the service kit, and as the connections that a server accepts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,20 +10,20 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
-use service_kit::{Io, Network};
+use service_kit::{Io, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 use turmoil::net::{TcpListener, TcpStream};
 
-/// Names and connections of turmoil's hosts. Clones share the names.
+/// The transport between turmoil's hosts. Clones share the names.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedNetwork {
-    /// Names that stand for several hosts; every other name is the host's own.
+    /// Names of several hosts each; any other name is that of a host.
     names: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
 }
 
 impl SimulatedNetwork {
-    /// From now on `name` stands for these hosts; for none, it cannot be looked up.
+    /// Sets the hosts of a name. Without hosts, lookups fail.
     pub fn set_name(&self, name: &str, hosts: Vec<String>) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), hosts);
     }
@@ -34,7 +34,7 @@ impl SimulatedNetwork {
     }
 }
 
-impl Network for SimulatedNetwork {
+impl Transport for SimulatedNetwork {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
             let hosts = self.hosts(host);
@@ -50,7 +50,7 @@ impl Network for SimulatedNetwork {
     }
 }
 
-/// The connections that come to this host's port.
+/// Listens on a port of this host.
 pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     Ok(unfold(listener, |listener| async move {
@@ -59,7 +59,7 @@ pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<Acc
     }))
 }
 
-/// A connection that came in.
+/// An accepted connection.
 pub struct Accepted(TcpStream);
 
 impl Connected for Accepted {

@@ -1,41 +1,40 @@
-//! The bulk job's process: the real `encode`, started again whenever it fails, as an orchestrator does.
+//! The process of the bulk job: the real `encode`, restarted whenever it fails, as an orchestrator does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use service_kit::{Metrics, Target};
 use trainer::data::movie_source::MovieSource;
-use trainer::encode::encoder_client::EncoderClient;
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
-use trainer::encode::retry::RetryPolicy;
 use trainer::{Load, Vectors};
 
 use crate::truth;
 use crate::world::{Life, World};
 use crate::{encoder_host, plan};
 
-/// What the job does where it is left alone.
-const POLICY: RetryPolicy = RetryPolicy {
-    first_delay: Duration::from_millis(50),
-    longest_delay: Duration::from_secs(1),
+/// The policy of the job, with shorter times than the default.
+const POLICY: BulkPolicy = BulkPolicy {
+    first_backoff: Duration::from_millis(50),
+    longest_backoff: Duration::from_secs(1),
     call_timeout: Duration::from_secs(20),
     connect_patience: Duration::from_secs(3),
     patience: Duration::from_secs(40),
 };
-/// Between two starts.
+/// Time until a restart.
 const RESTART: Duration = Duration::from_secs(1);
-/// Movies of the job have numbers of their own.
+/// The number of the first movie of the job, above those of the clients.
 const FIRST_MOVIE: u64 = 1_000_000;
 
-/// The movie of a place in the input.
-fn movie(place: u64) -> proto::classifier::v1::Movie {
-    truth::movie(FIRST_MOVIE + place)
+/// The movie with an id of the input.
+fn movie(id: u64) -> proto::classifier::v1::Movie {
+    truth::movie(FIRST_MOVIE + id)
 }
 
-/// Writes the job's input.
+/// Writes the input of the job.
 pub fn write_input(world: &World) -> std::io::Result<()> {
     let rows = (1..=world.plan.bulk_movies).map(|id| {
         let movie = movie(id);
@@ -49,7 +48,7 @@ fn input(world: &World) -> PathBuf {
     world.folder.join("movies.csv")
 }
 
-/// The process, until the output is there; then it is looked at.
+/// Runs the process until the output is complete, then checks the output.
 pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     Life::begin(&world, |world| &world.trainer, &Metrics::default());
     let mut job = EncodeJob {
@@ -76,13 +75,15 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
                 return Ok(());
             }
             Err(error) => {
-                // Vectors of two encoders are never mixed: whoever runs the job decides for the new one.
+                // The job rejects vectors of two encoders; its operator decides for the new encoder.
                 job.restart =
                     matches!(error, EncodeError::OtherCheckpoint { .. } | EncodeError::OtherOutput { .. });
                 if !(job.restart || matches!(error, EncodeError::Encoder(_))) {
-                    world.violation(&format!("the bulk job fails otherwise than by its encoder: {error}"));
+                    world.violation(&format!(
+                        "the bulk job fails for another reason than its encoder: {error}"
+                    ));
                 }
-                // The folder's name is no function of the seed.
+                // The name of the folder does not depend on the seed.
                 let folder = world.folder.display().to_string();
                 world.event(&format!("the bulk job failed: {error}").replace(&folder, ""));
                 world.ledger.count("bulk:failed");
@@ -98,27 +99,26 @@ async fn attempt(world: &Arc<World>, job: &EncodeJob) -> Result<EncodeOutcome, E
         let url = format!("http://{}:{}", plan::encoder(index), encoder_host::PORT);
         Ok(Target::parse(&url)?.over(network.clone()).channel(None, None))
     });
-    let channels =
-        channels.collect::<Result<_, _>>().map_err(trainer::encode::encoder_client::EncoderError::Url)?;
-    let client = EncoderClient::connect_all(channels, POLICY).await?;
+    let channels = channels.collect::<Result<_, _>>().map_err(EncoderError::Url)?;
+    let client = BulkEncoder::connect(channels, POLICY).await?;
     encode(job, &client).await
 }
 
-/// The output has each movie once, in order, with the vector of its own text by the one encoder that it names.
+/// Checks that the output has each movie once, in order, with the vector of its text by the encoder that it names.
 fn check(world: &World, job: &EncodeJob) {
     let vectors = match Vectors::read(&job.output) {
         Ok(vectors) => vectors,
-        Err(error) => return world.violation(&format!("the bulk job's output cannot be read: {error}")),
+        Err(error) => return world.violation(&format!("cannot read the output of the bulk job: {error}")),
     };
     if !vectors.ids.iter().copied().eq(1..=world.plan.bulk_movies) {
-        world.violation("the bulk job's output has other movies than its input");
+        world.violation("the output of the bulk job has other movies than its input");
     }
     let fingerprint = vectors.encoder.fingerprint.as_str();
     for (id, row) in vectors.ids.iter().zip(vectors.vectors.rows()) {
         let movie = movie(*id);
         let text = truth::template().compose(&movie.title, &movie.overview);
         if !row.iter().copied().eq(truth::vector(fingerprint, &text)) {
-            world.violation(&format!("the bulk job's movie {id} has the vector of another text or encoder"));
+            world.violation(&format!("movie {id} of the bulk job has the vector of another text or encoder"));
         }
     }
     world.ledger.add("bulk:movies", vectors.len() as u64);

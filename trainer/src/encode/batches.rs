@@ -4,12 +4,12 @@
 
 use std::pin::pin;
 
+use encoder_client::BulkEncoder;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use genre_model::WordFeatures;
 
 use crate::data::movie_source::{Inventory, Movies};
 use crate::data::vectors_file::VectorRows;
-use crate::encode::encoder_client::EncoderClient;
 use crate::encode::error::EncodeError;
 use crate::{Movie, Progress};
 
@@ -112,7 +112,7 @@ impl Iterator for Batches<'_> {
 /// Encodes all movies of `batches` and passes their vectors to `take`, in the order of the movies.
 /// `compose` turns a movie into its text and word features.
 pub(crate) async fn encode(
-    client: &EncoderClient,
+    client: &BulkEncoder,
     compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy,
     mut batches: Batches<'_>,
     load: Load,
@@ -124,7 +124,7 @@ pub(crate) async fn encode(
     let encode_one = move |batch: Result<Batch, EncodeError>| async move {
         let Batch { chunk, is_last, movies } = batch?;
         let (texts, word_features) = movies.iter().map(compose).unzip();
-        let values = client.encode(texts).await?;
+        let values = client.encode(texts).await?.values.into_raw_vec_and_offset().0;
         let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
         Ok::<_, EncodeError>(EncodedBatch {
             chunk,

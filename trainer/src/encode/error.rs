@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use encoder_client::EncoderError;
+
 use crate::checkpoint::Differences;
 use crate::data::movie_source::MovieSourceError;
 use crate::data::table_file::TableError;
-use crate::encode::encoder_client::EncoderError;
 use crate::encode::shard_store::ShardError;
 
 /// Why movies were not encoded. Finished chunks remain, and the next run continues from them.

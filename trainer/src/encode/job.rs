@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use encoder_client::BulkEncoder;
 use genre_model::InputTemplate;
 use serde::Serialize;
 
@@ -11,7 +12,6 @@ use crate::data::movie_source::{Inventory, MovieSource};
 use crate::data::vectors_file::{VectorRows, VectorsHeader};
 use crate::encode::batches::{self, Batches, EncodedBatch, Load};
 use crate::encode::chunks::{self, Chunks};
-use crate::encode::encoder_client::EncoderClient;
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
 use crate::encode::shard_store::ShardFolder;
@@ -57,7 +57,7 @@ pub enum EncodeOutcome {
 
 /// Runs the job. If it is dropped or killed, the next run continues with the first unfinished
 /// chunk.
-pub async fn run(job: &EncodeJob, client: &EncoderClient) -> Result<EncodeOutcome, EncodeError> {
+pub async fn run(job: &EncodeJob, client: &BulkEncoder) -> Result<EncodeOutcome, EncodeError> {
     run_on(job, client, job.source.inventory()?).await
 }
 
@@ -67,7 +67,7 @@ pub async fn run_shard(
     job: &EncodeJob,
     shard: Shard,
     folder: &ShardFolder,
-    client: &EncoderClient,
+    client: &BulkEncoder,
 ) -> Result<EncodeOutcome, EncodeError> {
     let inventory = job.source.inventory()?;
     let all = inventory.ids.len();
@@ -88,7 +88,7 @@ pub async fn run_shard(
     Ok(outcome)
 }
 
-fn header(client: &EncoderClient, template: &InputTemplate, inventory: &Inventory) -> VectorsHeader {
+fn header(client: &BulkEncoder, template: &InputTemplate, inventory: &Inventory) -> VectorsHeader {
     VectorsHeader {
         encoder: client.description().identity.clone(),
         dimension: client.description().dimension,
@@ -99,7 +99,7 @@ fn header(client: &EncoderClient, template: &InputTemplate, inventory: &Inventor
 
 async fn run_on(
     job: &EncodeJob,
-    client: &EncoderClient,
+    client: &BulkEncoder,
     mut inventory: Inventory,
 ) -> Result<EncodeOutcome, EncodeError> {
     let header = header(client, &job.template, &inventory);
@@ -145,7 +145,7 @@ async fn run_on(
 pub async fn encode_in_memory(
     source: &MovieSource,
     choice: SplitChoice,
-    client: &EncoderClient,
+    client: &BulkEncoder,
     template: &InputTemplate,
     with_title: bool,
 ) -> Result<Vectors, EncodeError> {

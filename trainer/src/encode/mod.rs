@@ -6,11 +6,8 @@
 pub(crate) mod batches;
 pub(crate) mod chunks;
 pub mod embedded;
-pub mod encoder_client;
 pub mod error;
 pub mod job;
-pub(crate) mod replicas;
-pub mod retry;
 pub mod shard;
 pub mod shard_store;
 mod vectors_job;

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use encoder_client::{BulkEncoder, BulkPolicy, bulk};
 use genre_model::{GenreModel, write_atomically};
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::data::table_file::TableError;
 use trainer::encode::embedded;
-use trainer::encode::encoder_client::{self, EncoderClient};
 use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
-use trainer::encode::retry::RetryPolicy;
 use trainer::encode::shard::Shard;
 use trainer::encode::shard_store::ShardFolder;
 use trainer::evaluate::baselines;
@@ -55,7 +54,7 @@ async fn encode(args: Encode) -> Result<()> {
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
-    let policy = RetryPolicy { patience: Duration::from_secs(args.give_up_after), ..RetryPolicy::default() };
+    let policy = BulkPolicy { patience: Duration::from_secs(args.give_up_after), ..BulkPolicy::default() };
     let client = connect(&args.encoder, policy).await?;
     let job = EncodeJob {
         source,
@@ -185,7 +184,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
 
 async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     let Some(input) = &args.input else { bail!("expected --input or --vectors") };
-    let client = connect(&args.encoder, RetryPolicy::default()).await?;
+    let client = connect(&args.encoder, BulkPolicy::default()).await?;
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let file = Input::new(input)?;
@@ -236,14 +235,14 @@ fn titles(movies: Option<&Path>) -> Result<HashMap<u64, String>> {
     movies.map(|movie| movie.map(|movie| (movie.id, movie.title)).map_err(Into::into)).collect()
 }
 
-async fn connect(args: &EncoderArgs, policy: RetryPolicy) -> Result<EncoderClient> {
+async fn connect(args: &EncoderArgs, policy: BulkPolicy) -> Result<BulkEncoder> {
     let (channels, what) = if args.embedded {
         (vec![embedded::channel().await?], "embedded encoder".to_owned())
     } else {
-        let channels = args.encoder.iter().map(|url| encoder_client::channel(url));
+        let channels = args.encoder.iter().map(|url| bulk::channel(url));
         (channels.collect::<Result<_, _>>()?, args.encoder.join(", "))
     };
-    let client = EncoderClient::connect_all(channels, policy).await.with_context(|| what.clone())?;
+    let client = BulkEncoder::connect(channels, policy).await.with_context(|| what.clone())?;
     tracing::info!("encoder {} at {what}", client.description().identity);
     Ok(client)
 }

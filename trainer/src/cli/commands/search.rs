@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use encoder_client::BulkPolicy;
 use genre_model::InputTemplate;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::job::{self, EncodeJob};
-use trainer::encode::retry::RetryPolicy;
 use trainer::search::{self, SearchJob, SearchOutcome, Space, trials_table};
 use trainer::{FittingData, Load};
 
@@ -43,7 +43,7 @@ pub(super) fn reference(args: &Reference) -> Result<()> {
         shard: None,
     };
     block_on(async {
-        let client = connect(&args.encoder, RetryPolicy::default()).await?;
+        let client = connect(&args.encoder, BulkPolicy::default()).await?;
         Ok(job::run(&encoding, &client).await?)
     })?;
     let vectors = read_vectors(&output)?;

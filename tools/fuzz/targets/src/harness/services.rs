@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
-use classifier_svc::{Classifier, ClassifierSvcConfig, ClassifierSvcSettings, EncoderPool, ModelStore, rest};
+use classifier_svc::{Classifier, ClassifierSvcConfig, ClassifierSvcSettings, ModelStore, rest};
+use encoder_client::EncoderClient;
 use encoder_svc::EncoderSvcSettings;
 use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
 use sha2::{Digest as _, Sha256};
@@ -69,7 +70,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let config = ClassifierSvcConfig::try_from(settings).expect("the settings are valid");
     let metrics = Metrics::default();
     let models = ModelStore::load(config.model.clone(), &metrics).expect("the model file is valid");
-    let pool = EncoderPool::fixed(encoder.clone(), config.encoder.clone(), &metrics);
+    let pool = EncoderClient::fixed(encoder.clone(), &config.encoder, &metrics);
     let classifier = Classifier::new(models, pool, config.limits);
     let keys = AuthSettings {
         keys: vec![ApiKeySettings {

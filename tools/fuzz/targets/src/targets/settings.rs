@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
+use encoder_client::Policy;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{Overrides, Settings, SettingsError, load_settings, print_settings};
 
@@ -71,7 +72,10 @@ fn check(data: &[u8]) {
                 assert_eq!(config.encoder.targets.len(), url.split(',').count());
                 assert!((1..=1 << 16).contains(&config.limits.max_batch_size));
                 assert!(config.limits.max_json_bytes() >= config.limits.max_message_bytes());
-                assert!(!config.model_poll.is_zero() && !config.encoder.timeout.is_zero());
+                let Policy::Online(policy) = config.encoder.policy else {
+                    panic!("a classifier calls online")
+                };
+                assert!(!config.model_poll.is_zero() && !policy.timeout.is_zero());
             }
             Err(error) => assert_names_the_setting(&error.to_string()),
         }

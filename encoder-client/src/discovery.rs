@@ -1,0 +1,57 @@
+//! The replicas: every address of every target's name, looked up again and again.
+//!
+//! `tower::discover` and `tonic::transport::Channel::balance_channel` feed a balancer of their own, which would hide
+//! the replicas from retries and hedges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_kit::Shutdown;
+
+use crate::client::{ClientConfig, EncoderClient};
+use crate::replica::Replica;
+
+/// Time between lookups while no address is known.
+const WHEN_EMPTY: Duration = Duration::from_millis(500);
+
+/// Looks the names up until shutdown.
+pub(crate) async fn follow(client: EncoderClient, config: ClientConfig, shutdown: Shutdown) {
+    let follow = async {
+        loop {
+            let is_empty = client.inner.replicas.load().is_empty();
+            let interval = config.resolve_interval;
+            tokio::time::sleep(if is_empty { WHEN_EMPTY.min(interval) } else { interval }).await;
+            refresh(&client, &config).await;
+        }
+    };
+    shutdown.run_until_cancelled(follow).await;
+}
+
+/// Looks the names up once. Replicas that are still listed keep their state, and a name that cannot be looked up
+/// keeps its replicas: a failing name server says nothing about encoders.
+pub(crate) async fn refresh(client: &EncoderClient, config: &ClientConfig) {
+    let old = client.inner.replicas.load_full();
+    let mut new: Vec<Arc<Replica>> = Vec::new();
+    for target in &config.targets {
+        let prefix = format!("{target} at ");
+        let known = |name: &str| old.iter().find(|replica| replica.name() == name).cloned();
+        match target.resolve().await {
+            Ok(addresses) => new.extend(addresses.into_iter().map(|address| {
+                let name = format!("{prefix}{address}");
+                known(&name).unwrap_or_else(|| {
+                    tracing::info!(replica = name, "encoder found");
+                    let channel = target.channel(Some(address), config.tls.clone());
+                    Arc::new(Replica::new(name, channel, config.api_key.as_ref()))
+                })
+            })),
+            Err(error) => {
+                tracing::warn!(%target, %error, "the encoder's name cannot be looked up");
+                new.extend(old.iter().filter(|replica| replica.name().starts_with(&prefix)).cloned());
+            }
+        }
+    }
+    for gone in old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())) {
+        tracing::info!(replica = gone.name(), "encoder gone");
+    }
+    client.inner.replicas.store(Arc::new(new));
+}

@@ -1,0 +1,241 @@
+//! One replica of an encoder: its connection, its identity, its load, and its recent outcomes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use genre_model::EncoderIdentity;
+use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest};
+use service_kit::{Deadline, Secret, propagate_trace};
+use tokio::time::Instant;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tracing::Instrument as _;
+
+use crate::circuit_breaker::CircuitBreaker;
+use crate::error::{EncoderError, name_of_fingerprint};
+use crate::failure::Failure;
+use crate::verify::{self, EncoderDescription};
+
+/// Time limit of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A replica that answered a probe is not probed again for this long.
+const FRESH: Duration = Duration::from_secs(5);
+/// Limit of a response. The vectors of 256 texts take half a mebibyte.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+pub(crate) struct Replica {
+    name: String,
+    client: EncoderServiceClient<Channel>,
+    authorization: Option<MetadataValue<Ascii>>,
+    /// Texts of the attempts in flight.
+    pending: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    breaker: CircuitBreaker,
+    encoder: Option<Known>,
+    probed_at: Option<Instant>,
+    answered_probe: bool,
+    last_failure: Option<String>,
+}
+
+/// The encoder behind a replica, as last seen in a description or in a reply.
+struct Known {
+    fingerprint: String,
+    /// For error messages.
+    name: String,
+}
+
+/// Counts the texts of an attempt as pending until dropped.
+pub(crate) struct Pending {
+    replica: Arc<Replica>,
+    texts: usize,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.replica.pending.fetch_sub(self.texts, Ordering::Relaxed);
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(name: String, channel: Channel, api_key: Option<&Secret>) -> Self {
+        let authorization = api_key.and_then(|key| {
+            let mut value = MetadataValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let client = EncoderServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Self { name, client, authorization, pending: AtomicUsize::new(0), state: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take(self: &Arc<Self>, texts: usize) -> Pending {
+        self.pending.fetch_add(texts, Ordering::Relaxed);
+        Pending { replica: self.clone(), texts }
+    }
+
+    /// Makes one attempt. Neither verifies the response nor records the outcome.
+    pub(crate) async fn encode(
+        &self,
+        request: EncodeRequest,
+        deadline: Deadline,
+    ) -> Result<EncodeResponse, Failure> {
+        let texts = request.texts.len();
+        let span = tracing::debug_span!("encode", otel.kind = "client", replica = self.name, texts);
+        async {
+            let request = self.request(request, deadline.remaining());
+            Ok(self.client.clone().encode(request).await?.into_inner())
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Asks the encoder to describe itself.
+    pub(crate) async fn describe(&self, timeout: Option<Duration>) -> Result<EncoderDescription, Failure> {
+        let request = self.request(GetEncoderRequest {}, timeout);
+        verify::description(self.client.clone().get_encoder(request).await?.into_inner())
+    }
+
+    fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        propagate_trace(request.metadata_mut().as_mut());
+        if let Some(value) = &self.authorization {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        request
+    }
+
+    /// Asks for the description, unless the replica answered a probe a moment ago and has not failed since.
+    pub(crate) async fn probe(&self) {
+        {
+            let state = self.state();
+            let is_fresh = state.probed_at.is_some_and(|at| at.elapsed() < FRESH);
+            if is_fresh && state.answered_probe && !state.breaker.is_open() {
+                return;
+            }
+        }
+        match tokio::time::timeout(PROBE_TIMEOUT, self.describe(Some(PROBE_TIMEOUT))).await {
+            Ok(Ok(description)) => self.answered(&description.identity),
+            Ok(Err(Failure::Status(status))) => self.did_not_answer(status.message()),
+            Ok(Err(failure)) => self.did_not_answer(&EncoderError::from(failure).to_string()),
+            Err(_) => self.did_not_answer("no answer in time"),
+        }
+    }
+
+    fn did_not_answer(&self, reason: &str) {
+        self.failed(reason);
+        let mut state = self.state();
+        if state.answered_probe || state.probed_at.is_none() {
+            tracing::warn!(replica = self.name, reason, "encoder does not answer");
+        }
+        state.answered_probe = false;
+        state.probed_at = Some(Instant::now());
+    }
+
+    fn answered(&self, encoder: &EncoderIdentity) {
+        let mut state = self.state();
+        let fingerprint = encoder.fingerprint.as_str();
+        let is_known = state.encoder.as_ref().is_some_and(|known| known.fingerprint == fingerprint);
+        if !is_known || state.breaker.is_open() {
+            tracing::info!(
+                replica = self.name,
+                encoder = encoder.id,
+                version = encoder.version,
+                fingerprint = encoder.fingerprint.short(),
+                "encoder answers"
+            );
+        }
+        state.breaker.succeeded();
+        state.last_failure = None;
+        state.encoder = Some(Known { fingerprint: fingerprint.to_owned(), name: encoder.to_string() });
+        state.probed_at = Some(Instant::now());
+        state.answered_probe = true;
+    }
+
+    /// Records a successful attempt.
+    pub(crate) fn succeeded(&self) {
+        let mut state = self.state();
+        state.breaker.succeeded();
+        state.last_failure = None;
+    }
+
+    /// Records a failure of the replica, and lets the next round of probes ask it again.
+    pub(crate) fn failed(&self, reason: &str) {
+        let mut state = self.state();
+        let was_open = state.breaker.is_open();
+        state.breaker.failed();
+        state.last_failure = Some(reason.to_owned());
+        if !was_open && state.breaker.is_open() {
+            tracing::warn!(replica = self.name, reason, "encoder ejected");
+        }
+        if state.answered_probe {
+            state.probed_at = None;
+        }
+    }
+
+    /// Records that the replica must not be asked for the time of `pause`.
+    pub(crate) fn is_busy_for(&self, pause: Duration) {
+        self.state().breaker.is_busy_for(pause);
+    }
+
+    /// Records that a reply came from another encoder, and lets the next round of probes ask for its description.
+    pub(crate) fn has_changed(&self, fingerprint: &str) {
+        let name = name_of_fingerprint(fingerprint);
+        let mut state = self.state();
+        state.encoder = Some(Known { fingerprint: fingerprint.to_owned(), name });
+        state.probed_at = None;
+    }
+
+    /// Whether the replica answered its last probe and the breaker is closed.
+    pub(crate) fn answers(&self) -> bool {
+        let state = self.state();
+        state.answered_probe && !state.breaker.is_open()
+    }
+
+    /// Whether the replica is known to run the expected encoder.
+    pub(crate) fn matches(&self, expected: &EncoderIdentity) -> bool {
+        let state = self.state();
+        state.encoder.as_ref().is_some_and(|known| known.fingerprint == expected.fingerprint.as_str())
+    }
+
+    /// An error if the replica is known to run another encoder than the expected one.
+    pub(crate) fn mismatch(&self, expected: &EncoderIdentity) -> Option<EncoderError> {
+        let state = self.state();
+        let other =
+            state.encoder.as_ref().filter(|known| known.fingerprint != expected.fingerprint.as_str())?;
+        Some(EncoderError::WrongEncoder { expected: expected.clone(), found: other.name.clone() })
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.state().breaker.is_ejected()
+    }
+
+    pub(crate) fn busy_for(&self) -> Duration {
+        self.state().breaker.busy_for()
+    }
+
+    pub(crate) fn last_failure(&self) -> String {
+        let failure = self.state().last_failure.clone();
+        format!("{}: {}", self.name, failure.as_deref().unwrap_or("not asked yet"))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
