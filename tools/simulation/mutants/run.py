@@ -1,9 +1,9 @@
-"""Defects in the product's own sources, one at a time, each of which the simulation must notice within a few seeds.
+"""Mutation test of the simulation: it must detect each of these defects in the product's sources within a few seeds.
 
     python3 tools/simulation/mutants/run.py [NAME ...]
 
-Works on a copy of the committed sources, which is built in debug. What a mutant changes must stand in the sources exactly once, so
-that a list that has fallen behind them fails.
+Works on a copy of the committed sources, built in debug. The text that a mutant replaces must occur in the sources exactly once, so
+that an outdated list fails.
 """
 
 import os
@@ -28,64 +28,58 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "the classifier takes vectors of any fingerprint",
-        "classifier-svc/src/encoder_pool/answer.rs",
-        "if answer.fingerprint != expected.fingerprint.as_str() {",
-        "if answer.fingerprint.is_empty() {",
+        "replies of any fingerprint are accepted",
+        "encoder-client/src/verify.rs",
+        "if response.fingerprint != expected.fingerprint.as_str() {",
+        "if response.fingerprint.is_empty() {",
     ),
     Mutant(
-        "the classifier takes vectors that are no numbers",
-        "classifier-svc/src/encoder_pool/answer.rs",
-        "if embedding.values.iter().any(|value| !value.is_finite()) {",
-        "if embedding.values.is_empty() {",
+        "vectors with NaN are accepted",
+        "encoder-client/src/verify.rs",
+        "embedding.values.iter().find(|value| !value.is_finite())",
+        "embedding.values.iter().find(|_| embedding.values.is_empty())",
     ),
     Mutant(
-        "the bulk job takes vectors of any fingerprint",
-        "trainer/src/encode/encoder_client.rs",
-        "if answer.fingerprint != identity.fingerprint.as_str() {",
-        "if answer.fingerprint.is_empty() {",
+        "a response states the model that is current at its end",
+        "classifier-svc/src/pipeline.rs",
+        ".map(|(row, truncated)| response(&model, row, include, truncated))",
+        ".map(|(row, truncated)| response(&self.model(), row, include, truncated))",
     ),
     Mutant(
-        "an answer states the model that is current at its end",
-        "classifier-svc/src/classifier.rs",
-        ".map(|(row, truncated)| answer(&model, row, wanted, truncated))",
-        ".map(|(row, truncated)| answer(&self.model(), row, wanted, truncated))",
-    ),
-    Mutant(
-        "texts that begin alike share a vector",
+        "texts with the same beginning share a vector",
         "encoder-svc/src/cache.rs",
         "let found = self.cache.try_get_with(key(text), marked).await;",
         "let found = self.cache.try_get_with(key(&text[..text.len().min(7)]), marked).await;",
     ),
     Mutant(
-        "a text's permit is never freed",
+        "a permit is never released",
         "encoder-svc/src/scheduler/admission.rs",
         "limit.admitted.fetch_sub(self.units, Ordering::Relaxed);\n        limit.texts.dec();",
         "limit.admitted.fetch_sub(0, Ordering::Relaxed);",
     ),
     Mutant(
-        "a caller's deadline is not read",
+        "the deadline of a request is ignored",
         "service-kit/src/grpc/deadline.rs",
         ".and_then(parse_timeout)",
         ".and_then(|_: &str| None::<Duration>)",
     ),
     Mutant(
-        "silent connections are kept",
+        "silent connections stay open",
         "service-kit/src/net/connect.rs",
         ".keep_alive_while_idle(true);",
         ".http2_keep_alive_interval(Duration::from_secs(3600)).keep_alive_while_idle(true);",
     ),
     Mutant(
-        "a batch's vectors come in another order",
+        "the vectors of a batch come in another order",
         "encoder-svc/src/grpc.rs",
         "embeddings: replies.into_iter().map(embedding).collect(),",
         "embeddings: replies.into_iter().rev().map(embedding).collect(),",
     ),
     Mutant(
-        "parts of the bulk job are put together as they come",
+        "the batches of the bulk job come in order of completion",
         "trainer/src/encode/batches.rs",
-        ".buffered(in_flight.max(1) * client.replicas())",
-        ".buffer_unordered(in_flight.max(1) * client.replicas())",
+        ".buffered(calls)",
+        ".buffer_unordered(calls)",
     ),
 ]
 
@@ -99,8 +93,8 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
     return run([*cargo, "build", "--quiet", "--locked", "-p", "simulation"], folder)
 
 
-def noticed(folder: Path) -> str | None:
-    """The first violation of the first seeds, if there is one."""
+def first_violation(folder: Path) -> str | None:
+    """Returns the first violation of the first seeds, if any."""
     program = folder / "target" / "debug" / "simulate-one"
     for seed in range(1, SEEDS + 1):
         found = run([str(program), "--seed", str(seed)], folder)
@@ -113,12 +107,12 @@ def noticed(folder: Path) -> str | None:
 def main() -> int:
     wanted = sys.argv[1:]
     missed = []
-    with tempfile.TemporaryDirectory(dir=ROOT.parent) as place:
-        copy = Path(place) / "sources"
+    with tempfile.TemporaryDirectory(dir=ROOT.parent) as parent:
+        copy = Path(parent) / "sources"
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(copy), "HEAD"], cwd=ROOT, check=True)
         try:
-            # Not the target folder of the sources themselves: cargo takes the copy for the same packages, and would have what is left
-            # of the last mutant for theirs.
+            # A target folder of its own: cargo takes the copy for the same packages, and would reuse the builds of mutants for the
+            # sources.
             target = ROOT / "target" / "mutants"
             target.mkdir(parents=True, exist_ok=True)
             (copy / "target").symlink_to(target, target_is_directory=True)
@@ -127,18 +121,18 @@ def main() -> int:
                     continue
                 begin = time.monotonic()
                 path = copy / mutant.file
-                sound = path.read_text()
-                if sound.count(mutant.old) != 1:
-                    print(f"STALE   {mutant.name}: {mutant.file} has changed", flush=True)
+                original = path.read_text()
+                if original.count(mutant.old) != 1:
+                    print(f"STALE    {mutant.name}: {mutant.file} has changed", flush=True)
                     missed.append(mutant.name)
                     continue
-                path.write_text(sound.replace(mutant.old, mutant.new))
+                path.write_text(original.replace(mutant.old, mutant.new))
                 built = build(copy)
-                found = noticed(copy) if built.returncode == 0 else None
+                found = first_violation(copy) if built.returncode == 0 else None
                 if built.returncode != 0:
                     print(built.stderr[-2000:])
-                path.write_text(sound)
-                verdict = "noticed" if found else "MISSED "
+                path.write_text(original)
+                verdict = "detected" if found else "MISSED  "
                 print(f"{verdict} {mutant.name} ({time.monotonic() - begin:.0f} s): {found}", flush=True)
                 if not found:
                     missed.append(mutant.name)

@@ -1,4 +1,4 @@
-//! An encoder's process: the real service with its queue, admission and cache, over a model that costs simulated time.
+//! The process of an encoder: the real service with its queue, admission and cache, over a model that takes simulated time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ use crate::sabotage::Sabotage;
 use crate::truth;
 use crate::world::{Life, World};
 
-/// Where encoders are met.
+/// The port of the encoders.
 pub const PORT: u16 = 50051;
-/// In the metadata of calls that are to get what the service says, whatever its encoder is like.
+/// Metadata of calls whose responses must not be replaced with garbage.
 pub const HONEST: &str = "simulation-honest";
 
-/// A text that every encoder has run before it is started.
+/// The text whose cost every encoder knows at its start.
 const KNOWN: &str = "one two three four five six seven eight nine ten";
 
-/// The process, from its start to its end.
+/// Runs the process.
 pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let state = &world.encoders[index];
     let generation = state.generation.load(Ordering::Relaxed);
@@ -56,7 +56,7 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     };
     let model = SimulatedModel { world: world.clone(), index, fingerprint: description.fingerprint.clone() };
     let costs = CostModel::new(truth::MAX_TOKENS, KNOWN, truth::cost(KNOWN));
-    // A bundle is loaded and checked.
+    // The time to load and check a bundle.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let EncoderConfig { sessions, queue_limits, .. } = config.encoder;
     let admission = Arc::new(Admission::new(costs, sessions, queue_limits, &metrics));
@@ -74,7 +74,7 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The real handlers; what they answer may be turned into garbage on its way out.
+/// The real handlers, whose responses may be replaced with garbage.
 struct Distorted {
     inner: EncoderServer,
     world: Arc<World>,
@@ -82,27 +82,28 @@ struct Distorted {
 }
 
 impl Distorted {
-    fn distort(&self, mut answer: EncodeResponse) -> EncodeResponse {
+    fn distort(&self, mut response: EncodeResponse) -> EncodeResponse {
         let sabotage = self.world.plan.sabotage;
         if sabotage == Some(Sabotage::Reorder) {
-            answer.embeddings.reverse();
+            response.embeddings.reverse();
         }
-        let Some(garbage) = self.world.encoders[self.index].garbage() else { return answer };
-        self.world.ledger.count("garbage:answer");
+        let Some(garbage) = self.world.encoders[self.index].garbage() else { return response };
+        self.world.ledger.count("garbage:response");
         match garbage {
             Garbage::Dimension => {
-                answer.embeddings.iter_mut().take(1).for_each(|embedding| embedding.values.truncate(1));
+                response.embeddings.iter_mut().take(1).for_each(|embedding| embedding.values.truncate(1));
             }
             Garbage::NotANumber => {
-                let values = answer.embeddings.iter_mut().take(1).flat_map(|embedding| &mut embedding.values);
+                let values =
+                    response.embeddings.iter_mut().take(1).flat_map(|embedding| &mut embedding.values);
                 values.take(1).for_each(|value| *value = f32::NAN);
             }
-            Garbage::TooFew => drop(answer.embeddings.pop()),
-            Garbage::TooMany => answer.embeddings.extend(answer.embeddings.first().cloned()),
-            Garbage::None => answer.embeddings.clear(),
-            Garbage::Fingerprint => answer.fingerprint = truth::fingerprint(66),
+            Garbage::TooFew => drop(response.embeddings.pop()),
+            Garbage::TooMany => response.embeddings.extend(response.embeddings.first().cloned()),
+            Garbage::None => response.embeddings.clear(),
+            Garbage::Fingerprint => response.fingerprint = truth::fingerprint(66),
         }
-        answer
+        response
     }
 }
 
@@ -116,9 +117,9 @@ impl EncoderService for Distorted {
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
-        let honest = request.metadata().contains_key(HONEST);
-        let answer = self.inner.encode(request).await?;
-        Ok(if honest { answer } else { answer.map(|answer| self.distort(answer)) })
+        let is_honest = request.metadata().contains_key(HONEST);
+        let response = self.inner.encode(request).await?;
+        Ok(if is_honest { response } else { response.map(|response| self.distort(response)) })
     }
 
     type EncodeStreamStream = Pin<Box<dyn Stream<Item = Result<EncodeStreamResponse, Status>> + Send>>;
@@ -127,16 +128,16 @@ impl EncoderService for Distorted {
         &self,
         request: Request<Streaming<EncodeStreamRequest>>,
     ) -> Result<Response<Self::EncodeStreamStream>, Status> {
-        let answers = self.inner.encode_stream(request).await?.into_inner();
+        let responses = self.inner.encode_stream(request).await?.into_inner();
         let sabotage = self.world.plan.sabotage;
-        let answers = answers.enumerate().flat_map(move |(place, answer)| {
+        let responses = responses.enumerate().flat_map(move |(index, response)| {
             let times = match sabotage {
-                Some(Sabotage::AnswerTwice) if place == 1 => 2,
-                Some(Sabotage::LoseAnswer) if place == 1 => 0,
+                Some(Sabotage::RepeatResponse) if index == 1 => 2,
+                Some(Sabotage::LoseResponse) if index == 1 => 0,
                 _ => 1,
             };
-            futures_util::stream::iter(std::iter::repeat_n(answer, times))
+            futures_util::stream::iter(std::iter::repeat_n(response, times))
         });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(responses)))
     }
 }

@@ -77,7 +77,7 @@ impl SimulatedModel {
         let slow = self.world.encoders[self.index].slow.load(Ordering::Relaxed);
         tokio::time::sleep(truth::cost(text) * slow / cores).await;
         let sabotage = self.world.plan.sabotage;
-        if sabotage == Some(Sabotage::KeepText) && text.len().is_multiple_of(5) {
+        if sabotage == Some(Sabotage::HangRun) && text.len().is_multiple_of(5) {
             std::future::pending::<()>().await;
         }
         let (token_count, truncated) = truth::tokens(text);

@@ -1,45 +1,44 @@
-//! The answers to the items of a stream: each at most once, and all of them where the stream ends well.
+//! Bookkeeping for a stream: at most one response for each item, and one for all if the stream ends without an error.
 
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
 use tonic::{Status, Streaming};
 
-/// Hands each answer to `take`; says how the stream ended.
-pub(crate) async fn each<T>(mut answers: Streaming<T>, mut take: impl FnMut(T)) -> Result<(), Status> {
-    while let Some(answer) = answers.next().await {
-        take(answer?);
+/// Passes each response to `take`; returns how the stream ended.
+pub(crate) async fn for_each<T>(mut responses: Streaming<T>, mut take: impl FnMut(T)) -> Result<(), Status> {
+    while let Some(response) = responses.next().await {
+        take(response?);
     }
     Ok(())
 }
 
-/// What was asked by its place, and how often each was answered.
+/// The items of a stream, and the number of responses to each.
 pub(crate) struct Items {
-    asked: usize,
-    answered: BTreeMap<usize, u32>,
+    requests: usize,
+    responses: BTreeMap<usize, u32>,
 }
 
 impl Items {
-    pub(crate) fn of(asked: usize) -> Self {
-        Self { asked, answered: BTreeMap::new() }
+    pub(crate) fn of(requests: usize) -> Self {
+        Self { requests, responses: BTreeMap::new() }
     }
 
-    /// The place of the item that an answer is for; what is wrong, where it is for none.
-    pub(crate) fn answered(&mut self, id: &str) -> Result<usize, String> {
-        let place = id.parse().ok().filter(|place| *place < self.asked);
-        let place = place.ok_or_else(|| format!("an answer to {id:?}, which was not asked"))?;
-        *self.answered.entry(place).or_default() += 1;
-        Ok(place)
+    /// Records a response; returns the index of its item, or the violation if there is none.
+    pub(crate) fn responded(&mut self, id: &str) -> Result<usize, String> {
+        let index = id.parse().ok().filter(|index| *index < self.requests);
+        let index = index.ok_or_else(|| format!("a response to {id:?}, which was not sent"))?;
+        *self.responses.entry(index).or_default() += 1;
+        Ok(index)
     }
 
-    /// What is wrong at the end of the stream.
+    /// The violations at the end of the stream.
     pub(crate) fn violations(&self, ended_well: bool) -> impl Iterator<Item = String> {
-        let twice = self.answered.iter().find(|(_, times)| **times > 1);
-        let twice =
-            twice.map(|(place, times)| format!("item {place} of a stream was answered {times} times"));
-        let (asked, found) = (self.asked, self.answered.len());
-        let missing = (ended_well && found != asked)
-            .then(|| format!("a stream of {asked} ended well with {found} answers"));
+        let twice = self.responses.iter().find(|(_, times)| **times > 1);
+        let twice = twice.map(|(index, times)| format!("item {index} of a stream has {times} responses"));
+        let (expected, found) = (self.requests, self.responses.len());
+        let missing = (ended_well && found != expected)
+            .then(|| format!("a stream of {expected} ended well with {found} responses"));
         twice.into_iter().chain(missing)
     }
 }

@@ -1,4 +1,4 @@
-//! What happened in a run: counts, the hash over all events, and every promise that was broken.
+//! The record of a run: counts, a hash over all events, and every violation of a promise.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Broken promises that are told; a run that breaks one breaks many.
-const TOLD: usize = 20;
+/// Violations that a report lists; one defect causes many.
+const LISTED: usize = 20;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The run's seed.
     pub seed: u64,
-    /// Hash over all events, with their times: the same seed gives the same.
+    /// The hash over all events and their times; equal for runs of one seed.
     pub trace: String,
-    /// Events in it.
+    /// The number of events.
     pub events: u64,
-    /// Simulated milliseconds.
+    /// The duration of the run in simulated milliseconds.
     pub simulated_ms: u64,
-    /// Things that were counted, by name: `call:Classify:OK`, `fault:crash`.
+    /// Counts by name, such as `call:Classify:OK` or `fault:Crash`.
     pub counts: BTreeMap<String, u64>,
-    /// Promises that were broken; none in a good run.
+    /// Broken promises, of which a good run has none.
     pub violations: Vec<String>,
 }
 
@@ -33,12 +33,12 @@ struct State {
     follow: bool,
 }
 
-/// Shared by everything in a run.
+/// The record of a run, which all its hosts share.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<Mutex<State>>);
 
 impl Ledger {
-    /// An empty one; `follow` prints events as they happen.
+    /// An empty record; `follow` prints events as they happen.
     #[must_use]
     pub fn new(seed: u64, follow: bool) -> Self {
         let ledger = Self::default();
@@ -54,7 +54,7 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something happened at simulated millisecond `at`.
+    /// Records an event at simulated millisecond `at`.
     pub fn event(&self, at: u128, what: &str) {
         let mut state = self.lock();
         if state.follow {
@@ -65,26 +65,26 @@ impl Ledger {
         state.report.events += 1;
     }
 
-    /// One more of something.
+    /// Adds one to a count.
     pub fn count(&self, name: &str) {
         self.add(name, 1);
     }
 
-    /// Some more of something.
+    /// Adds to a count.
     pub fn add(&self, name: &str, many: u64) {
         *self.lock().report.counts.entry(name.to_owned()).or_default() += many;
     }
 
-    /// A promise was broken.
+    /// Records a broken promise at simulated millisecond `at`.
     pub fn violation(&self, at: u128, what: &str) {
         self.event(at, &format!("VIOLATION {what}"));
         let mut state = self.lock();
-        if state.report.violations.len() < TOLD {
+        if state.report.violations.len() < LISTED {
             state.report.violations.push(format!("{at} ms: {what}"));
         }
     }
 
-    /// Everything so far.
+    /// The report so far.
     #[must_use]
     pub fn report(&self, simulated_ms: u64) -> Report {
         let state = self.lock();
@@ -93,7 +93,7 @@ impl Ledger {
     }
 }
 
-/// Simulated milliseconds since the run began.
+/// Simulated milliseconds since the start of the run.
 #[must_use]
 pub fn now() -> u128 {
     turmoil::sim_elapsed().unwrap_or_default().as_millis()

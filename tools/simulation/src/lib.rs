@@ -1,14 +1,15 @@
-//! Classifier, encoders and trainer as they are, over a simulated network and simulated time.
+//! The real classifier, encoders and trainer over a simulated network, in simulated time.
 //!
-//! A seed is a [`plan`]: hosts, load, and what is broken when. [`run`](run::run) lets the real services of
-//! [`encoder_host`], [`classifier_host`] and [`trainer_host`] run on turmoil's hosts, each with a clock of its own, while
-//! [`callers`] and [`reader`] hold every answer against the [`truth`]: the one vector that a text has, and the one answer that
-//! a model gives. What is broken is written in the [`ledger`], with a hash over everything that happened.
+//! A seed decides a [`plan`]: hosts, load, and faults with their times. [`run`](run::run) runs the real services of
+//! [`encoder_host`], [`classifier_host`] and [`trainer_host`] on turmoil's hosts, each with its own clock. [`clients`] and
+//! [`reader`] compare every response with the [`truth`]: the one vector of a text, and the one result of a model. The
+//! [`ledger`] records broken promises, and a hash over all events.
 //!
-//! One process runs one seed (`simulate-one`), so that a run is a function of its seed alone; [`runner`] starts them.
+//! Each seed runs in its own process (`simulate-one`), so that a run depends on the seed alone; [`runner`] starts them.
+//! What only the simulation needs, such as the transport and the model source, is implemented here.
 
-pub mod callers;
 pub mod classifier_host;
+pub mod clients;
 mod direct;
 pub mod encoder_host;
 pub mod encoder_workers;

@@ -1,4 +1,4 @@
-//! Runs many seeds of the simulation, or one again.
+//! Runs many seeds of the simulation, or one seed in detail.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -6,22 +6,22 @@ use std::time::Instant;
 use clap::Parser;
 use simulation::runner::{Runner, sibling};
 
-/// Run the services over a simulated network, broken as the seeds tell.
+/// Run the services over a simulated network with the faults of each seed.
 #[derive(Parser)]
 struct Args {
-    /// How many seeds.
+    /// The number of seeds.
     #[arg(long, default_value_t = 50)]
     seeds: u64,
-    /// The first.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Only this one, and print what happens.
+    /// Run only this seed, and print its events.
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
-    /// Processes at a time; 0 stands for one a core.
+    /// Processes at the same time; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
-    /// Where a single run's services log to standard error, at this level.
+    /// The level of the services' logs on standard error, with --seed.
     #[arg(long, default_value = "warn")]
     log: String,
 }
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let program = match std::env::current_exe() {
         Ok(path) => sibling(&path),
         Err(error) => {
-            eprintln!("this program's own path: {error}");
+            eprintln!("cannot find the path of this program: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         begin.elapsed().as_secs_f64()
     );
     for seed in &failed {
-        println!("again: make simulate SEED={seed}");
+        println!("to repeat: make simulate SEED={seed}");
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,4 +1,4 @@
-//! What a seed stands for: hosts, load, and what is broken when.
+//! What a seed decides: hosts, load, and faults with their times.
 
 use std::time::Duration;
 
@@ -7,103 +7,103 @@ use rand_of_seed::{RngExt as _, SeedableRng as _};
 
 use crate::sabotage::Sabotage;
 
-/// What an encoder that is out of order answers, in the place of right vectors.
+/// What a faulty encoder returns instead of correct vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Garbage {
-    /// Vectors one float short.
+    /// One vector is too short.
     Dimension,
-    /// Not-a-number in a vector.
+    /// NaN in a vector.
     NotANumber,
-    /// One vector fewer than texts.
+    /// One vector is missing.
     TooFew,
-    /// One more.
+    /// One vector too many.
     TooMany,
-    /// No vectors at all.
+    /// No vectors.
     None,
-    /// Right vectors under the fingerprint of another encoder.
+    /// Correct vectors with the fingerprint of another encoder.
     Fingerprint,
 }
 
-/// One thing that is done to the world.
+/// One fault, or its end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// Nothing passes between two hosts, and what is on its way is lost.
+    /// Drops all messages between two hosts.
     Partition(String, String),
-    /// Nothing passes from the first to the second.
+    /// Drops all messages from the first host to the second.
     OneWay(String, String),
-    /// Either of both ends.
+    /// Ends `Partition` and `OneWay`.
     Repair(String, String),
-    /// What is sent waits.
+    /// Holds messages back.
     Hold(String, String),
-    /// And goes on.
+    /// Delivers the messages held back.
     Release(String, String),
-    /// Milliseconds that everything takes at most.
+    /// Sets the largest latency, in milliseconds.
     Latency(String, String, u64),
-    /// Of so many thousand messages one breaks the connection it belongs to, without a word; 0 for none.
+    /// Sets how many of a thousand messages are lost, which silently breaks their connections.
     Loss(String, String, u32),
-    /// The process is killed.
+    /// Kills the process.
     Crash(String),
-    /// It is asked to stop, and drains.
+    /// Asks the process to drain and stop.
     Stop(String),
-    /// It is started again, with what it has for its next start.
+    /// Starts the process, with the bundle set for its next start.
     Start(String),
-    /// Its clock goes so far ahead at once, as after a pause of the whole machine.
+    /// Moves the clock of a host forward, as after a pause of the machine.
     Jump(String, Duration),
-    /// An encoder's answers from now on.
+    /// Sets what an encoder returns.
     Garbage(usize, Option<Garbage>),
-    /// An encoder takes so many times as long.
+    /// Multiplies the time of each run of an encoder.
     Slow(usize, u32),
-    /// Which bundle an encoder has at its next start.
+    /// Sets the bundle of an encoder for its next start.
     Generation(usize, u32),
-    /// Which encoders the name server knows; none: it does not answer.
+    /// Sets the encoders that the name server knows; without any, it does not answer.
     Names(Vec<usize>),
-    /// Another model file: of the generation, by number.
+    /// Writes a model file, by encoder generation and number.
     Model(u32, u64),
-    /// A model file that is none.
+    /// Writes a model file that is not a model.
     BrokenModel,
 }
 
-/// All that a seed decides.
+/// Everything that a seed decides.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// Encoder hosts.
+    /// The number of encoder hosts.
     pub encoders: usize,
-    /// Texts that each runs at a time.
+    /// Texts that an encoder runs at the same time.
     pub sessions: usize,
-    /// Mebibytes of an encoder's cache.
+    /// Size of an encoder's cache in mebibytes.
     pub cache_mib: usize,
-    /// How long an online text may wait.
+    /// Longest time of an online text in the queue, in milliseconds.
     pub max_queue_ms: usize,
-    /// Seconds until a second encoder is asked; 0 for never.
+    /// The classifier's `encoder.hedge_seconds`.
     pub hedge_seconds: f64,
     /// Movies of the bulk job.
     pub bulk_movies: u64,
-    /// Calls of each caller while things break.
+    /// Calls of each client during the faults.
     pub calls: u32,
-    /// In order of time.
+    /// The faults, in order of time.
     pub faults: Vec<(Duration, Fault)>,
-    /// From here on nothing is broken any more.
+    /// The time of the last fault.
     pub calm: Duration,
-    /// The encoders' generation and the model's number in the end.
+    /// The encoder generation and the model number at the end.
     pub last: (u32, u64),
-    /// Whether any clock jumps.
+    /// Whether a clock jumps.
     pub clocks_jump: bool,
-    /// Whether any encoder answers garbage.
+    /// Whether an encoder returns garbage.
     pub garbage: bool,
-    /// What the run is to be caught at.
+    /// A defect that the run must detect.
     pub sabotage: Option<Sabotage>,
 }
 
-/// When the faults end.
+/// The time at which the faults end.
 const CALM: Duration = Duration::from_secs(10);
-/// What a network needs to be well again: dead connections are found by their keepalive (13 s), and probes come then (2.5 s).
+/// Time from the last fault to full recovery: keepalive detects dead connections (13 s), then probes run (2.5 s).
 pub const RECOVERY: Duration = Duration::from_secs(17);
-/// What everything has to be done by, after the faults.
+/// Time after recovery in which the run must end.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// An encoder's host.
+/// The name of an encoder's host.
 #[must_use]
 pub fn encoder(index: usize) -> String {
     format!("encoder-{index}")
@@ -146,7 +146,7 @@ impl Plan {
 }
 
 impl Draft {
-    /// A time from the first calls on, and one that is later, both before the end of the faults.
+    /// Begin and end of an episode, both during the calls and before the end of the faults.
     fn span(&mut self) -> (Duration, Duration) {
         let (begin, length) = self.begin_and_length();
         (begin, begin + length)
@@ -166,12 +166,12 @@ impl Draft {
         self.rng.random_range(0..self.plan.encoders)
     }
 
-    /// Two hosts that talk to each other.
+    /// Two hosts that are connected.
     fn link(&mut self) -> (String, String) {
         let encoder = encoder(self.any_encoder());
         match self.rng.random_range(0..6) {
-            0 => ("caller-0".to_owned(), "classifier".to_owned()),
-            1 => ("caller-1".to_owned(), "classifier".to_owned()),
+            0 => ("client-0".to_owned(), "classifier".to_owned()),
+            1 => ("client-1".to_owned(), "classifier".to_owned()),
             2 => ("reader".to_owned(), encoder),
             3 => ("trainer".to_owned(), encoder),
             _ => ("classifier".to_owned(), encoder),
@@ -186,7 +186,7 @@ impl Draft {
         }
     }
 
-    /// Something breaks and is mended.
+    /// Adds a fault and its end.
     fn episode(&mut self) {
         match self.rng.random_range(0..16) {
             0..=4 => self.network(),
@@ -220,7 +220,7 @@ impl Draft {
     fn network(&mut self) {
         let ((begin, end), (a, b)) = (self.span(), self.link());
         let (one, other) = (|| a.clone(), || b.clone());
-        let (breaks, mends) = match self.rng.random_range(0..5) {
+        let (fault, repair) = match self.rng.random_range(0..5) {
             0 => (Fault::Partition(one(), other()), Fault::Repair(one(), other())),
             1 if self.rng.random_bool(0.5) => (Fault::OneWay(one(), other()), Fault::Repair(one(), other())),
             1 => (Fault::OneWay(other(), one()), Fault::Repair(one(), other())),
@@ -234,14 +234,14 @@ impl Draft {
                 (Fault::Loss(one(), other(), of_a_thousand), Fault::Loss(one(), other(), 0))
             }
         };
-        self.push(begin, breaks);
-        self.push(end, mends);
+        self.push(begin, fault);
+        self.push(end, repair);
     }
 
     fn restart(&mut self) {
         let ((begin, end), host) = (self.span(), self.service());
-        let gently = host != "trainer" && self.rng.random_bool(0.4);
-        self.push(begin, if gently { Fault::Stop(host.clone()) } else { Fault::Crash(host.clone()) });
+        let drains = host != "trainer" && self.rng.random_bool(0.4);
+        self.push(begin, if drains { Fault::Stop(host.clone()) } else { Fault::Crash(host.clone()) });
         self.push(end, Fault::Start(host));
     }
 
@@ -261,7 +261,7 @@ impl Draft {
         self.push(end, Fault::Garbage(encoder, None));
     }
 
-    /// An encoder comes back with another bundle for a while.
+    /// Restarts an encoder with another bundle for a while.
     fn impostor(&mut self) {
         let ((begin, end), index) = (self.span(), self.any_encoder());
         for (at, generation) in [(begin, 90), (end, self.generation)] {
@@ -271,7 +271,7 @@ impl Draft {
         }
     }
 
-    /// All encoders get another bundle, one after the other, and the classifier the model for it, before or after.
+    /// Upgrades the bundles of all encoders one by one, and the model at any time meanwhile.
     fn upgrade(&mut self) {
         let (begin, length) = self.begin_and_length();
         self.generation += 1;
@@ -287,7 +287,7 @@ impl Draft {
         self.push(at, Fault::Model(self.generation, self.model));
     }
 
-    /// Several models for the same encoders, and now and then a file that is no model.
+    /// Writes several models for the same encoders, some of them broken.
     fn reloads(&mut self) {
         let (begin, length) = self.begin_and_length();
         let count = self.rng.random_range(1..=5_u32);
@@ -302,7 +302,7 @@ impl Draft {
         }
     }
 
-    /// Whatever is still broken is mended, and what overlapped is put in order.
+    /// Sorts the faults and ends all of them.
     fn finish(mut self) -> Plan {
         self.plan.faults.sort_by_key(|(at, _)| *at);
         let hosts = (0..self.plan.encoders).map(encoder);
@@ -317,8 +317,8 @@ impl Draft {
             self.push(calm, Fault::Generation(index, self.generation));
         }
         for (index, a) in services.iter().enumerate() {
-            let callers = ["caller-0", "caller-1", "reader"].map(str::to_owned);
-            for b in services[index + 1..].iter().cloned().chain(callers) {
+            let clients = ["client-0", "client-1", "reader"].map(str::to_owned);
+            for b in services[index + 1..].iter().cloned().chain(clients) {
                 self.push(calm, Fault::Release(a.clone(), b.clone()));
                 self.push(calm, Fault::Loss(a.clone(), b.clone(), 0));
                 self.push(calm, Fault::Latency(a.clone(), b, LATENCY_MS));
@@ -332,5 +332,5 @@ impl Draft {
     }
 }
 
-/// The longest that a message takes on a sound link.
+/// The largest latency of a sound link, in milliseconds.
 pub const LATENCY_MS: u64 = 6;

@@ -1,4 +1,4 @@
-//! Who calls the encoders themselves, and holds every vector against its text.
+//! A client of the encoders, which compares every vector with that of its text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::callers::{insisting, movies, within};
+use crate::clients::{movies, with_retries, within};
 use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::RECOVERY;
 use crate::world::World;
 use crate::{encoder_host, plan, truth};
 
-/// In the numbers of movies.
-const SELF: u64 = 7;
+/// Identifies the reader in the numbers of its movies.
+const CLIENT: u64 = 7;
 
 #[derive(Clone)]
 struct Reader {
@@ -37,7 +37,7 @@ struct Call {
     deadline: Option<Duration>,
 }
 
-/// Makes calls while things break, and some more when they must be well again.
+/// Makes calls during the faults, and a few more after recovery.
 pub async fn run(world: Arc<World>) -> turmoil::Result {
     let network = Arc::new(world.network.clone());
     let mut readers = Vec::new();
@@ -46,14 +46,14 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
         let channel = Target::parse(&url)?.over(network.clone()).channel(None, None);
         readers.push(Reader { world: world.clone(), client: EncoderServiceClient::new(channel) });
     }
-    let mut rng = StdRng::seed_from_u64(world.plan.seed ^ (SELF << 40));
+    let mut rng = StdRng::seed_from_u64(world.plan.seed ^ (CLIENT << 40));
     let begin = Instant::now();
     let mut running = JoinSet::new();
     for number in 0..u64::from(world.plan.calls) {
         let mean = world.plan.calm.as_millis() as u64 / u64::from(world.plan.calls);
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..=mean * 2))).await;
         let reader = readers[rng.random_range(0..readers.len())].clone();
-        let call = Call::any(number, &mut rng);
+        let call = Call::random(number, &mut rng);
         running.spawn(async move { reader.make(&call).await });
     }
     while running.join_next().await.is_some() {}
@@ -63,7 +63,7 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
             let number = u64::from(world.plan.calls) + index as u64 * 2 + u64::from(stream);
             let deadline = Some(Duration::from_secs(4));
             let call = Call { number, stream, texts: texts(number, 3), priority: Priority::Online, deadline };
-            if let Err(failure) = insisting(|| reader.make(&call)).await {
+            if let Err(failure) = with_retries(|| reader.make(&call)).await {
                 let name = failure.name();
                 world.violation(&format!("encoder {index} still fails after the faults: {name}"));
             }
@@ -75,11 +75,11 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
 fn texts(number: u64, count: u64) -> Vec<String> {
     let compose =
         |movie: proto::classifier::v1::Movie| truth::template().compose(&movie.title, &movie.overview);
-    movies(SELF, number, count).into_iter().map(compose).collect()
+    movies(CLIENT, number, count).into_iter().map(compose).collect()
 }
 
 impl Call {
-    fn any(number: u64, rng: &mut StdRng) -> Self {
+    fn random(number: u64, rng: &mut StdRng) -> Self {
         let stream = rng.random_bool(0.5);
         let deadlines = [30, 300, 2000];
         Self {
@@ -101,15 +101,15 @@ impl Reader {
         };
         let kind = if call.stream { "EncodeStream" } else { "Encode" };
         let work = async { if call.stream { self.stream(call).await } else { self.batch(call).await } };
-        // A batch of bulk class that has no deadline waits as long as its class may.
-        let patient = call.deadline.is_none() && call.priority == Priority::Bulk;
-        let allowed = if patient { allowed + Duration::from_secs(30) } else { allowed };
+        // The bulk class may wait longer in the queue.
+        let is_patient = call.deadline.is_none() && call.priority == Priority::Bulk;
+        let allowed = if is_patient { allowed + Duration::from_secs(30) } else { allowed };
         let outcome = tokio::time::timeout(allowed, work).await;
         let took = begin.elapsed().as_millis();
         let own_timer = call.deadline.is_some() && !call.stream;
         let outcome = outcome.unwrap_or_else(|_| {
             if !own_timer {
-                self.violation(&format!("{kind} {} has no answer after {took} ms", call.number));
+                self.violation(&format!("{kind} {} has no response after {took} ms", call.number));
             }
             Err(Failure::OwnTimer)
         });
@@ -132,23 +132,23 @@ impl Reader {
 
     fn check(&self, text: &str, fingerprint: &str, values: &[f32]) {
         if values != truth::vector(fingerprint, text) {
-            self.violation(&format!("{text:.20?} got the vector of another text or encoder"));
+            self.violation(&format!("{text:.20?} has the vector of another text or encoder"));
         }
-        self.world.ledger.count("text:answered");
+        self.world.ledger.count("text:encoded");
     }
 
     async fn batch(&self, call: &Call) -> Result<(), Failure> {
         let message = EncodeRequest { texts: call.texts.clone(), priority: call.priority.into() };
         let mut request = within(call.deadline, message);
         request.metadata_mut().insert(encoder_host::HONEST, tonic::metadata::MetadataValue::from_static("1"));
-        let answer = self.client.clone().encode(request).await;
-        let answer = answer.map_err(|status| self.failed("a batch", &status))?.into_inner();
-        if answer.embeddings.len() != call.texts.len() {
-            let found = answer.embeddings.len();
+        let response = self.client.clone().encode(request).await;
+        let response = response.map_err(|status| self.failed("a batch", &status))?.into_inner();
+        if response.embeddings.len() != call.texts.len() {
+            let found = response.embeddings.len();
             self.violation(&format!("{} texts got {found} vectors", call.texts.len()));
         }
-        for (text, embedding) in call.texts.iter().zip(&answer.embeddings) {
-            self.check(text, &answer.fingerprint, &embedding.values);
+        for (text, embedding) in call.texts.iter().zip(&response.embeddings) {
+            self.check(text, &response.fingerprint, &embedding.values);
         }
         Ok(())
     }
@@ -158,31 +158,31 @@ impl Reader {
             .texts
             .iter()
             .enumerate()
-            .map(|(place, text)| EncodeStreamRequest {
-                id: place.to_string(),
+            .map(|(index, text)| EncodeStreamRequest {
+                id: index.to_string(),
                 text: text.clone(),
                 priority: call.priority.into(),
             })
             .collect();
         let request = within(call.deadline, futures_util::stream::iter(requests));
         let stream = self.client.clone().encode_stream(request).await;
-        let answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
+        let responses = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
         let mut items = Items::of(call.texts.len());
         let mut of_items = Ok(());
-        let ended = items::each(answers, |answer| {
-            let text = match items.answered(&answer.id) {
-                Ok(place) => &call.texts[place],
+        let ended = items::for_each(responses, |response| {
+            let text = match items.responded(&response.id) {
+                Ok(index) => &call.texts[index],
                 Err(violation) => return self.violation(&violation),
             };
-            match answer.result {
+            match response.result {
                 Some(StreamResult::Embedding(embedding)) => {
-                    self.check(text, &answer.fingerprint, &embedding.values);
+                    self.check(text, &response.fingerprint, &embedding.values);
                 }
                 Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
                     Ok(failure) => of_items = of_items.and(Err(failure)),
                     Err(undocumented) => self.violation(&format!("a text fails with {undocumented}")),
                 },
-                None => self.violation("an answer without a result"),
+                None => self.violation("a stream response without a result"),
             }
         })
         .await;

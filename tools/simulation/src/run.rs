@@ -1,4 +1,4 @@
-//! One run: hosts, the faults of the plan at their times, and what must hold in the end.
+//! One run: starts the hosts, injects the faults of the plan, and checks the state at the end.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,21 +12,21 @@ use crate::network::SimulatedNetwork;
 use crate::plan::{self, Fault, LATENCY_MS, PATIENCE, Plan, RECOVERY};
 use crate::truth::{self, Models};
 use crate::world::{EncoderState, Life, World};
-use crate::{callers, classifier_host, encoder_host, reader, trainer_host};
+use crate::{classifier_host, clients, encoder_host, reader, trainer_host};
 
-/// Once everything is done: what was begun by callers who left may still come to its end.
+/// Time at the end for the calls that clients have abandoned.
 const QUIET: Duration = Duration::from_secs(6);
-/// And what came over a connection that fell silent in the middle of a request, until the server's keepalive ends it (40 s).
+/// The same for requests on a connection that fell silent, until the server's keepalive closes it (40 s).
 const DEAD: Duration = Duration::from_secs(42);
-/// Tasks that a process may have for each of its connections, and beside them.
+/// The most tasks of a process at the end: for each connection, and in addition.
 const TASKS_OF_A_CONNECTION: usize = 4;
 const TASKS_OF_A_PROCESS: usize = 16;
-/// Connections that may wait for a host, and messages on one connection.
+/// The most pending connections of a host, and messages of a connection.
 const CAPACITY: usize = 4096;
-/// When runs begin by the wall clock, to which nothing pays heed.
+/// The simulated wall clock at the start.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
-/// Runs the plan in `folder`, which is empty.
+/// Runs the plan in an empty folder.
 #[must_use]
 pub fn run(plan: Plan, folder: &Path, ledger: Ledger) -> Report {
     let world = Arc::new(World {
@@ -59,8 +59,8 @@ pub fn run(plan: Plan, folder: &Path, ledger: Ledger) -> Report {
     add_hosts(&mut sim, &world);
     director.play(&mut sim);
     let simulated = sim.elapsed();
-    director.look_around(simulated);
-    // Hosts end with it, before the folder that they write to.
+    director.check_end(simulated);
+    // The hosts write to the folder, so they end first.
     drop(sim);
     world.ledger.report(simulated.as_millis() as u64)
 }
@@ -84,13 +84,13 @@ fn add_hosts(sim: &mut Sim<'_>, world: &Arc<World>) {
         async move { reported(&world, trainer_host::run(world.clone()).await) }
     });
     for index in 0..2 {
-        sim.client(format!("caller-{index}"), callers::run(world.clone(), index));
+        sim.client(format!("client-{index}"), clients::run(world.clone(), index));
     }
     sim.client("reader", reader::run(world.clone()));
 }
 
-/// No process ends by an error of its own.
-#[expect(clippy::unnecessary_wraps, reason = "what turmoil wants of a host")]
+/// Records a process that ends with an error as a violation.
+#[expect(clippy::unnecessary_wraps, reason = "turmoil expects a result of a host")]
 fn reported(world: &World, outcome: anyhow::Result<()>) -> turmoil::Result {
     if let Err(error) = outcome {
         world.violation(&format!("a process ended: {error:#}"));
@@ -110,7 +110,7 @@ impl Director {
         loop {
             let at = sim.elapsed();
             while let Some((_, fault)) = faults.next_if(|(due, _)| *due <= at) {
-                self.inflict(sim, &fault);
+                self.inject(sim, &fault);
             }
             let finished = match sim.step() {
                 Ok(finished) => finished,
@@ -124,8 +124,8 @@ impl Director {
             }
             if at > latest {
                 let bulk = self.world.bulk_is_done.load(Ordering::Relaxed);
-                let what = format!("callers are done: {finished}, the bulk job is done: {bulk}");
-                return self.violation(at, &format!("the run does not come to its end; {what}"));
+                let what = format!("clients are done: {finished}, the bulk job is done: {bulk}");
+                return self.violation(at, &format!("the run does not end: {what}"));
             }
         }
     }
@@ -134,7 +134,7 @@ impl Director {
         self.world.ledger.violation(at.as_millis(), what);
     }
 
-    fn inflict(&self, sim: &mut Sim<'_>, fault: &Fault) {
+    fn inject(&self, sim: &mut Sim<'_>, fault: &Fault) {
         let at = sim.elapsed();
         match fault {
             Fault::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),
@@ -198,12 +198,12 @@ impl Director {
         }
     }
 
-    /// Texts in a queue, places that are held, calls that are still counted.
+    /// Entries in a queue, permits not released, calls still counted.
     fn left_over(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (index, encoder) in self.world.encoders.iter().enumerate() {
             if encoder.waiting() > 0 {
-                found.push(format!("encoder {index} still holds {} texts", encoder.waiting()));
+                found.push(format!("encoder {index} still holds {} entries", encoder.waiting()));
             }
         }
         for host in self.world.servers() {
@@ -214,8 +214,8 @@ impl Director {
         found
     }
 
-    /// Nothing is left over, nor are there tasks beyond those of the connections.
-    fn look_around(&self, at: Duration) {
+    /// Nothing is left over, and no process has more tasks than its connections explain.
+    fn check_end(&self, at: Duration) {
         for what in self.left_over() {
             self.violation(at, &what);
         }
@@ -224,13 +224,16 @@ impl Director {
             self.world.ledger.add("left:tasks", tasks as u64);
             let most = TASKS_OF_A_PROCESS + (self.world.plan.encoders + 4) * TASKS_OF_A_CONNECTION;
             if tasks > most {
-                self.violation(at, &format!("{host} has {tasks} tasks in the end, expected at most {most}"));
+                self.violation(
+                    at,
+                    &format!("{host}: expected at most {most} tasks at the end, found {tasks}"),
+                );
             }
         }
     }
 }
 
-/// Gauges of work under way.
+/// Whether a metric counts work in flight.
 fn must_be_zero(line: &str) -> bool {
     let of_calls = line.starts_with("rpc_in_flight_calls{");
     line.starts_with("encoder_admitted_texts{") || (of_calls && !line.contains("Stream"))

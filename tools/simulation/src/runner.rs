@@ -1,4 +1,4 @@
-//! Many seeds, each in a process of its own.
+//! Runs many seeds, each in its own process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use std::sync::mpsc;
 
 use crate::ledger::Report;
 
-/// How seeds are run.
+/// How to run seeds.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// `simulate-one`.
+    /// The path of `simulate-one`.
     pub program: PathBuf,
-    /// Arguments for every run.
+    /// Arguments of every run.
     pub arguments: Vec<String>,
-    /// Processes at a time.
+    /// Processes at the same time.
     pub jobs: usize,
 }
 
-/// What many runs came to.
+/// The results of many runs.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// All runs, in order of their seeds.
+    /// Reports, in order of their seeds.
     pub reports: Vec<Report>,
-    /// Runs that gave no report, by seed, and why.
+    /// The reasons of runs without a report, by seed.
     pub broken: BTreeMap<u64, String>,
 }
 
@@ -45,8 +45,8 @@ impl Runner {
         })
     }
 
-    /// Runs all seeds; `tell` hears of each as it ends.
-    pub fn run(&self, seeds: &[u64], mut tell: impl FnMut(u64, &Result<Report, String>)) -> Summary {
+    /// Runs all seeds, and passes each result to `report` as it arrives.
+    pub fn run(&self, seeds: &[u64], mut report: impl FnMut(u64, &Result<Report, String>)) -> Summary {
         let next = AtomicUsize::new(0);
         let (sender, results) = mpsc::channel();
         let mut summary = Summary::default();
@@ -63,9 +63,9 @@ impl Runner {
             }
             drop(sender);
             for (seed, result) in results {
-                tell(seed, &result);
+                report(seed, &result);
                 match result {
-                    Ok(report) => summary.reports.push(report),
+                    Ok(found) => summary.reports.push(found),
                     Err(reason) => drop(summary.broken.insert(seed, reason)),
                 }
             }
@@ -76,16 +76,17 @@ impl Runner {
 }
 
 impl Summary {
-    /// Seeds whose runs broke a promise or none could be made of.
+    /// Seeds whose run broke a promise or gave no report.
     #[must_use]
     pub fn failed(&self) -> Vec<u64> {
-        let broke = self.reports.iter().filter(|report| !report.violations.is_empty());
-        let mut seeds: Vec<_> = broke.map(|report| report.seed).chain(self.broken.keys().copied()).collect();
+        let violating = self.reports.iter().filter(|report| !report.violations.is_empty());
+        let mut seeds: Vec<_> =
+            violating.map(|report| report.seed).chain(self.broken.keys().copied()).collect();
         seeds.sort_unstable();
         seeds
     }
 
-    /// Sums of the counts of all runs.
+    /// The sums of the counts of all runs.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
@@ -95,7 +96,7 @@ impl Summary {
         sums
     }
 
-    /// Everything that went wrong, for a person.
+    /// All violations and missing reports, as text.
     #[must_use]
     pub fn complaints(&self) -> String {
         let mut lines = Vec::new();
@@ -110,7 +111,7 @@ impl Summary {
     }
 }
 
-/// The program that runs one seed, as it lies beside this one.
+/// The path of `simulate-one` in the folder of this program.
 #[must_use]
 pub fn sibling(program: &Path) -> PathBuf {
     program.with_file_name("simulate-one")

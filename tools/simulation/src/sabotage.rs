@@ -1,22 +1,22 @@
-//! Defects that are put in on purpose: each breaks a promise that no part of the product could keep for another, and a
-//! simulation that does not notice is of no use.
+//! Deliberate defects, which prove that the simulation detects what it must detect.
+//!
+//! Each breaks a promise that no other part of the product can keep.
 
-/// What is broken for a whole run.
+/// A defect that lasts for a whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
-    /// An encoder gives the vectors of a batch in another order.
+    /// An encoder returns the vectors of a batch in another order.
     Reorder,
-    /// An encoder states the right fingerprint and gives the vectors of another: what would reach the model if fingerprints were
-    /// not checked.
+    /// An encoder returns the vectors of another under the expected fingerprint, as if fingerprints were not verified.
     ForeignVectors,
-    /// The classifier states a model that did not answer.
+    /// The classifier states a model that it did not use.
     OtherModel,
-    /// A stream gives one of its answers twice.
-    AnswerTwice,
-    /// A stream leaves out one of its answers.
-    LoseAnswer,
-    /// A stream gives a movie the answer of another.
-    SwapAnswers,
-    /// An encoder's session never comes back from some texts.
-    KeepText,
+    /// A stream repeats a response.
+    RepeatResponse,
+    /// A stream omits a response.
+    LoseResponse,
+    /// A stream returns the response of another movie.
+    SwapResponses,
+    /// Runs of some texts never end.
+    HangRun,
 }

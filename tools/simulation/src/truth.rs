@@ -1,4 +1,4 @@
-//! What is right: the one vector of each text, the models that were ever written, and the answer that a movie must get.
+//! The truth: the vector of each text, all models that were written, and the expected response for each movie.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,50 +14,50 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Floats in a vector.
 pub const DIMENSION: usize = 16;
-/// Longer texts are cut, as the real encoders do.
+/// Longer texts are truncated, as by the real encoders.
 pub const MAX_TOKENS: usize = 64;
 const HIDDEN: usize = 6;
 
-/// The fingerprint of encoder generation `generation`.
+/// The fingerprint of an encoder generation.
 #[must_use]
 pub fn fingerprint(generation: u32) -> String {
     format!("{:016x}", xxh3_64(&generation.to_le_bytes())).repeat(4)
 }
 
-/// A number from -1 to 1 that is a function of its arguments.
+/// A pure function of its arguments, from -1 to 1.
 fn number(bytes: &[u8], seed: u64) -> f32 {
     let bits = (xxh3_64_with_seed(bytes, seed) >> 40) as f32;
     bits / (1 << 23) as f32 - 1.0
 }
 
-/// Tokens of a text, and whether it is cut.
+/// The number of tokens of a text, and whether it is truncated.
 #[must_use]
 pub fn tokens(text: &str) -> (usize, bool) {
     let words = text.split_whitespace().count() + 2;
     (words.min(MAX_TOKENS), words > MAX_TOKENS)
 }
 
-/// The vector of a text by the encoder of that fingerprint.
+/// The vector of a text, by the encoder of a fingerprint.
 #[must_use]
 pub fn vector(fingerprint: &str, text: &str) -> Vec<f32> {
     let seed = xxh3_64(fingerprint.as_bytes());
-    (0..DIMENSION as u64).map(|place| number(text.as_bytes(), seed.wrapping_add(place))).collect()
+    (0..DIMENSION as u64).map(|index| number(text.as_bytes(), seed.wrapping_add(index))).collect()
 }
 
-/// What the text takes one session.
+/// The time of a run of the text on a single-core worker.
 #[must_use]
 pub fn cost(text: &str) -> Duration {
     let chance = xxh3_64(text.as_bytes()) % 4;
     Duration::from_millis(3 + tokens(text).0 as u64 / 3 + chance)
 }
 
-/// How movies become texts.
+/// The template from movies to texts.
 #[must_use]
 pub fn template() -> InputTemplate {
     InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).expect("a constant of the crate")
 }
 
-/// Model `number` of the encoders of a generation: any two of them give other genres.
+/// A model for an encoder generation, by number. Any two models predict different genres.
 #[must_use]
 pub fn model(generation: u32, number_of_model: u64) -> GenreModel {
     let seed = xxh3_64(&[u64::from(generation), number_of_model].map(u64::to_le_bytes).concat());
@@ -65,7 +65,7 @@ pub fn model(generation: u32, number_of_model: u64) -> GenreModel {
         number(&[&[layer], &row.to_le_bytes()[..], &column.to_le_bytes()[..]].concat(), seed)
     };
     let dense = |layer: u8, outputs: usize, inputs: usize| Dense {
-        weight: Array2::from_shape_fn((outputs, inputs), |place| weight(layer, place)),
+        weight: Array2::from_shape_fn((outputs, inputs), |index| weight(layer, index)),
         bias: Array1::from_shape_fn(outputs, |row| weight(layer + 1, (row, 0))),
     };
     let mlp = Mlp::new(dense(0, HIDDEN, DIMENSION), Activation::Relu, dense(2, GENRES.len(), HIDDEN))
@@ -88,41 +88,40 @@ pub fn model(generation: u32, number_of_model: u64) -> GenreModel {
         .expect("20 of each")
 }
 
-/// Every model that the classifier may have been given, by version.
+/// All models that were written, by version.
 #[derive(Default)]
 pub struct Models(BTreeMap<String, Arc<GenreModel>>);
 
 impl Models {
-    /// A model is about to be written.
+    /// Adds a model, before it is written.
     pub fn add(&mut self, model: GenreModel) {
         self.0.insert(model.version().to_owned(), Arc::new(model));
     }
 
-    /// The model of that version.
+    /// The model of a version.
     #[must_use]
     pub fn get(&self, version: &str) -> Option<&Arc<GenreModel>> {
         self.0.get(version)
     }
 
-    /// What is wrong with an answer, if anything is: it must be the one that the model of its own version gives for this
-    /// movie.
+    /// What is wrong with a response, if anything: it must be that of the model that it states.
     #[must_use]
-    pub fn fault_in(&self, movie: &Movie, scores: bool, answer: &ClassifyResponse) -> Option<String> {
-        let Some(model) = self.get(&answer.model_version) else {
-            return Some(format!("an unknown model version {:?}", answer.model_version));
+    pub fn fault_in(&self, movie: &Movie, scores: bool, response: &ClassifyResponse) -> Option<String> {
+        let Some(model) = self.get(&response.model_version) else {
+            return Some(format!("an unknown model version {:?}", response.model_version));
         };
         let text = template().compose(&movie.title, &movie.overview);
         let expected = expected(model, &text, scores);
-        let same = expected.genres == answer.genres
-            && expected.scores == answer.scores
-            && expected.truncated == answer.truncated;
+        let same = expected.genres == response.genres
+            && expected.scores == response.scores
+            && expected.truncated == response.truncated;
         let whose = || {
-            let other = self.0.values().find(|other| expected_genres(other, &text) == answer.genres);
+            let other = self.0.values().find(|other| expected_genres(other, &text) == response.genres);
             other.map_or("of no model for this text".to_owned(), |other| {
                 format!("of model {} of encoder {}", other.version(), other.provenance().encoder.version)
             })
         };
-        (!same).then(|| format!("an answer of model {} that is {}", answer.model_version, whose()))
+        (!same).then(|| format!("a response of model {} that is {}", response.model_version, whose()))
     }
 }
 
@@ -130,7 +129,7 @@ fn expected_genres(model: &GenreModel, text: &str) -> Vec<GenreScore> {
     expected(model, text, false).genres
 }
 
-/// The answer, computed without any of the services' code but the model's own forward pass.
+/// The expected response, computed without any code of the services but the model's forward pass.
 fn expected(model: &GenreModel, text: &str, with_scores: bool) -> ClassifyResponse {
     let vector = vector(model.provenance().encoder.fingerprint.as_str(), text);
     let probabilities = model.probabilities_of(&Array1::from_vec(vector).view(), &WordFeatures::default());
@@ -157,7 +156,7 @@ fn expected(model: &GenreModel, text: &str, with_scores: bool) -> ClassifyRespon
     }
 }
 
-/// A movie that nobody has seen: `number` decides its length, and every movie is another text.
+/// A movie by number, which decides the length of its text; no two movies share a text.
 #[must_use]
 pub fn movie(number: u64) -> Movie {
     let words = 3 + xxh3_64(&number.to_le_bytes()) % 70;

@@ -1,4 +1,4 @@
-//! What the hosts of a run share with whoever breaks them.
+//! The state that the hosts of a run share with the director that injects the faults.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,29 +14,29 @@ use crate::network::SimulatedNetwork;
 use crate::plan::{self, Garbage, Plan};
 use crate::truth::Models;
 
-/// Everything that hosts share. Nothing of it passes between them but over the network.
+/// The shared state. Hosts exchange data only over the network.
 pub struct World {
-    /// What the seed decided.
+    /// The plan of the seed.
     pub plan: Plan,
-    /// What happened.
+    /// The record of the run.
     pub ledger: Ledger,
-    /// Names and connections.
+    /// The network between the hosts.
     pub network: SimulatedNetwork,
-    /// Models that were written.
+    /// All models that were written.
     pub models: Mutex<Models>,
-    /// Files of the run.
+    /// The folder of the run's files.
     pub folder: PathBuf,
-    /// One for each encoder host.
+    /// The encoder hosts.
     pub encoders: Vec<EncoderState>,
-    /// The classifier's.
+    /// The process of the classifier.
     pub classifier: Life,
-    /// The trainer's.
+    /// The process of the trainer.
     pub trainer: Life,
-    /// Whether the bulk job has come to its end.
+    /// Whether the bulk job has finished.
     pub bulk_is_done: AtomicBool,
 }
 
-/// One host's process, seen from outside.
+/// The process of a host, seen from outside.
 #[derive(Default)]
 pub struct Life {
     shutdown: Mutex<Shutdown>,
@@ -46,15 +46,15 @@ pub struct Life {
     tasks: Mutex<Option<tokio::runtime::Handle>>,
 }
 
-/// One encoder host.
+/// An encoder host.
 pub struct EncoderState {
-    /// Its process.
+    /// The process.
     pub life: Life,
-    /// The bundle at its next start.
+    /// The bundle of the next start.
     pub generation: AtomicU32,
-    /// Its bundle now.
+    /// The current bundle.
     pub running: AtomicU32,
-    /// So many times as slow.
+    /// The factor on the time of each run.
     pub slow: AtomicU32,
     garbage: Mutex<Option<Garbage>>,
     queue: Mutex<Weak<TaskQueue>>,
@@ -65,7 +65,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Life {
-    /// A process begins: what will tell it to stop. Its clock can be put ahead from now on.
+    /// Registers a new process; returns its shutdown signal. Its clock can jump from now on.
     pub fn begin(
         world: &Arc<World>,
         of: impl Fn(&World) -> &Self + Send + 'static,
@@ -92,25 +92,25 @@ impl Life {
         lock(&self.shutdown).cancel();
     }
 
-    /// Whether it was asked to.
+    /// Whether the process was asked to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         lock(&self.shutdown).is_cancelled()
     }
 
-    /// Puts the host's clock ahead.
+    /// Moves the clock of the host forward.
     pub fn jump(&self, ahead: Duration) {
         *lock(&self.ahead) += ahead;
         self.jump.notify_one();
     }
 
-    /// The metrics of the running process, as text.
+    /// The metrics of the process, as text.
     #[must_use]
     pub fn metrics(&self) -> Option<String> {
         lock(&self.metrics).as_ref().map(Metrics::render)
     }
 
-    /// Tasks that the process has.
+    /// The number of tasks of the process.
     #[must_use]
     pub fn tasks(&self) -> usize {
         lock(&self.tasks).as_ref().map_or(0, |runtime| runtime.metrics().num_alive_tasks())
@@ -131,13 +131,13 @@ impl Default for EncoderState {
 }
 
 impl EncoderState {
-    /// What it answers in the place of vectors, if anything.
+    /// The garbage that the encoder returns, if any.
     #[must_use]
     pub fn garbage(&self) -> Option<Garbage> {
         *lock(&self.garbage)
     }
 
-    /// Begins or ends garbage.
+    /// Starts or ends garbage.
     pub fn set_garbage(&self, garbage: Option<Garbage>) {
         *lock(&self.garbage) = garbage;
     }
@@ -148,7 +148,7 @@ impl EncoderState {
         self.running.store(generation, Ordering::Relaxed);
     }
 
-    /// Texts that wait there.
+    /// The number of entries in the queue.
     #[must_use]
     pub fn waiting(&self) -> usize {
         lock(&self.queue).upgrade().map_or(0, |queue| queue.waiting())
@@ -156,12 +156,12 @@ impl EncoderState {
 }
 
 impl World {
-    /// Hosts that serve calls.
+    /// The hosts that serve calls.
     pub fn servers(&self) -> impl Iterator<Item = String> {
         (0..self.plan.encoders).map(plan::encoder).chain(["classifier".to_owned()])
     }
 
-    /// The process of that host.
+    /// The process of a host.
     #[must_use]
     pub fn life(&self, host: &str) -> &Life {
         match host {
@@ -171,23 +171,23 @@ impl World {
         }
     }
 
-    /// The file that the classifier follows.
+    /// The model file of the classifier.
     #[must_use]
     pub fn model_file(&self) -> PathBuf {
         self.folder.join("model.safetensors")
     }
 
-    /// The models that were written so far.
+    /// All models written so far.
     pub fn models(&self) -> MutexGuard<'_, Models> {
         lock(&self.models)
     }
 
-    /// Something happened, now.
+    /// Records an event.
     pub fn event(&self, what: &str) {
         self.ledger.event(now(), what);
     }
 
-    /// A promise was broken, now.
+    /// Records a broken promise.
     pub fn violation(&self, what: &str) {
         self.ledger.violation(now(), what);
     }

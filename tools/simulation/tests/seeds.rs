@@ -1,9 +1,9 @@
-//! Fifty seeds, that a seed says everything, and that the simulation notices what it is there to notice.
+//! Fifty seeds without a violation, one run per seed, and the detection of deliberate defects.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use simulation::runner::{Runner, Summary};
 
-/// The seeds of every change; `make simulate SEEDS=1000` runs more.
+/// The number of seeds; `make simulate SEEDS=1000` runs more.
 const SEEDS: u64 = 50;
 
 fn runner(arguments: &[&str]) -> Runner {
@@ -19,16 +19,16 @@ fn run(seeds: impl Iterator<Item = u64>, arguments: &[&str]) -> Summary {
 }
 
 #[test]
-fn every_promise_is_kept_whatever_breaks() {
+fn keeps_every_promise_during_faults() {
     let summary = run(1..=SEEDS, &[]);
     assert!(summary.failed().is_empty(), "{}", summary.complaints());
-    // Runs in which nothing happens keep every promise, too.
+    // An idle run would keep every promise too.
     let counts = summary.counts();
     let sum = |prefix: &str| -> u64 {
         counts.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, count)| count).sum()
     };
     assert!(sum("fault:") > 200, "{counts:#?}");
-    assert!(sum("movie:answered") > 5_000 && sum("text:answered") > 5_000, "{counts:#?}");
+    assert!(sum("movie:classified") > 5_000 && sum("text:encoded") > 5_000, "{counts:#?}");
     assert_eq!(sum("bulk:encoded") + sum("bulk:resumed"), SEEDS, "{counts:#?}");
     for kind in ["Crash", "Partition", "Hold", "Loss", "Garbage", "Model", "Generation", "Jump"] {
         assert!(sum(&format!("fault:{kind}")) > 0, "no {kind} in {SEEDS} seeds");
@@ -36,7 +36,7 @@ fn every_promise_is_kept_whatever_breaks() {
 }
 
 #[test]
-fn a_seed_is_the_same_run_each_time() {
+fn repeats_the_same_run_for_a_seed() {
     for seed in [1, 2, 3] {
         let (one, other) = (runner(&[]).run_one(seed).unwrap(), runner(&[]).run_one(seed).unwrap());
         assert_eq!(one, other);
@@ -46,8 +46,8 @@ fn a_seed_is_the_same_run_each_time() {
     assert_ne!(traces[0], traces[1]);
 }
 
-/// Some of a few seeds must end in a violation with these words.
-fn is_noticed(sabotage: &str, words: &str) {
+/// Asserts that some of a few seeds end in a violation with these words.
+fn is_detected(sabotage: &str, words: &str) {
     let summary = run(1..=4, &["--sabotage", sabotage]);
     assert!(summary.broken.is_empty(), "{}", summary.complaints());
     let mut violations = summary.reports.iter().flat_map(|report| &report.violations);
@@ -55,36 +55,36 @@ fn is_noticed(sabotage: &str, words: &str) {
 }
 
 #[test]
-fn vectors_in_another_order_are_noticed() {
-    is_noticed("reorder", "an answer of model");
+fn detects_vectors_in_another_order() {
+    is_detected("reorder", "a response of model");
 }
 
 #[test]
-fn vectors_of_another_encoder_under_the_right_fingerprint_are_noticed() {
-    is_noticed("foreign-vectors", "that is of no model for this text");
+fn detects_foreign_vectors_under_the_expected_fingerprint() {
+    is_detected("foreign-vectors", "that is of no model for this text");
 }
 
 #[test]
-fn an_answer_that_states_another_model_is_noticed() {
-    is_noticed("other-model", "an unknown model version");
+fn detects_a_response_that_states_another_model() {
+    is_detected("other-model", "an unknown model version");
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_noticed() {
-    is_noticed("answer-twice", "was answered 2 times");
+fn detects_a_repeated_response() {
+    is_detected("repeat-response", "has 2 responses");
 }
 
 #[test]
-fn an_answer_that_never_comes_is_noticed() {
-    is_noticed("lose-answer", "ended well with");
+fn detects_a_missing_response() {
+    is_detected("lose-response", "ended well with");
 }
 
 #[test]
-fn answers_to_each_others_movies_are_noticed() {
-    is_noticed("swap-answers", "an answer of model");
+fn detects_swapped_responses() {
+    is_detected("swap-responses", "a response of model");
 }
 
 #[test]
-fn sessions_that_never_come_back_are_noticed() {
-    is_noticed("keep-text", "has no answer after");
+fn detects_runs_that_never_end() {
+    is_detected("hang-run", "has no response after");
 }

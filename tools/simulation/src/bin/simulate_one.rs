@@ -1,4 +1,4 @@
-//! Runs one seed in this process, and writes its report to standard output.
+//! Runs one seed and writes its report to standard output.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ struct Args {
     /// The seed.
     #[arg(long)]
     seed: u64,
-    /// A defect to put in.
+    /// A defect to inject.
     #[arg(long)]
     sabotage: Option<Sabotage>,
-    /// Print what happens as it happens.
+    /// Print events as they happen.
     #[arg(long)]
     follow: bool,
-    /// Print the services' logs at this level, too.
+    /// Also print the services' logs, at this level.
     #[arg(long)]
     log: Option<String>,
 }
@@ -43,17 +43,17 @@ fn main() -> ExitCode {
         PANICS.fetch_add(1, Ordering::Relaxed);
         before(panic);
     }));
-    // Its name is the system's chance; everything after it is the seed's.
+    // The folder's name is random; everything after it depends on the seed.
     let folder = match tempfile::tempdir() {
         Ok(folder) => folder,
         Err(error) => {
-            eprintln!("a folder for the run: {error}");
+            eprintln!("cannot create a folder for the run: {error}");
             return ExitCode::FAILURE;
         }
     };
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(args.seed));
     let path = folder.path().to_owned();
-    // A thread that has asked the system for nothing yet: hash maps take their keys once a thread.
+    // Hash maps draw their keys once per thread, so the run needs a new thread.
     let run = std::thread::spawn(move || simulate(&args, &path)).join();
     let Ok(report) = run else { return ExitCode::FAILURE };
     let healthy = report.violations.is_empty();

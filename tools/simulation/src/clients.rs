@@ -1,4 +1,4 @@
-//! Who calls the classifier, and holds every answer against what is right.
+//! Clients of the classifier, which compare every response with the truth.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,18 +25,18 @@ use crate::sabotage::Sabotage;
 use crate::world::World;
 use crate::{classifier_host, truth};
 
-/// Calls of each caller once everything must be well again.
+/// Calls of each client after recovery.
 const LAST_CALLS: u64 = 4;
 
-/// One who calls. Clones share the connection.
+/// A client of the classifier. Clones share the connection.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Client {
     world: Arc<World>,
     name: String,
     channel: Channel,
 }
 
-/// One call to make.
+/// A call to make.
 #[derive(Debug, Clone)]
 struct Call {
     number: u64,
@@ -44,7 +44,7 @@ struct Call {
     movies: Vec<Movie>,
     scores: bool,
     deadline: Option<Duration>,
-    /// The caller loses interest after this.
+    /// The client cancels the call after this time.
     leaves_after: Option<Duration>,
 }
 
@@ -57,38 +57,38 @@ enum Kind {
     Blank,
 }
 
-/// What an answer may take on its way, there and back, and what timers are late.
-const ON_ITS_WAY: Duration = Duration::from_millis(2 * LATENCY_MS + 5);
+/// The longest round trip on a sound link, and the delay of timers.
+const ROUND_TRIP: Duration = Duration::from_millis(2 * LATENCY_MS + 5);
 
-/// What came of a call.
+/// The outcome of a call.
 type Outcome = Result<(), Failure>;
 
-/// Movies of a number of calls, each movie another one in the whole run.
-pub(crate) fn movies(caller: u64, call: u64, count: u64) -> Vec<Movie> {
-    (0..count).map(|place| truth::movie((caller * 10_000 + call) * 64 + place)).collect()
+/// The movies of a call; no two calls of a run share one.
+pub(crate) fn movies(client: u64, call: u64, count: u64) -> Vec<Movie> {
+    (0..count).map(|index| truth::movie((client * 10_000 + call) * 64 + index)).collect()
 }
 
-/// Makes calls while things break, and some more when they must be well again.
+/// Makes calls during the faults, and a few more after recovery.
 pub async fn run(world: Arc<World>, index: u64) -> turmoil::Result {
     let url = format!("http://classifier:{}", classifier_host::PORT);
     let target = Target::parse(&url)?.over(Arc::new(world.network.clone()));
-    let name = format!("caller-{index}");
-    let caller = Caller { world: world.clone(), name, channel: target.channel(None, None) };
+    let name = format!("client-{index}");
+    let client = Client { world: world.clone(), name, channel: target.channel(None, None) };
     let mut rng = StdRng::seed_from_u64(world.plan.seed ^ ((index + 1) << 32));
     let begin = Instant::now();
     let mut running = JoinSet::new();
     for number in 0..u64::from(world.plan.calls) {
-        // Mostly evenly, now and then many at once.
+        // Spread the calls, with a few bursts.
         if !rng.random_bool(0.2) {
             let mean = world.plan.calm.as_millis() as u64 / u64::from(world.plan.calls);
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..=mean * 2))).await;
         }
-        let (caller, call) = (caller.clone(), Call::any(index, number, &mut rng));
+        let (client, call) = (client.clone(), Call::random(index, number, &mut rng));
         running.spawn(async move {
-            if world_is_sound_for(&caller.world, &caller.name) && call.kind == Kind::Classify {
-                caller.expects_punctuality(&call).await;
+            if is_undisturbed(&client.world, &client.name) && call.kind == Kind::Classify {
+                client.expects_punctuality(&call).await;
             }
-            caller.make(call).await
+            client.make(call).await
         });
     }
     while running.join_next().await.is_some() {}
@@ -96,25 +96,26 @@ pub async fn run(world: Arc<World>, index: u64) -> turmoil::Result {
     for number in 0..LAST_CALLS {
         let call = Call::last(index, u64::from(world.plan.calls) + number);
         let kind = call.kind;
-        let made = insisting(|| caller.make(call.clone())).await;
+        let made = with_retries(|| client.make(call.clone())).await;
         if let Err(failure) = made {
             let name = failure.name();
-            world.violation(&format!("{}: {kind:?} still fails after the faults: {name}", caller.name));
+            world.violation(&format!("{}: {kind:?} still fails after the faults: {name}", client.name));
         }
     }
-    caller.asks_for_the_last_model().await;
+    client.expects_the_last_model().await;
     Ok(())
 }
 
-/// Makes a call again where the queue is full, since others make their last calls as well; and once where it was told of a
-/// connection: tonic keeps the failure to make one for the next call, however late that is, when nobody waits for it.
-pub(crate) async fn insisting<F: Future<Output = Outcome>>(call: impl Fn() -> F) -> Outcome {
+/// Retries a call while the queue is full, since other clients make their last calls at the same time.
+///
+/// Also retries once after a failed connection: tonic reports an old failure to connect to the next call.
+pub(crate) async fn with_retries<F: Future<Output = Outcome>>(call: impl Fn() -> F) -> Outcome {
     let mut outcome = call().await;
     if outcome == Err(Failure::Connection) {
         outcome = call().await;
     }
     for _ in 0..20 {
-        if !matches!(outcome, Err(Failure::Told(_, "QUEUE_FULL"))) {
+        if !matches!(outcome, Err(Failure::Documented(_, "QUEUE_FULL"))) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -123,23 +124,23 @@ pub(crate) async fn insisting<F: Future<Output = Outcome>>(call: impl Fn() -> F)
     outcome
 }
 
-/// Whether nothing is ever done to the classifier's process and to the link between it and this caller.
-fn world_is_sound_for(world: &World, caller: &str) -> bool {
-    let of_both = |a: &str, b: &str| [a, b].contains(&caller) && [a, b].contains(&"classifier");
-    let before_calm = world.plan.faults.iter().filter(|(at, _)| *at < world.plan.calm);
-    !before_calm.map(|(_, fault)| fault).any(|fault| match fault {
+/// Whether no fault of the plan touches the classifier's process or its link to this client.
+fn is_undisturbed(world: &World, client: &str) -> bool {
+    let is_the_link = |a: &str, b: &str| [a, b].contains(&client) && [a, b].contains(&"classifier");
+    let faults = world.plan.faults.iter().filter(|(at, _)| *at < world.plan.calm);
+    !faults.map(|(_, fault)| fault).any(|fault| match fault {
         Fault::Partition(a, b)
         | Fault::OneWay(a, b)
         | Fault::Hold(a, b)
         | Fault::Latency(a, b, _)
-        | Fault::Loss(a, b, _) => of_both(a, b),
+        | Fault::Loss(a, b, _) => is_the_link(a, b),
         Fault::Crash(host) | Fault::Stop(host) | Fault::Jump(host, _) => host == "classifier",
         _ => false,
     })
 }
 
 impl Call {
-    fn any(caller: u64, number: u64, rng: &mut StdRng) -> Self {
+    fn random(client: u64, number: u64, rng: &mut StdRng) -> Self {
         let kind = match rng.random_range(0..20) {
             0 => Kind::Blank,
             1..=9 => Kind::Classify,
@@ -152,12 +153,13 @@ impl Call {
             Kind::Stream => rng.random_range(3..30),
             _ => 1,
         };
-        // Now and then a movie that was asked for before, which an encoder may remember.
-        let asked = if rng.random_bool(0.2) { number.saturating_sub(rng.random_range(0..5)) } else { number };
+        // Some movies repeat, so that the encoder's cache is used.
+        let source =
+            if rng.random_bool(0.2) { number.saturating_sub(rng.random_range(0..5)) } else { number };
         Self {
             number,
             kind,
-            movies: movies(caller, asked, count),
+            movies: movies(client, source, count),
             scores: rng.random_bool(0.5),
             deadline: rng
                 .random_bool(0.85)
@@ -166,17 +168,17 @@ impl Call {
         }
     }
 
-    fn last(caller: u64, number: u64) -> Self {
+    fn last(client: u64, number: u64) -> Self {
         let kind = [Kind::Classify, Kind::Batch, Kind::Stream, Kind::Explain][number as usize % 4];
         let count = if matches!(kind, Kind::Classify | Kind::Explain) { 1 } else { 4 };
         let deadline = Some(Duration::from_secs(4));
-        let movies = movies(caller, number, count);
+        let movies = movies(client, number, count);
         Self { number, kind, movies, scores: true, deadline, leaves_after: None }
     }
 }
 
-impl Caller {
-    fn client(&self) -> ClassifierServiceClient<Channel> {
+impl Client {
+    fn rpc(&self) -> ClassifierServiceClient<Channel> {
         ClassifierServiceClient::new(self.channel.clone())
     }
 
@@ -184,20 +186,20 @@ impl Caller {
         let begin = Instant::now();
         let (number, kind) = (call.number, call.kind);
         let allowed = match (call.deadline, kind) {
-            // The deadline is the caller's own as well.
+            // The client has a timer of its own at the deadline.
             (Some(deadline), kind) if kind != Kind::Stream => deadline + TOLERANCE,
-            // Each movie is answered by then; the stream's end may be lost with the connection.
+            // The end of a stream may be lost with the connection.
             (deadline, _) => deadline.unwrap_or_default() + WITHOUT_DEADLINE,
         };
         let own_timer = call.deadline.is_some() && kind != Kind::Stream;
         let patience = call.leaves_after.unwrap_or(allowed);
         let leaves = call.leaves_after.is_some();
-        let outcome = tokio::time::timeout(patience, self.answer(call)).await;
+        let outcome = tokio::time::timeout(patience, self.dispatch(call)).await;
         let took = begin.elapsed().as_millis();
         let outcome = outcome.unwrap_or_else(|_| {
-            // tonic's own begins once there is a connection.
+            // tonic's timer starts only once it is connected, so this one may come first.
             if !(own_timer || leaves) {
-                self.violation(&format!("{kind:?} {number} has no answer after {took} ms"));
+                self.violation(&format!("{kind:?} {number} has no response after {took} ms"));
             }
             Err(Failure::OwnTimer)
         });
@@ -211,28 +213,29 @@ impl Caller {
         outcome
     }
 
-    /// A call by a client that has no timer: it is answered by its deadline all the same, since the service has one, and nothing
-    /// stands between them.
+    /// Makes a call without a timer in the client: the service must respond by the deadline on its own.
     async fn expects_punctuality(&self, call: &Call) {
         let Some(deadline) = call.deadline else { return };
         let Ok(direct) = Direct::connect(&self.world.network, "classifier", classifier_host::PORT).await
         else {
-            // It may not have begun to listen.
+            // The classifier may not listen yet.
             return;
         };
         let begin = Instant::now();
         let movie = call.movies[0].clone();
         let message = ClassifyRequest { title: movie.title, overview: movie.overview, ..Default::default() };
         let mut client = ClassifierServiceClient::new(direct);
-        let patience = deadline + ON_ITS_WAY;
-        let answer = tokio::time::timeout(patience, client.classify(within(call.deadline, message))).await;
+        let patience = deadline + ROUND_TRIP;
+        let response = tokio::time::timeout(patience, client.classify(within(call.deadline, message))).await;
         let took = begin.elapsed().as_millis();
-        let name = match answer {
+        let name = match response {
             Ok(Ok(_)) => "OK".to_owned(),
             Ok(Err(status)) => self.failed("a punctual call", &status).name(),
             Err(_) => {
                 let number = call.number;
-                self.violation(&format!("{number}: the classifier says nothing at its deadline ({took} ms)"));
+                self.violation(&format!(
+                    "{number}: the classifier does not respond by the deadline ({took} ms)"
+                ));
                 "LATE".to_owned()
             }
         };
@@ -244,7 +247,7 @@ impl Caller {
         self.world.violation(&format!("{}: {what}", self.name));
     }
 
-    /// A failure, and a violation where it is none that is documented.
+    /// Classifies a failure; an undocumented one is a violation.
     fn failed(&self, what: &str, status: &Status) -> Failure {
         Failure::of(status).unwrap_or_else(|undocumented| {
             self.violation(&format!("{what} ends with the undocumented {undocumented}"));
@@ -252,7 +255,7 @@ impl Caller {
         })
     }
 
-    async fn answer(&self, call: Call) -> Outcome {
+    async fn dispatch(&self, call: Call) -> Outcome {
         match call.kind {
             Kind::Classify | Kind::Explain => self.classify(&call).await,
             Kind::Batch => self.batch(&call).await,
@@ -261,14 +264,14 @@ impl Caller {
         }
     }
 
-    fn check(&self, call: &Call, movie: &Movie, mut answer: ClassifyResponse) {
+    fn check(&self, call: &Call, movie: &Movie, mut response: ClassifyResponse) {
         if self.world.plan.sabotage == Some(Sabotage::OtherModel) {
-            truth::model(1, 500).version().clone_into(&mut answer.model_version);
+            truth::model(1, 500).version().clone_into(&mut response.model_version);
         }
-        if let Some(fault) = self.world.models().fault_in(movie, call.scores, &answer) {
+        if let Some(fault) = self.world.models().fault_in(movie, call.scores, &response) {
             self.violation(&format!("{:?} {} of {:?}: {fault}", call.kind, call.number, movie.title));
         }
-        self.world.ledger.count("movie:answered");
+        self.world.ledger.count("movie:classified");
     }
 
     async fn classify(&self, call: &Call) -> Outcome {
@@ -282,27 +285,29 @@ impl Caller {
                 explain: call.kind == Kind::Explain,
             },
         );
-        let answer = self.client().classify(request).await;
-        let mut answer = answer.map_err(|status| self.failed("a call", &status))?.into_inner();
-        if call.kind == Kind::Explain && answer.explanation.take().is_none_or(|why| why.segments.is_empty()) {
-            self.violation("an explanation was asked for and none came");
+        let response = self.rpc().classify(request).await;
+        let mut response = response.map_err(|status| self.failed("a call", &status))?.into_inner();
+        if call.kind == Kind::Explain && response.explanation.take().is_none_or(|why| why.segments.is_empty())
+        {
+            self.violation("a requested explanation is missing");
         }
-        self.check(call, movie, answer);
+        self.check(call, movie, response);
         Ok(())
     }
 
     async fn batch(&self, call: &Call) -> Outcome {
         let movies = call.movies.clone();
         let request = within(call.deadline, BatchClassifyRequest { movies, include_scores: call.scores });
-        let answer = self.client().batch_classify(request).await;
-        let answer = answer.map_err(|status| self.failed("a batch", &status))?.into_inner();
-        if answer.results.len() != call.movies.len() {
-            self.violation(&format!("{} movies got {} answers", call.movies.len(), answer.results.len()));
+        let response = self.rpc().batch_classify(request).await;
+        let response = response.map_err(|status| self.failed("a batch", &status))?.into_inner();
+        if response.results.len() != call.movies.len() {
+            let found = response.results.len();
+            self.violation(&format!("{} movies got {found} results", call.movies.len()));
         }
-        if answer.results.iter().any(|result| result.model_version != answer.model_version) {
-            self.violation("a batch was answered by two models");
+        if response.results.iter().any(|result| result.model_version != response.model_version) {
+            self.violation("a batch was classified by two models");
         }
-        for (movie, result) in call.movies.iter().zip(answer.results) {
+        for (movie, result) in call.movies.iter().zip(response.results) {
             self.check(call, movie, result);
         }
         Ok(())
@@ -310,7 +315,7 @@ impl Caller {
 
     async fn blank(&self, call: &Call) -> Outcome {
         let request = ClassifyRequest { overview: " \n".to_owned(), ..ClassifyRequest::default() };
-        match self.client().classify(within(call.deadline, request)).await {
+        match self.rpc().classify(within(call.deadline, request)).await {
             Ok(_) => {
                 self.violation("a blank overview was classified");
                 Ok(())
@@ -325,8 +330,8 @@ impl Caller {
             .movies
             .iter()
             .enumerate()
-            .map(|(place, movie)| ClassifyStreamRequest {
-                id: place.to_string(),
+            .map(|(index, movie)| ClassifyStreamRequest {
+                id: index.to_string(),
                 title: movie.title.clone(),
                 overview: movie.overview.clone(),
                 include_scores: call.scores,
@@ -336,17 +341,17 @@ impl Caller {
             tokio::time::sleep(Duration::from_millis(2)).await;
             request
         });
-        let stream = self.client().classify_stream(within(call.deadline, slowly)).await;
-        let answers = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
+        let stream = self.rpc().classify_stream(within(call.deadline, slowly)).await;
+        let responses = stream.map_err(|status| self.failed("a stream", &status))?.into_inner();
         let mut items = Items::of(call.movies.len());
         let mut of_items = Ok(());
-        let ended = items::each(answers, |answer| {
-            let movie = match items.answered(&answer.id) {
-                Ok(place) => &call.movies[self.sabotaged(place, call)],
+        let ended = items::for_each(responses, |response| {
+            let movie = match items.responded(&response.id) {
+                Ok(index) => &call.movies[self.sabotaged(index, call)],
                 Err(violation) => return self.violation(&violation),
             };
-            match answer.result {
-                Some(StreamResult::Classification(answer)) => self.check(call, movie, answer),
+            match response.result {
+                Some(StreamResult::Classification(found)) => self.check(call, movie, found),
                 Some(StreamResult::Error(error)) => match Failure::of_item(error.code, &error.reason) {
                     Ok(failure) => {
                         self.world.ledger.count(&format!("movie:{}", failure.name()));
@@ -354,7 +359,7 @@ impl Caller {
                     }
                     Err(undocumented) => self.violation(&format!("a movie fails with {undocumented}")),
                 },
-                None => self.violation("an answer without a result"),
+                None => self.violation("a stream response without a result"),
             }
         })
         .await;
@@ -363,23 +368,23 @@ impl Caller {
         end
     }
 
-    fn sabotaged(&self, place: usize, call: &Call) -> usize {
+    fn sabotaged(&self, index: usize, call: &Call) -> usize {
         match self.world.plan.sabotage {
-            Some(Sabotage::SwapAnswers) => (place + 1) % call.movies.len(),
-            _ => place,
+            Some(Sabotage::SwapResponses) => (index + 1) % call.movies.len(),
+            _ => index,
         }
     }
 
-    /// The model that was written last has been taken by now.
-    async fn asks_for_the_last_model(&self) {
+    /// The classifier must have loaded the last model by now.
+    async fn expects_the_last_model(&self) {
         let (generation, number) = self.world.plan.last;
         let expected = truth::model(generation, number).version().to_owned();
         let request = within(Some(Duration::from_secs(2)), proto::classifier::v1::GetModelRequest {});
-        match self.client().get_model(request).await {
+        match self.rpc().get_model(request).await {
             Ok(model) if model.get_ref().model_version == expected => {}
             Ok(model) => {
                 let found = model.into_inner().model_version;
-                self.violation(&format!("the last model is {expected}, and {found} answers"));
+                self.violation(&format!("expected the last model {expected}, found {found}"));
             }
             Err(status) => {
                 self.violation(&format!("GetModel still fails after the faults: {}", status.code()));
@@ -388,7 +393,7 @@ impl Caller {
     }
 }
 
-/// A request that is given up after `deadline`, at both ends.
+/// A request with a deadline, which both ends enforce.
 pub(crate) fn within<T>(deadline: Option<Duration>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(deadline) = deadline {
