@@ -142,7 +142,7 @@ impl EncoderState {
         *lock(&self.garbage) = garbage;
     }
 
-    /// A process begins with an encoder of this queue.
+    /// Registers the queue of a new process.
     pub fn set_queue(&self, queue: Weak<TaskQueue>, generation: u32) {
         *lock(&self.queue) = queue;
         self.running.store(generation, Ordering::Relaxed);
