@@ -1,4 +1,5 @@
 //! Texts to encode: movie overviews, or generated texts where no data is at hand.
+#![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::{Path, PathBuf};
 
