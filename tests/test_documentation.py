@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,15 +22,22 @@ SOURCE = re.compile(r"`([\w/]+\.(?:rs|py))`")
 HISTORY = ("CHANGELOG.md", "docs/glossary.md")
 
 
-def listed(*patterns: str) -> list[str]:
-    """Files of the repository, by their paths in it; new ones too."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
-    names = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [name for name in names if (REPOSITORY / name).exists()]
+# Folders of what is built or downloaded, which hold many thousands of files.
+OUTSIDE = {"target", ".runtime", ".git", "sbom", "bench-results", "node_modules"}
+
+
+def listed(*endings: str) -> list[str]:
+    """Files of the repository with these endings, by their paths in it."""
+    found = []
+    for folder, folders, names in os.walk(REPOSITORY):
+        folders[:] = [name for name in folders if name not in OUTSIDE]
+        paths = (Path(folder, name) for name in names if name.endswith(endings))
+        found += [str(path.relative_to(REPOSITORY)) for path in paths]
+    return sorted(found)
 
 
 def pages() -> list[str]:
-    return listed("*.md")
+    return listed(".md")
 
 
 def prose(page: str) -> str:
@@ -62,7 +70,7 @@ def dead_links(page: str) -> list[str]:
 
 @cache
 def sources() -> tuple[str, ...]:
-    return tuple(f"/{name}" for name in listed("*.rs", "*.py"))
+    return tuple(f"/{name}" for name in listed(".rs", ".py"))
 
 
 def is_source(name: str) -> bool:
