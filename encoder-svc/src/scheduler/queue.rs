@@ -170,13 +170,13 @@ impl<T> Queue<T> {
     }
 
     /// Takes more entries for a worker that has just taken one of `class`. Shows up to `look_ahead`
-    /// entries, oldest first, to `takes`, and removes those that it accepts. The others keep their
+    /// entries, oldest first, to `accepts`, and removes those that it accepts. The others keep their
     /// place.
-    pub fn pop_more(&self, class: Class, look_ahead: usize, mut takes: impl FnMut(&T) -> bool) -> Vec<T> {
+    pub fn pop_more(&self, class: Class, look_ahead: usize, mut accepts: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.state.lock();
         let queue = state.waiting.queues.of_mut(class);
         let seen: Vec<_> = queue.drain(..look_ahead.min(queue.len())).collect();
-        let (taken, left): (Vec<_>, Vec<_>) = seen.into_iter().partition(|entry| takes(entry));
+        let (taken, left): (Vec<_>, Vec<_>) = seen.into_iter().partition(|entry| accepts(entry));
         for entry in left.into_iter().rev() {
             queue.push_front(entry);
         }

@@ -6,63 +6,14 @@ use std::sync::{Arc, Weak};
 
 use encoder_svc::scheduler::admission::Admission;
 use encoder_svc::scheduler::entry::{Class, Entry, Reply};
-use encoder_svc::scheduler::queue::{Next, Queue};
 use encoder_svc::scheduler::workers::{Worker, Workers};
 use service_kit::ApiError;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::sabotage::Sabotage;
+use crate::task_queue::TaskQueue;
 use crate::truth;
 use crate::world::World;
-
-/// The encoder's queue, with wakeups for tasks instead of threads.
-pub struct TaskQueue<T = Entry> {
-    queue: Queue<T>,
-    changed: Notify,
-}
-
-impl<T> Default for TaskQueue<T> {
-    fn default() -> Self {
-        Self { queue: Queue::default(), changed: Notify::new() }
-    }
-}
-
-impl<T> TaskQueue<T> {
-    fn push(&self, class: Class, entry: T) {
-        self.queue.push(class, entry);
-        self.changed.notify_waiters();
-    }
-
-    /// The next entry for a worker; `None` once the queue is closed.
-    async fn next(&self, worker: Worker) -> Option<(T, Class)> {
-        loop {
-            // Register before polling, so no wakeup is lost.
-            let changed = self.changed.notified();
-            match self.queue.poll(worker) {
-                Next::Run(entry, class) => return Some((entry, class)),
-                Next::Wait => changed.await,
-                Next::End => return None,
-            }
-        }
-    }
-
-    fn done(&self, class: Class) {
-        self.queue.done(class, 1);
-        self.changed.notify_waiters();
-    }
-
-    fn close(&self) {
-        self.queue.close();
-        self.changed.notify_waiters();
-    }
-
-    /// The number of entries that no worker has taken.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queue.waiting()
-    }
-}
 
 /// What a worker makes of a text.
 pub(crate) struct SimulatedModel {
@@ -141,49 +92,4 @@ async fn encode(model: &SimulatedModel, worker: Worker, entry: Entry, admission:
     };
     // This fails if the caller has left, which does not matter here.
     let _ = entry.reply.send(result);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// If a wakeup were lost, an entry would wait for ever and the test would time out.
-    async fn take_all() {
-        let queue = Arc::new(TaskQueue::<usize>::default());
-        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
-        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::AllCore] {
-            let (queue, sender) = (queue.clone(), sender.clone());
-            tokio::spawn(async move {
-                while let Some((entry, class)) = queue.next(worker).await {
-                    sender.send(entry).expect("the test receives");
-                    tokio::task::yield_now().await;
-                    queue.done(class);
-                }
-            });
-        }
-        for round in 0..2_000 {
-            let count = round % 3 + 1;
-            for index in 0..count {
-                let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
-                queue.push(class, index);
-            }
-            for _ in 0..count {
-                let next = tokio::time::timeout(std::time::Duration::from_secs(20), taken.recv()).await;
-                assert!(next.is_ok_and(|entry| entry.is_some()), "an entry waits in round {round}");
-            }
-        }
-        assert_eq!(queue.waiting(), 0);
-        queue.close();
-        assert!(queue.next(Worker::SingleCore).await.is_none());
-    }
-
-    #[tokio::test]
-    async fn no_entry_is_left_while_tasks_of_one_thread_wait() {
-        take_all().await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_entry_is_left_while_tasks_of_several_threads_wait() {
-        take_all().await;
-    }
 }

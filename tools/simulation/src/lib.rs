@@ -22,6 +22,7 @@ pub mod reader;
 pub mod run;
 pub mod runner;
 pub mod sabotage;
+pub mod task_queue;
 pub mod trainer_host;
 pub mod truth;
 pub mod world;
