@@ -17,7 +17,7 @@ use crate::scheduler::limits::QueueLimits;
 /// The prefix of environment variables, such as `ENCODER_SVC_LISTEN` and
 /// `ENCODER_SVC_ENCODER__BUNDLE`.
 pub const ENVIRONMENT_PREFIX: &str = "ENCODER_SVC";
-/// Prefix of the names of metrics.
+/// The prefix of metric names.
 pub const METRICS_PREFIX: &str = "movieclassifier";
 
 /// All settings of encoder-svc.
@@ -35,7 +35,7 @@ pub struct EncoderSvcSettings {
     pub drain_seconds: f64,
     /// The listener of `/livez`, `/readyz` and `/metrics`.
     pub http: HttpSettings,
-    /// The TLS of both listeners.
+    /// TLS for both listeners.
     pub tls: ServerTlsSettings,
     /// The API keys that clients need.
     pub auth: AuthSettings,
@@ -43,9 +43,9 @@ pub struct EncoderSvcSettings {
     pub encoder: EncoderSettings,
     /// The limits of a request.
     pub limits: LimitSettings,
-    /// The logs.
+    /// Logging.
     pub log: TelemetrySettings,
-    /// The traces.
+    /// Tracing.
     pub trace: TraceSettings,
 }
 
@@ -157,7 +157,7 @@ pub struct EncoderSvcConfig {
     pub drain: Drain,
     /// The address of the HTTP listener, if there is one.
     pub http_listen: Option<SocketAddr>,
-    /// The TLS of both listeners, if it is on.
+    /// TLS for both listeners, if it is on.
     pub tls: Option<ServerTls>,
     /// The API keys that clients need; `None` if clients need none.
     pub keys: Option<ApiKeys>,
@@ -165,9 +165,9 @@ pub struct EncoderSvcConfig {
     pub encoder: EncoderConfig,
     /// The limits of a request.
     pub limits: Limits,
-    /// The logs.
+    /// Logging.
     pub log: TelemetrySettings,
-    /// The traces.
+    /// Tracing.
     pub trace: TraceSettings,
 }
 

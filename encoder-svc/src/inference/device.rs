@@ -15,8 +15,8 @@ pub enum Device {
 
 // How these defaults were chosen is recorded in docs/experiments.md.
 impl Device {
-    /// The sessions that keep the device busy. On a GPU, one session prepares its next run while
-    /// others run.
+    /// The number of sessions that keep the device busy. On a GPU, one session prepares its next
+    /// run while others run.
     pub(crate) fn sessions(self, cores: usize) -> usize {
         match self {
             Self::Cpu => cores,
@@ -24,7 +24,7 @@ impl Device {
         }
     }
 
-    /// The tokens of a batch that keep the device busy; `None` if each text runs alone.
+    /// The number of tokens in a batch that keeps the device busy; `None` if each text runs alone.
     pub(crate) fn batch_tokens(self) -> Option<usize> {
         match self {
             Self::Cpu => None,
@@ -32,7 +32,7 @@ impl Device {
         }
     }
 
-    /// The texts in flight on one stream that keep all sessions busy.
+    /// The number of texts in flight on one stream that keeps all sessions busy.
     pub(crate) fn stream_in_flight(self) -> usize {
         match self {
             Self::Cpu => 64,

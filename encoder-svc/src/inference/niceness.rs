@@ -1,8 +1,8 @@
 //! The priority of single-core workers on the machine's cores.
 //!
 //! Single-core workers are niced, so that the kernel gives the cores first to the all-core worker,
-//! which runs a lone online text, and to the threads that serve calls. A lone online text then does
-//! not wait for bulk runs, nor does a rejection.
+//! which runs a lone online text, and to the threads that serve calls. Then neither a lone online
+//! text nor a rejection waits for bulk runs.
 
 /// Lowers the priority of the calling thread by `niceness`; 0 leaves it as it is.
 pub(crate) fn lower_priority(niceness: u8) {

@@ -42,7 +42,7 @@ pub(crate) struct GroupedReplies {
 }
 
 impl GroupedReplies {
-    /// Creates the group of one of `workers` workers. Held replies are sent from `runtime`.
+    /// Creates the group of one worker among `workers`. Held replies are sent from `runtime`.
     pub(crate) fn new(runtime: Handle, workers: usize) -> Self {
         Self { runtime, enough: GROUP * workers, held: Vec::with_capacity(GROUP), runs: 0, urgent: false }
     }

@@ -102,7 +102,7 @@ impl Entry {
     }
 }
 
-/// The error of an entry that comes during or after shutdown.
+/// Returns the error for entries that cannot run because the encoder shuts down.
 pub(crate) fn shutting_down() -> ApiError {
     ApiError::Unavailable { reason: "SHUTTING_DOWN", message: "the encoder is shutting down".to_owned() }
 }

@@ -1,4 +1,4 @@
-//! What the two classes may take: how long each may wait, and bulk's share of the runs.
+//! The limits of the two classes: how long each may wait, and bulk's share of the runs.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Which texts run together, on a device that gains from batches.
 //!
 //! A batch pads each text to the longest, and computes the padding too. So texts of similar length
-//! go together, up to a bound on tokens with padding. The oldest entry is always part of the batch,
-//! so no text is passed over for its length. Lengths are estimated from bytes, as costs are,
+//! go together, up to a limit on tokens, padding included. The oldest entry is always part of the
+//! batch, so no text is passed over for its length. Lengths are estimated from bytes, as costs are,
 //! because texts are tokenized only after they leave the queue.
 
 use crate::scheduler::cost::estimated_tokens;

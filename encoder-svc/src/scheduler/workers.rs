@@ -15,8 +15,7 @@ pub trait Workers: Send + Sync {
 /// The kind of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Worker {
-    /// One of several workers, each on one core, or on one stream of a device. It takes whatever is
-    /// next.
+    /// A worker on one core or, on a device, of one run at a time. It takes whatever is next.
     SingleCore,
     /// The one worker that uses all cores, and is served before the others. It takes an online
     /// entry that is alone among online entries, or a bulk entry that is alone altogether.
