@@ -273,8 +273,8 @@ mod tests {
             Err(InvalidWordWeights::Labels { expected: 2, found: 3 })
         ));
         for bad in [f32::NAN, f32::INFINITY, -0.1, 1e7] {
-            let refused = WordWeights::new(Array2::zeros((4, 1)), array![bad]);
-            assert!(matches!(refused, Err(InvalidWordWeights::Scale { .. })));
+            let rejected = WordWeights::new(Array2::zeros((4, 1)), array![bad]);
+            assert!(matches!(rejected, Err(InvalidWordWeights::Scale { .. })));
         }
     }
 

@@ -30,7 +30,7 @@ pub use config::settings::{
 };
 pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use file_watch::FileWatch;
-pub use grpc::deadline::{Deadline, DeadlineLayer};
+pub use grpc::deadline::Deadline;
 pub use grpc::decode_error::malformed_item;
 pub use grpc::health::Health;
 pub use grpc::message_budget::{BudgetedBody, MessageBudget};
@@ -40,9 +40,7 @@ pub use http::metrics::http_metrics;
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use http::server::{HttpSettings, catch_panics, operations_routes};
 pub use net::connect::{InvalidTarget, Target};
-pub use net::incoming::{Connection, Incoming};
 pub use net::listener::{ListenError, Listeners, listen};
-pub use net::protocol_detection::ProtocolDetection;
 pub use net::transport::{Io, Transport};
 pub use readiness::Readiness;
 pub use serve::serve;

@@ -3,7 +3,8 @@
 use axum::Router;
 
 use crate::http::server::serve_http;
-use crate::{GrpcServer, Incoming, Listeners, ServeError, ServerTls, Shutdown};
+use crate::net::incoming::Incoming;
+use crate::{GrpcServer, Listeners, ServeError, ServerTls, Shutdown};
 
 /// Serves `grpc` on the gRPC listener and `http` on the HTTP listener, if there is one, until both
 /// have drained.

@@ -90,7 +90,7 @@ fn parse_timeout(header: &str) -> Option<Duration> {
 
 /// A layer that enforces the client's deadline; see the [module](self).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct DeadlineLayer;
+pub(crate) struct DeadlineLayer;
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
@@ -102,7 +102,7 @@ impl<S> Layer<S> for DeadlineLayer {
 
 /// The service of [`DeadlineLayer`].
 #[derive(Debug, Clone)]
-pub struct DeadlineService<S> {
+pub(crate) struct DeadlineService<S> {
     inner: S,
 }
 

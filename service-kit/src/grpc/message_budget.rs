@@ -69,14 +69,14 @@ impl MessageBudget {
         if held <= self.limit {
             return Ok(());
         }
-        self.give_back(bytes);
+        self.release(bytes);
         Err(ApiError::Overloaded {
             message: format!("unfinished messages exceed their budget of {} bytes", self.limit),
             retry_after: RETRY_AFTER,
         })
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         // Skips the shared counter for calls whose messages arrive whole.
         if bytes > 0 {
             self.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl<B> BudgetedBody<B> {
         if unfinished > self.held {
             self.budget.take(unfinished - self.held)?;
         } else {
-            self.budget.give_back(self.held - unfinished);
+            self.budget.release(self.held - unfinished);
         }
         self.held = unfinished;
         // The reader of a single message has a deadline of its own.
@@ -129,7 +129,7 @@ impl<B> BudgetedBody<B> {
 
 impl<B> Drop for BudgetedBody<B> {
     fn drop(&mut self) {
-        self.budget.give_back(self.held);
+        self.budget.release(self.held);
     }
 }
 

@@ -14,13 +14,13 @@ use tonic::transport::server::Connected;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
 use crate::grpc::metrics::RpcMetricsLayer;
 use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::{
-    ApiError, ApiKeys, DeadlineLayer, Drain, Health, MessageBudget, Metrics, Shutdown, TraceLayer,
-    require_api_key,
+    ApiError, ApiKeys, Drain, Health, MessageBudget, Metrics, Shutdown, TraceLayer, require_api_key,
 };
 
 /// Why a server cannot be built or stopped early.
@@ -98,8 +98,7 @@ impl GrpcServer {
         self
     }
 
-    /// Returns the health of the services added so far. They are not serving until it is told
-    /// otherwise.
+    /// Returns the health of the services added so far, which are not serving at first.
     pub async fn health(&self) -> Health {
         self.health.set_serving(false).await;
         self.health.clone()

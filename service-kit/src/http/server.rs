@@ -15,9 +15,9 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use crate::net::incoming::{Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
-use crate::{ApiError, Incoming, Metrics, Readiness, Shutdown};
+use crate::{ApiError, Metrics, Readiness, Shutdown};
 
 /// The time for the headers of an HTTP/1 request, and for an idle connection to send its next
 /// request.

@@ -31,15 +31,14 @@ const MAX_HANDSHAKES: usize = 256;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// The connections of a listener, as a stream that ends at shutdown.
-pub struct Incoming {
+pub(crate) struct Incoming {
     connections: mpsc::Receiver<ProtocolDetection<Connection>>,
 }
 
 impl Incoming {
     /// Accepts on `listener` until shutdown. A handshake that hangs does not delay other
     /// connections.
-    #[must_use]
-    pub fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(listener: TcpListener, tls: Option<ServerTls>, shutdown: Shutdown) -> Self {
         let (sender, connections) = mpsc::channel(1);
         tokio::spawn(async move {
             tokio::select! {
@@ -100,4 +99,4 @@ impl Stream for Incoming {
 }
 
 /// A connection: plain TCP or decrypted TLS.
-pub type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;

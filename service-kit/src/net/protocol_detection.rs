@@ -19,7 +19,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A stream whose reads fail with [`io::ErrorKind::TimedOut`] if its protocol is not known in time.
 ///
 /// The protocol is known once the first bytes are the whole HTTP/2 preface, or differ from it.
-pub struct ProtocolDetection<S> {
+pub(crate) struct ProtocolDetection<S> {
     stream: S,
     /// `None` once the protocol is known.
     detecting: Option<Detecting>,
