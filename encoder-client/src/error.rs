@@ -8,6 +8,9 @@ use tonic::{Code, Status};
 
 use crate::failure::{self, Pushback};
 
+/// The reason of an encoder other than the one that the model was fitted on.
+const WRONG_ENCODER: &str = "WRONG_ENCODER";
+
 /// Why texts could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
@@ -86,7 +89,9 @@ impl From<EncoderError> for ApiError {
             EncoderError::Replaced { expected, found } => {
                 EncoderError::WrongEncoder { expected, found: name_of_fingerprint(&found) }.into()
             }
-            EncoderError::WrongEncoder { .. } | EncoderError::Mixed { .. } => Self::WrongEncoder { message },
+            EncoderError::WrongEncoder { .. } | EncoderError::Mixed { .. } => {
+                Self::Mismatch { reason: WRONG_ENCODER, message }
+            }
             EncoderError::Url(_) | EncoderError::Answer(_) => Self::Internal { message },
         }
     }
@@ -151,6 +156,6 @@ mod tests {
         let expected = crate::verify::tests::identity();
         let error = ApiError::from(EncoderError::Replaced { expected, found: "cd".repeat(32) });
         let message = "the model expects encoder tiny 1 (abababababab), found an encoder (cdcdcdcdcdcd)";
-        assert_eq!(error, ApiError::WrongEncoder { message: message.to_owned() });
+        assert_eq!(error, ApiError::Mismatch { reason: WRONG_ENCODER, message: message.to_owned() });
     }
 }

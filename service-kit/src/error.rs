@@ -65,9 +65,12 @@ pub enum ApiError {
     /// The caller's deadline passed: `DEADLINE_EXCEEDED`.
     #[error("the deadline passed before the response was ready")]
     DeadlineExceeded,
-    /// The encoder is not the one that the model was fitted on: `FAILED_PRECONDITION`.
+    /// Parts of the system do not belong together, which no client can change:
+    /// `FAILED_PRECONDITION`.
     #[error("{message}")]
-    WrongEncoder {
+    Mismatch {
+        /// In `UPPER_SNAKE_CASE`.
+        reason: &'static str,
         /// What was expected and what was found.
         message: String,
     },
@@ -128,7 +131,7 @@ impl ApiError {
             Self::RateLimited { .. } => Code::ResourceExhausted,
             Self::Overloaded { .. } | Self::Unavailable { .. } => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
-            Self::WrongEncoder { .. } => Code::FailedPrecondition,
+            Self::Mismatch { .. } => Code::FailedPrecondition,
             Self::Internal { .. } => Code::Internal,
         }
     }
@@ -139,11 +142,12 @@ impl ApiError {
         match self {
             Self::Invalid(violations) => violations.first().map_or("INVALID_INPUT", |v| v.reason),
             Self::Overloaded { .. } => "QUEUE_FULL",
-            Self::Unavailable { reason, .. } | Self::Http { reason, .. } => reason,
+            Self::Unavailable { reason, .. } | Self::Mismatch { reason, .. } | Self::Http { reason, .. } => {
+                reason
+            }
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::WrongEncoder { .. } => "WRONG_ENCODER",
             Self::Internal { .. } => "INTERNAL",
         }
     }

@@ -1,8 +1,9 @@
 //! Detects changes of files, however they are written.
 //!
-//! The system's events (the `notify` crate) are quick, but some mounted volumes send none, and a file that is replaced
-//! by renaming or through a symbolic link, as Kubernetes does, is no longer the watched file. This watches the folders
-//! for events and also polls the files. `notify`'s own `PollWatcher` does not follow links to another folder.
+//! The system's events (the `notify` crate) are quick, but some mounted volumes send none, and a
+//! file that is replaced by renaming or through a symbolic link, as Kubernetes does, is no longer
+//! the watched file. This watches the folders for events and also polls the files. `notify`'s own
+//! `PollWatcher` does not follow links to another folder.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

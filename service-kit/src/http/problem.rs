@@ -61,7 +61,7 @@ impl ApiError {
             Code::InvalidArgument => StatusCode::BAD_REQUEST,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            // HTTP clients do not choose the encoder, so a wrong one is a failure of the server.
+            // A mismatch is within the server, so it is not a client error as in Google's table.
             Code::Unavailable | Code::FailedPrecondition => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_encoder_is_a_server_error() {
-        assert_eq!(ApiError::WrongEncoder { message: String::new() }.http_status(), 503);
+    fn a_mismatch_is_a_server_error() {
+        assert_eq!(ApiError::Mismatch { reason: "X", message: String::new() }.http_status(), 503);
     }
 }

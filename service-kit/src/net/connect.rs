@@ -1,4 +1,5 @@
-//! Client connections: plain for `http://`, TLS for `https://`, with the certificates that are current when connecting.
+//! Client connections: plain for `http://`, TLS for `https://`, with the certificates that are
+//! current when connecting.
 
 use std::io;
 use std::net::SocketAddr;
@@ -72,8 +73,8 @@ impl Target {
         Ok(addresses)
     }
 
-    /// Returns a channel that connects on first use and again after a failure: to `address` if given, else to an
-    /// address that the host name has at that time.
+    /// Returns a channel that connects on first use and again after a failure: to `address` if
+    /// given, else to an address that the host name has at that time.
     #[must_use]
     pub fn channel(&self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> Channel {
         let endpoint = Endpoint::from(self.uri.clone())
