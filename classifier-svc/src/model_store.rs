@@ -4,8 +4,9 @@
 //! check: its hash and self-check (`genre_model`), its labels, and that an encoder with its
 //! fingerprint answers.
 //!
-//! `arc-swap` swaps the model, and `notify` (through [`model_file`](crate::model_file)) reports changes. Only the decision in
-//! between is written here, because it depends on which encoder answers.
+//! `arc-swap` swaps the model, and `notify` (through [`model_file`](crate::model_file)) reports
+//! changes. Only the decision in between is written here, because it depends on which encoder
+//! answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,8 +114,8 @@ impl ModelStore {
         self.current.load_full()
     }
 
-    /// Loads the source's model, and replaces the current one if the file is valid and holds another version;
-    /// returns whether it did.
+    /// Loads the source's model, and replaces the current one if the file is valid and holds
+    /// another version; returns whether it did.
     async fn reload(
         &self,
         encoders: &EncoderClient,
@@ -142,8 +143,8 @@ impl ModelStore {
         Ok(true)
     }
 
-    /// Reloads the model on every change of `source` until shutdown. A rejected model is counted and
-    /// logged, and the current one stays.
+    /// Reloads the model on every change of `source` until shutdown. A rejected model is counted
+    /// and logged, and the current one stays.
     pub async fn follow(self, encoders: EncoderClient, mut source: impl ModelSource, shutdown: Shutdown) {
         let follow = async {
             let mut waiting = false;

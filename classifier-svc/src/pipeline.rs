@@ -81,7 +81,8 @@ impl Pipeline {
     }
 }
 
-/// The encoder rejects a field of its own request; a client of the classifier knows it as the overview.
+/// The encoder rejects a field of its own request; a client of the classifier knows it as the
+/// overview.
 fn name_the_overview(error: EncoderError) -> ApiError {
     match ApiError::from(error) {
         ApiError::Invalid(violations) => {
