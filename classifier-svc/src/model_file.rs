@@ -1,4 +1,4 @@
-//! Where the model comes from, and when to look there again.
+//! The source of models: loads them, and reports when another one may be there.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use genre_model::{GenreModel, ModelFileError};
 use service_kit::FileWatch;
 
-/// A place that a new model may appear in.
+/// A place where new models appear. The simulation has one of its own.
 pub trait ModelSource: Send + 'static {
     /// Returns when the model may have changed.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
@@ -22,7 +22,7 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Watches the file from now on, and looks at it every `poll` even without an event.
+    /// Watches the file, and checks it every `poll` even without a change event.
     #[must_use]
     pub fn watch(path: PathBuf, poll: Duration) -> Self {
         Self { watch: FileWatch::new(vec![path.clone()], poll), path }

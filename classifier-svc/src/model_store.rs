@@ -114,8 +114,8 @@ impl ModelStore {
         self.current.load_full()
     }
 
-    /// Loads the source's model, and replaces the current one if the file is valid and holds
-    /// another version; returns whether it did.
+    /// Loads the model of `source` and replaces the current one if it is valid and another version.
+    /// Returns whether it did.
     async fn reload(
         &self,
         encoders: &EncoderClient,

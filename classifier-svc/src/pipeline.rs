@@ -81,8 +81,7 @@ impl Pipeline {
     }
 }
 
-/// The encoder rejects a field of its own request; a client of the classifier knows it as the
-/// overview.
+/// Renames the field that the encoder rejected; clients of the classifier know it as the overview.
 fn name_the_overview(error: EncoderError) -> ApiError {
     match ApiError::from(error) {
         ApiError::Invalid(violations) => {
