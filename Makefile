@@ -150,7 +150,7 @@ soak: models ## run both services at 80 % load for 30 minutes with reloads and r
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 
-fuzz: models ## run libFuzzer on every parser of outside bytes, FUZZ_SECONDS=600 each; needs nightly Rust and cargo-fuzz (1 hour)
+fuzz: models ## run libFuzzer on every parser of untrusted input, FUZZ_SECONDS=600 each; needs nightly Rust and cargo-fuzz (1 hour)
 	@tools/scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # ---- Benchmarks ----
