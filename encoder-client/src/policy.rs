@@ -28,7 +28,7 @@ const TEXTS_PER_HEDGE: u32 = 8;
 /// The rules of a client.
 #[derive(Debug, Clone, Copy)]
 pub enum Policy {
-    /// For calls that someone waits for.
+    /// For calls that a person waits for.
     Online(OnlinePolicy),
     /// For jobs that run for hours.
     Bulk(BulkPolicy),

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 const MANIFEST: &str = "encoder.json";
 const FORMAT: u32 = 1;
-/// A manifest is a page of text; a larger file is something else.
+/// The largest accepted manifest. A manifest is a page of text, so a larger file is not one.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// A verified bundle.
@@ -97,10 +97,10 @@ pub enum TokenizerKind {
 pub struct ReferenceEntry {
     /// The file.
     pub file: String,
-    /// For graphs in single precision: the largest difference of an element that passes.
+    /// For graphs in single precision: the largest accepted difference of an element.
     tolerance: Option<f32>,
-    /// For quantised graphs, whose rounding differs between processors: the smallest cosine that
-    /// passes.
+    /// For quantised graphs, whose rounding differs between processors: the smallest accepted
+    /// cosine.
     min_cosine: Option<f32>,
 }
 
@@ -114,7 +114,7 @@ pub enum Agreement {
 }
 
 impl ReferenceEntry {
-    /// Returns the measure that the manifest names. It must name exactly one.
+    /// Returns the measure in the manifest, which must have exactly one.
     pub fn agreement(&self) -> Result<Agreement, String> {
         match (self.tolerance, self.min_cosine) {
             (Some(bound), None) if bound > 0.0 && bound < 1.0 => Ok(Agreement::MaxDifference(bound)),

@@ -1,7 +1,7 @@
 //! A cache of vectors of recent texts, which also joins concurrent requests for the same text into
 //! one run.
 //!
-//! `moka` does the caching and the joining; this front adds the key, the weight in bytes and the
+//! `moka` does the caching and the joining; this module adds the key, the weight in bytes and the
 //! counters.
 
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::scheduler::entry::Reply;
 /// The approximate size of an element without its floats.
 const OVERHEAD_BYTES: usize = 192;
 
-/// The digest of a text, which nobody can forge for another text. With keys of one size, memory
-/// does not fragment as it does with texts of all lengths.
+/// A cryptographic digest of a text, so that no caller can make two texts collide. Keys of one size
+/// do not fragment memory as texts of different lengths would.
 type Key = [u8; 32];
 
 fn key(text: &str) -> Key {
     Sha256::digest(text).into()
 }
 
-/// A cache bounded in bytes. It evicts what is requested least often (`TinyLFU`).
+/// A cache bounded in bytes. It evicts the least frequently requested texts (`TinyLFU`).
 pub struct VectorCache {
     cache: Cache<Key, Arc<Reply>>,
     hits: Counter,

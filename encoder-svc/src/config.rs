@@ -60,26 +60,26 @@ pub struct EncoderSettings {
     pub runtime_library: Option<PathBuf>,
     /// The device that runs the graph.
     pub device: Device,
-    /// The number of the GPU, as CUDA counts them.
+    /// The index of the GPU, as CUDA numbers them.
     pub device_id: u8,
     /// The most tokens in a batch, padding included. 1 means that each text runs alone; 0 means the
     /// device's default: alone on a CPU, 2,048 tokens with CUDA.
     pub batch_tokens: usize,
-    /// The sessions of one thread each. 0 means one for each core; with a GPU, one for every two
-    /// cores, at most eight.
+    /// The number of sessions, each with one thread. 0 means one for each core; with a GPU, one for
+    /// every two cores, at most eight.
     pub sessions: usize,
-    /// The threads of the all-core worker, which runs an online text while no other one waits or
-    /// runs; 0 means all cores.
+    /// The threads of the all-core worker, which runs an online text if no other online text waits
+    /// or runs; 0 means all cores.
     pub all_core_threads: usize,
-    /// The niceness of single-core workers, 0 to 19 as for `nice`. It puts them behind the all-core
-    /// worker, behind the threads that serve calls, and behind other programs.
+    /// The niceness of single-core workers, 0 to 19 as for `nice`. A higher value gives more
+    /// precedence to the all-core worker, the threads that serve calls and other programs.
     pub worker_niceness: usize,
-    /// The longest expected time of an online text in milliseconds; a request that would take
-    /// longer is rejected.
+    /// The longest expected time from the arrival of an online text to its vector, in milliseconds.
+    /// A request that would take longer is rejected.
     pub max_queue_ms: usize,
-    /// The longest expected time of a bulk text in milliseconds.
+    /// The longest expected time from the arrival of a bulk text to its vector, in milliseconds.
     pub max_bulk_queue_ms: usize,
-    /// The size of the cache of vectors in mebibytes; 0 means no cache.
+    /// The size of the vector cache in mebibytes; 0 means no cache.
     pub cache_mib: usize,
     /// Whether bulk texts use the cache too.
     pub cache_bulk: bool,
@@ -229,8 +229,8 @@ impl EncoderSvcSettings {
     #[must_use]
     pub fn call_threads(&self) -> usize {
         match self.call_threads {
-            // Serving a call is far cheaper than encoding its texts, and every other thread that
-            // wakes takes a core from a worker.
+            // Serving a call is far cheaper than encoding its texts, and every additional thread
+            // that wakes up takes a core from a worker.
             0 => cores().div_ceil(4),
             // A larger number is rejected later, with the other settings.
             threads => threads.min(MAX_CALL_THREADS),
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_device_decides_the_default_of_texts_in_flight() {
+    fn the_device_decides_the_default_number_of_texts_in_flight() {
         let in_flight = |device, stream_in_flight| {
             let mut settings = EncoderSvcSettings::default();
             (settings.encoder.device, settings.limits.stream_in_flight) = (device, stream_in_flight);

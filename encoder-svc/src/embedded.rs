@@ -20,7 +20,7 @@ pub async fn channel(
 ) -> Result<Channel, StartError> {
     let config = EncoderSvcConfig::try_from(settings)?;
     let encoder = Arc::new(startup::start(config.encoder.clone(), metrics).await?);
-    // The process counts its own calls, so those of this server are not part of its metrics.
+    // The host process already counts its calls, so the metrics of this server are discarded.
     let server = server(encoder, &config, Metrics::default())?;
     server.health().await.set_serving(true).await;
     Ok(server.in_memory(shutdown))

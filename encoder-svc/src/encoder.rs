@@ -25,7 +25,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Puts an encoder together. `workers` run what `admission` admits, and teach its cost model.
+    /// Creates an encoder. `workers` run the entries that `admission` admits, and train its cost
+    /// model.
     #[must_use]
     pub fn new(
         description: Description,
@@ -66,7 +67,7 @@ impl Encoder {
         self.cache.as_ref().filter(|_| class == Class::Online || self.cache_bulk)
     }
 
-    /// Encodes all texts, in order. Rejects the batch at once if not all of it can be encoded in
+    /// Encodes all texts, in order. Rejects the whole batch at once if it cannot be encoded in
     /// time.
     pub async fn encode_batch(
         &self,
@@ -130,7 +131,7 @@ impl Encoder {
         let mut permit = Some(permit);
         loop {
             let run = async {
-                // A run takes the permit, and the loop ends after it.
+                // Only a run of its own takes the permit, and the loop ends after that.
                 let permit = permit.take().ok_or_else(shutting_down)?;
                 self.enqueue(text.clone(), class, deadline, permit).await
             };

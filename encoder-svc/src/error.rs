@@ -1,4 +1,4 @@
-//! Why the service does not start.
+//! Errors that stop the service from starting.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub enum StartError {
         /// What is wrong with it.
         source: WeightsError,
     },
-    /// The reference texts do not give the reference vectors.
+    /// The vectors of the reference texts differ from the reference vectors.
     #[error("{path}: self-check failed: {reason}")]
     SelfCheck {
         /// The bundle.

@@ -4,9 +4,10 @@
 //! and asks [`scheduler::admission`] for a permit for each of the others; [`scheduler::queue`]
 //! holds their entries in two classes. A worker of [`inference::worker_pool`] takes the next entry,
 //! makes token ids with the [`tokenizer`], runs the graph in an [`inference::session`], and sends
-//! the reply. [`bundle`] defines which encoder all of this is.
+//! the reply. [`bundle`] defines the encoder.
 //!
-//! Tokens come after the queue: costs are estimated from bytes, so a rejection never tokenizes.
+//! Texts are tokenized after the queue. Admission estimates costs from bytes, so a rejected request
+//! is never tokenized.
 //!
 //! Modules depend on each other in one direction: [`serve`] → [`startup`] and [`grpc`] →
 //! [`encoder`] → [`inference`] → [`scheduler`], with [`tokenizer`] and [`bundle`] below. Workers

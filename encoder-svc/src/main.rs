@@ -12,8 +12,8 @@ use service_kit::{
     run_command_on_threads, shutdown_on_signals,
 };
 
-/// Returns memory to the system after peaks: thousands of connections come and go, and loading a
-/// graph takes several times its size. ONNX Runtime allocates from it too.
+/// This allocator returns memory to the system after peaks, such as thousands of connections, or
+/// loading a graph, which takes several times its size. ONNX Runtime allocates from it too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -144,7 +144,7 @@ impl Collector for ExpectedWait {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let mut metric = encoder.encode_descriptor(
             "encoder_queue_seconds",
-            "Expected wait of a text that comes now.",
+            "Expected wait of a text that arrives now.",
             None,
             ConstGauge::new(0.0).metric_type(),
         )?;

@@ -10,7 +10,7 @@ use crate::error::StartError;
 use crate::grpc::EncoderServer;
 use crate::startup;
 
-/// Builds the gRPC server of `encoder`. The caller chooses what it listens on.
+/// Builds the gRPC server of `encoder`. The caller provides the listeners.
 pub(crate) fn server(
     encoder: Arc<Encoder>,
     config: &EncoderSvcConfig,

@@ -21,8 +21,8 @@ use crate::scheduler::cost::CostModel;
 use crate::scheduler::micro_batch::BatchRule;
 use crate::tokenizer::TextTokenizer;
 
-/// Verifies the bundle, loads it into sessions, checks that they give its reference vectors, and
-/// starts the workers.
+/// Verifies the bundle, loads it into sessions, checks that they reproduce its reference vectors,
+/// and starts the workers.
 pub async fn start(config: EncoderConfig, metrics: Metrics) -> Result<Encoder, StartError> {
     let started = tokio::task::spawn_blocking(move || start_blocking(&config, &metrics)).await;
     started.map_err(|error| StartError::System(std::io::Error::other(error)))?
@@ -83,8 +83,8 @@ fn load_sessions(
     Ok(Sessions { niceness: config.worker_niceness, single_core, all_core, batches })
 }
 
-/// Checks the vectors of one session of each kind. Returns how long the longest reference text
-/// takes a warm session.
+/// Checks the vectors of one session of each kind. Returns the time that a warm session takes for
+/// the longest reference text.
 fn check(
     bundle: &Bundle,
     texts: &[ReferenceText],

@@ -1,4 +1,4 @@
-//! Batches on a real session: they do not change vectors, and a graph with which they would is
+//! Batches on a real session: batching does not change vectors, and a graph for which it would is
 //! rejected.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -68,13 +68,13 @@ async fn callers_that_leave_do_not_affect_their_batch() {
     let late = encoder.encode_batch(texts(100), Class::Bulk, Deadline::after(Duration::from_millis(1)));
     let (stays, leaves, late) = tokio::join!(stays, leaves, late);
     assert_eq!(stays.unwrap().len(), 100);
-    // A machine that encodes everything within a millisecond leaves nobody time to leave.
+    // If the machine encoded everything within a millisecond, no caller would have time to leave.
     if leaves.is_err() && late.is_err() {
         assert!(count(&metrics, "run_texts_sum") < 300);
     }
 }
 
-/// The library of the tests has no CUDA.
+/// The tests' ONNX Runtime library has no CUDA.
 #[tokio::test]
 async fn names_a_missing_device_and_does_not_fall_back() {
     let message = start_error(|encoder| encoder.device = Device::Cuda).await;

@@ -34,7 +34,7 @@ async fn runs_a_text_once_for_a_hundred_concurrent_calls() {
     let before = counted(&metrics, "hits");
     assert_eq!(call().await.unwrap(), first);
     assert_eq!(counted(&metrics, "hits"), before + 1);
-    // The cached vector is that of a fresh run.
+    // The cached vector equals that of a fresh run.
     let (without, _) = self::encoder(0).await;
     let fresh = without.encode_batch(vec!["a storm at sea".to_owned()], Class::Online, Deadline::NONE).await;
     assert_eq!(fresh.unwrap(), first);

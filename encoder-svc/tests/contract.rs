@@ -52,7 +52,7 @@ async fn replies_to_a_batch_in_order_with_unit_vectors() {
 }
 
 #[tokio::test]
-async fn cuts_a_text_that_is_too_long_and_says_so() {
+async fn truncates_a_long_text_and_reports_it() {
     let service = start(settings()).await;
     let long = "rain ".repeat(500);
     let response = service.client().encode(texts(&[&long, "rain"])).await.unwrap().into_inner();
@@ -147,7 +147,7 @@ async fn returns_deadline_exceeded_when_the_deadline_passes() {
     let service = start(slow).await;
     let long = "storm over the sea ".repeat(1500);
     let much = texts(&vec![long.as_str(); 64]);
-    // An idle encoder tries whatever it is given.
+    // An idle encoder admits any request.
     let begin = std::time::Instant::now();
     assert_eq!(raw_status(service.address, &much, "5m").await, "4");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());

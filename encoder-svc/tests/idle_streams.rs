@@ -103,9 +103,9 @@ async fn open_streams(
 }
 
 #[test]
-fn frees_everything_that_ten_thousand_idle_streams_held() {
+fn frees_the_resources_of_ten_thousand_idle_streams() {
     let server = Server::start();
-    // The leaving half has its own runtime, which is torn down without closing HTTP/2.
+    // The half that vanishes has its own runtime, which is torn down without closing HTTP/2.
     let [staying, leaving] = [(); 2].map(|()| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     });

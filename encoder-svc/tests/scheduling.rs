@@ -1,5 +1,5 @@
-//! The promises of the scheduler, on a paused clock: the real queue and admission, with workers for
-//! which a text costs simulated time.
+//! The promises of the scheduler, on a paused clock: the real queue and admission, with workers
+//! that spend simulated time on each text.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -90,7 +90,7 @@ fn longest(online: u64, bulk: u64) -> QueueLimits {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_twice_the_capacity_admitted_calls_are_in_time_and_others_are_rejected_at_once() {
+async fn at_twice_the_capacity_serves_admitted_calls_in_time_and_rejects_the_rest_at_once() {
     let scheduler = Scheduler::start(longest(60_000, 60_000));
     let capacity = SESSIONS as f64 / RUN.as_secs_f64();
     let seconds = 20;
@@ -118,7 +118,7 @@ async fn at_twice_the_capacity_admitted_calls_are_in_time_and_others_are_rejecte
     }
     let ratio = good as f64 / seconds as f64 / capacity;
     assert!(ratio > 0.95 && rejected > good / 2, "goodput {ratio} of the capacity, {rejected} rejected");
-    // No permit is left.
+    // No permit is still held.
     assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
 }
 
@@ -160,7 +160,7 @@ fn a_rejection_names_a_wait_over_the_limit_even_if_the_machine_speeds_up() {
     for _ in 0..200 {
         admission.costs().learn(&[text.len()], RUN / 2);
     }
-    // Admitted texts hold the permits that they were given, and the error counts those.
+    // Admitted texts keep the permits that they were given, and the error counts these permits.
     let message = fill(&mut permits);
     let mut told = message.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
     let (expected, allowed) = (told.next().unwrap(), told.next().unwrap());

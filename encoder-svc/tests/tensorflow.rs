@@ -51,7 +51,7 @@ fn read(bundle: PathBuf, folder: &Path) -> Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn converted_bundles_give_the_vectors_of_tensorflow() {
+async fn converted_bundles_reproduce_the_vectors_of_tensorflow() {
     let named = std::env::var_os("TENSORFLOW_CASES").map(PathBuf::from);
     for case in cases(&fixture("")).into_iter().chain(named.iter().flat_map(|folder| cases(folder))) {
         let mut settings = settings();

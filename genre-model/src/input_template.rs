@@ -114,7 +114,8 @@ impl InputTemplate {
         })
     }
 
-    /// Returns the word features of a movie, without the title's if the template ignores titles.
+    /// Returns the word features of a movie, without those of the title if the template ignores
+    /// titles.
     #[must_use]
     pub fn words(&self, title: &str, overview: &str) -> WordFeatures {
         WordFeatures::of(if self.uses_title() { title } else { "" }, overview)
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_whether_titles_matter() {
+    fn reports_whether_a_template_uses_titles() {
         assert!(InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap().uses_title());
         assert!(!InputTemplate::parse("{overview}").unwrap().uses_title());
     }

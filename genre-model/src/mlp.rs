@@ -132,7 +132,7 @@ pub enum InvalidMlp {
     /// A weight is infinite or not a number.
     #[error("expected finite weights, found NaN or infinity")]
     NotFinite,
-    /// Weights are so large that a sum could be infinite, and a probability not a number.
+    /// Weights are so large that a sum could be infinite and a probability NaN.
     #[error("expected weights whose sums are finite, found sums of up to {found:e}")]
     Overflow {
         /// The bound on the sums.
@@ -230,7 +230,7 @@ impl Mlp {
         &self.hidden
     }
 
-    /// The hidden layer's activation.
+    /// The activation function of the hidden layer.
     #[must_use]
     pub fn activation(&self) -> Activation {
         self.activation
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_vector_alone_and_among_others_agree() {
+    fn a_vector_gets_the_same_logits_alone_and_in_a_batch() {
         let layer = |outputs, inputs| Dense {
             weight: Array2::from_shape_fn((outputs, inputs), |(i, j)| {
                 ((i * 31 + j * 17) % 13) as f32 / 6.0 - 1.0

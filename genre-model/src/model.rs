@@ -9,7 +9,7 @@ use crate::file::content::Content;
 use crate::file::{read, write};
 use crate::{Mlp, Provenance, Thresholds, WordFeatures, WordWeights, sigmoid, write_atomically};
 
-/// A model is small (1,000 hidden units are 2 MB), so a larger file is some other file.
+/// The largest accepted model file. A model is small: 1,000 hidden units take 2 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A fitted model: from a movie's vector and word features to a probability for each label.
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_safetensors_file_that_is_no_model() {
+    fn rejects_a_safetensors_file_that_is_not_a_model() {
         let bytes = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
         assert!(GenreModel::from_bytes(&bytes).unwrap_err().contains("expected metadata"));
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{EncoderIdentity, InputTemplate};
 
-/// The origin of a model, and what its inputs must be.
+/// The origin of a model, and the requirements on its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provenance {
-    /// The encoder whose vectors it was fitted on. Vectors of any other encoder must not be given
-    /// to it.
+    /// The encoder whose vectors the model was fitted on. The model must not be given vectors of
+    /// another encoder.
     pub encoder: EncoderIdentity,
     /// How a movie becomes the text to encode.
     pub input_template: InputTemplate,

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_not_a_probability() {
+    fn rejects_thresholds_that_are_not_probabilities() {
         assert!(Thresholds::uniform("test", f32::NAN, 1).is_err());
         assert!(Thresholds::new("test", 0.5, vec![0.2, 1.5]).is_err());
         assert!(Thresholds::new("test", 0.5, vec![]).is_err());

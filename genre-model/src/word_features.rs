@@ -1,8 +1,8 @@
 //! Word features: the hashed words of a movie, used beside its vector.
 //!
-//! A sentence vector says what a movie is about, but little about single words, such as a name in a
-//! title that identifies a series. A linear model over words knows only those. The two make
-//! different errors, so their weighted sum is better than either (docs/experiments.md).
+//! A vector captures what a movie is about, but little of single words, such as a name in a title
+//! that identifies a series. A linear model over words sees only these. The two make different
+//! errors, so their weighted sum is better than either of them (docs/experiments.md).
 
 use ndarray::{Array1, Array2};
 use xxhash_rust::xxh3::xxh3_64;

@@ -24,7 +24,7 @@ impl Device {
         }
     }
 
-    /// The number of tokens in a batch that keeps the device busy; `None` if each text runs alone.
+    /// The batch size in tokens that keeps the device busy; `None` if each text runs alone.
     pub(crate) fn batch_tokens(self) -> Option<usize> {
         match self {
             Self::Cpu => None,

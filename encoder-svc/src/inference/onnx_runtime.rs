@@ -7,7 +7,7 @@ pub use ort::environment::Environment;
 
 /// Where `make models` puts the library, relative to the repository's root.
 pub const DEFAULT_LIBRARY: &str = ".runtime/lib/libonnxruntime.so";
-/// The variable by which `ort` lets a user choose another library.
+/// The environment variable that `ort` reads to choose another library.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// ONNX Runtime's library cannot be loaded.
@@ -20,7 +20,7 @@ pub struct RuntimeError {
     reason: String,
 }
 
-// A process can load the library once. Sessions refer to it; this keeps it for later sessions.
+// A process can load the library only once. This value keeps it for all later sessions.
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// Loads `library`, or the one that the environment names, or the default one. If the process has
@@ -39,7 +39,7 @@ pub fn load(library: Option<&Path>) -> Result<Environment, RuntimeError> {
         return Err(fail("no such file".to_owned()));
     }
     let builder = ort::init_from(&path).map_err(|error| fail(error.to_string()))?;
-    // ONNX Runtime must not report usage to its makers.
+    // Without this, ONNX Runtime may send telemetry to its vendor.
     let loaded = builder.with_telemetry(false).build().map_err(|error| fail(error.to_string()))?;
     Ok(environment.insert(loaded).clone())
 }

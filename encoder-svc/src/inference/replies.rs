@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 use crate::scheduler::cost::CostModel;
 use crate::scheduler::entry::{Class, Entry, Reply};
 
-/// The number of replies in a group, and the number of runs that a reply is held back at most.
+/// The number of replies in a group, and the maximum number of runs for which a reply is held back.
 const GROUP: usize = 4;
-/// An online text that has waited this long was in a queue behind many others.
+/// After this wait, a few milliseconds more do not hurt an online text: it was queued behind many
+/// others.
 const LONG_WAIT: Duration = Duration::from_millis(200);
 
-/// The longest time that a reply is held back. A reply whose caller has less time left is sent
+/// The longest time that a reply is held back. If the caller has less time left, the reply is sent
 /// before the next run.
 pub(crate) fn max_delay(costs: &CostModel) -> Duration {
     let micros = costs.micros(costs.max_units() as f64) * GROUP as f64;
@@ -33,8 +34,8 @@ type Held = (oneshot::Sender<Result<Reply, ApiError>>, Result<Reply, ApiError>);
 pub(crate) struct GroupedReplies {
     /// The runtime that serves calls.
     runtime: Handle,
-    /// The number of waiting entries from which replies are held back. A caller without its reply
-    /// asks for nothing new, and meanwhile no worker may run out of entries.
+    /// Replies are held back only while at least this many entries wait. A caller sends no new text
+    /// until it has its reply, and workers must not run out of entries meanwhile.
     enough: usize,
     held: Vec<Held>,
     runs: usize,
@@ -56,7 +57,7 @@ impl GroupedReplies {
         max_delay: Duration,
     ) {
         if class == Class::Online && entry.since.elapsed() < LONG_WAIT {
-            // This fails if the caller has left, which does not matter here.
+            // This fails if the caller has left, which needs no handling.
             let _ = entry.reply.send(result);
             return;
         }
@@ -76,8 +77,8 @@ impl GroupedReplies {
         }
     }
 
-    /// Sends all replies that are held back. One task of the runtime sends them: if the worker did,
-    /// the first reply would wake a thread that takes the core before the second is sent.
+    /// Sends all replies that are held back. A task of the runtime sends them. If the worker did,
+    /// the first reply would wake a thread that takes its core before it could send the second.
     pub(crate) fn flush(&mut self) {
         self.runs = 0;
         self.urgent = false;

@@ -1,4 +1,4 @@
-//! The self-check at startup: this machine must give the vectors that the bundle promises.
+//! The self-check at startup: this machine must reproduce the bundle's reference vectors.
 
 use crate::bundle::{Agreement, ReferenceText};
 use crate::inference::session::EncoderSession;
@@ -31,11 +31,12 @@ pub(crate) fn self_check(
     Ok(())
 }
 
-/// The largest effect of batching in single precision, where it only changes rounding.
+/// The largest accepted effect of batching. In single precision, batching changes only the
+/// rounding.
 const BATCHED: Agreement = Agreement::MaxDifference(1e-5);
 
 /// Runs the reference texts as one batch. The error names the first text whose vector differs from
-/// its vector alone.
+/// that of the text run alone.
 pub(crate) fn batch_check(
     texts: &[ReferenceText],
     tokenizer: &TextTokenizer,
@@ -48,7 +49,7 @@ pub(crate) fn batch_check(
         let alone = session.run(tokens).map_err(|error| error.to_string())?;
         if let Some(found) = disagreement(BATCHED, &vector, &alone) {
             return Err(format!(
-                "reference text {index}, run in a batch and compared with its run alone: {found}; set encoder.batch_tokens \
+                "reference text {index}, run in a batch and compared with the same text run alone: {found}; set encoder.batch_tokens \
                  = 1, or use a bundle in single precision such as minilm-512-fp32"
             ));
         }
@@ -70,7 +71,7 @@ fn disagreement(agreement: Agreement, vector: &[f32], reference: &[f32]) -> Opti
         Agreement::MinCosine(bound) => {
             let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
             let found = pairs().map(|(a, b)| a * b).sum::<f32>() / (norm(vector) * norm(reference));
-            // A vector of zeros gives NaN, which does not agree.
+            // The cosine of a zero vector is NaN, which counts as a disagreement.
             let agrees = found >= bound;
             (!agrees)
                 .then(|| format!("expected a cosine of at least {bound} with the reference, found {found}"))

@@ -11,9 +11,9 @@ use crate::inference::shared_weights::SharedWeights;
 use crate::inference::tensors::Tensors;
 use crate::tokenizer::tokens::Tokens;
 
-/// How long the threads of the all-core session spin for each other before they sleep, in
-/// microseconds. ONNX Runtime's default, a millisecond, takes cores from other texts; without
-/// spinning, a lone text takes longer.
+/// How long the threads of the all-core session spin before they sleep, in microseconds, while they
+/// wait for each other. ONNX Runtime's default, a millisecond, takes cores from other texts;
+/// without spinning, a lone text takes longer.
 const SPIN_MICROSECONDS: &str = "50";
 
 /// A session that runs a bundle's graph. On a CPU, the vector of a text that runs alone does not
@@ -63,8 +63,8 @@ impl EncoderSession {
         Self::commit(weights.share_with(builder)?, bundle)
     }
 
-    /// Loads the graph onto a CUDA device. Fails if ONNX Runtime has no CUDA or the machine no such
-    /// device; it never falls back to the CPU.
+    /// Loads the graph onto a CUDA device. Fails if ONNX Runtime has no CUDA or the machine has no
+    /// such device; it never falls back to the CPU.
     pub fn load_on_cuda(
         environment: &Environment,
         bundle: &Bundle,
@@ -80,8 +80,8 @@ impl EncoderSession {
         Ok(Session::builder(environment)?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
-            // A memory pattern is planned for each input length. With texts of many lengths,
-            // planning costs more than it saves.
+            // ONNX Runtime plans a memory pattern for each input length. With texts of many
+            // lengths, planning costs more than it saves.
             .with_memory_pattern(false)?
             .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?
             // After a run, the thread that sends the reply needs the core.
@@ -101,8 +101,8 @@ impl EncoderSession {
     }
 
     /// Runs texts as one batch and returns a vector for each. A vector may differ from that of the
-    /// text alone: by rounding in single precision, by much more if the graph is quantised with
-    /// scales of the whole batch.
+    /// text run alone: by rounding in single precision, and by much more if the scales of a
+    /// quantised graph span the batch.
     pub fn run_all(&mut self, texts: &[Tokens]) -> Result<Vec<Vec<f32>>, RunError> {
         if texts.is_empty() {
             return Ok(Vec::new());

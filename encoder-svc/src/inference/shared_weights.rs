@@ -1,9 +1,9 @@
 //! The weights of a graph, held in memory once for all sessions.
 //!
 //! By default each session has its own copy of every weight, and another copy of the weights that
-//! its kernels reorder ("prepack"). ONNX Runtime shares both if the weights are given to it from
-//! outside (`AddInitializer` and `PrepackedWeightsContainer`). This module reads them from the
-//! graph's file for that.
+//! its kernels reorder ("prepack"). ONNX Runtime shares both if the program supplies the weights
+//! (`AddInitializer` and `PrepackedWeightsContainer`). To supply them, this module reads them from
+//! the graph's file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use prost::Message;
 /// Smaller weights, in bytes, are not worth sharing.
 const SMALLEST: usize = 4 << 10;
 
-/// The needed part of ONNX's `ModelProto`; `onnx.proto` gives the field numbers. A crate with all
-/// of ONNX's messages would decode the graph's nodes too.
+/// The part of ONNX's `ModelProto` that holds weights, with the field numbers of `onnx.proto`. A
+/// crate with all of ONNX's messages would decode the graph's nodes too.
 #[derive(Message)]
 struct Model {
     #[prost(message, optional, tag = "7")]

@@ -3,11 +3,12 @@
 //!
 //! All workers take entries from one queue. On a CPU each text runs alone: its vector then does not
 //! depend on other texts. On a device that gains from batches, a worker takes several texts at once
-//! (see [`micro_batch`](crate::scheduler::micro_batch)), and there are as many workers as keep the
-//! device busy.
+//! (see [`micro_batch`](crate::scheduler::micro_batch)), and the pool has enough workers to keep
+//! the device busy.
 //!
-//! The all-core worker takes an online text that is alone among online texts, because a person
-//! waits for it. It starts at once, even while bulk texts run; see `inference/niceness.rs`.
+//! The all-core worker takes an online text if no other online text waits or runs, because a person
+//! is waiting for it. The run starts at once, even while bulk texts run; see
+//! `inference/niceness.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,11 +39,11 @@ pub struct WorkerPool {
 
 /// The sessions of a pool, and how they are used.
 pub struct Sessions {
-    /// By how much single-core workers lower their priority, 0 to 19.
+    /// The niceness of single-core workers, 0 to 19.
     pub niceness: u8,
-    /// One session for each single-core worker. On a device, each is one run at a time.
+    /// One session for each single-core worker. On a GPU, each session executes one run at a time.
     pub single_core: Vec<EncoderSession>,
-    /// The session of the all-core worker; `None` on a device.
+    /// The session of the all-core worker; `None` on a GPU.
     pub all_core: Option<EncoderSession>,
     /// The batches of single-core workers; `None` if each text runs alone.
     pub batches: Option<BatchRule>,
@@ -97,7 +98,7 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.queue.close();
         for thread in self.threads.drain(..) {
-            // A worker catches the panics of what it runs, so there is nothing to report.
+            // A worker catches panics of its runs, so there is no error to report.
             let _ = thread.join();
         }
     }
@@ -126,8 +127,8 @@ impl SessionWorker {
         let mut free = Instant::now();
         loop {
             // While entries wait, the time from one run to the next counts as the cost of the
-            // texts: sending replies wakes threads that take the core from this worker, and that is
-            // part of what a text costs.
+            // texts. It includes the time of threads that take the core from this worker when
+            // replies are sent.
             let (first, class) = if let Some(next) = self.queue.try_pop(self.kind) {
                 self.replies.before_run(|| self.queue.waiting());
                 next
@@ -182,8 +183,8 @@ impl SessionWorker {
         bytes
     }
 
-    /// Tokenizes an entry. Returns `None` if it is not to be run: its caller has left, or an error
-    /// was sent.
+    /// Tokenizes an entry. Returns `None` if it must not run: its caller has left, or an error was
+    /// sent.
     fn begin(&self, entry: Entry, class: Class) -> Option<(Started, Tokens)> {
         if entry.is_abandoned() {
             self.stages.caller_left();

@@ -1,10 +1,10 @@
 //! Admission: a request is admitted only if its texts can be encoded in time.
 //!
 //! Each text has an estimated cost, and each class a limit on the total cost that is admitted. The
-//! limit is a time, not a number of texts, because the costs of texts differ by more than ten
-//! times. A request that cannot be served before its deadline is rejected at once, while its client
-//! still has time to try another replica. Unary requests are admitted whole or not at all. Texts of
-//! a stream wait for permits, in order of arrival.
+//! limit is a time, not a number of texts, because the costs of texts differ by more than a factor
+//! of ten. A request that cannot be served before its deadline is rejected at once, while its
+//! client still has time to try another replica. Unary requests are admitted whole or not at all.
+//! Texts of a stream wait for permits, in order of arrival.
 //!
 //! Adaptive limiters such as `tower`'s `ConcurrencyLimit` or Netflix's concurrency limits count
 //! requests; none weighs a request by its cost, knows its deadline, or shares the workers between
@@ -24,8 +24,8 @@ use crate::scheduler::cost::CostModel;
 use crate::scheduler::entry::{Class, ClassLabel, PerClass, shutting_down};
 use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 
-/// Estimates are right on average only, and a machine can slow down within a second. Expected times
-/// are multiplied by this.
+/// A safety factor for expected times. Estimates are right only on average, and a machine can slow
+/// down within a second.
 const MARGIN: f64 = 1.25;
 /// The shortest time after which a rejected client is told to retry.
 const MIN_RETRY: Duration = Duration::from_millis(10);
@@ -101,7 +101,7 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    /// Admission to a queue that `sessions` workers serve.
+    /// Creates the admission to a queue that `sessions` workers serve.
     #[must_use]
     pub fn new(costs: CostModel, sessions: usize, limits: QueueLimits, metrics: &Metrics) -> Self {
         let sessions = u32::try_from(sessions).unwrap_or(u32::MAX).max(1);
@@ -133,7 +133,7 @@ impl Admission {
         let units = match class {
             Class::Online => {
                 let own = online + units as f64;
-                // Bulk gets its share of the runs meanwhile, and a run that has begun is not
+                // Meanwhile bulk gets its share of the runs, and a run in progress is not
                 // interrupted.
                 let running = self.costs.max_units() as f64 * f64::from(self.sessions);
                 own + bulk.min(own / share + running)
@@ -152,14 +152,14 @@ impl Admission {
         self.expected(class, 0)
     }
 
-    /// The permits that a text or batch takes. One that costs more than the whole limit takes all
-    /// of it, and so is admitted only if nothing else is.
+    /// The number of permits that a text or batch takes. If it costs more than the limit, it takes
+    /// all permits, so it is admitted only if no other text is.
     fn permits(&self, limit: &ClassLimit, units: u64) -> u32 {
         (self.costs.micros(units as f64) as u32).clamp(1, limit.capacity)
     }
 
-    /// The time that the texts of a class would take with `wanted` more permits, which are not
-    /// free.
+    /// The time that the texts of a class would take with `wanted` more permits. Those permits are
+    /// not free.
     fn over_limit(&self, limit: &ClassLimit, wanted: u32) -> Duration {
         let held = u64::from(limit.capacity).saturating_sub(limit.permits.available_permits() as u64);
         let micros = (held + u64::from(wanted)) / u64::from(self.sessions);
@@ -167,8 +167,8 @@ impl Admission {
     }
 
     fn check_deadline(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
-        // An idle encoder tries whatever it is given: the estimate may be wrong, and no other
-        // request has to wait.
+        // An idle encoder admits any request: the estimate may be wrong, and no other request has
+        // to wait.
         let idle = self.limits.online.admitted() + self.limits.bulk.admitted() < 1.0;
         let expected = self.expected(class, units);
         match deadline.remaining() {

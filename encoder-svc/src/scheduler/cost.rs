@@ -30,7 +30,7 @@ pub struct CostModel {
 }
 
 impl CostModel {
-    /// A model of an encoder that reads `max_tokens` tokens and took `took` for `text`.
+    /// Creates the model of an encoder that reads `max_tokens` tokens and ran `text` in `took`.
     #[must_use]
     pub fn new(max_tokens: usize, text: &str, took: Duration) -> Self {
         let model = Self { max_bytes: max_tokens * BYTES_PER_TOKEN, per_unit: AtomicU32::new(0) };
@@ -65,7 +65,7 @@ impl CostModel {
         units * f64::from(self.per_unit())
     }
 
-    /// Learns that texts of these lengths in bytes, run together, took one session `took`.
+    /// Learns that one session took `took` to run texts of these lengths in bytes together.
     pub fn learn(&self, texts: &[usize], took: Duration) {
         let units: f32 = texts.iter().map(|bytes| self.units(*bytes)).sum();
         if units == 0.0 {
@@ -98,7 +98,7 @@ mod tests {
             model.learn(&[360], Duration::from_millis(8));
         }
         assert!((7900..8100).contains(&model.of(&"a".repeat(360))), "{}", model.of(&"a".repeat(360)));
-        // One stall moves it by a quarter at most.
+        // One stall moves the estimate by at most a quarter.
         model.learn(&[1], Duration::from_secs(1000));
         assert!(model.of(&"a".repeat(360)) < 10_000);
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_cut_costs_only_what_is_run() {
+    fn a_truncated_text_costs_only_the_part_that_runs() {
         let model = CostModel::new(256, "storm", Duration::from_millis(1));
         let (whole, cut) = (model.of(&"a".repeat(1280)), model.of(&"a".repeat(12_800)));
         assert!(cut > whole && cut < 2 * whole, "{whole} {cut}");

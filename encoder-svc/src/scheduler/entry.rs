@@ -77,7 +77,7 @@ pub struct Reply {
 pub struct Entry {
     /// The text to encode.
     pub text: String,
-    /// When the reply stops being of use.
+    /// When the reply stops being useful.
     pub deadline: Deadline,
     /// Where the reply goes. It is closed once the caller has left.
     pub reply: oneshot::Sender<Result<Reply, ApiError>>,

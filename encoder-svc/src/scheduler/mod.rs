@@ -1,4 +1,4 @@
-//! Which entries are admitted, in which order they run, and which of them run together.
+//! Scheduling: which entries are admitted, in which order they run, and which of them run together.
 //!
 //! This folder knows costs and deadlines. It must not know the graph, the tokenizer or gRPC.
 

@@ -60,7 +60,7 @@ pub struct Queue<T = Entry> {
 
 struct State<T> {
     waiting: ClassQueues<T>,
-    /// Entries that were taken and are not done, by class.
+    /// The number of entries that were taken and are not done, by class.
     running: PerClass<usize>,
     /// Whether the all-core worker waits for an entry.
     all_core_waits: bool,
@@ -79,7 +79,7 @@ impl<T> State<T> {
 
     fn take(&mut self, worker: Worker) -> Option<(T, Class)> {
         let taken = match (worker, self.alone()) {
-            // The all-core worker was woken for the lone entry; anything else that waits is of the
+            // The all-core worker was woken for the lone entry; any other waiting entry is of the
             // other class.
             (Worker::SingleCore, Some(Class::Online)) if self.all_core_waits => {
                 self.waiting.pop_front(Class::Bulk)
@@ -134,7 +134,8 @@ impl<T> Queue<T> {
             }
         }
         self.single_core.notify_one();
-        // The entry that was left to the all-core worker is no longer alone.
+        // The entry that was left to the all-core worker is no longer alone, so another worker may
+        // take it.
         if all_core_waits && waiting > 1 {
             self.single_core.notify_one();
         }
@@ -201,8 +202,8 @@ impl<T> Queue<T> {
         self.state.lock().waiting.len()
     }
 
-    /// Ends every worker and drops the entries that wait. Their callers see that no reply will
-    /// come.
+    /// Ends every worker and drops the entries that wait. Dropping an entry tells its caller that
+    /// no reply will come.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.open = false;

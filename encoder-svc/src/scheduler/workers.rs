@@ -15,10 +15,12 @@ pub trait Workers: Send + Sync {
 /// The kind of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Worker {
-    /// A worker on one core or, on a device, of one run at a time. It takes whatever is next.
+    /// A worker on one core or, on a GPU, one of several whose runs overlap. It takes the next
+    /// entry.
     SingleCore,
-    /// The one worker that uses all cores, and is served before the others. It takes an online
-    /// entry that is alone among online entries, or a bulk entry that is alone altogether.
+    /// The one worker that uses all cores, and has precedence over the others. It takes an online
+    /// entry if no other online entry waits or runs, or a bulk entry if no other entry waits or
+    /// runs.
     AllCore,
 }
 

@@ -1,6 +1,6 @@
 //! The tokens of a text.
 
-/// What the graph reads of a text.
+/// The input of the graph for one text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// Token ids with the special tokens, at most the encoder's `max_tokens`. They can be empty.

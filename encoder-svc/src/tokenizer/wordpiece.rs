@@ -7,8 +7,8 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use super::tokens::Tokens;
 
-/// A WordPiece tokenizer. Clones share one vocabulary, so all workers share it in the processor's
-/// caches.
+/// A WordPiece tokenizer. Clones share one vocabulary, so workers share it in the processor's
+/// caches too.
 #[derive(Clone)]
 pub(super) struct WordPiece(Arc<Tokenizer>);
 
@@ -39,13 +39,14 @@ fn read(path: &Path, max_tokens: usize) -> tokenizers::Result<Tokenizer> {
         Ok(tokenizer)
     });
     tried.unwrap_or_else(|_| {
-        Err("expected a tokenizer, found a file at which the tokenizers crate panics".into())
+        Err("expected a tokenizer, found a file that makes the tokenizers crate panic".into())
     })
 }
 
 fn configured(content: &[u8], max_tokens: usize) -> tokenizers::Result<Tokenizer> {
     let mut tokenizer = Tokenizer::from_bytes(content)?;
-    // Padding is added with the tensors of a batch. The bundle says where to cut, not this file.
+    // Both settings of this file are overridden: `tensors` adds padding, and the manifest limits
+    // the tokens.
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(Some(TruncationParams { max_length: max_tokens, ..TruncationParams::default() }))?;

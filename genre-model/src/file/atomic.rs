@@ -13,7 +13,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
-    // A temporary file is private to its owner, but the file is for every reader.
+    // Only the owner can read a temporary file, but every user must be able to read the final one.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
         write_atomically(&path, b"old").unwrap();
-        // A rename cannot replace a folder by a file.
+        // A rename cannot replace a folder with a file.
         let occupied = folder.path().join("occupied");
         std::fs::create_dir_all(occupied.join("inside")).unwrap();
         assert!(write_atomically(&occupied, b"new").is_err());

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::file::format::{HASH_KEY, Metadata};
 use crate::{Mlp, WordFeatures, WordWeights};
 
-/// The largest accepted difference: processors may add in different orders.
+/// The largest accepted difference. Processors may add numbers in different orders.
 const TOLERANCE: f32 = 1e-4;
 
 /// Returns SHA-256 over the tensors' bytes and all metadata except the hash itself, in the order of
@@ -20,7 +20,7 @@ pub(super) fn content_hash(metadata: &Metadata, tensors: &[u8]) -> String {
     let mut hash = Sha256::new();
     let sorted: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != HASH_KEY).collect();
     for (key, value) in sorted {
-        // Lengths keep different sets of pairs from having the same bytes.
+        // The lengths ensure that different sets of pairs have different bytes.
         for text in [key, value] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());
@@ -43,8 +43,8 @@ pub(super) fn self_check_of(mlp: &Mlp) -> Vec<f32> {
     mlp.probabilities(&vector.view()).into_iter().collect()
 }
 
-/// Returns the logits, of shape `[labels]`, of a fixed movie's word features. This also covers how
-/// text becomes features.
+/// Returns the logits, of shape `[labels]`, of a fixed movie's word features. This also verifies
+/// how text becomes features.
 pub(super) fn words_check_of(words: &WordWeights) -> Vec<f32> {
     let movie =
         WordFeatures::of("The Storm at Sea 2", "A diver loses her map; été, 東京 and a ship's R2-D2.");

@@ -77,8 +77,8 @@ fn json<T: serde::de::DeserializeOwned>(metadata: &Metadata, key: &str) -> Resul
     serde_json::from_str(text(metadata, key)?).map_err(|error| format!("metadata {key:?}: {error}"))
 }
 
-/// Reads numbers exactly. `serde_json` may round to a neighbouring number, and the model would then
-/// be written to different bytes than it was read from.
+/// Reads numbers exactly. `serde_json` may round to a neighbouring number, and writing the model
+/// again would then change its bytes.
 fn numbers(metadata: &Metadata, key: &str) -> Result<BTreeMap<String, f64>, String> {
     let written: BTreeMap<String, Box<RawValue>> = json(metadata, key)?;
     let exact = |(name, number): (String, Box<RawValue>)| match number.get().parse::<f64>() {

@@ -3,7 +3,7 @@
 //!
 //! The algorithm is that of `farmhashna::Hash64` in Google's FarmHash (Geoff Pike, 2014, MIT
 //! licence, <https://github.com/google/farmhash>), written from its definition. The crate
-//! `farmhash` 1.1.5 does not fit: it gives another value for lengths over 64 that are multiples of
+//! `farmhash` 1.1.5 does not fit: it returns wrong values for lengths over 64 that are multiples of
 //! 64, because it mixes the last block in twice.
 
 #![allow(clippy::many_single_char_names, reason = "the algorithm's own names")]
