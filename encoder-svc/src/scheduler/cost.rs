@@ -74,7 +74,7 @@ impl CostModel {
         let before = self.per_unit();
         // Limit outliers caused by machine stalls.
         let seen = (took.as_secs_f32() * 1e6 / units).clamp(before / 8.0, before * 8.0);
-        // If two workers store at once, one sample is lost, which does no harm.
+        // If two workers store at once, one sample is lost, which is harmless.
         self.per_unit.store((before + (seen - before) * WEIGHT).max(1e-3).to_bits(), Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! The interface between the encoder and whatever runs its entries.
+//! The interface between the encoder and the workers that run its entries.
 
 use std::fmt;
 
