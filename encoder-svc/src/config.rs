@@ -190,7 +190,7 @@ pub struct EncoderConfig {
     pub all_core_threads: usize,
     /// The niceness of single-core workers, 0 to 19.
     pub worker_niceness: u8,
-    /// The longest expected wait of each class.
+    /// The longest expected time from the arrival of a text to its vector, for each class.
     pub queue_limits: QueueLimits,
     /// The size of the cache; 0 means no cache.
     pub cache_bytes: u64,

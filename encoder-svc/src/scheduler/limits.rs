@@ -1,4 +1,4 @@
-//! The limits of the two classes: how long each may wait, and bulk's share of the runs.
+//! The limits of the two classes: how long their entries may take, and bulk's share of the runs.
 
 use std::time::Duration;
 
@@ -8,5 +8,6 @@ use crate::scheduler::entry::PerClass;
 /// starves.
 pub const BULK_SHARE: u32 = 8;
 
-/// The longest expected wait at which an entry of each class is still admitted.
+/// The longest expected time, from arrival to vector, at which an entry of each class is still
+/// admitted.
 pub type QueueLimits = PerClass<Duration>;
