@@ -1,7 +1,8 @@
 //! One call, made of as many attempts as its policy allows.
 //!
-//! A further attempt starts when one failed in a way that another replica may not, or when one has been silent for
-//! too long (a hedge). See [`policy`](crate::policy) for why tower's layers do not fit.
+//! A further attempt starts when one failed in a way that another replica may not, or when one has
+//! been silent for too long (a hedge). See [`policy`](crate::policy) for why tower's layers do not
+//! fit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +33,8 @@ pub(crate) struct Call<'a> {
 }
 
 impl EncoderClient {
-    /// Makes `attempt` on one replica after another until one succeeds or the policy forbids another attempt.
+    /// Makes `attempt` on one replica after another until one succeeds or the policy forbids
+    /// another attempt.
     pub(crate) async fn attempts<T, F>(
         &self,
         call: Call<'_>,
@@ -124,7 +126,8 @@ impl EncoderClient {
         }
     }
 
-    /// Waits until a replica may be asked again, all of which have been tried; an error if the call must fail instead.
+    /// Waits until a replica may be asked again, all of which have been tried; an error if the call
+    /// must fail instead.
     async fn wait(
         &self,
         call: Call<'_>,
@@ -163,8 +166,8 @@ impl EncoderClient {
         (!other.is_ejected() && other.busy_for().is_zero() && self.inner.rules.withdraw()).then_some(other)
     }
 
-    /// The best replica that is not one of `tried`: available before busy before ejected, then by fewest pending
-    /// texts. Equal replicas take turns.
+    /// The best replica that is not one of `tried`: available before busy before ejected, then by
+    /// fewest pending texts. Equal replicas take turns.
     pub(crate) fn pick(&self, call: Call<'_>, tried: &[Arc<Replica>]) -> Result<Arc<Replica>, EncoderError> {
         let replicas = self.inner.replicas.load();
         let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);

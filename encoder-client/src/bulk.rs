@@ -1,4 +1,5 @@
-//! The encoder of a bulk job: one encoder from the first text to the last, whatever the number of its replicas.
+//! The encoder of a bulk job: one encoder from the first text to the last, whatever the number of
+//! its replicas.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ pub fn channel(url: &str) -> Result<Channel, EncoderError> {
 impl BulkEncoder {
     /// Asks all replicas for their descriptions, which must be of one encoder.
     ///
-    /// A replica that does not answer yet may join later, since every reply is verified. At least one must answer.
+    /// A replica that does not answer yet may join later, since every reply is verified. At least
+    /// one must answer.
     pub async fn connect(channels: Vec<Channel>, policy: BulkPolicy) -> Result<Self, EncoderError> {
         let replica = |(index, channel)| Arc::new(Replica::new(format!("replica {index}"), channel, None));
         let replicas: Vec<_> = channels.into_iter().enumerate().map(replica).collect();
@@ -60,7 +62,7 @@ impl BulkEncoder {
                 }
             }
         }
-        let none = || EncoderError::Answer("expected an encoder, found none".to_owned());
+        let none = || EncoderError::Malformed("expected an encoder, found none".to_owned());
         let description = description.ok_or_else(|| failure.unwrap_or_else(none))?;
         let count = replicas.len();
         let client = EncoderClient::of(replicas, Policy::Bulk(policy), &Metrics::default());
@@ -94,7 +96,8 @@ impl BulkEncoder {
         self.client.encode(texts, *dimension, identity, Deadline::NONE).await
     }
 
-    /// Cuts a text to the encoder's limit, which is far above the number of tokens that it reads: no vector changes.
+    /// Cuts a text to the encoder's limit, which is far above the number of tokens that it reads:
+    /// no vector changes.
     fn shorten(&self, text: &mut String) {
         let limit = self.description.max_text_bytes;
         if text.len() > limit {

@@ -1,7 +1,9 @@
-//! The circuit breaker of one replica: it opens after several failures in a row, and the replica is ejected.
+//! The circuit breaker of one replica: it opens after several failures in a row, and the replica is
+//! ejected.
 //!
-//! failsafe's circuit breaker rejects calls while it is open. Here an open breaker only makes the replica the last
-//! choice, so that a fleet in which every replica fails is still tried; a pause that the replica asks for counts too.
+//! failsafe's circuit breaker rejects calls while it is open. Here an open breaker only makes the
+//! replica the last choice, so that a fleet in which every replica fails is still tried; a pause
+//! that the replica asks for counts too.
 
 use std::time::Duration;
 

@@ -112,7 +112,8 @@ impl EncoderClient {
         deadline.bound(attempts).await.map_err(|_| EncoderError::DeadlineExceeded)?
     }
 
-    /// Probes every replica that has not answered a moment ago, then reports as [`health`](Self::health) does.
+    /// Probes every replica that has not answered a moment ago, then reports as
+    /// [`health`](Self::health) does.
     pub async fn probe(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
         self.probe_all().await;
         self.health(expected)
@@ -124,8 +125,9 @@ impl EncoderClient {
         replicas
     }
 
-    /// Whether a replica of the expected encoder answers, from the last probes: [`EncoderError::WrongEncoder`] if only
-    /// other encoders answer, [`EncoderError::Unreachable`] if none does.
+    /// Whether a replica of the expected encoder answers, from the last probes:
+    /// [`EncoderError::WrongEncoder`] if only other encoders answer, [`EncoderError::Unreachable`]
+    /// if none does.
     pub fn health(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
         let replicas = self.inner.replicas.load();
         let answering: Vec<_> = replicas.iter().filter(|replica| replica.answers()).collect();

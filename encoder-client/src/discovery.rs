@@ -1,7 +1,7 @@
 //! The replicas: every address of every target's name, looked up again and again.
 //!
-//! `tower::discover` and `tonic::transport::Channel::balance_channel` feed a balancer of their own, which would hide
-//! the replicas from retries and hedges.
+//! `tower::discover` and `tonic::transport::Channel::balance_channel` feed a balancer of their own,
+//! which would hide the replicas from retries and hedges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ pub(crate) async fn follow(client: EncoderClient, config: ClientConfig, shutdown
     shutdown.run_until_cancelled(follow).await;
 }
 
-/// Looks the names up once. Replicas that are still listed keep their state, and a name that cannot be looked up
-/// keeps its replicas: a failing name server says nothing about encoders.
+/// Looks the names up once. Replicas that are still listed keep their state, and a name that cannot
+/// be looked up keeps its replicas: a failing name server says nothing about encoders.
 pub(crate) async fn refresh(client: &EncoderClient, config: &ClientConfig) {
     let old = client.inner.replicas.load_full();
     let mut new: Vec<Arc<Replica>> = Vec::new();

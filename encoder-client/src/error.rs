@@ -33,10 +33,10 @@ pub enum EncoderError {
     },
     /// The encoder failed the call, and the policy allows no further attempt.
     #[error("encoder: {}: {}", .0.code(), .0.message())]
-    Refused(Box<Status>),
+    Failed(Box<Status>),
     /// A reply breaks the protocol.
     #[error("encoder: {0}")]
-    Answer(String),
+    Malformed(String),
     /// Replicas of one job run different encoders.
     #[error("encoders: expected replicas of one encoder, found {expected} and {found}")]
     Mixed {
@@ -67,7 +67,7 @@ impl EncoderError {
     /// The error of a bulk call that gives up, `waited` after the last success of the client.
     pub(crate) fn after(self, waited: Duration) -> Self {
         match self {
-            Self::Refused(status) => Self::Unavailable { waited, status },
+            Self::Failed(status) => Self::Unavailable { waited, status },
             other => other,
         }
     }
@@ -85,14 +85,14 @@ impl From<EncoderError> for ApiError {
         match error {
             EncoderError::DeadlineExceeded => Self::DeadlineExceeded,
             EncoderError::Unreachable(_) => unreachable_encoder(message),
-            EncoderError::Refused(status) | EncoderError::Unavailable { status, .. } => of_status(&status),
+            EncoderError::Failed(status) | EncoderError::Unavailable { status, .. } => of_status(&status),
             EncoderError::Replaced { expected, found } => {
                 EncoderError::WrongEncoder { expected, found: name_of_fingerprint(&found) }.into()
             }
             EncoderError::WrongEncoder { .. } | EncoderError::Mixed { .. } => {
                 Self::Mismatch { reason: WRONG_ENCODER, message }
             }
-            EncoderError::Url(_) | EncoderError::Answer(_) => Self::Internal { message },
+            EncoderError::Url(_) | EncoderError::Malformed(_) => Self::Internal { message },
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn api_error(status: Status) -> ApiError {
-        EncoderError::Refused(Box::new(status)).into()
+        EncoderError::Failed(Box::new(status)).into()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a failed attempt says about the replica and about further attempts.
 //!
-//! tower's retry layer leaves this classification to its user, and none of the gRPC crates in use offers one.
+//! tower's retry layer leaves this classification to its user, and none of the gRPC crates in use
+//! offers one.
 
 use std::error::Error;
 use std::time::Duration;
@@ -62,8 +63,8 @@ impl From<Status> for Failure {
 impl From<Failure> for EncoderError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Status(status) => Self::Refused(status),
-            Failure::Malformed(reason) => Self::Answer(reason),
+            Failure::Status(status) => Self::Failed(status),
+            Failure::Malformed(reason) => Self::Malformed(reason),
             Failure::OtherEncoder { expected, found } => Self::Replaced { expected, found },
         }
     }
@@ -110,8 +111,8 @@ pub(crate) fn is_own_timer(status: &Status) -> bool {
     causes.any(<dyn Error>::is::<tonic::TimeoutExpired>)
 }
 
-/// Whether the connection broke during the call. tonic reports that with various codes, but always with a source; a
-/// status that a server sent has none.
+/// Whether the connection broke during the call. tonic reports that with various codes, but always
+/// with a source; a status that a server sent has none.
 pub(crate) fn has_transport_cause(status: &Status) -> bool {
     status.source().is_some()
 }

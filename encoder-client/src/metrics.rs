@@ -14,7 +14,7 @@ struct Outcome {
 }
 
 /// Every outcome of an attempt.
-const OUTCOMES: [&str; 5] = ["ok", "refused", "failed", "full", "wrong_encoder"];
+const OUTCOMES: [&str; 5] = ["ok", "rejected", "failed", "full", "wrong_encoder"];
 
 pub(crate) struct CallMetrics {
     attempts: Family<Outcome, Counter>,
@@ -58,7 +58,7 @@ impl CallMetrics {
             Failure::Malformed(_) => "failed",
             Failure::Status(_) => match failure.class() {
                 Some(Class::Busy(_)) => "full",
-                Some(Class::OutOfTime | Class::Rejected) => "refused",
+                Some(Class::OutOfTime | Class::Rejected) => "rejected",
                 Some(Class::Unreachable | Class::Defect) | None => "failed",
             },
         });

@@ -1,7 +1,8 @@
 //! How often and for how long a client tries: the rules of online and of bulk calls.
 //!
-//! Backoff and budget are tower's. Its `Retry` and `Hedge` layers repeat a call on the same service, and `Balance`
-//! does not exclude a replica that has just failed; a call here must move to another replica.
+//! Backoff and budget are tower's. Its `Retry` and `Hedge` layers repeat a call on the same
+//! service, and `Balance` does not exclude a replica that has just failed; a call here must move to
+//! another replica.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -39,7 +40,8 @@ pub enum Policy {
 pub struct OnlinePolicy {
     /// The deadline of a call whose caller sets none, and the longest of any.
     pub timeout: Duration,
-    /// A call without a reply after this time also goes to another replica; `None` disables hedging.
+    /// A call without a reply after this time also goes to another replica; `None` disables
+    /// hedging.
     pub hedge_after: Option<Duration>,
 }
 
@@ -146,10 +148,11 @@ impl Rules {
         }
     }
 
-    /// The pause to grant to the replica of a failed attempt; `None` if the failure counts against the replica.
+    /// The pause to grant to the replica of a failed attempt; `None` if the failure counts against
+    /// the replica.
     ///
-    /// Each bulk failure pauses the replica for all calls, since a job has many in flight. Ejecting it instead would
-    /// take three failures, which one busy moment reaches.
+    /// Each bulk failure pauses the replica for all calls, since a job has many in flight. Ejecting
+    /// it instead would take three failures, which one busy moment reaches.
     pub(crate) fn pause(&self, failure: &Failure, backoff: &mut ExponentialBackoff) -> Option<Duration> {
         let asked = match failure.class() {
             Some(Class::Busy(pause)) => Some(pause),
@@ -196,7 +199,8 @@ pub(crate) fn next(backoff: &mut ExponentialBackoff) -> Duration {
     backoff.next_backoff().deadline().saturating_duration_since(Instant::now())
 }
 
-/// Doubles from `first` to `longest`; half of each backoff is random, so that callers do not return together.
+/// Doubles from `first` to `longest`; half of each backoff is random, so that callers do not return
+/// together.
 fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
     let longest = longest.max(Duration::from_millis(1));
     ExponentialBackoffMaker::new(first.min(longest) / 2, longest / 2, 1.0, HasherRng::default())
@@ -222,9 +226,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn backoff_doubles_up_to_the_longest_and_is_at_least_half() {
         let mut backoff = bulk().backoff();
-        for attempt in 1..=200_u32 {
+        for attempt in 0..200_i32 {
             let seconds = next(&mut backoff).as_secs_f64();
-            let full = (0.1 * 2_f64.powi(attempt as i32 - 1)).min(10.0);
+            let full = (0.1 * 2_f64.powi(attempt)).min(10.0);
             // Timers have a resolution of a millisecond.
             assert!((full / 2.0 - 0.001..=full + 0.001).contains(&seconds), "attempt {attempt}: {seconds}");
         }

@@ -121,7 +121,8 @@ impl Replica {
         request
     }
 
-    /// Asks for the description, unless the replica answered a probe a moment ago and has not failed since.
+    /// Asks for the description, unless the replica answered a probe a moment ago and has not
+    /// failed since.
     pub(crate) async fn probe(&self) {
         {
             let state = self.state();
@@ -194,7 +195,8 @@ impl Replica {
         self.state().breaker.is_busy_for(pause);
     }
 
-    /// Records that a reply came from another encoder, and lets the next round of probes ask for its description.
+    /// Records that a reply came from another encoder, and lets the next round of probes ask for
+    /// its description.
     pub(crate) fn has_changed(&self, fingerprint: &str) {
         let name = name_of_fingerprint(fingerprint);
         let mut state = self.state();

@@ -103,7 +103,7 @@ async fn resumes_an_interrupted_run_with_the_same_bytes() {
     let job = workspace.job("v.parquet");
     let failure: Fault = (|call| call >= 10, Failure::Internal);
     let (outcome, first) = encode(&job, Behaviour { failure: Some(failure), ..Behaviour::default() }).await;
-    assert!(matches!(outcome, Err(EncodeError::Encoder(EncoderError::Refused(_)))), "{outcome:?}");
+    assert!(matches!(outcome, Err(EncodeError::Encoder(EncoderError::Failed(_)))), "{outcome:?}");
     assert!(!job.output.exists());
     assert!((1..MOVIES).contains(&first.encoded()));
 

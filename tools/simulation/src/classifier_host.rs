@@ -70,7 +70,8 @@ async fn start(world: &Arc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A model file that is polled in simulated time and read in place: file events and threads would keep real time.
+/// A model file that is polled in simulated time and read in place: file events and threads would
+/// keep real time.
 struct PolledModel {
     path: PathBuf,
     poll: Duration,

@@ -106,9 +106,11 @@ pub async fn run(world: Arc<World>, index: u64) -> turmoil::Result {
     Ok(())
 }
 
-/// Retries a call while the queue is full, since other clients make their last calls at the same time.
+/// Retries a call while the queue is full, since other clients make their last calls at the same
+/// time.
 ///
-/// Also retries once after a failed connection: tonic reports an old failure to connect to the next call.
+/// Also retries once after a failed connection: tonic reports an old failure to connect to the next
+/// call.
 pub(crate) async fn with_retries<F: Future<Output = Outcome>>(call: impl Fn() -> F) -> Outcome {
     let mut outcome = call().await;
     if outcome == Err(Failure::Connection) {
@@ -213,7 +215,8 @@ impl Client {
         outcome
     }
 
-    /// Makes a call without a timer in the client: the service must respond by the deadline on its own.
+    /// Makes a call without a timer in the client: the service must respond by the deadline on its
+    /// own.
     async fn expects_punctuality(&self, call: &Call) {
         let Some(deadline) = call.deadline else { return };
         let Ok(direct) = Direct::connect(&self.world.network, "classifier", classifier_host::PORT).await

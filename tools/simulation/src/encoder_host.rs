@@ -1,4 +1,5 @@
-//! The process of an encoder: the real service with its queue, admission and cache, over a model that takes simulated time.
+//! The process of an encoder: the real service with its queue, admission and cache, over a model
+//! that takes simulated time.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Bookkeeping for a stream: at most one response for each item, and one for all if the stream ends without an error.
+//! Bookkeeping for a stream: at most one response for each item, and one for all if the stream ends
+//! without an error.
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,14 @@
 //! The real classifier, encoders and trainer over a simulated network, in simulated time.
 //!
-//! A seed decides a [`plan`]: hosts, load, and faults with their times. [`run`](run::run) runs the real services of
-//! [`encoder_host`], [`classifier_host`] and [`trainer_host`] on turmoil's hosts, each with its own clock. [`clients`] and
-//! [`reader`] compare every response with the [`truth`]: the one vector of a text, and the one result of a model. The
-//! [`ledger`] records broken promises, and a hash over all events.
+//! A seed decides a [`plan`]: hosts, load, and faults with their times. [`run`](run::run) runs the
+//! real services of [`encoder_host`], [`classifier_host`] and [`trainer_host`] on turmoil's hosts,
+//! each with its own clock. [`clients`] and [`reader`] compare every response with the [`truth`]:
+//! the one vector of a text, and the one result of a model. The [`ledger`] records broken promises,
+//! and a hash over all events.
 //!
-//! Each seed runs in its own process (`simulate-one`), so that a run depends on the seed alone; [`runner`] starts them.
-//! What only the simulation needs, such as the transport and the model source, is implemented here.
+//! Each seed runs in its own process (`simulate-one`), so that a run depends on the seed alone;
+//! [`runner`] starts them. What only the simulation needs, such as the transport and the model
+//! source, is implemented here.
 
 pub mod classifier_host;
 pub mod clients;

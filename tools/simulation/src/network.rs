@@ -1,4 +1,5 @@
-//! turmoil's network as a transport of the service kit, and as the connections that a server accepts.
+//! turmoil's network as a transport of the service kit, and as the connections that a server
+//! accepts.
 
 use std::collections::BTreeMap;
 use std::io;

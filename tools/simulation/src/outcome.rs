@@ -72,6 +72,6 @@ impl Failure {
 
 /// How long after the deadline a client gives up: tonic's timer fires on whole milliseconds.
 pub const TOLERANCE: Duration = Duration::from_millis(5);
-/// Time limit of a call without a deadline: until a dead connection is detected (13 s), or until the classifier's own
-/// time limit has passed and its response has crossed a slow link.
+/// Time limit of a call without a deadline: until a dead connection is detected (13 s), or until
+/// the classifier's own time limit has passed and its response has crossed a slow link.
 pub const WITHOUT_DEADLINE: Duration = Duration::from_secs(20);

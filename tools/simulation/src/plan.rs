@@ -98,7 +98,8 @@ pub struct Plan {
 
 /// The time at which the faults end.
 const CALM: Duration = Duration::from_secs(10);
-/// Time from the last fault to full recovery: keepalive detects dead connections (13 s), then probes run (2.5 s).
+/// Time from the last fault to full recovery: keepalive detects dead connections (13 s), then
+/// probes run (2.5 s).
 pub const RECOVERY: Duration = Duration::from_secs(17);
 /// Time after recovery in which the run must end.
 pub const PATIENCE: Duration = Duration::from_secs(90);

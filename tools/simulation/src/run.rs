@@ -16,7 +16,8 @@ use crate::{classifier_host, clients, encoder_host, reader, trainer_host};
 
 /// Time at the end for the calls that clients have abandoned.
 const QUIET: Duration = Duration::from_secs(6);
-/// The same for requests on a connection that fell silent, until the server's keepalive closes it (40 s).
+/// The same for requests on a connection that fell silent, until the server's keepalive closes it
+/// (40 s).
 const DEAD: Duration = Duration::from_secs(42);
 /// The most tasks of a process at the end: for each connection, and in addition.
 const TASKS_OF_A_CONNECTION: usize = 4;

@@ -7,7 +7,8 @@
 pub enum Sabotage {
     /// An encoder returns the vectors of a batch in another order.
     Reorder,
-    /// An encoder returns the vectors of another under the expected fingerprint, as if fingerprints were not verified.
+    /// An encoder returns the vectors of another under the expected fingerprint, as if fingerprints
+    /// were not verified.
     ForeignVectors,
     /// The classifier states a model that it did not use.
     OtherModel,

@@ -1,4 +1,5 @@
-//! The process of the bulk job: the real `encode`, restarted whenever it fails, as an orchestrator does.
+//! The process of the bulk job: the real `encode`, restarted whenever it fails, as an orchestrator
+//! does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
                 return Ok(());
             }
             Err(error) => {
-                // The job rejects vectors of two encoders; its operator decides for the new encoder.
+                // The job rejects vectors of two encoders; its operator decides for the new
+                // encoder.
                 job.restart =
                     matches!(error, EncodeError::OtherCheckpoint { .. } | EncodeError::OtherOutput { .. });
                 if !(job.restart || matches!(error, EncodeError::Encoder(_))) {
@@ -104,7 +106,8 @@ async fn attempt(world: &Arc<World>, job: &EncodeJob) -> Result<EncodeOutcome, E
     encode(job, &client).await
 }
 
-/// Checks that the output has each movie once, in order, with the vector of its text by the encoder that it names.
+/// Checks that the output has each movie once, in order, with the vector of its text by the encoder
+/// that it names.
 fn check(world: &World, job: &EncodeJob) {
     let vectors = match Vectors::read(&job.output) {
         Ok(vectors) => vectors,

@@ -1,4 +1,5 @@
-//! The truth: the vector of each text, all models that were written, and the expected response for each movie.
+//! The truth: the vector of each text, all models that were written, and the expected response for
+//! each movie.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
