@@ -4,20 +4,20 @@
 //! been silent for too long (a hedge). See [`policy`](crate::policy) for why tower's layers do not
 //! fit.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use genre_model::EncoderIdentity;
-use service_kit::Deadline;
+use service_kit::{Deadline, Metrics};
 use tower::retry::backoff::ExponentialBackoff;
 
-use crate::EncoderClient;
 use crate::error::EncoderError;
 use crate::failure::Failure;
-use crate::policy::{self, Rules};
+use crate::metrics::CallMetrics;
+use crate::policy::{self, Policy, Rules};
 use crate::replica::Replica;
+use crate::replicas::Replicas;
 
 /// A bulk call logs a warning at this attempt: a queue that is full for a moment is routine.
 const NOTEWORTHY_ATTEMPT: usize = 6;
@@ -32,10 +32,21 @@ pub(crate) struct Call<'a> {
     pub(crate) deadline: Deadline,
 }
 
-impl EncoderClient {
+/// What the attempts of all calls of a client share.
+pub(crate) struct Attempts {
+    pub(crate) replicas: Replicas,
+    pub(crate) rules: Rules,
+    pub(crate) metrics: CallMetrics,
+}
+
+impl Attempts {
+    pub(crate) fn new(replicas: Replicas, policy: Policy, metrics: &Metrics) -> Self {
+        Self { replicas, rules: policy.into(), metrics: CallMetrics::new(metrics) }
+    }
+
     /// Makes `attempt` on one replica after another until one succeeds or the policy forbids
     /// another attempt.
-    pub(crate) async fn attempts<T, F>(
+    pub(crate) async fn make<T, F>(
         &self,
         call: Call<'_>,
         attempt: impl Fn(Arc<Replica>) -> F,
@@ -43,7 +54,7 @@ impl EncoderClient {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let (rules, metrics) = (&self.inner.rules, &self.inner.metrics);
+        let (rules, metrics) = (&self.rules, &self.metrics);
         rules.begin();
         let start = |replica: Arc<Replica>| {
             let (pending, outcome) = (replica.take(call.texts), attempt(replica.clone()));
@@ -55,7 +66,7 @@ impl EncoderClient {
         };
         let hedge_after = rules.hedge_after(call.texts);
         let mut backoff = rules.backoff();
-        let mut tried = vec![self.pick(call, &[])?];
+        let mut tried = vec![self.replicas.pick(call.expected, &[])?];
         let mut running = FuturesUnordered::from_iter([start(tried[0].clone())]);
         // The replicas behind `running`, oldest first.
         let mut silent = tried.clone();
@@ -107,7 +118,7 @@ impl EncoderClient {
                 None if matches!(failure, Failure::OtherEncoder { .. }) => return Err(failure.into()),
                 None => {
                     self.wait(call, failure, tried.len(), &mut backoff).await?;
-                    self.pick(call, &[])?
+                    self.replicas.pick(call.expected, &[])?
                 }
             };
             metrics.retries.inc();
@@ -118,7 +129,7 @@ impl EncoderClient {
     }
 
     fn record(&self, replica: &Replica, failure: &Failure, backoff: &mut ExponentialBackoff) {
-        match (self.inner.rules.pause(failure, backoff), failure) {
+        match (self.rules.pause(failure, backoff), failure) {
             (Some(pause), _) => replica.is_busy_for(pause),
             (None, Failure::OtherEncoder { found, .. }) => replica.has_changed(found),
             (None, Failure::Malformed(reason)) => replica.failed(reason),
@@ -135,11 +146,11 @@ impl EncoderClient {
         attempts: usize,
         backoff: &mut ExponentialBackoff,
     ) -> Result<(), EncoderError> {
-        let busy = self.pick(call, &[])?.busy_for();
-        match &self.inner.rules {
+        let busy = self.replicas.pick(call.expected, &[])?.busy_for();
+        match &self.rules {
             Rules::Online { .. } => {
                 let is_too_late = call.deadline.remaining().is_some_and(|left| left <= busy);
-                if is_too_late || !self.inner.rules.withdraw() {
+                if is_too_late || !self.rules.withdraw() {
                     return Err(failure.into());
                 }
                 tokio::time::sleep(busy).await;
@@ -147,7 +158,7 @@ impl EncoderClient {
             }
             Rules::Bulk { policy, last_success } => {
                 let error = EncoderError::from(failure);
-                let waited = last_success.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed();
+                let waited = last_success.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
                 if waited + busy > policy.patience {
                     return Err(error.after(waited));
                 }
@@ -162,84 +173,7 @@ impl EncoderClient {
 
     /// An untried replica that is closed and not busy, if the budget allows one more attempt.
     fn spare(&self, call: Call<'_>, tried: &[Arc<Replica>]) -> Option<Arc<Replica>> {
-        let other = self.pick(call, tried).ok()?;
-        (!other.is_ejected() && other.busy_for().is_zero() && self.inner.rules.withdraw()).then_some(other)
-    }
-
-    /// The best replica that is not one of `tried`: available before busy before ejected, then by
-    /// fewest pending texts. Equal replicas take turns.
-    pub(crate) fn pick(&self, call: Call<'_>, tried: &[Arc<Replica>]) -> Result<Arc<Replica>, EncoderError> {
-        let replicas = self.inner.replicas.load();
-        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);
-        let (later, first) = replicas.split_at(turn);
-        let mut wrong = None;
-        let candidates = first.iter().chain(later).filter(|replica| {
-            if tried.iter().any(|tried| Arc::ptr_eq(tried, replica)) {
-                return false;
-            }
-            match call.expected.and_then(|expected| replica.mismatch(expected)) {
-                Some(error) => {
-                    wrong = Some(error);
-                    false
-                }
-                None => true,
-            }
-        });
-        let best = candidates
-            .min_by_key(|replica| (replica.is_ejected(), replica.busy_for(), replica.pending()))
-            .cloned();
-        best.ok_or_else(|| wrong.unwrap_or_else(|| self.unreachable()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tonic::transport::Endpoint;
-
-    use super::*;
-    use crate::{BulkPolicy, Policy};
-
-    const ONE_TEXT: Call<'_> = Call { expected: None, texts: 1, deadline: Deadline::NONE };
-
-    fn client(replicas: usize) -> EncoderClient {
-        let channel = || Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let replica = |index: usize| Arc::new(Replica::new(index.to_string(), channel(), None));
-        let metrics = service_kit::Metrics::default();
-        EncoderClient::of((0..replicas).map(replica).collect(), Policy::Bulk(BulkPolicy::default()), &metrics)
-    }
-
-    fn loads(client: &EncoderClient) -> Vec<usize> {
-        client.inner.replicas.load().iter().map(|replica| replica.pending()).collect()
-    }
-
-    fn begin(client: &EncoderClient) -> crate::replica::Pending {
-        client.pick(ONE_TEXT, &[]).unwrap().take(1)
-    }
-
-    #[tokio::test]
-    async fn spreads_calls_evenly_and_gives_none_to_a_busy_replica() {
-        let client = client(3);
-        let calls: Vec<_> = (0..9).map(|_| begin(&client)).collect();
-        assert_eq!(loads(&client), [3, 3, 3]);
-        drop(calls);
-        assert_eq!(loads(&client), [0, 0, 0]);
-        let busy = client.pick(ONE_TEXT, &[]).unwrap();
-        busy.is_busy_for(Duration::from_secs(60));
-        let _calls: Vec<_> = (0..10).map(|_| begin(&client)).collect();
-        assert_eq!(busy.pending(), 0);
-        assert_eq!(loads(&client).iter().sum::<usize>(), 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn picks_the_first_to_be_free_when_all_are_busy() {
-        let client = client(2);
-        let replicas = client.inner.replicas.load();
-        replicas[0].is_busy_for(Duration::from_secs(60));
-        replicas[1].is_busy_for(Duration::from_secs(30));
-        let next = client.pick(ONE_TEXT, &[]).unwrap();
-        assert!(Arc::ptr_eq(&next, &replicas[1]));
-        assert_eq!(next.busy_for(), Duration::from_secs(30));
+        let other = self.replicas.pick(call.expected, tried).ok()?;
+        (!other.is_ejected() && other.busy_for().is_zero() && self.rules.withdraw()).then_some(other)
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use service_kit::{Deadline, Metrics, Target};
 use tonic::transport::Channel;
 
-use crate::attempts::Call;
+use crate::attempts::{Attempts, Call};
 use crate::client::EncoderClient;
 use crate::error::EncoderError;
 use crate::policy::{BulkPolicy, Policy};
 use crate::replica::Replica;
+use crate::replicas::Replicas;
 use crate::verify::{EncoderDescription, Vectors};
 
 /// A client of replicas that have agreed on one encoder. Clones share them.
@@ -65,7 +66,8 @@ impl BulkEncoder {
         let none = || EncoderError::Malformed("expected an encoder, found none".to_owned());
         let description = description.ok_or_else(|| failure.unwrap_or_else(none))?;
         let count = replicas.len();
-        let client = EncoderClient::of(replicas, Policy::Bulk(policy), &Metrics::default());
+        let replicas = Replicas::new(replicas, String::new());
+        let client = EncoderClient::new(replicas, Policy::Bulk(policy), &Metrics::default());
         Ok(Self { client, replicas: count, description, shortened: Arc::default() })
     }
 
@@ -109,7 +111,8 @@ impl BulkEncoder {
 
 /// Asks one replica alone.
 async fn describe(replica: Arc<Replica>, policy: BulkPolicy) -> Result<EncoderDescription, EncoderError> {
-    let alone = EncoderClient::of(vec![replica], Policy::Bulk(policy), &Metrics::default());
+    let alone = Replicas::new(vec![replica], String::new());
+    let attempts = Attempts::new(alone, Policy::Bulk(policy), &Metrics::default());
     let call = Call { expected: None, texts: 0, deadline: Deadline::NONE };
-    alone.attempts(call, |replica| async move { replica.describe(None).await }).await
+    attempts.make(call, |replica| async move { replica.describe(None).await }).await
 }

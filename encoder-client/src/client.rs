@@ -1,61 +1,38 @@
-//! The client: its replicas, how they are, and calls to encode.
+//! The client: calls to encode, and the health of the replicas.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use genre_model::EncoderIdentity;
 use proto::encoder::v1::EncodeRequest;
-use service_kit::{ClientTls, Deadline, Metrics, Secret, Shutdown, Target};
+use service_kit::{Deadline, Metrics, Shutdown};
 use tonic::transport::Channel;
 
-use crate::attempts::Call;
+use crate::attempts::{Attempts, Call};
+use crate::config::ClientConfig;
 use crate::discovery;
 use crate::error::EncoderError;
-use crate::metrics::CallMetrics;
-use crate::policy::{Policy, Rules};
+use crate::policy::Policy;
 use crate::replica::Replica;
+use crate::replicas::Replicas;
 use crate::verify::{self, Vectors};
 
 /// Time between rounds of probes. Replicas that answered a moment ago are left out.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where the encoders are and how they are called.
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// The encoders' names; every address of a name is a replica.
-    pub targets: Vec<Target>,
-    /// Time between lookups of the names.
-    pub resolve_interval: Duration,
-    /// The rules of every call.
-    pub policy: Policy,
-    /// For `https://` targets.
-    pub tls: Option<ClientTls>,
-    /// Sent with every call.
-    pub api_key: Option<Secret>,
-}
-
 /// A client of all replicas of an encoder. Clones share them.
 #[derive(Clone)]
 pub struct EncoderClient {
-    pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) replicas: ArcSwap<Vec<Arc<Replica>>>,
-    pub(crate) rules: Rules,
-    pub(crate) turn: AtomicUsize,
-    pub(crate) metrics: CallMetrics,
-    /// The names that the replicas come from, for error messages.
-    names: String,
+    attempts: Arc<Attempts>,
 }
 
 impl fmt::Debug for EncoderClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EncoderClient").field("names", &self.inner.names).finish_non_exhaustive()
+        f.debug_struct("EncoderClient")
+            .field("names", &self.attempts.replicas.names())
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,9 +43,9 @@ impl EncoderClient {
             tls.watch(shutdown.clone());
         }
         let names: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
-        let client = Self::new(Vec::new(), config.policy, metrics, names.join(", "));
-        discovery::refresh(&client, &config).await;
-        tokio::spawn(discovery::follow(client.clone(), config, shutdown));
+        let client = Self::new(Replicas::new(Vec::new(), names.join(", ")), config.policy, metrics);
+        discovery::refresh(&client.attempts.replicas, &config).await;
+        tokio::spawn(discovery::follow(client.attempts.clone(), config, shutdown));
         client
     }
 
@@ -76,18 +53,11 @@ impl EncoderClient {
     #[must_use]
     pub fn fixed(channel: Channel, config: &ClientConfig, metrics: &Metrics) -> Self {
         let replica = Replica::new("embedded".to_owned(), channel, config.api_key.as_ref());
-        Self::of(vec![Arc::new(replica)], config.policy, metrics)
+        Self::new(Replicas::new(vec![Arc::new(replica)], String::new()), config.policy, metrics)
     }
 
-    /// A client of these replicas.
-    pub(crate) fn of(replicas: Vec<Arc<Replica>>, policy: Policy, metrics: &Metrics) -> Self {
-        Self::new(replicas, policy, metrics, String::new())
-    }
-
-    fn new(replicas: Vec<Arc<Replica>>, policy: Policy, metrics: &Metrics, names: String) -> Self {
-        let (replicas, metrics) = (ArcSwap::from_pointee(replicas), CallMetrics::new(metrics));
-        let inner = Inner { replicas, rules: policy.into(), turn: AtomicUsize::new(0), metrics, names };
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(replicas: Replicas, policy: Policy, metrics: &Metrics) -> Self {
+        Self { attempts: Arc::new(Attempts::new(replicas, policy, metrics)) }
     }
 
     /// Encodes `texts` to vectors of `dimension` floats by an encoder of the expected fingerprint.
@@ -98,9 +68,9 @@ impl EncoderClient {
         expected: &EncoderIdentity,
         deadline: Deadline,
     ) -> Result<Vectors, EncoderError> {
-        let deadline = self.inner.rules.deadline(deadline);
+        let deadline = self.attempts.rules.deadline(deadline);
         let count = texts.len();
-        let request = EncodeRequest { texts, priority: self.inner.rules.priority().into() };
+        let request = EncodeRequest { texts, priority: self.attempts.rules.priority().into() };
         let attempt = |replica: Arc<Replica>| {
             let request = request.clone();
             async move {
@@ -108,7 +78,7 @@ impl EncoderClient {
                 verify::vectors(response, count, dimension, expected)
             }
         };
-        let attempts = self.attempts(Call { expected: Some(expected), texts: count, deadline }, attempt);
+        let attempts = self.attempts.make(Call { expected: Some(expected), texts: count, deadline }, attempt);
         deadline.bound(attempts).await.map_err(|_| EncoderError::DeadlineExceeded)?
     }
 
@@ -120,7 +90,7 @@ impl EncoderClient {
     }
 
     async fn probe_all(&self) -> Arc<Vec<Arc<Replica>>> {
-        let replicas = self.inner.replicas.load_full();
+        let replicas = self.attempts.replicas.all();
         join_all(replicas.iter().map(|replica| replica.probe())).await;
         replicas
     }
@@ -129,22 +99,13 @@ impl EncoderClient {
     /// [`EncoderError::WrongEncoder`] if only other encoders answer, [`EncoderError::Unreachable`]
     /// if none does.
     pub fn health(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
-        let replicas = self.inner.replicas.load();
+        let replicas = self.attempts.replicas.all();
         let answering: Vec<_> = replicas.iter().filter(|replica| replica.answers()).collect();
         if answering.iter().any(|replica| replica.matches(expected)) {
             return Ok(());
         }
         let wrong = answering.iter().rev().find_map(|replica| replica.mismatch(expected));
-        Err(wrong.unwrap_or_else(|| self.unreachable()))
-    }
-
-    pub(crate) fn unreachable(&self) -> EncoderError {
-        let replicas = self.inner.replicas.load();
-        if replicas.is_empty() {
-            return EncoderError::Unreachable(format!("no address is known for {}", self.inner.names));
-        }
-        let failures: Vec<_> = replicas.iter().map(|replica| replica.last_failure()).collect();
-        EncoderError::Unreachable(failures.join("; "))
+        Err(wrong.unwrap_or_else(|| self.attempts.replicas.unreachable()))
     }
 
     /// Probes the replicas again and again until shutdown.
@@ -154,7 +115,7 @@ impl EncoderClient {
                 tokio::time::sleep(PROBE_INTERVAL).await;
                 let replicas = self.probe_all().await;
                 let ejected = replicas.iter().filter(|replica| !replica.answers()).count();
-                self.inner.metrics.set_replicas(replicas.len(), ejected);
+                self.attempts.metrics.set_replicas(replicas.len(), ejected);
             }
         };
         shutdown.run_until_cancelled(probe).await;

@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use service_kit::Shutdown;
 
-use crate::client::{ClientConfig, EncoderClient};
+use crate::attempts::Attempts;
+use crate::config::ClientConfig;
 use crate::replica::Replica;
+use crate::replicas::Replicas;
 
 /// Time between lookups while no address is known.
 const WHEN_EMPTY: Duration = Duration::from_millis(500);
 
 /// Looks the names up until shutdown.
-pub(crate) async fn follow(client: EncoderClient, config: ClientConfig, shutdown: Shutdown) {
+pub(crate) async fn follow(attempts: Arc<Attempts>, config: ClientConfig, shutdown: Shutdown) {
     let follow = async {
         loop {
-            let is_empty = client.inner.replicas.load().is_empty();
+            let is_empty = attempts.replicas.all().is_empty();
             let interval = config.resolve_interval;
             tokio::time::sleep(if is_empty { WHEN_EMPTY.min(interval) } else { interval }).await;
-            refresh(&client, &config).await;
+            refresh(&attempts.replicas, &config).await;
         }
     };
     shutdown.run_until_cancelled(follow).await;
@@ -29,8 +31,8 @@ pub(crate) async fn follow(client: EncoderClient, config: ClientConfig, shutdown
 
 /// Looks the names up once. Replicas that are still listed keep their state, and a name that cannot
 /// be looked up keeps its replicas: a failing name server says nothing about encoders.
-pub(crate) async fn refresh(client: &EncoderClient, config: &ClientConfig) {
-    let old = client.inner.replicas.load_full();
+pub(crate) async fn refresh(replicas: &Replicas, config: &ClientConfig) {
+    let old = replicas.all();
     let mut new: Vec<Arc<Replica>> = Vec::new();
     for target in &config.targets {
         let prefix = format!("{target} at ");
@@ -53,5 +55,5 @@ pub(crate) async fn refresh(client: &EncoderClient, config: &ClientConfig) {
     for gone in old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())) {
         tracing::info!(replica = gone.name(), "encoder gone");
     }
-    client.inner.replicas.store(Arc::new(new));
+    replicas.replace(new);
 }

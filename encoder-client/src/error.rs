@@ -6,7 +6,7 @@ use genre_model::EncoderIdentity;
 use service_kit::{ApiError, InvalidTarget};
 use tonic::{Code, Status};
 
-use crate::failure::{self, Pushback};
+use crate::status::{self, Pushback};
 
 /// The reason of an encoder other than the one that the model was fitted on.
 const WRONG_ENCODER: &str = "WRONG_ENCODER";
@@ -102,29 +102,30 @@ fn unreachable_encoder(message: String) -> ApiError {
 }
 
 /// What a caller learns of a failed call.
-fn of_status(status: &Status) -> ApiError {
-    if failure::is_own_timer(status) {
+fn of_status(failed: &Status) -> ApiError {
+    if status::is_own_timer(failed) {
         return ApiError::DeadlineExceeded;
     }
-    let message = format!("encoder: {}", status.message());
-    match status.code() {
-        Code::Unavailable => match failure::pushback(status) {
+    let message = format!("encoder: {}", failed.message());
+    match failed.code() {
+        Code::Unavailable => match status::pushback(failed) {
             Pushback::After(retry_after) => ApiError::Overloaded { message, retry_after },
             Pushback::Never => ApiError::Overloaded { message, retry_after: Duration::from_secs(1) },
-            Pushback::None => unreachable_encoder(format!("no encoder answers: {}", status.message())),
+            Pushback::None => unreachable_encoder(format!("no encoder answers: {}", failed.message())),
         },
-        Code::Unknown | Code::Internal | Code::Cancelled if failure::has_transport_cause(status) => {
-            unreachable_encoder(format!("no encoder answers: {}", status.message()))
+        Code::Unknown | Code::Internal | Code::Cancelled if status::has_transport_cause(failed) => {
+            unreachable_encoder(format!("no encoder answers: {}", failed.message()))
         }
         Code::DeadlineExceeded | Code::Cancelled => ApiError::DeadlineExceeded,
         // The encoder's limits are tighter than the caller's.
-        Code::InvalidArgument => ApiError::invalid("texts", "REFUSED_BY_ENCODER", status.message()),
-        code => ApiError::Internal { message: format!("encoder: {code:?}: {}", status.message()) },
+        Code::InvalidArgument => ApiError::invalid("texts", "REFUSED_BY_ENCODER", failed.message()),
+        code => ApiError::Internal { message: format!("encoder: {code:?}: {}", failed.message()) },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use genre_model::Fingerprint;
     use service_kit::PUSHBACK;
 
     use super::*;
@@ -153,7 +154,8 @@ mod tests {
 
     #[test]
     fn names_both_encoders_when_a_reply_has_another_fingerprint() {
-        let expected = crate::verify::tests::identity();
+        let fingerprint = Fingerprint::parse("ab".repeat(32)).unwrap();
+        let expected = EncoderIdentity { id: "tiny".to_owned(), version: "1".to_owned(), fingerprint };
         let error = ApiError::from(EncoderError::Replaced { expected, found: "cd".repeat(32) });
         let message = "the model expects encoder tiny 1 (abababababab), found an encoder (cdcdcdcdcdcd)";
         assert_eq!(error, ApiError::Mismatch { reason: WRONG_ENCODER, message: message.to_owned() });

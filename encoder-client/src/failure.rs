@@ -1,17 +1,12 @@
-//! What a failed attempt says about the replica and about further attempts.
-//!
-//! tower's retry layer leaves this classification to its user, and none of the gRPC crates in use
-//! offers one.
+//! A failed attempt.
 
-use std::error::Error;
 use std::time::Duration;
 
 use genre_model::EncoderIdentity;
-use service_kit::PUSHBACK;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::Status;
 
 use crate::error::EncoderError;
+use crate::status::{Class, classify};
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -22,21 +17,6 @@ pub(crate) enum Failure {
     Malformed(String),
     /// The reply has another fingerprint than expected.
     OtherEncoder { expected: EncoderIdentity, found: String },
-}
-
-/// What a status means for further attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// The replica asks for a pause of this length.
-    Busy(Duration),
-    /// The replica cannot be reached, or broke off.
-    Unreachable,
-    /// The time for the call is over.
-    OutOfTime,
-    /// The replica rejects the call; every replica would.
-    Rejected,
-    /// Any other failure, which another replica may not have.
-    Defect,
 }
 
 impl Failure {
@@ -67,92 +47,5 @@ impl From<Failure> for EncoderError {
             Failure::Malformed(reason) => Self::Malformed(reason),
             Failure::OtherEncoder { expected, found } => Self::Replaced { expected, found },
         }
-    }
-}
-
-fn classify(status: &Status) -> Class {
-    if is_own_timer(status) {
-        return Class::OutOfTime;
-    }
-    match (status.code(), pushback(status)) {
-        (Code::Unavailable | Code::ResourceExhausted, Pushback::After(pause)) => Class::Busy(pause),
-        (Code::Unavailable, Pushback::Never) => Class::Rejected,
-        (Code::Unavailable | Code::Aborted, _) => Class::Unreachable,
-        (Code::Unknown | Code::Internal | Code::Cancelled, _) if has_transport_cause(status) => {
-            Class::Unreachable
-        }
-        (Code::DeadlineExceeded, _) => Class::OutOfTime,
-        (Code::InvalidArgument | Code::Cancelled, _) => Class::Rejected,
-        _ => Class::Defect,
-    }
-}
-
-/// The pause that a server asks for.
-pub(crate) enum Pushback {
-    None,
-    After(Duration),
-    Never,
-}
-
-/// Reads the pause from `grpc-retry-pushback-ms` (gRFC A6), or else from `google.rpc.RetryInfo`.
-pub(crate) fn pushback(status: &Status) -> Pushback {
-    if let Some(value) = status.metadata().get(PUSHBACK) {
-        // gRFC A6: a negative or malformed value means never.
-        let millis = value.to_str().ok().and_then(|text| text.parse().ok());
-        return millis.map_or(Pushback::Never, |millis| Pushback::After(Duration::from_millis(millis)));
-    }
-    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    delay.map_or(Pushback::None, Pushback::After)
-}
-
-/// Whether this process's own timer ended the call; tonic reports it like a failed connection.
-pub(crate) fn is_own_timer(status: &Status) -> bool {
-    let mut causes = std::iter::successors(status.source(), |cause| Error::source(*cause));
-    causes.any(<dyn Error>::is::<tonic::TimeoutExpired>)
-}
-
-/// Whether the connection broke during the call. tonic reports that with various codes, but always
-/// with a source; a status that a server sent has none.
-pub(crate) fn has_transport_cause(status: &Status) -> bool {
-    status.source().is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use service_kit::ApiError;
-    use tonic_types::ErrorDetails;
-
-    use super::*;
-
-    #[test]
-    fn distinguishes_a_busy_replica_from_an_unreachable_one() {
-        let retry_after = Duration::from_millis(70);
-        let overloaded = ApiError::Overloaded { message: "full".to_owned(), retry_after };
-        assert_eq!(classify(&overloaded.into()), Class::Busy(retry_after));
-        assert_eq!(classify(&Status::unavailable("tcp connect error")), Class::Unreachable);
-    }
-
-    #[test]
-    fn takes_a_negative_pushback_as_never() {
-        let mut status = Status::unavailable("full");
-        status.metadata_mut().insert(PUSHBACK, "-1".parse().unwrap());
-        assert_eq!(classify(&status), Class::Rejected);
-    }
-
-    #[test]
-    fn takes_an_exhausted_quota_as_busy_only_with_a_pause() {
-        assert_eq!(classify(&Status::resource_exhausted("quota")), Class::Defect);
-        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
-        let status = Status::with_error_details(Code::ResourceExhausted, "quota", details);
-        assert_eq!(classify(&status), Class::Busy(Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn tells_a_servers_own_failure_from_a_broken_connection() {
-        assert_eq!(classify(&Status::internal("a defect")), Class::Defect);
-        let mut broken = Status::internal("h2 protocol error");
-        broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
-        assert_eq!(classify(&broken), Class::Unreachable);
-        assert_eq!(classify(&Status::invalid_argument("blank")), Class::Rejected);
     }
 }

@@ -5,8 +5,9 @@
 //! side effects, so any attempt may be repeated.
 //!
 //! - `discovery` follows the addresses of the encoders' names; `replica` is one address.
-//! - `attempts` picks replicas, retries and hedges; `policy` and `circuit_breaker` hold its rules.
-//! - `failure` classifies gRPC statuses; `verify` checks every reply.
+//! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy` and
+//!   `circuit_breaker`.
+//! - `status` classifies gRPC statuses; `verify` checks every reply.
 //! - [`bulk`] fixes one encoder for a whole job and shortens texts that exceed its limit.
 //!
 //! The crate knows nothing about models, movies, or the services that use it.
@@ -15,16 +16,20 @@ mod attempts;
 pub mod bulk;
 mod circuit_breaker;
 mod client;
+mod config;
 mod discovery;
 mod error;
 mod failure;
 mod metrics;
 mod policy;
 mod replica;
+mod replicas;
+mod status;
 mod verify;
 
 pub use crate::bulk::BulkEncoder;
-pub use crate::client::{ClientConfig, EncoderClient};
+pub use crate::client::EncoderClient;
+pub use crate::config::ClientConfig;
 pub use crate::error::EncoderError;
 pub use crate::policy::{BulkPolicy, OnlinePolicy, Policy};
 pub use crate::verify::{EncoderDescription, Vectors};

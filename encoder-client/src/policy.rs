@@ -14,7 +14,8 @@ use tower::retry::backoff::{Backoff as _, ExponentialBackoff, ExponentialBackoff
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::util::rng::HasherRng;
 
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
+use crate::status::Class;
 
 /// Attempts of one online call at most.
 const MAX_ATTEMPTS: usize = 5;

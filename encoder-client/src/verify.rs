@@ -83,12 +83,12 @@ fn malformed(expected: &str, found: impl std::fmt::Display) -> Failure {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proto::encoder::v1::Embedding;
 
     use super::*;
 
-    pub(crate) fn identity() -> EncoderIdentity {
+    fn identity() -> EncoderIdentity {
         EncoderIdentity {
             id: "tiny".to_owned(),
             version: "1".to_owned(),
