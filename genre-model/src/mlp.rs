@@ -144,8 +144,8 @@ impl Mlp {
     /// Builds a network.
     ///
     /// # Errors
-    /// Fails unless the layers fit, every weight is finite, and so is every sum for vectors of unit
-    /// length.
+    /// Fails if the layers do not fit together, if a weight is not finite, or if a sum could
+    /// overflow for a vector of unit length.
     pub fn new(hidden: Dense, activation: Activation, output: Dense) -> Result<Self, InvalidMlp> {
         let check = |what, expected, found| {
             if expected == found { Ok(()) } else { Err(InvalidMlp::Shape { what, expected, found }) }
@@ -156,8 +156,8 @@ impl Mlp {
         if !hidden.is_finite() || !output.is_finite() {
             return Err(InvalidMlp::NotFinite);
         }
-        // No element of a unit vector exceeds 1, and no activation exceeds its sum or 1. Half the
-        // range of a float leaves room for rounding.
+        // No element of a unit vector exceeds 1. No activation exceeds the larger of its input and
+        // 1. Half the range of a float leaves room for rounding.
         let found = output.largest_sum(hidden.largest_sum(1.0).max(1.0)).max(hidden.largest_sum(1.0));
         if found > f64::from(f32::MAX) / 2.0 {
             return Err(InvalidMlp::Overflow { found });

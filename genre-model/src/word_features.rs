@@ -69,8 +69,8 @@ impl WordFeatures {
     /// Returns the movie's sparse vector over `buckets`, a power of two: a bucket and a value for
     /// each word.
     ///
-    /// Unless words share a bucket, the words of the text form a vector of length 1 and those of
-    /// the title one of length 0.7.
+    /// The words of the text form a vector of length 1, and the words of the title one of length
+    /// 0.7. Both lengths hold only if no two words share a bucket.
     pub fn features(&self, buckets: usize) -> impl Iterator<Item = (usize, f32)> {
         let of = |hashes: &'_ [u32], length: f32| length / (hashes.len().max(1) as f32).sqrt();
         let (text, title) = (of(&self.text, 1.0), of(&self.title, TITLE_LENGTH));

@@ -1,4 +1,4 @@
-//! Arguments and the process's exit, shared by all command lines.
+//! Arguments and exit codes that all command lines share.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,10 +64,10 @@ pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCod
     run_command_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-/// Runs a command on a new runtime with this many threads; a single one is the calling thread.
+/// Runs a command on a new runtime with `threads` threads. A single thread is the calling thread.
 pub fn run_command_on_threads(threads: usize, command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     match threads {
-        // The queue of this runtime is first in, first out, so that writes of several tasks to a
+        // This runtime runs tasks first in, first out, so that several tasks' writes to one
         // connection share a system call.
         1 => run_command_on(&mut tokio::runtime::Builder::new_current_thread(), command),
         _ => run_command_on(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), command),
@@ -92,7 +92,7 @@ fn run_command_on(
     }
 }
 
-/// Describes an error and its causes, without causes that an earlier message includes.
+/// Describes an error and its causes. Skips a cause if an earlier message already includes it.
 #[must_use]
 pub fn describe_error(error: &anyhow::Error) -> String {
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! Every way in which a call can fail, defined once: its gRPC code, reason and details.
 //!
-//! Lives below everything that returns it. `tonic::Status` alone does not fit: the same error also
-//! becomes an HTTP problem and the error of one item of a stream.
+//! Depends on no other module, because all of them return these errors. `tonic::Status` alone does
+//! not fit: the same error also becomes an HTTP problem or the error of one item of a stream.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// The domain of our reasons in `google.rpc.ErrorInfo` and in problem types. It is part of the wire
-/// contract, and the one product name in this crate: `From<ApiError> for Status` has no argument
-/// that could pass it in.
+/// contract. It is the only product name in this crate: `From<ApiError> for Status` has no argument
+/// for it.
 pub(crate) const DOMAIN: &str = "movieclassifier";
 
 /// The metadata key by which a gRPC server says when to retry (gRFC A6).
@@ -20,7 +20,7 @@ pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// The request is invalid, and a retry would be too: `INVALID_ARGUMENT` with `BadRequest`.
+    /// The request is invalid, so a retry fails too: `INVALID_ARGUMENT` with `BadRequest`.
     #[error("{}", summary(.0))]
     Invalid(Vec<FieldViolation>),
     /// A limit is reached: `UNAVAILABLE` with `RetryInfo`.
@@ -116,7 +116,7 @@ impl ApiError {
         Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into(), reason }])
     }
 
-    /// Returns the error of a call whose handler panicked. The cause is logged and kept from the
+    /// Returns the error of a call whose handler panicked. The cause is logged but not sent to the
     /// client.
     pub(crate) fn defect() -> Self {
         Self::Internal { message: "internal error; the service has logged its cause".to_owned() }

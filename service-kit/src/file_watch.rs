@@ -1,9 +1,9 @@
-//! Detects changes of files, however they are written.
+//! Detects changes to files, whether they are written in place, renamed or reached through a link.
 //!
-//! The system's events (the `notify` crate) are quick, but some mounted volumes send none, and a
-//! file that is replaced by renaming or through a symbolic link, as Kubernetes does, is no longer
-//! the watched file. This watches the folders for events and also polls the files. `notify`'s own
-//! `PollWatcher` does not follow links to another folder.
+//! File events (the `notify` crate) arrive quickly, but some mounted volumes send none. A watch on
+//! a file also ends when the file is replaced by a rename or, as in Kubernetes, by changing a
+//! symbolic link. So this module watches the folders for events and also polls the files.
+//! `notify`'s own `PollWatcher` does not follow links to another folder.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-/// Events that follow each other within this time belong to one change.
+/// The wait after an event, so that a burst of events counts as one change.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Watches a few files for changes.
@@ -20,11 +20,11 @@ pub struct FileWatch {
     seen: Vec<Option<Stamp>>,
     poll: Duration,
     events: std::sync::Arc<Notify>,
-    /// Kept because dropping it ends the events; `None` if the system offers none.
+    /// Dropping the watcher stops the events. `None` if the system has no file events.
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// What tells two versions of a file apart without reading them.
+/// Metadata that differs between two versions of a file, so that neither has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -42,7 +42,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl FileWatch {
-    /// Watches `paths` from their current state on, and polls them every `poll`.
+    /// Starts to watch `paths`, whose current state counts as seen, and polls them every `poll`.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, poll: Duration) -> Self {
         let events = std::sync::Arc::new(Notify::new());
@@ -60,14 +60,15 @@ impl FileWatch {
             if let Some(watcher) = &mut watcher
                 && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
             {
-                tracing::debug!(folder = %folder.display(), %error, "no file events here: polling only");
+                tracing::debug!(folder = %folder.display(), %error, "no file events in this folder, polling only");
             }
         }
         let seen = paths.iter().map(|path| stamp(path)).collect();
         Self { paths, seen, poll, events, _watcher: watcher }
     }
 
-    /// Returns when a file has changed since the last call, or since the watch began.
+    /// Waits until a file differs from its state at the end of the last call, or at the start of
+    /// the watch.
     pub async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_reports_a_renamed_replacement() {
+    async fn reports_a_file_replaced_by_a_rename() {
         let replaced = notices(Duration::from_secs(3600), |path| {
             let new = path.with_extension("new");
             std::fs::write(&new, "two").unwrap();
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_is_not_a_change() {
+    async fn ignores_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "one").unwrap();

@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::{ClientTls, InvalidTarget, Target};
 
-/// The time for one check.
+/// The timeout of one check.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between checks.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -1,9 +1,9 @@
-//! What a service stands on: settings, telemetry, error codes, deadlines, TLS, API keys, the gRPC
-//! and HTTP servers around its handlers, and shutdown.
+//! The infrastructure of a service: settings, telemetry, error codes, deadlines, TLS, API keys, the
+//! gRPC and HTTP servers around its handlers, and shutdown.
 //!
-//! Knows no service and no RPC. Folders depend on each other in one direction: [`serve()`] on
-//! `grpc` and `http`; these on `auth`, `net` and `telemetry`; these on `tls`, `config` and
-//! `file_watch`; and all on `error`, which depends on nothing.
+//! No service and no RPC is defined here. Modules depend on each other in one direction.
+//! [`serve()`] uses `grpc` and `http`, which use `auth`, `net` and `telemetry`, which use `tls`,
+//! `config` and `file_watch`. All of them may use `error`, which uses none of them.
 
 mod auth;
 mod command_line;

@@ -1,4 +1,4 @@
-//! When and how to stop.
+//! Graceful shutdown: the signals that request it, and its two phases.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Drain {
     /// How long calls are still accepted while health reports `NOT_SERVING`. It should cover the
     /// time until every load balancer has removed this replica.
     pub removal: Duration,
-    /// How long calls in flight may take once nothing new is accepted.
+    /// How long calls in flight may take once no new calls are accepted.
     pub finish: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The checks of every text from outside.
+//! The checks that every text of a request must pass.
 
 use crate::FieldViolation;
 
@@ -15,8 +15,8 @@ pub fn check_text(field: impl Into<String>, text: &str, max_bytes: usize) -> Opt
     check(field, text, text.len(), max_bytes, "bytes", false)
 }
 
-/// Checks that a text has at most `max_chars` Unicode characters, as forms and JSON schemas count,
-/// and is not blank unless it may be.
+/// Checks that a text has at most `max_chars` Unicode characters, which is how forms and JSON
+/// schemas count. Unless `may_be_blank`, also checks that it is not blank.
 #[must_use]
 pub fn check_text_length(
     field: impl Into<String>,
@@ -24,7 +24,7 @@ pub fn check_text_length(
     max_chars: usize,
     may_be_blank: bool,
 ) -> Option<FieldViolation> {
-    // The number of bytes is known, and never below the number of characters.
+    // A text never has more characters than bytes, so a short one need not be counted.
     let length = if text.len() > max_chars { text.chars().count() } else { 0 };
     check(field, text, length, max_chars, "characters", may_be_blank)
 }

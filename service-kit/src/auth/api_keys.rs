@@ -1,7 +1,7 @@
 //! The configured API keys and the check of a request's key.
 //!
-//! Rate limits are governor's. The authorization layers of tower-http do not fit: they compare one
-//! fixed header value and know no rate limits.
+//! The governor crate enforces the rate limits. The authorization layers of tower-http do not fit:
+//! they compare one fixed header value and have no rate limits.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct ApiKeySettings {
     /// Calls per second; 0 for no limit.
     #[serde(default)]
     pub requests_per_second: u32,
-    /// Calls that may arrive at once; 0 for as many as in a second.
+    /// Calls that may arrive at once; 0 allows one second's worth.
     #[serde(default)]
     pub burst: u32,
 }
@@ -52,7 +52,7 @@ struct ApiKey {
 }
 
 impl ApiKeys {
-    /// Checks the settings. Returns `None` if they have no keys, and so every client may call.
+    /// Checks the settings. Returns `None` if they list no keys; then every client may call.
     pub fn new(settings: &AuthSettings) -> Result<Option<Self>, InvalidSetting> {
         let keys: Vec<_> = settings.keys.iter().map(ApiKey::new).collect::<Result<_, _>>()?;
         Ok((!keys.is_empty()).then(|| Self(Arc::new(keys))))
@@ -76,7 +76,7 @@ impl ApiKeys {
             None | Some(Ok(())) => Ok(&key.name),
             Some(Err(too_soon)) => {
                 let retry_after = too_soon.wait_time_from(DefaultClock::default().now());
-                // Clients would read a hint of zero as no hint.
+                // Clients treat a retry delay of zero as missing.
                 Err(ApiError::RateLimited { retry_after: retry_after.max(Duration::from_millis(1)) })
             }
         }

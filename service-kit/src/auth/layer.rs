@@ -6,11 +6,10 @@ use tower_http::validate_request::ValidateRequestHeaderLayer;
 use super::api_keys::ApiKeys;
 use crate::ApiError;
 
-/// Returns a layer that rejects requests without one of `keys`, or rejects none if there are no
-/// keys.
+/// Returns a layer that rejects requests without one of `keys`. Without `keys`, it rejects nothing.
 ///
-/// Paths for which `is_open` holds need no key. `rejection` makes the response to a rejected
-/// request.
+/// Paths for which `is_open` returns true need no key. `rejection` builds the response to a
+/// rejected request.
 pub fn require_api_key<R, B>(
     keys: Option<ApiKeys>,
     is_open: fn(&str) -> bool,

@@ -1,7 +1,7 @@
 //! Settings from defaults, file, environment and flags, and the checks that turn them into usable
 //! values.
 //!
-//! Knows no setting of any service; the prefix and the defaults are passed in.
+//! No setting of a service is defined here: each service passes in its prefix and defaults.
 
 pub(crate) mod secret;
 pub(crate) mod setting_check;

@@ -1,4 +1,4 @@
-//! Texts that must not be shown.
+//! Strings that must not be printed.
 //!
 //! `secrecy::SecretString` implements neither `Serialize` nor `PartialEq`, which settings need; a
 //! wrapper around it would be as long as this file.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct Secret(String);
 
 impl Secret {
-    /// Returns the text, for the place that sends it.
+    /// Returns the secret, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -1,9 +1,8 @@
-//! Settings from four places, each overriding the one before: defaults, a TOML file, the
-//! environment, flags.
+//! Settings from four sources, each overriding the one before: defaults, a TOML file, the environment, flags.
 //!
-//! The `config` crate merges the places but accepts unknown keys. `serde_ignored` would report them
-//! without a suggestion, and only in values whose types are right; so the keys are compared with
-//! those of the defaults.
+//! The `config` crate merges the sources but accepts unknown keys. `serde_ignored` would report them, but without a
+//! suggestion, and only if every value has the right type. This module compares the keys with those of the defaults
+//! instead.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +32,7 @@ pub enum SettingsError {
         /// The most similar known key.
         nearest: Option<String>,
     },
-    /// A key has another name since an earlier release.
+    /// A key was renamed after an earlier release.
     #[error("{place}: key {key} is now called {new}; rename it")]
     RenamedKey {
         /// The file or variable that has the key.
@@ -43,7 +42,7 @@ pub enum SettingsError {
         /// The new key.
         new: &'static str,
     },
-    /// A value has the wrong type. The message names its place.
+    /// A value has the wrong type. The message says where.
     #[error("settings: {0}")]
     Invalid(#[from] config::ConfigError),
 }
@@ -55,7 +54,7 @@ pub trait Settings: DeserializeOwned + Serialize + Default {
     const RENAMED_KEYS: &'static [(&'static str, &'static str)] = &[];
 }
 
-/// The values of flags by key, such as `log.format`, without flags that were not given.
+/// The values of the flags that were given, by key, such as `log.format`.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides(Vec<(&'static str, Value)>);
 
@@ -83,8 +82,8 @@ pub fn load_settings<T: Settings>(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        // Check the keys before the config crate reads them as paths: it would allocate a list for
-        // `"a[999999999]"`. It also reports files that are not TOML.
+        // Check the keys before the config crate reads them as paths: it would allocate a list for `"a[999999999]"`.
+        // The config crate reports files that are not TOML.
         if let Ok(given) = toml::from_str(&text) {
             let place = |_: &str| format!("settings file {}", path.display());
             check_keys::<T>(&given, &known, place)?;
@@ -97,7 +96,7 @@ pub fn load_settings<T: Settings>(
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
-    // The file's keys are checked, and flags have known keys, so an unknown key is from the
+    // The keys of the file are already checked and those of flags are known, so an unknown key comes from the
     // environment.
     let variable =
         |key: &str| format!("environment variable {prefix}_{}", key.replace('.', "__").to_uppercase());
@@ -105,15 +104,15 @@ pub fn load_settings<T: Settings>(
     Ok(settings.try_deserialize()?)
 }
 
-/// Returns settings as a TOML file, without the text of secrets.
+/// Returns settings as a TOML file, without the values of secrets.
 #[must_use]
 pub fn print_settings<T: Serialize>(settings: &T) -> String {
     // Structs with named fields always have a TOML form.
     toml::to_string(settings).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
-/// Returns the keys of a documented settings file, including those in comments because they have no
-/// default, sorted.
+/// Returns the keys of a documented settings file, sorted. Includes keys that are commented out because they have no
+/// default.
 pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
     let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     let lines = file.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));
@@ -144,7 +143,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Checks that every given key is known. `place` says where a key was given.
+/// Checks that every given key is known. `place` names the file or variable that has a key.
 fn check_keys<T: Settings>(
     given: &Json,
     known: &Json,

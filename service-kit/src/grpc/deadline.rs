@@ -2,8 +2,8 @@
 //!
 //! tonic enforces the header too, but answers `CANCELLED`, where clients expect
 //! `DEADLINE_EXCEEDED`. This layer runs inside tonic's and answers slightly earlier. It also stores
-//! the deadline in the request's extensions, so that handlers can drop work that nobody waits for.
-//! The timeout layers of tower and tower-http do not fit: their timeout is fixed.
+//! the deadline in the request's extensions, so that handlers can drop abandoned work. The timeout
+//! layers of tower and tower-http do not fit: their timeout is fixed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -68,8 +68,8 @@ impl Deadline {
 }
 
 /// Parses `grpc-timeout`: at most eight digits and a unit
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). A malformed value is
-/// ignored, as tonic does.
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). Ignores a malformed value,
+/// as tonic does.
 fn parse_timeout(header: &str) -> Option<Duration> {
     let unit = header.chars().last()?;
     let digits = &header[..header.len() - unit.len_utf8()];

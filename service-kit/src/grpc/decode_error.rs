@@ -1,9 +1,9 @@
 //! Messages that are too large or malformed.
 //!
 //! tonic rejects them before a handler sees them, with `OUT_OF_RANGE` or `INTERNAL`. Our contract
-//! says `INVALID_ARGUMENT` with the same details as any other invalid input, and alerts on
-//! `INTERNAL` are for our own defects. tonic offers no hook for its rejections, so they are
-//! recognised by code and text.
+//! is `INVALID_ARGUMENT`, with the same details as for any other invalid input. `INTERNAL` raises
+//! an alert, so it is reserved for our own defects. tonic has no hook for its rejections, so this
+//! module recognises them by code and message.
 
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -31,7 +31,7 @@ pub(crate) fn map_malformed(response: http::Response<Body>) -> http::Response<Bo
     }
 }
 
-/// Replaces the status with which a stream of requests ends at a malformed item.
+/// Replaces the status of a request stream that ends with a malformed item.
 #[must_use]
 pub fn malformed_item(status: Status) -> Status {
     rejection(&status).map_or(status, Status::from)
@@ -49,7 +49,7 @@ mod tests {
         status.get_details_error_info().map(|info| info.reason)
     }
 
-    /// The status that tonic makes of prost's error.
+    /// The status that tonic builds from prost's error.
     fn decode_status(bytes: &[u8]) -> Status {
         Status::internal(HealthCheckRequest::decode(bytes).unwrap_err().to_string())
     }

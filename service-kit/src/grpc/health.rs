@@ -16,7 +16,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Returns a health without services, and the handlers that report it.
+    /// Returns the health of a server without services, and the handlers that report it.
     pub(super) fn new() -> (Self, HealthServer<impl HealthRpcs>) {
         let (reporter, handlers) = tonic_health::server::health_reporter();
         (Self { reporter, names: vec![""], readiness: Readiness::default() }, handlers)
@@ -42,7 +42,7 @@ impl Health {
     }
 }
 
-/// Whether a path is a health RPC. Orchestrators have no API key, so these need none.
+/// Whether a path is a health RPC. Orchestrators have no API key, so health RPCs require none.
 pub(super) fn is_health(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.Health/")
 }

@@ -1,9 +1,10 @@
 //! A bound on the bytes of unfinished messages, over all calls of a server.
 //!
 //! A limit on each message does not bound memory, because any number of clients can send most of a
-//! message and then stop. A call that would exceed the budget is rejected as in any overload. A
-//! message that arrives in one piece, as nearly all do, is never unfinished and costs nothing. The
-//! body limits of axum and tower-http do not fit: they bound one body, not the sum over all.
+//! message and then stop. A call that would exceed the budget is rejected, as in any other
+//! overload. A message that arrives in one piece, as nearly all do, is never unfinished and costs
+//! nothing. The body limits of axum and tower-http do not fit: they bound one body, not the sum
+//! over all.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -98,7 +99,7 @@ pub struct BudgetedBody<B> {
 }
 
 impl<B> BudgetedBody<B> {
-    /// Converts to the error type that the body's reader looks for.
+    /// Converts to the error type that the reader of the body expects.
     fn to_body_error(&self, error: ApiError) -> BoxError {
         if self.framing.is_some() { Status::from(error).into() } else { error.into() }
     }
@@ -305,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_the_ends_of_messages_however_they_are_cut(
+        fn finds_message_ends_in_any_split(
             lengths in prop::collection::vec(0_usize..40, 1..6),
             cuts in prop::collection::vec(1_usize..9, 1..80),
         ) {

@@ -1,9 +1,9 @@
 //! Durations and outcomes of calls, by method and code.
 //!
 //! A call ends with its trailers, so a stream is measured from its first byte to its status. Only
-//! methods of the served descriptors have labels of their own, because clients can invent paths.
-//! The metrics and trace layers of tower-http do not fit: they see neither the status in the
-//! trailers nor a call that its client cancels.
+//! methods in the served descriptors get their own labels, because clients can invent paths. The
+//! metrics and trace layers of tower-http do not fit: they see neither the status in the trailers
+//! nor a call that its client cancels.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -195,7 +195,7 @@ where
     }
 }
 
-/// A response body whose status is still to come.
+/// A response body whose status has not been sent yet.
 struct Measured {
     body: Body,
     call: Call,

@@ -1,6 +1,6 @@
 //! The gRPC server: its stack of layers, deadlines, metrics, message budget and health.
 //!
-//! Knows no service. Handlers live in the services, and what only HTTP needs in `http`.
+//! Handlers live in the services, and code that only HTTP needs lives in `http`.
 
 pub(crate) mod deadline;
 pub(crate) mod decode_error;

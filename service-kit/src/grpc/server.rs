@@ -23,7 +23,7 @@ use crate::{
     ApiError, ApiKeys, Drain, Health, MessageBudget, Metrics, Shutdown, TraceLayer, require_api_key,
 };
 
-/// Why a server cannot be built or stopped early.
+/// A failure to build a server, or a failure that ended it early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptor set for reflection is invalid.
@@ -67,7 +67,8 @@ impl GrpcServer {
         Ok(Self { routes, health, keys: None, drain, metrics, descriptors, budget })
     }
 
-    /// Requires one of `keys` of every call except health checks; `None` requires nothing.
+    /// Requires one of `keys` for every call except health checks. With `None`, no call needs a
+    /// key.
     #[must_use]
     pub fn with_keys(mut self, keys: Option<ApiKeys>) -> Self {
         self.keys = keys;
@@ -108,7 +109,7 @@ impl GrpcServer {
         self.drain
     }
 
-    /// Serves connections of any kind until `shutdown`, and then as long as [`Drain`] says.
+    /// Serves connections over any transport until `shutdown`, then drains as [`Drain`] specifies.
     ///
     /// # Errors
     /// Fails if the transport fails before shutdown.
@@ -139,8 +140,8 @@ impl GrpcServer {
         closing
     }
 
-    /// Serves until `closing`; then accepts nothing new and gives calls in flight
-    /// [`Drain::finish`].
+    /// Serves until `closing`. Then accepts no new connections and lets calls in flight run for up
+    /// to [`Drain::finish`].
     pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
     where
         I: Stream<Item = std::io::Result<C>>,
@@ -156,13 +157,14 @@ impl GrpcServer {
             //
             // Puts the call into the caller's trace.
             .layer(TraceLayer)
-            // Measures the call, however it ends, and whichever layer below ends it.
+            // Measures every call, including those that a layer below rejects or the client
+            // cancels.
             .layer(RpcMetricsLayer::new(&self.metrics, &descriptors))
             // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
             .layer(DeadlineLayer)
             // Rejects calls without a valid API key.
             .layer(require_api_key(self.keys, is_health, |error| Status::from(error).into_http()))
-            // Replaces the codes with which tonic rejects messages by those of our contract.
+            // Replaces tonic's codes for rejected messages with those of our contract.
             .layer(MapResponseLayer::new(|response: http::Response<_>| {
                 map_malformed(response.map(Body::new))
             }))
@@ -170,8 +172,8 @@ impl GrpcServer {
             .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
                 request.map(|body| Body::new(budget.grpc_messages(body)))
             }))
-            // Answers INTERNAL when the handler panics; the panic hook logs the cause. A panic of a
-            // stream after its response has begun ends the stream instead.
+            // Answers INTERNAL when the handler panics; the panic hook logs the cause. If a stream
+            // panics after its response has begun, the stream ends instead.
             .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http::<Body>()))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, closing.cancelled());
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_one_call_and_the_connection_goes_on() {
+    async fn a_panic_fails_one_call_but_not_the_connection() {
         let server = GrpcServer::new(&[], Drain::default(), Metrics::default()).unwrap();
         let server = server.with_service(Defective);
         server.health().await.set_serving(true).await;

@@ -1,6 +1,6 @@
 //! The HTTP server: probes, metrics, and errors as `application/problem+json`.
 //!
-//! Knows the routes of no service.
+//! The routes of a service live in the service.
 
 pub(crate) mod metrics;
 pub(crate) mod problem;

@@ -1,7 +1,7 @@
 //! [`ApiError`] as `application/problem+json` (RFC 9457), derived from the same codes as gRPC.
 //!
-//! A crate such as `problem_details` would bring the standard members only; the extension members
-//! and the mapping from [`ApiError`], which are this file, would remain.
+//! A crate such as `problem_details` has only the standard members. The extension members and the
+//! mapping from [`ApiError`], which are most of this file, would remain.
 
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -104,7 +104,7 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
         if let Some(after) = self.retry_after() {
-            // The header holds whole seconds, and zero would mean at once.
+            // The header holds whole seconds, and 0 would mean an immediate retry.
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
         }
         if self.http_status() == StatusCode::UNAUTHORIZED {

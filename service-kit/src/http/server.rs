@@ -19,11 +19,11 @@ use crate::net::incoming::{Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
 use crate::{ApiError, Metrics, Readiness, Shutdown};
 
-/// The time for the headers of an HTTP/1 request, and for an idle connection to send its next
-/// request.
+/// The timeout for the headers of an HTTP/1 request, and for the next request on an idle
+/// connection.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The HTTP listener of a service whose HTTP only serves probes and metrics.
+/// Settings of an HTTP listener that serves only probes and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
@@ -67,8 +67,7 @@ pub fn catch_panics(routes: Router) -> Router {
 /// Serves `routes` until shutdown; then accepts nothing new and gives requests in flight `drain` to
 /// finish.
 ///
-/// `axum::serve` does not fit: it gives hyper no timer, and without one none of hyper's timeouts
-/// applies.
+/// `axum::serve` does not fit: it configures no timer, so hyper's timeouts never fire.
 pub(crate) async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {
     let http = http_server();
     let connections = GracefulShutdown::new();

@@ -1,5 +1,5 @@
-//! Client connections: plain for `http://`, TLS for `https://`, with the certificates that are
-//! current when connecting.
+//! Client connections: TCP for `http://`, TLS for `https://`. Each new connection uses the current
+//! certificates.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use crate::ClientTls;
 use crate::net::transport::{Io, Tcp, Transport};
 use crate::tls::bare_host;
 
-/// Time limit for opening a connection.
+/// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between HTTP/2 pings, with or without calls in flight.
+/// The time between HTTP/2 pings, with or without calls in flight.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// A connection without a reply to a ping for this long is closed.
+/// The timeout for the reply to a ping, after which the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The address of a service.
@@ -30,7 +30,7 @@ pub struct Target {
     transport: Arc<dyn Transport>,
 }
 
-/// A text that is not the address of a service.
+/// A string that is not the address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a URL such as http://127.0.0.1:50051 or https://encoder:50051, found {0:?}")]
 pub struct InvalidTarget(String);
@@ -53,13 +53,13 @@ impl Target {
         Ok(Self { uri, host, port, encrypted, transport: Arc::new(Tcp) })
     }
 
-    /// The same address over another transport than TCP.
+    /// Returns the same address, reached over `transport` instead of TCP.
     #[must_use]
     pub fn over(self, transport: Arc<dyn Transport>) -> Self {
         Self { transport, ..self }
     }
 
-    /// Whether it is an `https://` address.
+    /// Returns whether this is an `https://` address.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
@@ -73,8 +73,8 @@ impl Target {
         Ok(addresses)
     }
 
-    /// Returns a channel that connects on first use and again after a failure: to `address` if
-    /// given, else to an address that the host name has at that time.
+    /// Returns a channel that connects on first use and reconnects after a failure. It connects to
+    /// `address` if given, otherwise to a current address of the host name.
     #[must_use]
     pub fn channel(&self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> Channel {
         let endpoint = Endpoint::from(self.uri.clone())
@@ -96,12 +96,15 @@ impl Target {
         };
         match tls {
             Some(tls) if self.encrypted => Ok(Box::new(tls.connect(&self.host, stream).await?)),
-            None if self.encrypted => Err(io::Error::other("https without TLS settings")),
+            None if self.encrypted => {
+                Err(io::Error::other("expected TLS settings for an https address, found none"))
+            }
             _ => Ok(stream),
         }
     }
 
-    /// Connects to the first address of the name, in the resolver's order, that accepts.
+    /// Tries the addresses of the host name in the resolver's order and returns the first
+    /// connection that opens.
     async fn connect_any(&self) -> io::Result<Box<dyn Io>> {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.transport.resolve(bare_host(&self.host), self.port).await? {
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_what_is_not_the_address_of_a_service() {
+    fn rejects_invalid_addresses() {
         for wrong in ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"] {
             assert!(Target::parse(wrong).is_err(), "{wrong:?} was accepted");
         }

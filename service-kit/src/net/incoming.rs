@@ -22,12 +22,13 @@ use crate::{ServerTls, Shutdown};
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the peer has to answer the ping before the connection is closed.
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for a TLS handshake, and then again for protocol detection. A slower client is
+/// The timeout of a TLS handshake, and the protocol-detection timeout. Slower clients are
 /// disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of handshakes in flight. Further connections wait in the system's backlog.
 const MAX_HANDSHAKES: usize = 256;
-/// The pause after a system error, such as too many open files, which takes time to pass.
+/// The pause after a system error, such as too many open files, that an immediate retry would meet
+/// again.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// The connections of a listener, as a stream that ends at shutdown.
@@ -66,7 +67,7 @@ async fn accept(
                 continue;
             }
         };
-        // Small responses should not wait for more data. A failure only costs that latency.
+        // Send small responses without waiting for more data. If this fails, they are only slower.
         let _ = connection.set_nodelay(true);
         let Some(tls) = tls.clone() else {
             if sender.send(detect(Connection::Left(connection))).await.is_err() {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// The number of connections that may wait to be accepted, up to the system's own limit
-/// (`net.core.somaxconn`). The system drops further ones, and the client's system retries after a
+/// The backlog: how many connections may wait to be accepted. The system caps it at
+/// `net.core.somaxconn` and drops further connections, which the client's system retries after a
 /// second.
 const BACKLOG: u32 = 4096;
 
@@ -40,7 +40,7 @@ impl Listeners {
     }
 }
 
-/// Listens on `address`. Port 0 stands for any free port.
+/// Listens on `address`. Port 0 selects any free port.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bind(address).map_err(|source| ListenError { address, source })
 }

@@ -1,7 +1,7 @@
 //! Connections: listening, accepting, protocol detection, connecting.
 //!
-//! Knows no request: only the first bytes of a connection, which say whether it is HTTP/1 or
-//! HTTP/2.
+//! Nothing here parses requests. Protocol detection reads only the first bytes of a connection, to
+//! tell HTTP/1 from HTTP/2.
 
 pub(crate) mod connect;
 pub(crate) mod incoming;

@@ -1,8 +1,8 @@
 //! The protocol-detection timeout: how long a client may take until its protocol is known.
 //!
 //! hyper's own timeouts start once the version of HTTP is known: the header timeout of HTTP/1, the
-//! keepalive of HTTP/2. Without this one, a client that sends nothing, or stops within the HTTP/2
-//! preface, would hold its connection forever.
+//! keepalive of HTTP/2. Without this timeout, a client that sends nothing, or stops within the
+//! HTTP/2 preface, would hold its connection forever.
 
 use std::io;
 use std::pin::Pin;

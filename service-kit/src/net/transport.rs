@@ -1,4 +1,4 @@
-//! How a client finds and reaches a server: names to addresses, addresses to byte streams.
+//! The transport of a client: resolves host names and opens byte streams to addresses.
 
 use std::fmt::Debug;
 use std::io;
@@ -14,14 +14,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Resolves names and opens connections.
 pub trait Transport: Debug + Send + Sync {
-    /// Returns all current addresses of a host name, with `port`.
+    /// Returns all current addresses of `host`, each with `port`.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
     /// Opens a connection.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
 
-/// TCP, and the system's resolver.
+/// The system's resolver and TCP.
 #[derive(Debug)]
 pub(crate) struct Tcp;
 

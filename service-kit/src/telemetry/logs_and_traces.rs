@@ -1,5 +1,5 @@
-//! Logs on standard error, since standard output belongs to results, and traces exported by OTLP if
-//! there is a collector.
+//! Logs on standard error, and traces exported by OTLP if a collector is configured. Standard
+//! output is reserved for results.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 use crate::telemetry::trace_context;
 use crate::{FileWatch, Shutdown};
 
-/// OpenTelemetry's own variable for the collector of all programs of a system.
+/// OpenTelemetry's standard variable for the address of the collector.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// How often the settings file is checked if the system reports no event.
 const FILTER_POLL: Duration = Duration::from_secs(5);
@@ -53,8 +53,8 @@ pub struct TraceSettings {
     /// The gRPC address of an OTLP collector, such as `http://collector:4317`. If empty,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` is used; if that is unset too, no traces are exported.
     pub endpoint: String,
-    /// The fraction of traces started here that is exported, 0 to 1. The caller decides about
-    /// traces that it started.
+    /// The fraction of the traces started here that is exported, 0 to 1. For a trace that the
+    /// caller started, the caller decides.
     pub sample_ratio: f64,
 }
 
@@ -102,8 +102,8 @@ impl Drop for Traces {
     }
 }
 
-/// Starts logs, and traces of `service` if there is a collector. Spans are exported from `crates`
-/// and from this crate.
+/// Starts logs, and traces for `service` if a collector is configured. Exports the spans of
+/// `crates` and of this crate.
 ///
 /// Must be called within a tokio runtime. A second call in a process changes nothing, so that tests
 /// may call it too.
@@ -126,7 +126,7 @@ pub fn init_telemetry(
     let spans = provider.as_ref().map(|provider| {
         let ours = crates.iter().chain(&[env!("CARGO_CRATE_NAME")]);
         let ours = ours.map(|target| (*target, LevelFilter::DEBUG));
-        // Leave out each span's place in the code and thread, to keep the spans small.
+        // Omit source location and thread from each span, to keep spans small.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
             .with_location(false)

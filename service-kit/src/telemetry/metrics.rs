@@ -12,7 +12,8 @@ use prometheus_client::registry::{Metric, Registry};
 /// The content type of [`Metrics::render`].
 pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds in seconds, from the time of a rejection to the longest usual deadline.
+/// Upper bounds of the buckets, in seconds: from the duration of a rejection to the longest usual
+/// deadline.
 const LATENCY_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 

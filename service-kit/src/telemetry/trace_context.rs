@@ -1,7 +1,7 @@
 //! W3C trace context in the headers of received and sent calls.
 //!
-//! The trace layer of tower-http does not fit: it keeps the span entered while a stream is read, so
-//! that all items of a stream would be one trace.
+//! The trace layer of tower-http does not fit: it enters the call's span each time a stream is
+//! polled, which would put all items of the stream into one trace.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -53,9 +53,9 @@ pub fn propagate_trace(headers: &mut HeaderMap) {
     }
 }
 
-/// A layer that puts each call into a span: part of the client's trace if the headers name one,
-/// else the root of a new trace. Without exported traces and without a trace of the client there is
-/// no span.
+/// A layer that creates a span for each call: in the client's trace if the headers name one,
+/// otherwise as the root of a new trace. It creates no span if traces are not exported and the
+/// client sent no trace.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TraceLayer;
 

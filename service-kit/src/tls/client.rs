@@ -1,4 +1,4 @@
-//! TLS of clients.
+//! TLS for clients.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! TLS of listeners.
+//! TLS for listeners.
 
 use std::sync::Arc;
 
