@@ -90,7 +90,7 @@ impl Classifier {
         self.pipeline.classify(movies, include, deadline).await
     }
 
-    /// Returns everything wrong with a movie. `path` is its place in the request, such as
+    /// Returns all violations of a movie. `path` is the prefix of its field paths, such as
     /// `movies[3].`.
     fn violations(&self, path: &str, movie: &Movie) -> Vec<FieldViolation> {
         let check = |field, text, max, may_be_blank| {

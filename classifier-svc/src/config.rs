@@ -87,7 +87,7 @@ pub struct RestSettings {
     /// Seconds that a request may take.
     pub timeout_seconds: f64,
     /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
-    /// of this service always may.
+    /// of this service always may call it.
     pub cors_origins: Vec<String>,
 }
 
@@ -307,7 +307,7 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
     }
 }
 
-/// A repetition period, which must not be zero.
+/// Converts a number of seconds between repetitions, which must not be zero.
 fn positive_seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting> {
     let period = seconds(key, found)?;
     if period < Duration::from_millis(1) {

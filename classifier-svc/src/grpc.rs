@@ -98,7 +98,7 @@ impl ClassifierService for ClassifierServer {
         let in_flight = self.0.limits().stream_in_flight;
         // Spans of the movies are children of the stream's span.
         let span = Span::current();
-        // The bound is backpressure: the next message is read only when a response has left.
+        // The bound is backpressure: the next message is read only after a response has been sent.
         let responses = request
             .into_inner()
             .map(move |item| {

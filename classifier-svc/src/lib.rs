@@ -91,8 +91,8 @@ pub struct Service {
     pub readiness: Readiness,
 }
 
-/// Checks the encoder and starts the background tasks: probing encoders, taking new models
-/// from `source`, and reporting readiness. They run until shutdown.
+/// Checks the encoder and starts the background tasks: probing encoders, loading new models from
+/// `source`, and reporting readiness. They run until shutdown.
 pub async fn start(
     config: &ClassifierSvcConfig,
     models: ModelStore,

@@ -5,8 +5,8 @@
 //! fingerprint answers.
 //!
 //! `arc-swap` swaps the model, and `notify` (through [`model_file`](crate::model_file)) reports
-//! changes. Only the decision in between is written here, because it depends on which encoder
-//! answers.
+//! changes. This module only decides whether to accept a model, because that depends on which
+//! encoder answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// The reason why a model file was rejected.
+/// Why a model file was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
     /// The file is missing or invalid.

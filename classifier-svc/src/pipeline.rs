@@ -29,7 +29,8 @@ pub struct Include {
 }
 
 impl Pipeline {
-    /// `encoders` must match the models of `models`.
+    /// Returns a pipeline. `encoders` must run the encoder that the models of `models` were fitted
+    /// on.
     pub(crate) fn new(models: ModelStore, encoders: EncoderClient) -> Self {
         Self { models, encoders }
     }
@@ -92,7 +93,7 @@ fn name_the_overview(error: EncoderError) -> ApiError {
     }
 }
 
-/// Rows that are scored before other tasks get a turn; more would delay other calls noticeably.
+/// Rows to score before other tasks get a turn. More rows would delay other calls noticeably.
 const ROWS_PER_TURN: usize = 2;
 
 /// Returns probabilities of shape `[rows, labels]`. Each row is scored alone, so its batch does not

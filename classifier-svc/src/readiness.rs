@@ -1,4 +1,4 @@
-//! Readiness: the service is ready while an encoder answers that the current model was fitted on.
+//! Readiness: the service is ready while the encoder that the current model was fitted on answers.
 //!
 //! `tonic-health` serves the status but cannot derive it from another service, so a task here keeps
 //! it current.

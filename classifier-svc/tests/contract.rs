@@ -46,7 +46,7 @@ async fn predicts_genres_above_their_threshold_most_probable_first() {
 }
 
 #[tokio::test]
-async fn a_batch_returns_what_each_movie_returns_alone() {
+async fn a_batch_returns_the_same_as_single_calls() {
     let encoder = start_encoder("tiny-512", any_port()).await;
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
@@ -174,7 +174,7 @@ async fn a_changed_encoder_is_a_failed_precondition() {
     let _other = start_encoder("tiny-other-512", address).await;
     let failure = loop {
         let failure = classifier.client().classify(movie("rain")).await.unwrap_err();
-        // The broken connection to the old one is noticed first.
+        // The client notices the broken connection to the old encoder first.
         if failure.code() != Code::Unavailable {
             break failure;
         }

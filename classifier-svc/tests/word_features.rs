@@ -1,4 +1,4 @@
-//! A model with word weights: word features of title and overview count besides the vector.
+//! A model with word weights predicts from the vector and the word features of title and overview.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;

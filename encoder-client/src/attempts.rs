@@ -1,8 +1,8 @@
 //! One call, made of as many attempts as its policy allows.
 //!
-//! A further attempt starts when one failed in a way that another replica may not, or when one has
-//! been silent for too long (a hedge). See [`policy`](crate::policy) for why tower's layers do not
-//! fit.
+//! A further attempt starts after a failure that another replica may not have, or beside an attempt
+//! that has been silent for too long (a hedge). See [`policy`](crate::policy) for why tower's
+//! layers do not fit.
 
 use std::sync::{Arc, PoisonError};
 
@@ -19,7 +19,8 @@ use crate::policy::{self, Policy, Rules};
 use crate::replica::Replica;
 use crate::replicas::Replicas;
 
-/// A bulk call logs a warning at this attempt: a queue that is full for a moment is routine.
+/// The attempt at which a bulk call logs a warning. Earlier failures are routine, such as a full
+/// queue.
 const NOTEWORTHY_ATTEMPT: usize = 6;
 
 /// The call that attempts belong to.
@@ -114,7 +115,7 @@ impl Attempts {
             }
             let next = match self.spare(call, &tried) {
                 Some(other) => other,
-                // Repeating a call does not turn another encoder into the expected one.
+                // A retry cannot help: the replica runs another encoder.
                 None if matches!(failure, Failure::OtherEncoder { .. }) => return Err(failure.into()),
                 None => {
                     self.wait(call, failure, tried.len(), &mut backoff).await?;
@@ -137,8 +138,8 @@ impl Attempts {
         }
     }
 
-    /// Waits until a replica may be asked again, all of which have been tried; an error if the call
-    /// must fail instead.
+    /// Waits until a replica may be asked again, after all have been tried. Returns an error if the
+    /// call must fail instead.
     async fn wait(
         &self,
         call: Call<'_>,
@@ -171,7 +172,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// An untried replica that is closed and not busy, if the budget allows one more attempt.
+    /// Returns an untried replica that is available, if the budget allows one more attempt.
     fn spare(&self, call: Call<'_>, tried: &[Arc<Replica>]) -> Option<Arc<Replica>> {
         let other = self.replicas.pick(call.expected, tried).ok()?;
         (!other.is_ejected() && other.busy_for().is_zero() && self.rules.withdraw()).then_some(other)

@@ -1,5 +1,4 @@
-//! The encoder of a bulk job: one encoder from the first text to the last, whatever the number of
-//! its replicas.
+//! The client of a bulk job: the same encoder for every text of the job, on any number of replicas.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use crate::replica::Replica;
 use crate::replicas::Replicas;
 use crate::verify::{EncoderDescription, Vectors};
 
-/// A client of replicas that have agreed on one encoder. Clones share them.
+/// A client of replicas that all run the same encoder. Clones share the replicas.
 #[derive(Debug, Clone)]
 pub struct BulkEncoder {
     client: EncoderClient,
@@ -24,13 +23,13 @@ pub struct BulkEncoder {
     shortened: Arc<AtomicU64>,
 }
 
-/// A channel to `url`, which connects with the first call.
+/// Returns a channel to `url` that connects on the first call.
 pub fn channel(url: &str) -> Result<Channel, EncoderError> {
     Ok(Target::parse(url)?.channel(None, None))
 }
 
 impl BulkEncoder {
-    /// Asks all replicas for their descriptions, which must be of one encoder.
+    /// Asks all replicas for their descriptions, which must name the same encoder.
     ///
     /// A replica that does not answer yet may join later, since every reply is verified. At least
     /// one must answer.
@@ -77,7 +76,7 @@ impl BulkEncoder {
         self.replicas
     }
 
-    /// The encoder of the job, with the smallest limits of its replicas.
+    /// The encoder of the job, with the smallest limits among its replicas.
     #[must_use]
     pub fn description(&self) -> &EncoderDescription {
         &self.description
@@ -98,8 +97,8 @@ impl BulkEncoder {
         self.client.encode(texts, *dimension, identity, Deadline::NONE).await
     }
 
-    /// Cuts a text to the encoder's limit, which is far above the number of tokens that it reads:
-    /// no vector changes.
+    /// Shortens a text to the encoder's limit in bytes. This changes no vector, because the limit
+    /// is far above the number of tokens that the encoder reads.
     fn shorten(&self, text: &mut String) {
         let limit = self.description.max_text_bytes;
         if text.len() > limit {
@@ -109,7 +108,7 @@ impl BulkEncoder {
     }
 }
 
-/// Asks one replica alone.
+/// Asks a single replica for its description.
 async fn describe(replica: Arc<Replica>, policy: BulkPolicy) -> Result<EncoderDescription, EncoderError> {
     let alone = Replicas::new(vec![replica], String::new());
     let attempts = Attempts::new(alone, Policy::Bulk(policy), &Metrics::default());

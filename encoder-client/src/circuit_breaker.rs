@@ -1,9 +1,9 @@
-//! The circuit breaker of one replica: it opens after several failures in a row, and the replica is
-//! ejected.
+//! The circuit breaker of one replica. It opens after several failures in a row, which ejects the
+//! replica.
 //!
-//! failsafe's circuit breaker rejects calls while it is open. Here an open breaker only makes the
-//! replica the last choice, so that a fleet in which every replica fails is still tried; a pause
-//! that the replica asks for counts too.
+//! The circuit breaker of the failsafe crate rejects calls while it is open. Here an open breaker
+//! only makes the replica the last choice, so calls are still tried when every replica fails. This
+//! breaker also keeps the pauses that a replica asks for.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl CircuitBreaker {
         self.failures >= FAILURES
     }
 
-    /// The rest of the pause.
+    /// The time left of the pause.
     pub(crate) fn busy_for(&self) -> Duration {
         self.busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }

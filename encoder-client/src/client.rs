@@ -19,7 +19,7 @@ use crate::replica::Replica;
 use crate::replicas::Replicas;
 use crate::verify::{self, Vectors};
 
-/// Time between rounds of probes. Replicas that answered a moment ago are left out.
+/// Time between rounds of probes. A round skips replicas that answered a moment ago.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A client of all replicas of an encoder. Clones share them.
@@ -37,7 +37,7 @@ impl fmt::Debug for EncoderClient {
 }
 
 impl EncoderClient {
-    /// A client that follows the addresses of its targets until shutdown.
+    /// Returns a client that follows the addresses of its targets until shutdown.
     pub async fn discover(config: ClientConfig, metrics: &Metrics, shutdown: Shutdown) -> Self {
         if let Some(tls) = &config.tls {
             tls.watch(shutdown.clone());
@@ -60,7 +60,8 @@ impl EncoderClient {
         Self { attempts: Arc::new(Attempts::new(replicas, policy, metrics)) }
     }
 
-    /// Encodes `texts` to vectors of `dimension` floats by an encoder of the expected fingerprint.
+    /// Encodes `texts` to vectors of `dimension` floats, with an encoder of the expected
+    /// fingerprint.
     pub async fn encode(
         &self,
         texts: Vec<String>,
@@ -82,8 +83,8 @@ impl EncoderClient {
         deadline.bound(attempts).await.map_err(|_| EncoderError::DeadlineExceeded)?
     }
 
-    /// Probes every replica that has not answered a moment ago, then reports as
-    /// [`health`](Self::health) does.
+    /// Probes every replica that has not answered a moment ago, then returns
+    /// [`health`](Self::health).
     pub async fn probe(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
         self.probe_all().await;
         self.health(expected)
@@ -95,9 +96,9 @@ impl EncoderClient {
         replicas
     }
 
-    /// Whether a replica of the expected encoder answers, from the last probes:
-    /// [`EncoderError::WrongEncoder`] if only other encoders answer, [`EncoderError::Unreachable`]
-    /// if none does.
+    /// Checks, from the last probes, that a replica of the expected encoder answers. Fails with
+    /// [`EncoderError::WrongEncoder`] if only other encoders answer, and with
+    /// [`EncoderError::Unreachable`] if none does.
     pub fn health(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
         let replicas = self.attempts.replicas.all();
         let answering: Vec<_> = replicas.iter().filter(|replica| replica.answers()).collect();
@@ -108,7 +109,7 @@ impl EncoderClient {
         Err(wrong.unwrap_or_else(|| self.attempts.replicas.unreachable()))
     }
 
-    /// Probes the replicas again and again until shutdown.
+    /// Probes the replicas at regular intervals until shutdown.
     pub async fn keep_probing(self, shutdown: Shutdown) {
         let probe = async {
             loop {

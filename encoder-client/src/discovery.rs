@@ -1,6 +1,7 @@
-//! The replicas: every address of every target's name, looked up again and again.
+//! Finds the replicas: looks up the host names of all targets at regular intervals; each address is
+//! a replica.
 //!
-//! `tower::discover` and `tonic::transport::Channel::balance_channel` feed a balancer of their own,
+//! `tower::discover` and `tonic::transport::Channel::balance_channel` feed their own balancer,
 //! which would hide the replicas from retries and hedges.
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::replicas::Replicas;
 /// Time between lookups while no address is known.
 const WHEN_EMPTY: Duration = Duration::from_millis(500);
 
-/// Looks the names up until shutdown.
+/// Looks up the names at regular intervals until shutdown.
 pub(crate) async fn follow(attempts: Arc<Attempts>, config: ClientConfig, shutdown: Shutdown) {
     let follow = async {
         loop {
@@ -29,8 +30,8 @@ pub(crate) async fn follow(attempts: Arc<Attempts>, config: ClientConfig, shutdo
     shutdown.run_until_cancelled(follow).await;
 }
 
-/// Looks the names up once. Replicas that are still listed keep their state, and a name that cannot
-/// be looked up keeps its replicas: a failing name server says nothing about encoders.
+/// Looks up the names once. Replicas that are still listed keep their state. If the lookup of a
+/// name fails, its replicas stay: a failing name server says nothing about encoders.
 pub(crate) async fn refresh(replicas: &Replicas, config: &ClientConfig) {
     let old = replicas.all();
     let mut new: Vec<Arc<Replica>> = Vec::new();

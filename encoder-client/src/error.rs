@@ -46,7 +46,9 @@ pub enum EncoderError {
         found: String,
     },
     /// A reply comes from another encoder than the expected one.
-    #[error("encoder: expected vectors of {expected}, found some of {found:?}: it was replaced meanwhile")]
+    #[error(
+        "encoder: expected vectors of {expected}, found vectors of {found:?}; the encoder was replaced during the job"
+    )]
     Replaced {
         /// The expected encoder.
         expected: EncoderIdentity,
@@ -101,7 +103,7 @@ fn unreachable_encoder(message: String) -> ApiError {
     ApiError::Unavailable { reason: "ENCODER_UNREACHABLE", message }
 }
 
-/// What a caller learns of a failed call.
+/// Returns the error that a caller of a service gets for a failed call.
 fn of_status(failed: &Status) -> ApiError {
     if status::is_own_timer(failed) {
         return ApiError::DeadlineExceeded;

@@ -1,8 +1,8 @@
 //! The client of the encoder service: texts in, verified vectors of one encoder out.
 //!
 //! [`EncoderClient`] makes each call with as many attempts as its [`Policy`] allows. An online call
-//! has a deadline, hedges, and shares a retry budget; a bulk call waits patiently. Encoding has no
-//! side effects, so any attempt may be repeated.
+//! has a deadline, hedges, and shares a retry budget; a bulk call retries until its patience ends.
+//! Encoding has no side effects, so any attempt may be repeated.
 //!
 //! - `discovery` follows the addresses of the encoders' names; `replica` is one address.
 //! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy` and

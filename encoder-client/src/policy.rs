@@ -1,6 +1,6 @@
 //! How often and for how long a client tries: the rules of online and of bulk calls.
 //!
-//! Backoff and budget are tower's. Its `Retry` and `Hedge` layers repeat a call on the same
+//! Backoff and budget come from tower. Its `Retry` and `Hedge` layers repeat a call on the same
 //! service, and `Balance` does not exclude a replica that has just failed; a call here must move to
 //! another replica.
 
@@ -17,14 +17,15 @@ use tower::util::rng::HasherRng;
 use crate::failure::Failure;
 use crate::status::Class;
 
-/// Attempts of one online call at most.
+/// The most attempts of one online call.
 const MAX_ATTEMPTS: usize = 5;
 /// Backoff of an online call whose replicas have all failed.
 const FIRST_BACKOFF: Duration = Duration::from_millis(40);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest pause that an online call grants to a replica that asks for one.
+/// The longest pause that a replica gets when it asks for one in an online call.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A hedge of a larger call starts later, by one `hedge_after` for each this many texts.
+/// A hedge of a large call starts later: by one more `hedge_after` for every `TEXTS_PER_HEDGE`
+/// texts.
 const TEXTS_PER_HEDGE: u32 = 8;
 
 /// The rules of a client.
@@ -39,14 +40,14 @@ pub enum Policy {
 /// Online calls have a deadline, hedge, and share a budget for retries and hedges.
 #[derive(Debug, Clone, Copy)]
 pub struct OnlinePolicy {
-    /// The deadline of a call whose caller sets none, and the longest of any.
+    /// The deadline of a call whose caller sets none. No call has a longer one.
     pub timeout: Duration,
     /// A call without a reply after this time also goes to another replica; `None` disables
     /// hedging.
     pub hedge_after: Option<Duration>,
 }
 
-/// Bulk calls retry until no call of the client has succeeded for the time of `patience`.
+/// Bulk calls retry until the client has had no success for `patience`.
 #[derive(Debug, Clone, Copy)]
 pub struct BulkPolicy {
     /// Backoff after the first failure of a call; each further failure doubles it.
@@ -55,7 +56,7 @@ pub struct BulkPolicy {
     pub longest_backoff: Duration,
     /// A call without a reply after this time has failed.
     pub call_timeout: Duration,
-    /// The patience until an encoder answers for the first time.
+    /// The longest wait until an encoder answers for the first time.
     pub connect_patience: Duration,
     /// The longest time without any success.
     pub patience: Duration,
@@ -73,7 +74,7 @@ impl Default for BulkPolicy {
     }
 }
 
-/// A policy and what it remembers between the calls of a client.
+/// A policy and the state that all calls of a client share.
 pub(crate) enum Rules {
     Online { policy: OnlinePolicy, budget: TpsBudget },
     Bulk { policy: BulkPolicy, last_success: Mutex<Instant> },
@@ -83,7 +84,7 @@ impl From<Policy> for Rules {
     fn from(policy: Policy) -> Self {
         match policy {
             Policy::Online(policy) => {
-                // A fifth of the calls, and ten per second where calls are few.
+                // A fifth of the calls, plus ten per second for times with few calls.
                 Self::Online { policy, budget: TpsBudget::new(Duration::from_secs(10), 10, 0.2) }
             }
             Policy::Bulk(policy) => Self::Bulk { policy, last_success: Mutex::new(Instant::now()) },
@@ -109,7 +110,7 @@ impl Rules {
         }
     }
 
-    /// The output of one attempt, or a failure if the attempt takes too long.
+    /// Returns the output of one attempt, or a failure if the attempt takes too long.
     pub(crate) async fn bound<T>(
         &self,
         attempt: impl Future<Output = Result<T, Failure>>,
@@ -140,7 +141,7 @@ impl Rules {
         }
     }
 
-    /// Whether the call fails with this failure, without another attempt.
+    /// Whether this failure ends the call, without another attempt.
     pub(crate) fn is_final(&self, failure: &Failure) -> bool {
         match self {
             Self::Online { .. } => matches!(failure.class(), Some(Class::OutOfTime | Class::Rejected)),
@@ -152,8 +153,8 @@ impl Rules {
     /// The pause to grant to the replica of a failed attempt; `None` if the failure counts against
     /// the replica.
     ///
-    /// Each bulk failure pauses the replica for all calls, since a job has many in flight. Ejecting
-    /// it instead would take three failures, which one busy moment reaches.
+    /// Each bulk failure pauses the replica for all calls of the job. Counting failures towards an
+    /// ejection would be too strict: with many calls in flight, three fail in one busy moment.
     pub(crate) fn pause(&self, failure: &Failure, backoff: &mut ExponentialBackoff) -> Option<Duration> {
         let asked = match failure.class() {
             Some(Class::Busy(pause)) => Some(pause),
@@ -167,7 +168,7 @@ impl Rules {
         }
     }
 
-    /// Whether a call may make one more attempt, by number of attempts alone.
+    /// Whether the number of attempts made allows one more.
     pub(crate) fn allows_attempt(&self, made: usize) -> bool {
         matches!(self, Self::Bulk { .. }) || made < MAX_ATTEMPTS
     }
@@ -200,8 +201,8 @@ pub(crate) fn next(backoff: &mut ExponentialBackoff) -> Duration {
     backoff.next_backoff().deadline().saturating_duration_since(Instant::now())
 }
 
-/// Doubles from `first` to `longest`; half of each backoff is random, so that callers do not return
-/// together.
+/// Doubles from `first` to `longest`; half of each backoff is random, so that callers do not retry
+/// at the same moment.
 fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
     let longest = longest.max(Duration::from_millis(1));
     ExponentialBackoffMaker::new(first.min(longest) / 2, longest / 2, 1.0, HasherRng::default())
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_call_retries_only_what_may_pass() {
+    fn a_bulk_call_retries_only_transient_failures() {
         let is_final = |status: Status| bulk().is_final(&status.into());
         assert!(!is_final(Status::unavailable("")));
         assert!(!is_final(Status::deadline_exceeded("")));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_online_call_retries_what_another_replica_may_not_have() {
+    fn an_online_call_retries_failures_that_another_replica_may_not_have() {
         let is_final = |status: Status| online().is_final(&status.into());
         assert!(!is_final(Status::unavailable("")));
         assert!(!is_final(Status::internal("a defect")));

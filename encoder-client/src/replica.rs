@@ -190,7 +190,7 @@ impl Replica {
         }
     }
 
-    /// Records that the replica must not be asked for the time of `pause`.
+    /// Records that the replica must not be asked again before `pause` has passed.
     pub(crate) fn is_busy_for(&self, pause: Duration) {
         self.state().breaker.is_busy_for(pause);
     }

@@ -15,9 +15,9 @@ use tonic_types::StatusExt as _;
 pub(crate) enum Class {
     /// The replica asks for a pause of this length.
     Busy(Duration),
-    /// The replica cannot be reached, or broke off.
+    /// The replica cannot be reached, or the connection broke.
     Unreachable,
-    /// The time for the call is over.
+    /// The call ran out of time.
     OutOfTime,
     /// The replica rejects the call; every replica would.
     Rejected,
@@ -61,7 +61,7 @@ pub(crate) fn pushback(status: &Status) -> Pushback {
     delay.map_or(Pushback::None, Pushback::After)
 }
 
-/// Whether this process's own timer ended the call; tonic reports it like a failed connection.
+/// Whether a timer of this process ended the call. tonic reports that like a failed connection.
 pub(crate) fn is_own_timer(status: &Status) -> bool {
     let mut causes = std::iter::successors(status.source(), |cause| Error::source(*cause));
     causes.any(<dyn Error>::is::<tonic::TimeoutExpired>)
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_negative_pushback_as_never() {
+    fn treats_a_negative_pushback_as_never() {
         let mut status = Status::unavailable("full");
         status.metadata_mut().insert(PUSHBACK, "-1".parse().unwrap());
         assert_eq!(classify(&status), Class::Rejected);
     }
 
     #[test]
-    fn takes_an_exhausted_quota_as_busy_only_with_a_pause() {
+    fn treats_an_exhausted_quota_as_busy_only_with_a_pause() {
         assert_eq!(classify(&Status::resource_exhausted("quota")), Class::Defect);
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
         let status = Status::with_error_details(Code::ResourceExhausted, "quota", details);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_servers_own_failure_from_a_broken_connection() {
+    fn distinguishes_a_server_failure_from_a_broken_connection() {
         assert_eq!(classify(&Status::internal("a defect")), Class::Defect);
         let mut broken = Status::internal("h2 protocol error");
         broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));

@@ -1,4 +1,5 @@
-//! The only check of what an encoder replies: fingerprint, count, dimension, and finite numbers.
+//! Verifies the replies of an encoder: fingerprint, count, dimension, and finite numbers. No other
+//! code checks replies.
 
 use genre_model::{EncoderIdentity, Fingerprint};
 use ndarray::Array2;

@@ -174,7 +174,7 @@ async fn rejects_an_encoder_that_is_replaced_midway() {
     let (outcome, _) = encode(&workspace.job("v.parquet"), behaviour).await;
     let message = outcome.unwrap_err().to_string();
     assert!(
-        message.contains("expected vectors of fake-16 1 (abababababab), found some of \"cdcd"),
+        message.contains("expected vectors of fake-16 1 (abababababab), found vectors of \"cdcd"),
         "{message}"
     );
 }

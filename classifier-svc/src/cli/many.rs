@@ -13,7 +13,7 @@ use super::record_output::{Outcome, OutputFormat, RecordWriter};
 
 /// Movies in flight at once; enough to keep an encoder with several cores busy.
 const IN_FLIGHT: usize = 32;
-/// Limit of failed rows that the error names.
+/// The most failed rows that the error lists.
 const NAMED: usize = 10;
 
 /// Classifies every movie of the file at `path` and writes the results to standard output.

@@ -1,7 +1,7 @@
 //! The command line: `serve`, `classify` and `healthcheck`.
 //!
-//! A command parses arguments, builds the parts of the library and prints. No rule of
-//! classification belongs here.
+//! A command parses arguments, builds the parts of the library and prints. Rules of classification
+//! do not belong here.
 
 mod backend;
 mod classify;
@@ -32,7 +32,8 @@ struct Cli {
 enum Command {
     /// Run the gRPC service, the REST API and the web page until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Classify one movie, or many from a file. Calls a running service, or none with --embedded.
+    /// Classify one movie, or many from a file. Calls a running service, or runs in this process
+    /// with --embedded.
     Classify(Box<ClassifyArgs>),
     /// Exit with 0 if a running service reports SERVING, otherwise with 1.
     Healthcheck {

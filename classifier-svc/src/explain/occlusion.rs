@@ -28,8 +28,7 @@ impl Occlusions {
         let parts = sentences(&movie.overview);
         let titles = (!title.is_empty()).then(|| (Source::Title, title.to_owned()));
         let parts = titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned())));
-        // Skip blank segments: with all others left out, they would make a text that the encoder
-        // rejects.
+        // Skip blank segments: the encoder rejects a variant in which only blank segments are left.
         let all: Vec<_> = parts.filter(|(_, text)| !is_blank(text)).collect();
         if all.len() < 2 {
             return Self { segments: Vec::new(), movies: Vec::new() };

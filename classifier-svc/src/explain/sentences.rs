@@ -5,8 +5,8 @@
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Limit of sentences, because an explanation encodes a text for each. The last one takes the rest
-/// of the overview.
+/// The most sentences of an overview, because an explanation encodes one text for each. The last
+/// sentence takes the rest of the overview.
 const MAX_SENTENCES: usize = 31;
 
 /// Words whose full stop does not end a sentence, which the Unicode rule (UAX #29) cannot know.

@@ -20,7 +20,7 @@ use super::state::RestState;
 /// A request body as `T`.
 pub(super) struct JsonBody<T> {
     pub(super) body: T,
-    /// Deadline of the request, counted from before its body was read.
+    /// Deadline of the request, which includes the time to read its body.
     pub(super) deadline: Deadline,
 }
 

@@ -1,7 +1,8 @@
 //! The HTTP side: REST for programs and a web page for people.
 //!
-//! Every route calls [`Classifier`], so HTTP and gRPC accept and answer the same. [`types`] defines
-//! the JSON and `openapi` describes it. No rule of classification belongs here.
+//! Every route calls [`Classifier`], so HTTP and gRPC accept the same requests and return the same
+//! results. [`types`] defines the JSON and `openapi` describes it. Rules of classification do not
+//! belong here.
 
 mod json_body;
 mod movies;
@@ -31,8 +32,8 @@ use self::state::RestState;
 use crate::classifier::Classifier;
 use crate::config::RestConfig;
 
-/// All routes except those for operations. `keys` guard the API; the page stays open, because it is
-/// useless without the API.
+/// Returns all routes except probes and metrics. `keys` guard the API. The page stays open, because
+/// it does nothing without the API.
 pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
     let max_body = classifier.limits().max_json_bytes();
     let state =

@@ -17,22 +17,23 @@ use super::state::RestState;
 use super::{movies, predict_genre};
 use crate::config::Limits;
 
-/// Matches texts that `service_kit::is_blank` is false for, in any dialect of regular expressions.
+/// Matches texts that are not blank by `service_kit::is_blank`, in any dialect of regular
+/// expressions.
 const NOT_BLANK: &str = r"[^\s\x00-\x1f\x7f-\x9f\u180e\ufeff]";
 
 /// Why a call fails: status, name of the reusable response, and when it happens.
 const PROBLEMS: [(&str, &str, &str); 9] = [
-    ("400", "BadRequest", "The request is wrong and stays wrong when repeated; `errors` names the fields."),
+    ("400", "BadRequest", "The request is invalid, and a retry does not help; `errors` names the fields."),
     ("401", "Unauthorized", "An API key is required: `Authorization: Bearer KEY`."),
     ("408", "RequestTimeout", "The body did not arrive within the time limit of a request."),
     ("413", "ContentTooLarge", "The body is larger than any allowed request."),
     ("415", "UnsupportedMediaType", "The content type of the body is not application/json."),
     ("429", "TooManyRequests", "Too many calls with this API key; Retry-After says when to try again."),
-    ("500", "InternalServerError", "A defect in the service or a broken machine."),
+    ("500", "InternalServerError", "A defect in the service or a hardware failure."),
     ("503", "ServiceUnavailable", "Overloaded (Retry-After says when to try again), or no encoder answers."),
     ("504", "GatewayTimeout", "The request took longer than its time limit."),
 ];
-/// The ones that a call without a body can run into.
+/// The problems that a call without a body can have.
 const PROBLEMS_WITHOUT_BODY: [&str; 2] = ["401", "429"];
 
 #[derive(OpenApi)]
@@ -78,7 +79,7 @@ pub fn document(limits: Limits) -> Document {
     document
 }
 
-/// Makes an API key optional: a service without configured keys takes calls without one.
+/// Makes an API key optional: a service without configured keys accepts calls without one.
 fn allow_keys(operation: &mut Operation) {
     let key = SecurityRequirement::new("apiKey", [] as [&str; 0]);
     operation.security = Some(vec![SecurityRequirement::default(), key]);

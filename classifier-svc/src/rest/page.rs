@@ -25,6 +25,6 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    // A new version of the service has new files under the same names.
+    // A new version of the service may serve other files under the same names.
     ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-cache")], text)
 }

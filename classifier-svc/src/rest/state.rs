@@ -1,4 +1,4 @@
-//! What every REST handler needs.
+//! The state that the REST handlers share.
 
 use std::time::Duration;
 

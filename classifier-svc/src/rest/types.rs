@@ -123,8 +123,7 @@ pub struct Contribution {
     pub label: String,
     /// Its probability without the segment.
     pub probability_without: f32,
-    /// Increase of the probability by the segment; negative if the segment speaks against the
-    /// genre.
+    /// How much the segment increases the probability; negative if it decreases it.
     pub contribution: f32,
 }
 

@@ -1,4 +1,4 @@
-//! An encoder service in this process that behaves as it is told.
+//! An encoder service in this process whose behaviour a test chooses.
 
 // Each test binary has its own copy, and none uses all of it.
 #![allow(dead_code, clippy::unwrap_used)]
