@@ -87,7 +87,7 @@ pub struct RestSettings {
     /// Seconds that a request may take.
     pub timeout_seconds: f64,
     /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
-    /// of this service always may call it.
+    /// of this service are always allowed.
     pub cors_origins: Vec<String>,
 }
 

@@ -46,9 +46,7 @@ pub enum EncoderError {
         found: String,
     },
     /// A reply comes from another encoder than the expected one.
-    #[error(
-        "encoder: expected vectors of {expected}, found vectors of {found:?}; the encoder was replaced during the job"
-    )]
+    #[error("encoder: expected vectors of {expected}, found vectors of {found:?}; the encoder was replaced")]
     Replaced {
         /// The expected encoder.
         expected: EncoderIdentity,

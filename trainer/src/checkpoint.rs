@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a job finds where it saves its state.
+/// The saved state that a job finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checkpoint {
     /// Nothing is saved.
@@ -41,7 +41,7 @@ impl Checkpoint {
         if differences.is_empty() { Self::SameJob } else { Self::OtherJob(Differences(differences)) }
     }
 
-    /// Compares the identity of this job with one that was saved as JSON. What cannot be read
+    /// Compares the identity of this job with one that was saved as JSON. State that cannot be read
     /// counts as another job's.
     pub(crate) fn of_json<T: Serialize + DeserializeOwned>(expected: &T, saved: &[u8]) -> Self {
         match serde_json::from_slice(saved) {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn state_that_cannot_be_read_is_another_jobs() {
+    fn unreadable_state_counts_as_another_job() {
         let expected = identity("a", None);
         assert_eq!(Checkpoint::of_json(&expected, br#"{"name":"a","seed":null}"#), Checkpoint::SameJob);
         assert!(matches!(Checkpoint::of_json(&expected, b"{\"name\":"), Checkpoint::OtherJob(_)));

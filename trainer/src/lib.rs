@@ -13,8 +13,8 @@
 //! [`checkpoint`], [`metrics`] and [`progress`](Progress) are shared by several folders and depend
 //! on none.
 //!
-//! Deliberately absent: text arithmetic (the encoder service does it), a second forward pass for
-//! prediction (`genre-model` has it), and any way from a test movie to a fit.
+//! Deliberately absent: code that turns text into vectors (the encoder service does it), a second
+//! forward pass for prediction (`genre-model` has it), and any way from a test movie to a fit.
 
 pub mod checkpoint;
 pub mod data;

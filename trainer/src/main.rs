@@ -25,7 +25,7 @@ fn start() -> anyhow::Result<(Telemetry, tokio::runtime::Runtime)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let entered = runtime.enter();
     let log = TelemetrySettings { filter: "info".to_owned(), ..TelemetrySettings::default() };
-    // Each batch is one trace, so there are few enough to keep them all.
+    // Each batch is one trace, so there are few enough to export them all.
     let trace = TraceSettings { sample_ratio: 1.0, ..TraceSettings::default() };
     let telemetry = init_telemetry("trainer", &["trainer", "encoder_client", "encoder_svc"], &log, &trace)?;
     drop(entered);

@@ -185,7 +185,7 @@ async fn does_not_encode_a_finished_output_again() {
     let job = workspace.job("v.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
     let before = bytes(&job.output);
-    // Even if a run was killed after it renamed its output.
+    // The same holds for a run that was killed after it renamed its output.
     std::fs::create_dir(workspace.folder.path().join("v.parquet.parts")).unwrap();
     let (outcome, encoder) = encode(&job, Behaviour::default()).await;
     assert_eq!(outcome.unwrap(), EncodeOutcome::NothingToDo { movies: MOVIES });

@@ -178,7 +178,7 @@ impl Outcomes {
         }
     }
 
-    /// Returns the calls per second, whatever became of them.
+    /// Returns the calls per second, whatever their outcome.
     #[must_use]
     pub fn offered(&self) -> f64 {
         let calls = self.served.len() + self.rejected.len() + (self.late + self.failed) as u64;

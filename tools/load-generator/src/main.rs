@@ -30,10 +30,10 @@ const SINGLE_SLICE: usize = 20;
 /// the same texts and take turns within seconds, because the speed of a machine drifts. Compare ratios between runs,
 /// not texts per second. Figures are printed as they are measured, then as a table, and written as JSON.
 ///
-/// Measured are, in this order: the time to readiness; the latency of a single online text beside a raw run and an
-/// empty call; the throughput of one bulk stream and of 32 concurrent unary calls, as ratios to raw; raw batches; the
-/// cost of traces; online latency while bulk texts saturate the encoder; and goodput, latencies, memory and recovery at
-/// twice the capacity.
+/// Measures, in this order: the time to readiness; the latency of a single online text beside a raw run and an empty
+/// call; the throughput of one bulk stream and of 32 concurrent unary calls, as ratios to raw; raw batches; the cost of
+/// traces; online latency while bulk texts saturate the encoder; and goodput, latencies, memory and recovery at twice
+/// the capacity.
 #[derive(Parser)]
 #[command(after_long_help = "\
 Examples:
@@ -136,7 +136,7 @@ async fn single_text(raw: &Raw, client: &Client, texts: &[String]) -> SingleText
     SingleText { raw_one_thread, raw_all_cores, online, empty_call }
 }
 
-/// What measurements under load are compared with.
+/// The baseline for measurements under load.
 struct Baseline {
     /// Texts per second of one stream.
     stream: f64,
@@ -215,7 +215,7 @@ impl Benchmark {
         let p99 = quantile(&latencies, 0.99);
         self.add("online_p99_under_bulk_ms", p99, "ms, one online text while bulk texts saturate, p99");
         let runs = p99 / baseline.raw_one_thread_ms;
-        self.add("online_p99_under_bulk_runs", runs, "times the raw run of one text on one thread, that is");
+        self.add("online_p99_under_bulk_runs", runs, "times a raw run of one text on one thread");
         tokio::time::sleep(Duration::from_secs(1)).await;
 
         self.overload(baseline).await;
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_turns_as_the_old_name_of_rounds() {
+    fn accepts_turns_as_the_old_name_of_rounds() {
         let arguments = Arguments::parse_from(["load-generator", "--quick", "--turns", "5"]);
         assert_eq!((arguments.quick, arguments.rounds, arguments.texts.texts), (true, 5, 2000));
     }

@@ -78,7 +78,7 @@ impl Raw {
         };
         let mut sessions = self.sessions(sessions);
         if self.device != Device::Cpu {
-            // The first runs on a GPU choose kernels and allocate memory, the longest batch most of all.
+            // The first runs on a GPU choose kernels and allocate memory, most of all for the longest batch.
             for session in &mut sessions {
                 let sample = (0..batches.len()).step_by(batches.len().div_ceil(8));
                 sample.chain([batches.len() - 1]).for_each(|index| run(session, index));

@@ -111,8 +111,8 @@ def main() -> int:
         copy = Path(parent) / "sources"
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(copy), "HEAD"], cwd=ROOT, check=True)
         try:
-            # A target folder of its own: cargo takes the copy for the same packages, and would reuse the builds of mutants for the
-            # sources.
+            # A separate target folder: cargo takes the copy for the same packages and would reuse the builds of mutants
+            # for the sources.
             target = ROOT / "target" / "mutants"
             target.mkdir(parents=True, exist_ok=True)
             (copy / "target").symlink_to(target, target_is_directory=True)

@@ -22,7 +22,7 @@ pub const ENCODERS: &str = "encoders";
 /// The classifier's `encoder.timeout_seconds`.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the process, and starts it again if it refuses to start.
+/// Runs the process, and restarts it if it fails to start.
 pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     loop {
         match start(&world).await {
@@ -70,8 +70,8 @@ async fn start(world: &Arc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A model file that is polled in simulated time and read in place: file events and threads would
-/// keep real time.
+/// A model file that is polled in simulated time and read on the same thread, because file events
+/// and other threads run in real time.
 struct PolledModel {
     path: PathBuf,
     poll: Duration,

@@ -188,7 +188,7 @@ impl Client {
         let begin = Instant::now();
         let (number, kind) = (call.number, call.kind);
         let allowed = match (call.deadline, kind) {
-            // The client has a timer of its own at the deadline.
+            // The client has its own timer at the deadline.
             (Some(deadline), kind) if kind != Kind::Stream => deadline + TOLERANCE,
             // The end of a stream may be lost with the connection.
             (deadline, _) => deadline.unwrap_or_default() + WITHOUT_DEADLINE,

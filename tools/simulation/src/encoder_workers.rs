@@ -1,5 +1,5 @@
-//! The workers of a simulated encoder: tasks that take entries off the real queue, for which a text
-//! costs simulated time.
+//! The workers of a simulated encoder: tasks that take entries from the real queue and spend
+//! simulated time on each text.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,7 @@ use crate::task_queue::TaskQueue;
 use crate::truth;
 use crate::world::World;
 
-/// What a worker makes of a text.
+/// The model that a worker runs: it turns a text into a reply.
 pub(crate) struct SimulatedModel {
     pub(crate) world: Arc<World>,
     pub(crate) index: usize,

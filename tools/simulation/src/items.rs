@@ -1,5 +1,5 @@
-//! Bookkeeping for a stream: at most one response for each item, and one for all if the stream ends
-//! without an error.
+//! Counts the responses of a stream: at most one for each item, and exactly one for each if the
+//! stream ends without an error.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl Items {
         let twice = twice.map(|(index, times)| format!("item {index} of a stream has {times} responses"));
         let (expected, found) = (self.requests, self.responses.len());
         let missing = (ended_well && found != expected)
-            .then(|| format!("a stream of {expected} ended well with {found} responses"));
+            .then(|| format!("a stream of {expected} items ended without an error after {found} responses"));
         twice.into_iter().chain(missing)
     }
 }

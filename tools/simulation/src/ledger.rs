@@ -22,7 +22,7 @@ pub struct Report {
     pub simulated_ms: u64,
     /// Counts by name, such as `call:Classify:OK` or `fault:Crash`.
     pub counts: BTreeMap<String, u64>,
-    /// Broken promises, of which a good run has none.
+    /// Broken promises; a good run has none.
     pub violations: Vec<String>,
 }
 

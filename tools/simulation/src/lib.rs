@@ -7,8 +7,8 @@
 //! and a hash over all events.
 //!
 //! Each seed runs in its own process (`simulate-one`), so that a run depends on the seed alone;
-//! [`runner`] starts them. What only the simulation needs, such as the transport and the model
-//! source, is implemented here.
+//! [`runner`] starts them. The simulated transport and the simulated model source are implemented
+//! here, not in the services.
 
 pub mod classifier_host;
 pub mod clients;

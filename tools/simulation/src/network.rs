@@ -19,7 +19,7 @@ use turmoil::net::{TcpListener, TcpStream};
 /// The transport between turmoil's hosts. Clones share the names.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedNetwork {
-    /// Names of several hosts each; any other name is that of a host.
+    /// Names that stand for several hosts. Any other name is the name of one host.
     names: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
 }
 

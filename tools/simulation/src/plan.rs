@@ -147,7 +147,8 @@ impl Plan {
 }
 
 impl Draft {
-    /// Begin and end of an episode, both during the calls and before the end of the faults.
+    /// Draws the begin and end of an episode, which begins during the calls and ends before the
+    /// faults do.
     fn span(&mut self) -> (Duration, Duration) {
         let (begin, length) = self.begin_and_length();
         (begin, begin + length)
@@ -272,7 +273,7 @@ impl Draft {
         }
     }
 
-    /// Upgrades the bundles of all encoders one by one, and the model at any time meanwhile.
+    /// Upgrades the bundles of all encoders one by one, and the model at a random time in between.
     fn upgrade(&mut self) {
         let (begin, length) = self.begin_and_length();
         self.generation += 1;
@@ -303,7 +304,7 @@ impl Draft {
         }
     }
 
-    /// Sorts the faults and ends all of them.
+    /// Sorts the faults, and then ends all of them at once.
     fn finish(mut self) -> Plan {
         self.plan.faults.sort_by_key(|(at, _)| *at);
         let hosts = (0..self.plan.encoders).map(encoder);

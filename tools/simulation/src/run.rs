@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(6);
 /// The same for requests on a connection that fell silent, until the server's keepalive closes it
 /// (40 s).
 const DEAD: Duration = Duration::from_secs(42);
-/// The most tasks of a process at the end: for each connection, and in addition.
+/// The most tasks of a process at the end: per connection, and apart from connections.
 const TASKS_OF_A_CONNECTION: usize = 4;
 const TASKS_OF_A_PROCESS: usize = 16;
 /// The most pending connections of a host, and messages of a connection.
@@ -199,7 +199,7 @@ impl Director {
         }
     }
 
-    /// Entries in a queue, permits not released, calls still counted.
+    /// Returns what is left over: queued entries, permits not released, and calls still counted.
     fn left_over(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (index, encoder) in self.world.encoders.iter().enumerate() {
@@ -215,7 +215,8 @@ impl Director {
         found
     }
 
-    /// Nothing is left over, and no process has more tasks than its connections explain.
+    /// Checks that nothing is left over, and that no process has more tasks than its connections
+    /// explain.
     fn check_end(&self, at: Duration) {
         for what in self.left_over() {
             self.violation(at, &what);

@@ -1,14 +1,14 @@
-//! Deliberate defects, which prove that the simulation detects what it must detect.
+//! Deliberate defects, which prove that the simulation detects broken promises.
 //!
-//! Each breaks a promise that no other part of the product can keep.
+//! Each breaks a promise that depends on one part of the product alone.
 
 /// A defect that lasts for a whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
     /// An encoder returns the vectors of a batch in another order.
     Reorder,
-    /// An encoder returns the vectors of another under the expected fingerprint, as if fingerprints
-    /// were not verified.
+    /// An encoder returns the vectors of another encoder under the expected fingerprint, as if
+    /// fingerprints were not verified.
     ForeignVectors,
     /// The classifier states a model that it did not use.
     OtherModel,

@@ -76,7 +76,7 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
                 return Ok(());
             }
             Err(error) => {
-                // The job rejects vectors of two encoders; its operator decides for the new
+                // The job rejects vectors of two encoders, so its operator restarts it with the new
                 // encoder.
                 job.restart =
                     matches!(error, EncodeError::OtherCheckpoint { .. } | EncodeError::OtherOutput { .. });

@@ -105,7 +105,8 @@ impl Models {
         self.0.get(version)
     }
 
-    /// What is wrong with a response, if anything: it must be that of the model that it states.
+    /// Returns what is wrong with a response, if anything. It must be the response of the model
+    /// that it states.
     #[must_use]
     pub fn fault_in(&self, movie: &Movie, scores: bool, response: &ClassifyResponse) -> Option<String> {
         let Some(model) = self.get(&response.model_version) else {

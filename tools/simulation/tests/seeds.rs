@@ -76,7 +76,7 @@ fn detects_a_repeated_response() {
 
 #[test]
 fn detects_a_missing_response() {
-    is_detected("lose-response", "ended well with");
+    is_detected("lose-response", "ended without an error after");
 }
 
 #[test]

@@ -205,7 +205,7 @@ pub(crate) struct SearchArgs {
     /// Trials in parallel, by default one per core. Results do not depend on it
     #[arg(long, value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
-    /// Passes over the training movies, at most; overrides the limit of the space
+    /// The most passes over the training movies; overrides the limit of the space
     #[arg(long, value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
     /// Discard the trials that another search left in the folder

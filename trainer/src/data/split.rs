@@ -10,11 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Movies that gradients are computed from.
+    /// Movies from which gradients are computed.
     Train,
-    /// Movies that early stopping, thresholds and every other choice are judged on.
+    /// Movies on which early stopping, thresholds and every other choice are judged.
     Validation,
-    /// Movies that are measured on, and that no choice depends on.
+    /// Movies for the final measurements. No choice depends on them.
     Test,
 }
 

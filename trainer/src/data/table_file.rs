@@ -31,7 +31,7 @@ pub enum TableError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file exists but does not hold what it should.

@@ -23,7 +23,7 @@ pub struct FittingData {
     data_digest: String,
 }
 
-/// Why movies may not be fitted on.
+/// Why movies may not be used in a fit.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FittingDataError {
     /// A movie belongs to another split.
@@ -82,13 +82,13 @@ impl FittingData {
         })
     }
 
-    /// The movies that gradients are computed from.
+    /// The movies from which gradients are computed.
     #[must_use]
     pub fn train(&self) -> &LabelledVectors {
         &self.train
     }
 
-    /// The movies that early stopping and thresholds are judged on.
+    /// The movies on which early stopping and thresholds are judged.
     #[must_use]
     pub fn validation(&self) -> &LabelledVectors {
         &self.validation

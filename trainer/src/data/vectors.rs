@@ -35,8 +35,8 @@ impl Vectors {
     /// Reads and verifies a whole file.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let mut reader = VectorsReader::open(path)?;
-        // Floats are not compressed, so the size of the file limits how many movies its footer can
-        // be trusted for.
+        // A footer may state too many movies. Floats are not compressed, so the size of the file
+        // bounds the real number.
         let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
         let (movies, dimension) = (reader.len(), reader.header().dimension);
         let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);

@@ -40,8 +40,8 @@ pub(crate) struct Chunks<'a> {
     _lock: File,
 }
 
-/// Returns the checkpoint folder of `output`. The names on disk still say "part", so that a run can
-/// resume one that an earlier version began.
+/// Returns the checkpoint folder of `output`. File names still say "part", so that this version can
+/// resume the runs of earlier versions.
 fn folder_of(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".parts");

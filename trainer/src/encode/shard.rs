@@ -11,7 +11,7 @@ pub struct Shard {
     count: usize,
 }
 
-/// A text that does not name a shard.
+/// A string that does not name a shard.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected a shard I/N with I from 0 to N - 1, such as 0/4, found {found:?}")]
 pub struct InvalidShard {

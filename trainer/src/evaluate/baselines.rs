@@ -20,8 +20,8 @@ use crate::fit::word_model::prior_log_odds;
 /// Steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 30;
 
-/// Fits linfa's logistic regression, one genre against the rest, with its default L2 penalty. A
-/// genre that all or no training movies have keeps its share as its probability.
+/// Fits linfa's logistic regression, one genre against the rest, with its default L2 penalty. If
+/// all or no training movies have a genre, that share becomes its probability.
 pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
     let targets = data.train().targets();
@@ -87,7 +87,7 @@ mod tests {
     use crate::{Split, SplitChoice};
 
     #[test]
-    fn regression_learns_what_a_line_separates_and_beats_frequencies() {
+    fn regression_learns_linearly_separable_labels_and_beats_frequencies() {
         let all = vectors(2000);
         let data = FittingData::of(&all).unwrap();
         let figures = |model| Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap().per_genre;

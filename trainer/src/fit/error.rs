@@ -9,7 +9,7 @@ pub enum FitJobError {
     /// A network cannot be fitted.
     #[error(transparent)]
     Fit(#[from] FitError),
-    /// The movies may not be fitted on.
+    /// The movies may not be used in a fit.
     #[error(transparent)]
     Data(#[from] FittingDataError),
     /// The word model cannot be fitted.

@@ -1,7 +1,7 @@
 //! One definition of each hyper-parameter, from which everything else about it follows.
 //!
-//! serde could name and read the values, and clap the arguments, but neither knows the ranges, and
-//! both would need the list of fields again. The macro below takes one table instead.
+//! serde could name and read the values, and clap could name the arguments. Neither checks ranges,
+//! and each needs its own list of the fields. The macro below takes one table instead.
 
 use std::fmt::Display;
 

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_what_can_be_learnt_and_records_its_settings() {
+    fn learns_learnable_genres_and_records_its_settings() {
         let all = vectors(3000);
         let model = fit(&FittingData::of(&all).unwrap(), &quick(Preset::best()), |_, _| {}).unwrap();
         let evaluation = Evaluation::of(&model, &all, SplitChoice::One(Split::Test)).unwrap();

@@ -16,8 +16,7 @@ hyper_parameters! {
     #[arg(long, value_name = "NETWORKS")]
     ensemble: usize = 1, "1 or more" => |params| params.ensemble >= 1;
 
-    /// Weight of a movie's error in the word model, against the squares of its weights; 0 for no
-    /// word model
+    /// Cost of errors in the word model, relative to its L2 penalty; 0 for no word model
     #[arg(long, value_name = "X")]
     word_cost: f64 = 0.0, "0 to 1000000" => |params| (0.0..=1e6).contains(&params.word_cost);
 
@@ -72,8 +71,8 @@ impl Preset {
 
     /// The reference system's settings: `Dense(units, sigmoid) -> Dense(20, sigmoid)`, Adam, at
     /// most 200 epochs, early stopping with patience 10 and least improvement 1e-4, the best of
-    /// eight thresholds. Units, learning rate and batch size are a good point of the space that it
-    /// searched.
+    /// eight thresholds. Units, learning rate and batch size are a good point in the space that the
+    /// reference system searched.
     #[must_use]
     pub fn reference() -> Self {
         let network = MlpParams { units: 310, learning_rate: 2e-3, batch_size: 64, ..MlpParams::default() };

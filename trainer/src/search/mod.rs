@@ -4,8 +4,8 @@
 //! finished search do not depend on threads, order or interruptions. Nothing here sees a test
 //! movie.
 //!
-//! Trials run on scoped threads and not on rayon, since each finished trial must reach the journal
-//! at once and in the order of finishing.
+//! Trials run on scoped threads instead of rayon, because each trial must reach the journal as soon
+//! as it finishes.
 
 mod display;
 mod journal;
@@ -42,7 +42,7 @@ pub struct SearchJob {
     pub trials: usize,
     /// Trial `i` draws its settings, first weights and row order from `seed + i`.
     pub seed: u64,
-    /// Passes over the training movies, at most; overrides the limit of the space.
+    /// The most passes over the training movies; overrides the limit of the space.
     pub max_epochs: Option<usize>,
     /// Trials in parallel.
     pub threads: usize,
@@ -124,7 +124,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
     let winner = winner(&trials).ok_or(SearchError::NoWinner { trials: trials.len() })?;
     let mut preset = job.space.final_preset(presets[winner].clone());
     preset.name = format!("search {}, trial {winner}", job.space);
-    // A fit is repeatable, so the network of the trial is the one that another fit would give.
+    // A fit is repeatable, so another fit would give the network of the trial.
     let model = match best {
         Some((trial, fitted)) if trial == winner && preset.model.ensemble == 1 => {
             job::finish(data, &preset, &[fitted])?
@@ -136,7 +136,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
     let drawing = plot::draw(&trials, winner).map_err(|error| SearchError::Plot(error.to_string()))?;
     write(&job.folder.join("trials.svg"), drawing.as_bytes())?;
     model.save(&job.folder.join("model.safetensors"))?;
-    // Last, because trials were appended in the order in which they finished.
+    // Last, sort the journal: trials were appended in the order in which they finished.
     beyond.sort_by_key(|trial| trial.trial);
     journal.rewrite(&header, trials.iter().chain(&beyond))?;
     Ok(SearchOutcome { trials, winner, resumed, preset, model })

@@ -231,7 +231,7 @@ impl Benchmark<'_> {
         }
     }
 
-    /// Measures twice the capacity, which is itself measured before and after.
+    /// Measures an overload of twice the capacity, which is measured before and after.
     async fn overload(&self, figures: &mut Figures, name: &impl Fn(&str) -> String, clients: &[Client]) {
         let duration = Duration::from_secs(self.arguments.overload_seconds);
         if duration.is_zero() {

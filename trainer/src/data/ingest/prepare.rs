@@ -23,7 +23,7 @@ pub enum PrepareError {
     Report {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

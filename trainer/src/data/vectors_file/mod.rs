@@ -3,7 +3,7 @@
 //! One row per movie, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of
 //! utf8), `vector` (fixed-size list of float32), `words` and `title_words` (lists of uint32, the
 //! [`WordFeatures`]). The metadata names the encoder and the text template, and holds a hash over
-//! the rows, so a damaged file is never learnt from.
+//! the rows, so a damaged file is never used.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -57,8 +57,8 @@ fn pixels(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// Draws how often movies of a genre (row) missed it and got a genre that they do not have
-/// (column), as a share of the movies of the row.
+/// Draws confusion between genres: the share of the movies of a genre (row) for which the model
+/// missed that genre and predicted a wrong one (column).
 pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
     let mut svg = String::new();
     {

@@ -97,7 +97,7 @@ impl Measured {
         )
     }
 
-    /// Draws how often movies that missed a genre got one that they do not have.
+    /// Draws how often the model missed a genre and predicted a wrong one instead.
     pub(super) fn confusion(&self, model: &GenreModel) -> Result<Figure, PlotError> {
         let thresholds = model.thresholds();
         let genres = GENRES.len();

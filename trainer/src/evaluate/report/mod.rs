@@ -63,7 +63,7 @@ pub fn details(
     };
     show(&mut text, "Reliability, test movies", reliability);
     show(&mut text, "Confusion between genres, test movies", tested.confusion(model)?);
-    text.push_str("\nShare of the movies of a genre (row) that missed it and got a genre (column) that they do not have.\n");
+    text.push_str("\nShare of the movies of a genre (row) for which the model missed that genre and predicted a wrong one (column).\n");
     text.push_str("\n## Worst mistakes, test movies\n\n");
     text.push_str(&tested.worst(model, details.titles));
     Ok((text, pictures))

@@ -1,8 +1,8 @@
 //! Adam (Kingma and Ba, 2015, arXiv:1412.6980) as Keras computes it, with decoupled weight decay
 //! (Loshchilov and Hutter, 2019, arXiv:1711.05101).
 //!
-//! linfa and argmin have no Adam. burn and candle have one, but only on tensors of their own, which
-//! would replace ndarray and the arithmetic that makes a fit repeatable bit for bit.
+//! linfa and argmin have no Adam. burn and candle have one, but only for their own tensors. Those
+//! would replace ndarray, and with it the arithmetic that makes a fit repeatable bit for bit.
 
 use pulp::Arch;
 

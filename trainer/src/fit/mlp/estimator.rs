@@ -216,8 +216,8 @@ mod tests {
 
     use super::*;
 
-    /// Two inputs. The labels are "different signs", which no line separates, and "the first is
-    /// positive".
+    /// Two inputs. The labels are "different signs", which is not linearly separable, and "the
+    /// first is positive".
     fn signs(rows: usize, seed: u64) -> LabelledVectors {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let inputs = Array2::from_shape_simple_fn((rows, 2), || rng.gen_range(-1.0_f32..1.0));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_what_no_line_separates() {
+    fn learns_labels_that_are_not_linearly_separable() {
         let (train, validation, test) = (signs(1200, 1), signs(300, 2), signs(500, 3));
         for activation in [Activation::Sigmoid, Activation::Relu, Activation::Gelu] {
             let params = MlpParams { activation, standardise: true, max_epochs: 150, ..params() };

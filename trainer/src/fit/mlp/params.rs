@@ -35,7 +35,7 @@ hyper_parameters! {
     #[arg(long, value_name = "MOVIES")]
     batch_size: usize = 128, "1 or more" => |params| params.batch_size >= 1;
 
-    /// Passes over the training movies, at most
+    /// The most passes over the training movies
     #[arg(long = "epochs", value_name = "EPOCHS")]
     max_epochs: usize = 200, "1 or more" => |params| params.max_epochs >= 1;
 

@@ -134,7 +134,7 @@ pub(crate) fn multiply(arch: Arch, values: &mut [f32], factors: &[f32]) {
     });
 }
 
-/// Sets each value to 0 whose draw is below `dropped_below`, and multiplies the others by `kept`.
+/// Sets a value to 0 if its draw is below `dropped_below`, and multiplies the others by `kept`.
 pub(crate) fn mask(arch: Arch, values: &mut [f32], draws: &[u16], dropped_below: u32, kept: f32) {
     arch.dispatch(|| {
         for (value, draw) in values.iter_mut().zip(draws) {

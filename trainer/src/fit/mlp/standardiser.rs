@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folded_network_treats_unscaled_inputs_as_the_fitted_one_treats_scaled_ones() {
+    fn folding_the_scaling_into_a_network_keeps_its_outputs() {
         let inputs = array![[1.0, 5.0, 0.02], [3.0, 5.0, 0.05], [8.0, 5.0, -0.01]];
         let standardiser = Standardiser::fit(&inputs);
         let scaled = standardiser.apply(&inputs);

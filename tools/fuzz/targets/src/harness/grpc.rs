@@ -1,4 +1,4 @@
-//! gRPC calls with any bytes as their body, and what must hold for every reply.
+//! gRPC calls with any bytes as their body, and checks of every reply.
 
 use http::header::{CONTENT_TYPE, TE};
 use http_body_util::{BodyExt as _, Full};

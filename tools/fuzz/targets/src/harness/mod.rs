@@ -1,6 +1,7 @@
-//! What the targets share: input files, an allocation limit, the services in memory, and the rules they must enforce.
+//! Code that the targets share: input files, an allocation limit, the services in memory, and the rules that they must
+//! enforce.
 //!
-//! Nothing here knows a target.
+//! Nothing here depends on a target.
 
 pub(crate) mod allocation;
 pub(crate) mod grpc;

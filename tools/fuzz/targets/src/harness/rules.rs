@@ -1,4 +1,5 @@
-//! The limits of the services, and what they must reject: the documented rules, written a second time.
+//! The limits of the services and the requests that they must reject: an independent implementation of the documented
+//! rules.
 //!
 //! The limits are small, so that short inputs reach them.
 

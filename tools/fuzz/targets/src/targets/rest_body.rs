@@ -38,7 +38,7 @@ pub(crate) const TARGET: Target = Target {
 };
 
 const PATHS: [&str; 3] = ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"];
-/// The reasons for which the API can reject a body.
+/// The reasons with which the API can reject a body.
 const REASONS: [&str; 6] =
     ["INVALID_JSON", "EMPTY_TEXT", "TEXT_TOO_LONG", "EMPTY_BATCH", "BATCH_TOO_LARGE", "LENGTHS_DIFFER"];
 
@@ -67,7 +67,7 @@ fn check(data: &[u8]) {
 /// The movies of a request as title and overview, and its violations.
 type Request = (Vec<(String, String)>, Violations);
 
-/// Parses a body in another way than the service does. `None` means that it is malformed.
+/// Parses a body independently of the service. `None` means that it is malformed.
 fn parse(kind: usize, body: &[u8]) -> Option<Request> {
     let object = object(body)?;
     match kind {

@@ -73,7 +73,7 @@ fn check(data: &[u8]) {
                 assert!((1..=1 << 16).contains(&config.limits.max_batch_size));
                 assert!(config.limits.max_json_bytes() >= config.limits.max_message_bytes());
                 let Policy::Online(policy) = config.encoder.policy else {
-                    panic!("a classifier calls online")
+                    panic!("expected an online policy for a classifier")
                 };
                 assert!(!config.model_poll.is_zero() && !policy.timeout.is_zero());
             }

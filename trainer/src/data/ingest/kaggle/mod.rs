@@ -18,7 +18,7 @@ pub enum KaggleError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is not a table of movies.

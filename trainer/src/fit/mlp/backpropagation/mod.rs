@@ -1,7 +1,7 @@
 //! Loss and gradient of a mini-batch, in buffers that are allocated once.
 //!
-//! burn and candle differentiate automatically, on tensors of their own; with one hidden layer, the
-//! gradient is four matrix products of ndarray, and every bit of a fit is repeatable.
+//! burn and candle differentiate automatically, but only their own tensors. With one hidden layer,
+//! the gradient is four matrix products of ndarray, and a fit is repeatable bit for bit.
 
 use std::ops::Range;
 
