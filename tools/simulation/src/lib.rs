@@ -1,7 +1,7 @@
 //! The real classifier, encoders and trainer over a simulated network, in simulated time.
 //!
 //! A seed decides a [`plan`]: hosts, load, and faults with their times. [`run`](run::run) runs the
-//! real services of [`encoder_host`], [`classifier_host`] and [`trainer_host`] on turmoil's hosts,
+//! real services of [`encoder_host`](hosts::encoder_host), [`classifier_host`](hosts::classifier_host) and [`trainer_host`](hosts::trainer_host) on turmoil's hosts,
 //! each with its own clock. [`clients`] and [`reader`] compare every response with the [`truth`]:
 //! the one vector of a text, and the one result of a model. The [`ledger`] records broken promises,
 //! and a hash over all events.
@@ -10,11 +10,9 @@
 //! [`runner`] starts them. The simulated transport and the simulated model source are implemented
 //! here, not in the services.
 
-pub mod classifier_host;
 pub mod clients;
 mod direct;
-pub mod encoder_host;
-pub mod encoder_workers;
+pub mod hosts;
 mod items;
 pub mod ledger;
 pub mod network;
@@ -24,7 +22,5 @@ pub mod reader;
 pub mod run;
 pub mod runner;
 pub mod sabotage;
-pub mod task_queue;
-pub mod trainer_host;
 pub mod truth;
 pub mod world;

@@ -11,7 +11,7 @@ use encoder_client::{ClientConfig, EncoderClient};
 use genre_model::{GenreModel, ModelFileError};
 use service_kit::Metrics;
 
-use crate::encoder_host;
+use crate::hosts::encoder_host;
 use crate::network::incoming;
 use crate::world::{Life, World};
 

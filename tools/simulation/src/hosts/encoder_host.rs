@@ -21,7 +21,7 @@ use proto::encoder::v1::{
 use service_kit::{GrpcServer, Metrics};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::encoder_workers::{SimulatedModel, TaskWorkers};
+use crate::hosts::encoder_workers::{SimulatedModel, TaskWorkers};
 use crate::network::incoming;
 use crate::plan::Garbage;
 use crate::sabotage::Sabotage;
