@@ -11,11 +11,6 @@ use crate::inference::shared_weights::SharedWeights;
 use crate::inference::tensors::Tensors;
 use crate::tokenizer::tokens::Tokens;
 
-/// How long the threads of the all-core session spin before they sleep, in microseconds, while they
-/// wait for each other. ONNX Runtime's default, a millisecond, takes cores from other texts;
-/// without spinning, a lone text takes longer.
-const SPIN_MICROSECONDS: &str = "50";
-
 /// A session that runs a bundle's graph. On a CPU, the vector of a text that runs alone does not
 /// depend on the number of threads.
 pub struct EncoderSession {
@@ -83,9 +78,6 @@ impl EncoderSession {
             // ONNX Runtime plans a memory pattern for each input length. With texts of many
             // lengths, planning costs more than it saves.
             .with_memory_pattern(false)?
-            .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?
-            // After a run, the thread that sends the reply needs the core.
-            .with_config_entry("session.force_spinning_stop", "1")?
             .with_optimization_level(GraphOptimizationLevel::All)?)
     }
 

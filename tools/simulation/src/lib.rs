@@ -1,8 +1,7 @@
 //! The real classifier, encoders and trainer over a simulated network, in simulated time.
 //!
 //! A seed decides a [`plan`]: hosts, load, and faults with their times. [`run`](run::run) runs the
-//! real services of [`encoder_host`](hosts::encoder_host), [`classifier_host`](hosts::classifier_host) and [`trainer_host`](hosts::trainer_host) on turmoil's hosts,
-//! each with its own clock. [`clients`] and [`reader`] compare every response with the [`truth`]:
+//! real services of [`hosts`] on turmoil's hosts, each with its own clock. [`clients`] and [`reader`] compare every response with the [`truth`]:
 //! the one vector of a text, and the one result of a model. The [`ledger`] records broken promises,
 //! and a hash over all events.
 //!
