@@ -1,4 +1,4 @@
-//! The source of models: loads them, and reports when another one may be there.
+//! The source of models: loads a model, and reports when a new one may be available.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use genre_model::{GenreModel, ModelFileError};
 use service_kit::FileWatch;
 
-/// A place where new models appear. The simulation has one of its own.
+/// A source of models. The simulation has its own.
 pub trait ModelSource: Send + 'static {
     /// Returns when the model may have changed.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;

@@ -1,4 +1,4 @@
-//! One call, made of as many attempts as its policy allows.
+//! One call, with as many attempts as its policy allows.
 //!
 //! A further attempt starts after a failure that another replica may not have, or beside an attempt
 //! that has been silent for too long (a hedge). See [`policy`](crate::policy) for why tower's
@@ -23,7 +23,7 @@ use crate::replicas::Replicas;
 /// queue.
 const NOTEWORTHY_ATTEMPT: usize = 6;
 
-/// The call that attempts belong to.
+/// The call to which attempts belong.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     /// The encoder to ask; `None` for any.
@@ -33,7 +33,7 @@ pub(crate) struct Call<'a> {
     pub(crate) deadline: Deadline,
 }
 
-/// What the attempts of all calls of a client share.
+/// The state that all calls of a client share.
 pub(crate) struct Attempts {
     pub(crate) replicas: Replicas,
     pub(crate) rules: Rules,

@@ -6,10 +6,10 @@ use service_kit::{ClientTls, Secret, Target};
 
 use crate::policy::Policy;
 
-/// Where the encoders are and how they are called.
+/// The addresses of the encoders, and the rules for calls to them.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// The encoders' names; every address of a name is a replica.
+    /// The host names of the encoders. Every address of a name is a replica.
     pub targets: Vec<Target>,
     /// Time between lookups of the names.
     pub resolve_interval: Duration,

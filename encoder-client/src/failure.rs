@@ -20,7 +20,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A call that took longer than `limit`.
+    /// Returns the failure of a call that took longer than `limit`.
     pub(crate) fn timed_out(limit: Duration) -> Self {
         Status::deadline_exceeded(format!("no answer in {limit:?}")).into()
     }

@@ -24,8 +24,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(40);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest pause that a replica gets when it asks for one in an online call.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A hedge of a large call starts later: by one more `hedge_after` for every `TEXTS_PER_HEDGE`
-/// texts.
+/// Texts for which a hedge starts one `hedge_after` later, because a larger call takes longer.
 const TEXTS_PER_HEDGE: u32 = 8;
 
 /// The rules of a client.

@@ -1,6 +1,7 @@
 //! All replicas of an encoder, and the choice of one for an attempt.
 //!
-//! `tower::balance` picks from two random services and cannot leave out those that a call has tried.
+//! `tower::balance` picks one of two random services and cannot exclude those that a call has
+//! already tried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use crate::replica::Replica;
 pub(crate) struct Replicas {
     all: ArcSwap<Vec<Arc<Replica>>>,
     turn: AtomicUsize,
-    /// The names that the replicas come from, for error messages.
+    /// The host names of the replicas, for error messages.
     names: String,
 }
 
@@ -36,8 +37,9 @@ impl Replicas {
         self.all.store(Arc::new(all));
     }
 
-    /// The best replica that is not one of `tried`: available before busy before ejected, then by
-    /// fewest pending texts. Equal replicas take turns.
+    /// Returns the best replica that is not one of `tried`. Available replicas come before busy
+    /// ones, and busy ones before ejected ones. Among these, the one with the fewest pending texts
+    /// wins; equal replicas take turns.
     pub(crate) fn pick(
         &self,
         expected: Option<&EncoderIdentity>,
@@ -65,7 +67,7 @@ impl Replicas {
         best.ok_or_else(|| wrong.unwrap_or_else(|| self.unreachable()))
     }
 
-    /// An error with the last failure of each replica.
+    /// Returns an error with the last failure of each replica.
     pub(crate) fn unreachable(&self) -> EncoderError {
         let replicas = self.all.load();
         if replicas.is_empty() {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn spreads_calls_evenly_and_gives_none_to_a_busy_replica() {
+    async fn spreads_calls_evenly_and_skips_a_busy_replica() {
         let replicas = replicas(3);
         let calls: Vec<_> = (0..9).map(|_| begin(&replicas)).collect();
         assert_eq!(loads(&replicas), [3, 3, 3]);
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn picks_the_first_to_be_free_when_all_are_busy() {
+    async fn picks_the_replica_with_the_shortest_pause_when_all_are_busy() {
         let replicas = replicas(2);
         let all = replicas.all();
         all[0].is_busy_for(Duration::from_secs(60));

@@ -1,7 +1,7 @@
-//! What a gRPC status says about the replica and about further attempts.
+//! Classifies a gRPC status: its meaning for the replica and for further attempts.
 //!
-//! tower's retry layer leaves this classification to its user, and none of the gRPC crates in use
-//! offers one.
+//! tower's retry layer leaves this classification to its user, and none of the gRPC crates that we
+//! use has one.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use service_kit::PUSHBACK;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// What a status means for further attempts.
+/// The meaning of a status for further attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// The replica asks for a pause of this length.

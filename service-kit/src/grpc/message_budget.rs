@@ -24,7 +24,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The smallest budget of a listener, in bytes.
 const MIN_BUDGET: usize = 64 << 20;
-/// How many messages of the largest size the budget holds.
+/// The number of messages of the largest size that the budget holds.
 const LARGEST_MESSAGES: usize = 4;
 /// The time from a message's first byte to its last.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ impl<B> BudgetedBody<B> {
         let unfinished = match &mut self.framing {
             Some(framing) => {
                 let (unfinished, finished_one) = framing.advance(data);
-                // Each message has a timeout of its own.
+                // Each message has its own timeout.
                 self.timeout = self.timeout.take().filter(|_| !finished_one);
                 unfinished
             }
@@ -120,7 +120,7 @@ impl<B> BudgetedBody<B> {
             self.budget.release(self.held - unfinished);
         }
         self.held = unfinished;
-        // The reader of a single message has a deadline of its own.
+        // The reader of a single message has its own deadline.
         if self.framing.is_some() && unfinished > 0 && self.timeout.is_none() {
             self.timeout = Some(Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
         }

@@ -64,8 +64,8 @@ pub fn catch_panics(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(|_| ApiError::defect().to_http()))
 }
 
-/// Serves `routes` until shutdown; then accepts nothing new and gives requests in flight `drain` to
-/// finish.
+/// Serves `routes` until shutdown. Then accepts no new connections and lets requests in flight run
+/// for up to `drain`.
 ///
 /// `axum::serve` does not fit: it configures no timer, so hyper's timeouts never fire.
 pub(crate) async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {

@@ -1,4 +1,4 @@
-//! encoder-svc in a process of its own.
+//! encoder-svc in a separate process.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ impl Server {
         panic!("{binary} is not ready after 30 s");
     }
 
-    /// Returns a client with a connection of its own.
+    /// Returns a client with its own connection.
     #[must_use]
     pub fn client(&self) -> Client {
         let target = Target::parse(&self.url).expect("a socket address is a valid target");

@@ -155,7 +155,7 @@ impl Call {
             Kind::Stream => rng.random_range(3..30),
             _ => 1,
         };
-        // Some movies repeat, so that the encoder's cache is used.
+        // Some movies repeat, so that calls hit the encoder's cache.
         let source =
             if rng.random_bool(0.2) { number.saturating_sub(rng.random_range(0..5)) } else { number };
         Self {

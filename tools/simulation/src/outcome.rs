@@ -1,4 +1,4 @@
-//! How a call may end, and which failures are documented.
+//! The ways in which a call may end, and the documented failures.
 
 use std::error::Error;
 use std::time::Duration;

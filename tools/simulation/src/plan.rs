@@ -1,4 +1,4 @@
-//! What a seed decides: hosts, load, and faults with their times.
+//! The plan that a seed decides: hosts, load, and faults with their times.
 
 use std::time::Duration;
 
@@ -147,8 +147,8 @@ impl Plan {
 }
 
 impl Draft {
-    /// Draws the begin and end of an episode, which begins during the calls and ends before the
-    /// faults do.
+    /// Draws the start and end of an episode. It starts while clients make calls and ends before
+    /// the faults end.
     fn span(&mut self) -> (Duration, Duration) {
         let (begin, length) = self.begin_and_length();
         (begin, begin + length)
@@ -168,7 +168,7 @@ impl Draft {
         self.rng.random_range(0..self.plan.encoders)
     }
 
-    /// Two hosts that are connected.
+    /// Draws two hosts that are connected.
     fn link(&mut self) -> (String, String) {
         let encoder = encoder(self.any_encoder());
         match self.rng.random_range(0..6) {

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// One of the three splits. Every stage that learns or measures asks [`Split::of`], so no stage
-/// ever learns from a test movie ([`genre_model::SPLIT_RULE`]).
+/// One of the three splits. Every stage that fits or measures asks [`Split::of`], so no fit ever
+/// uses a test movie ([`genre_model::SPLIT_RULE`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {

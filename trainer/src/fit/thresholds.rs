@@ -38,7 +38,7 @@ impl fmt::Display for ThresholdRule {
 /// the next thousand.
 pub const SHRINKAGE: f64 = 100.0;
 
-/// Rounds of coordinate ascent at most; it converges in three or four.
+/// The most rounds of coordinate ascent, which converges in three or four.
 const ROUNDS: usize = 20;
 
 /// The outcome of each candidate threshold of a genre.

@@ -16,7 +16,7 @@ use crate::fit::error::FitJobError;
 
 /// Buckets that words are hashed into: twice the number of distinct words in 13,000 overviews.
 const BUCKETS: usize = 1 << 16;
-/// Steps of L-BFGS for each genre, at most.
+/// The most steps of L-BFGS for each genre.
 const ITERATIONS: u64 = 100;
 /// Gradient changes that L-BFGS remembers.
 const MEMORY: usize = 7;
@@ -92,8 +92,8 @@ fn one_against_rest(
 ) -> Result<Array1<f64>, Error> {
     let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
     let mut start = Array1::zeros(buckets + 1);
-    // The share of the genre is the best guess without known words, and a start from there
-    // converges sooner.
+    // Start at the share of the genre, which is the best guess without known words, because the fit
+    // then converges sooner.
     start[buckets] = f64::from(prior_log_odds(targets.sum(), targets.len()));
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
     let problem = Problem { rows, buckets, signs, cost };

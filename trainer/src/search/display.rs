@@ -14,7 +14,7 @@ use super::trial::settings;
 use crate::fit::mlp::estimator::EpochLosses;
 use crate::fit::preset::Preset;
 
-/// Settings with a column of their own.
+/// Settings that have their own column.
 const COLUMNS: [&str; 8] = [
     "units",
     "activation",

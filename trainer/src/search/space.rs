@@ -25,7 +25,7 @@ impl Space {
     /// Returns the preset of a trial, which fits one network.
     #[must_use]
     pub fn preset(self, seed: u64, trial: usize) -> Preset {
-        // A stream of its own: settings and first weights are drawn independently.
+        // A separate random stream: settings and first weights are drawn independently.
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x5e7_7196);
         let mut preset = match self {
             Self::Reference => reference(&mut rng),

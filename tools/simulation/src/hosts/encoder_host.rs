@@ -33,7 +33,7 @@ pub const PORT: u16 = 50051;
 /// Metadata of calls whose responses must not be replaced with garbage.
 pub const HONEST: &str = "simulation-honest";
 
-/// The text whose cost every encoder knows at its start.
+/// The text whose cost every encoder is given at its start.
 const KNOWN: &str = "one two three four five six seven eight nine ten";
 
 /// Runs the process.

@@ -1,4 +1,4 @@
-//! `search`, and `reference`, which searches on vectors of its own.
+//! `search`, and `reference`, which encodes its own vectors and searches on them.
 
 use std::path::Path;
 
