@@ -20,10 +20,12 @@ pub mod checkpoint;
 pub mod data;
 pub mod encode;
 pub mod evaluate;
+mod file_error;
 pub mod fit;
 pub mod metrics;
 mod progress;
 pub mod search;
+mod svg;
 #[cfg(test)]
 mod testing;
 
@@ -34,6 +36,7 @@ pub use data::split::{Split, SplitChoice};
 pub use data::training_data::{FittingData, FittingDataError};
 pub use data::vectors::Vectors;
 pub use encode::batches::Load;
+pub use file_error::FileError;
 pub use fit::hyper_parameters::InvalidParam;
 pub use fit::mlp::params::MlpParams;
 pub use progress::Progress;

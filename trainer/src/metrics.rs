@@ -100,7 +100,7 @@ pub struct ReliabilityBin {
     /// Sum of their probabilities.
     pub probability: f64,
     /// Number of pairs in which the movie has the genre.
-    pub there: f64,
+    pub positives: f64,
 }
 
 /// Sorts all pairs into 15 bins of equal width by probability, from 0 to 1 inclusive.
@@ -111,7 +111,7 @@ pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [Relia
         let bin = &mut bins[((probability * BINS as f32) as usize).min(BINS - 1)];
         bin.pairs += 1;
         bin.probability += f64::from(*probability);
-        bin.there += f64::from(*target);
+        bin.positives += f64::from(*target);
     });
     bins
 }
@@ -123,7 +123,7 @@ pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [Relia
 pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     let bins = reliability(probabilities, targets);
     // n/N · |mean probability - frequency| is |difference of their sums| / N.
-    bins.iter().map(|bin| (bin.probability - bin.there).abs()).sum::<f64>() / targets.len().max(1) as f64
+    bins.iter().map(|bin| (bin.probability - bin.positives).abs()).sum::<f64>() / targets.len().max(1) as f64
 }
 
 /// Mean binary cross-entropy over all pairs of movie and genre, in nats.

@@ -11,6 +11,7 @@ use encoder_client::bulk::channel;
 use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use fake_encoder::{Behaviour, Failure, FakeEncoder, Fault, start, vector};
 use genre_model::InputTemplate;
+use trainer::data::ingest::columns::Columns;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
@@ -42,7 +43,7 @@ impl Workspace {
 
     fn job(&self, output: &str) -> EncodeJob {
         EncodeJob {
-            source: MovieSource::Kaggle(self.csv()),
+            source: MovieSource::Csv(self.csv(), Columns::default()),
             output: self.folder.path().join(output),
             template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
             chunk: CHUNK,
@@ -276,7 +277,7 @@ async fn the_prepared_table_gives_the_same_vectors_as_the_csv() {
     let job = workspace.job("csv.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
     let movies = workspace.folder.path().join("movies.parquet");
-    prepare::run(&workspace.csv(), &movies, None).unwrap();
+    prepare::run(&workspace.csv(), &Columns::default(), &movies, None).unwrap();
     let from_table = EncodeJob { source: MovieSource::MoviesFile(movies), ..workspace.job("table.parquet") };
     encode(&from_table, Behaviour::default()).await.0.unwrap();
     assert_eq!(bytes(&job.output), bytes(&from_table.output));

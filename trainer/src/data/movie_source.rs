@@ -10,10 +10,8 @@ use crate::{DataDigest, KaggleError, KaggleReader, Movie};
 /// A source of movies that can be read more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MovieSource {
-    /// Kaggle's `movies_metadata.csv`.
-    Kaggle(PathBuf),
-    /// A CSV file with other columns.
-    Table(PathBuf, Columns),
+    /// A CSV file with these columns.
+    Csv(PathBuf, Columns),
     /// A table written by `prepare`.
     MoviesFile(PathBuf),
 }
@@ -46,15 +44,14 @@ impl MovieSource {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Kaggle(path) | Self::Table(path, _) | Self::MoviesFile(path) => path,
+            Self::Csv(path, _) | Self::MoviesFile(path) => path,
         }
     }
 
     /// Opens the source at its beginning.
     pub fn open(&self) -> Result<Movies, MovieSourceError> {
         Ok(match self {
-            Self::Kaggle(path) => Box::new(KaggleReader::open(path)?.map(|movie| Ok(movie?))),
-            Self::Table(path, columns) => {
+            Self::Csv(path, columns) => {
                 Box::new(KaggleReader::open_with(path, columns)?.map(|movie| Ok(movie?)))
             }
             Self::MoviesFile(path) => Box::new(MoviesReader::open(path)?.map(|movie| Ok(movie?))),

@@ -16,6 +16,7 @@ use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, RowGro
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tempfile::NamedTempFile;
 
+use crate::FileError;
 use crate::data::checked_pages::CheckedPages;
 
 /// Rows held in memory before they are written: 16 MiB of vectors with 512 floats.
@@ -27,13 +28,8 @@ const READ_BATCH: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The file cannot be opened, read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The file exists but does not hold what it should.
     #[error("{path}: {reason}")]
     Invalid {
@@ -45,10 +41,6 @@ pub enum TableError {
 }
 
 impl TableError {
-    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
-    }
-
     pub(crate) fn invalid(path: &Path, reason: impl Into<String>) -> Self {
         Self::Invalid { path: path.to_owned(), reason: reason.into() }
     }
@@ -57,7 +49,7 @@ impl TableError {
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
-            Self::Io { source, .. } => source.to_string(),
+            Self::Io(error) => error.source.to_string(),
             Self::Invalid { reason, .. } => reason.clone(),
         }
     }
@@ -90,8 +82,8 @@ impl TableWriter {
         if path.is_dir() {
             return Err(TableError::invalid(path, "expected a file to write to, found a folder"));
         }
-        std::fs::create_dir_all(folder).map_err(|error| TableError::io(folder, error))?;
-        let file = NamedTempFile::new_in(folder).map_err(|error| TableError::io(folder, error))?;
+        std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
+        let file = NamedTempFile::new_in(folder).map_err(FileError::at(folder))?;
         let builder = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(ROW_GROUP))
@@ -115,7 +107,7 @@ impl TableWriter {
         for (key, value) in metadata {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
-        let io = |error| TableError::io(&self.path, error);
+        let io = |source| FileError::at(&self.path)(source);
         let file =
             self.writer.into_inner().map_err(|error| TableError::invalid(&self.path, error.to_string()))?;
         // Temporary files are readable by their owner only; the finished file is for everyone.
@@ -126,7 +118,7 @@ impl TableWriter {
         }
         file.as_file().sync_all().map_err(io)?;
         file.persist(&self.path).map_err(|error| io(error.error))?;
-        File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all()).map_err(io)
+        Ok(File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all()).map_err(io)?)
     }
 }
 
@@ -149,8 +141,8 @@ pub(crate) struct TableReader {
 impl TableReader {
     /// Opens a file whose metadata's `format` is `format`.
     pub(crate) fn open(path: &Path, format: &str) -> Result<Self, TableError> {
-        let file = File::open(path).map_err(|error| TableError::io(path, error))?;
-        let metadata = file.metadata().map_err(|error| TableError::io(path, error))?;
+        let file = File::open(path).map_err(FileError::at(path))?;
+        let metadata = file.metadata().map_err(FileError::at(path))?;
         if metadata.is_dir() {
             return Err(TableError::invalid(path, "expected a Parquet file, found a folder"));
         }

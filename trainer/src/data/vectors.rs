@@ -6,9 +6,9 @@ use std::path::Path;
 use genre_model::{EncoderIdentity, GENRES, InputTemplate, WordFeatures};
 use ndarray::{Array2, Axis};
 
-use crate::Split;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
+use crate::{FileError, Split};
 
 /// Movies with their vectors, labels and word features.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,9 +35,9 @@ impl Vectors {
     /// Reads and verifies a whole file.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let mut reader = VectorsReader::open(path)?;
-        // A footer may state too many movies. Floats are not compressed, so the size of the file
-        // bounds the real number.
-        let bytes = std::fs::metadata(path).map_err(|error| TableError::io(path, error))?.len();
+        // Floats are not compressed, so the size of the file limits how many movies its footer can
+        // be trusted for.
+        let bytes = std::fs::metadata(path).map_err(FileError::at(path))?.len();
         let (movies, dimension) = (reader.len(), reader.header().dimension);
         let room = usize::try_from(bytes).unwrap_or(usize::MAX) / (4 * dimension);
         let mut all = VectorRows::with_capacity(movies.min(room), dimension);

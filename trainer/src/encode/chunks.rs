@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
+use crate::FileError;
 use crate::checkpoint::Checkpoint;
 use crate::data::movie_source::Inventory;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
@@ -64,7 +65,7 @@ pub(crate) fn checkpoint(
     match std::fs::read(&path) {
         Ok(saved) => Ok(Checkpoint::of_json(&Manifest::new(header, inventory, chunk), &saved)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Checkpoint::Absent),
-        Err(source) => Err(EncodeError::Io { path, source }),
+        Err(error) => Err(FileError::at(&path)(error).into()),
     }
 }
 
@@ -85,7 +86,7 @@ impl<'a> Chunks<'a> {
         restart: bool,
     ) -> Result<Self, EncodeError> {
         let folder = folder_of(output);
-        let io = |source| EncodeError::Io { path: folder.clone(), source };
+        let io = |source| FileError::at(&folder)(source);
         std::fs::create_dir_all(&folder).map_err(io)?;
         let lock = lock(&folder)?;
         let chunks = Self { folder: folder.clone(), header, inventory, chunk, _lock: lock };
@@ -169,8 +170,8 @@ impl<'a> Chunks<'a> {
             writer.write(self.read(index)?)?;
         }
         writer.finish()?;
-        std::fs::remove_dir_all(&self.folder)
-            .map_err(|source| EncodeError::Io { path: self.folder.clone(), source })
+        std::fs::remove_dir_all(&self.folder).map_err(FileError::at(&self.folder))?;
+        Ok(())
     }
 }
 
@@ -181,17 +182,18 @@ pub(crate) fn remove_leftovers(output: &Path) -> Result<(), EncodeError> {
         return Ok(());
     }
     let _lock = lock(&folder)?;
-    std::fs::remove_dir_all(&folder).map_err(|source| EncodeError::Io { path: folder, source })
+    std::fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File, EncodeError> {
     let path = folder.join("lock");
-    let io = |source| EncodeError::Io { path: path.clone(), source };
+    let io = |source| FileError::at(&path)(source);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(EncodeError::Locked { path: folder.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
+        Err(TryLockError::Error(source)) => Err(io(source).into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use encoder_client::EncoderError;
 
+use crate::FileError;
 use crate::checkpoint::Differences;
 use crate::data::movie_source::MovieSourceError;
 use crate::data::table_file::TableError;
@@ -22,13 +23,8 @@ pub enum EncodeError {
     #[error("vectors file {0}")]
     Table(#[from] TableError),
     /// A file or folder cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The source returned other movies when it was read again.
     #[error("expected the same movies each time the input is read, found others: it changed in the meantime")]
     SourceChanged,

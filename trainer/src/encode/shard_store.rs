@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::Vectors;
 use crate::checkpoint::Checkpoint;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::shard::Shard;
 use crate::encode::vectors_job::VectorsJob;
+use crate::{FileError, Vectors};
 
 const FORMAT: &str = "movieclassifier.shard/1";
 
@@ -71,13 +71,8 @@ pub enum ShardError {
         source: object_store::Error,
     },
     /// A local file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// A vectors file is damaged.
     #[error("vectors file {0}")]
     Table(#[from] TableError),
@@ -119,8 +114,7 @@ impl ShardFolder {
             Some(_) => None,
         };
         if let Some(folder) = local {
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| ShardError::Io { path: folder.clone(), source })?;
+            std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
             let store =
                 LocalFileSystem::new_with_prefix(&folder).map_err(|error| invalid(error.to_string()))?;
             let (store, prefix) = (Box::new(store), StorePath::default());
@@ -186,13 +180,13 @@ impl ShardFolder {
         header: &VectorsHeader,
         movies_in_all: usize,
     ) -> Result<(), ShardError> {
-        let bytes = std::fs::read(file).map_err(|source| ShardError::Io { path: file.to_owned(), source })?;
+        let bytes = std::fs::read(file).map_err(FileError::at(file))?;
         let manifest = ShardManifest::new(shard, header, movies_in_all, hex::encode(Sha256::digest(&bytes)));
         let json = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
         let name = manifest_name(&manifest.file);
         if let Some(folder) = &self.local {
             let path = folder.join(name);
-            return write_atomically(&path, &json).map_err(|source| ShardError::Io { path, source });
+            return Ok(write_atomically(&path, &json).map_err(FileError::at(&path))?);
         }
         for (name, bytes) in [(manifest.file, bytes), (name, json)] {
             let path = self.prefix.clone().join(name);
@@ -254,10 +248,9 @@ impl ShardFolder {
                 let (name, expected) = (&manifest.file, &manifest.sha256);
                 return Err(self.set_error(format!("{name}: expected SHA-256 {expected}, found {found}")));
             }
-            let folder = tempfile::tempdir()
-                .map_err(|source| ShardError::Io { path: std::env::temp_dir(), source })?;
+            let folder = tempfile::tempdir().map_err(FileError::at(&std::env::temp_dir()))?;
             let path = folder.path().join(&manifest.file);
-            std::fs::write(&path, bytes).map_err(|source| ShardError::Io { path: path.clone(), source })?;
+            std::fs::write(&path, bytes).map_err(FileError::at(&path))?;
             let mut reader = VectorsReader::open(&path)?;
             while let Some(rows) = reader.next_rows()? {
                 take(reader.header(), rows)?;

@@ -54,8 +54,9 @@ pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
 }
 
 fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, f64) {
-    let there = has.iter().filter(|has| **has).count();
-    let constant = || (Array1::zeros(records.ncols()), f64::from(prior_log_odds(there as f32, has.len())));
+    let positives = has.iter().filter(|has| **has).count();
+    let constant =
+        || (Array1::zeros(records.ncols()), f64::from(prior_log_odds(positives as f32, has.len())));
     let dataset = DatasetBase::new(records.view(), has.view());
     let Ok(fitted) = LogisticRegression::default().max_iterations(ITERATIONS).fit(&dataset) else {
         return constant();

@@ -73,9 +73,9 @@ pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2
             genres.iter().map(|genre| best_by(grid.len(), one_for_all, |c| f1(genre, c))).collect(),
         ),
         ThresholdRule::ExpectedF1 => {
-            let promised =
+            let expected =
                 probabilities.columns().into_iter().map(|column| grid[best_expected(&column, &grid)]);
-            genres.iter().zip(promised).map(|(genre, own)| mean(global, own, weight(genre))).collect()
+            genres.iter().zip(expected).map(|(genre, own)| mean(global, own, weight(genre))).collect()
         }
     };
     Thresholds::new(rule.to_string(), global, per_genre)
@@ -184,8 +184,8 @@ mod tests {
         let truth =
             Array2::from_shape_fn((rows, 3), |(_, genre)| rng.gen_range(0.0..[0.9, 0.6, 0.05][genre]));
         let targets = truth.mapv(|p: f32| f32::from(u8::from(rng.gen_range(0.0..1.0) < p)));
-        let said = Array2::from_shape_fn((rows, 3), |at| truth[at].powf([0.5, 2.0, 1.0][at.1]));
-        (said, targets)
+        let predicted = Array2::from_shape_fn((rows, 3), |at| truth[at].powf([0.5, 2.0, 1.0][at.1]));
+        (predicted, targets)
     }
 
     #[test]

@@ -15,6 +15,7 @@ use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, Trial};
+use crate::FileError;
 use crate::checkpoint::{Checkpoint, Differences};
 use crate::data::training_data::FittingData;
 
@@ -24,13 +25,8 @@ const FORMAT: &str = "movieclassifier.search/1";
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The journal cannot be read or written.
-    #[error("search journal {path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error("search journal {0}")]
+    Io(#[from] FileError),
     /// The journal belongs to another search.
     #[error("search journal {path} belongs to another search: {differences}; --restart discards it")]
     Other {
@@ -102,7 +98,7 @@ impl Journal {
         header: &Header,
         restart: bool,
     ) -> Result<(Self, Vec<Trial>), JournalError> {
-        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let io = |source| FileError::at(path)(source);
         if restart || !path.exists() {
             write_atomically(path, line(header).as_bytes()).map_err(io)?;
         }
@@ -110,7 +106,7 @@ impl Journal {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
+            Err(TryLockError::Error(source)) => return Err(io(source).into()),
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
@@ -135,7 +131,7 @@ impl Journal {
     /// Appends a trial and syncs it to disk.
     pub(super) fn append(&mut self, trial: &Trial) -> Result<(), JournalError> {
         let written = self.file.write_all(line(trial).as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        Ok(written.map_err(FileError::at(&self.path))?)
     }
 
     /// Rewrites the journal with trials in order.
@@ -145,8 +141,7 @@ impl Journal {
         trials: impl Iterator<Item = &'a Trial>,
     ) -> Result<(), JournalError> {
         let text: String = std::iter::once(line(header)).chain(trials.map(line)).collect();
-        write_atomically(&self.path, text.as_bytes())
-            .map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        Ok(write_atomically(&self.path, text.as_bytes()).map_err(FileError::at(&self.path))?)
     }
 }
 

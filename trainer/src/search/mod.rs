@@ -24,6 +24,7 @@ pub use display::text as trials_table;
 pub use space::Space;
 pub use trial::Trial;
 
+use crate::FileError;
 use crate::data::table_file::TableError;
 use crate::data::training_data::FittingData;
 use crate::fit::error::FitJobError;
@@ -89,13 +90,8 @@ pub enum SearchError {
     #[error("plot of the trials: {0}")]
     Plot(String),
     /// A file cannot be written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The model cannot be written.
     #[error(transparent)]
     Model(#[from] ModelFileError),
@@ -143,7 +139,7 @@ pub fn run(job: &SearchJob, data: &FittingData) -> Result<SearchOutcome, SearchE
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), SearchError> {
-    write_atomically(path, bytes).map_err(|source| SearchError::Io { path: path.to_owned(), source })
+    Ok(write_atomically(path, bytes).map_err(FileError::at(path))?)
 }
 
 /// Removes the temporary files of killed writes. The journal is locked, so no other run is writing.

@@ -1,9 +1,9 @@
 //! The plot of a search: validation loss by trial, by learning rate and by units.
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::Trial;
+use crate::svg::{self, Area, Failure};
 
 const SIZE: (u32, u32) = (1080, 400);
 const FONT: (&str, i32) = ("sans-serif", 14);
@@ -12,8 +12,6 @@ const WINNER: RGBColor = RGBColor(0xd6, 0x4a, 0x2b);
 /// Losses above this multiple of the lowest are drawn at the top edge, so that they do not compress
 /// the rest.
 const HIGHEST: f64 = 1.5;
-
-type Failure = Box<dyn std::error::Error>;
 
 /// Draws all trials with a finite loss, as SVG.
 pub(super) fn draw(trials: &[Trial], winner: usize) -> Result<String, Failure> {
@@ -29,22 +27,18 @@ pub(super) fn draw(trials: &[Trial], winner: usize) -> Result<String, Failure> {
     let setting = |trial: &Trial, name: &str| -> f64 {
         trial.settings.get(name).and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
     };
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
+    svg::draw(SIZE, |area| {
         let panels = area.split_evenly((1, 3));
         panel(&panels[0], "trial", &points(&|trial| trial.trial as f64), range)?;
         let rates = points(&|trial| setting(trial, "learning_rate").log10());
         panel(&panels[1], "log10 of the learning rate", &rates, range)?;
         panel(&panels[2], "units", &points(&|trial| setting(trial, "units")), range)?;
-        area.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 fn panel(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    area: &Area<'_>,
     name: &str,
     points: &[(f64, f64, bool)],
     (low, high): (f64, f64),

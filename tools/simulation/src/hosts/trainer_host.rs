@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use service_kit::{Metrics, Target};
+use trainer::data::ingest::columns::Columns;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
@@ -53,7 +54,7 @@ fn input(world: &World) -> PathBuf {
 pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     Life::begin(&world, |world| &world.trainer, &Metrics::default());
     let mut job = EncodeJob {
-        source: MovieSource::Kaggle(input(&world)),
+        source: MovieSource::Csv(input(&world), Columns::default()),
         output: world.folder.join("vectors.parquet"),
         template: truth::template(),
         chunk: 50,

@@ -42,15 +42,14 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 fn prepare(args: &Prepare) -> Result<()> {
     let input = Input::new(&args.input)?;
-    let report =
-        prepare::run_with(&input.path, &args.columns.columns(), &args.output, args.report.as_deref())?;
+    let report = prepare::run(&input.path, &args.columns.columns(), &args.output, args.report.as_deref())?;
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
 async fn encode(args: Encode) -> Result<()> {
     let input = args.input.as_deref().map(Input::new).transpose()?;
     let source = match (&input, args.movies) {
-        (Some(input), _) => MovieSource::Table(input.path.clone(), args.columns.columns()),
+        (Some(input), _) => MovieSource::Csv(input.path.clone(), args.columns.columns()),
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
@@ -160,7 +159,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
             let vectors = read_vectors(path)?;
             if let Some(input) = &args.input {
                 let file = Input::new(input)?;
-                let source = MovieSource::Table(file.path.clone(), args.columns.columns());
+                let source = MovieSource::Csv(file.path.clone(), args.columns.columns());
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
                     let (vectors, input) = (path.display(), input.display());
@@ -188,7 +187,7 @@ async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let file = Input::new(input)?;
-    let source = MovieSource::Table(file.path.clone(), args.columns.columns());
+    let source = MovieSource::Csv(file.path.clone(), args.columns.columns());
     let template = &model.provenance().input_template;
     Ok(encode_job::encode_in_memory(&source, args.split, &client, template, !args.no_title).await?)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use encoder_client::BulkPolicy;
 use genre_model::InputTemplate;
+use trainer::data::ingest::columns::Columns;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::job::{self, EncodeJob};
@@ -29,7 +30,7 @@ pub(super) fn search(args: &Search) -> Result<()> {
 
 pub(super) fn reference(args: &Reference) -> Result<()> {
     let movies = args.work.join("movies.parquet");
-    let report = prepare::run(&args.input, &movies, None)?;
+    let report = prepare::run(&args.input, &Columns::default(), &movies, None)?;
     tracing::info!("{} of {} rows are usable movies", report.kept, report.rows);
     let output = args.work.join("overviews.parquet");
     let encoding = EncodeJob {

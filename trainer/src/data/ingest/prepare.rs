@@ -1,13 +1,13 @@
 //! Turns Kaggle's file into the table of usable movies, and reports the rows that were dropped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use genre_model::write_atomically;
 
 use crate::data::ingest::columns::Columns;
 use crate::data::movies_file::MoviesWriter;
 use crate::data::table_file::TableError;
-use crate::{IngestReport, KaggleError, KaggleReader};
+use crate::{FileError, IngestReport, KaggleError, KaggleReader};
 
 /// Why no table was written.
 #[derive(Debug, thiserror::Error)]
@@ -19,23 +19,13 @@ pub enum PrepareError {
     #[error("movies file {0}")]
     Output(#[from] TableError),
     /// The report cannot be written.
-    #[error("report {path}: {source}")]
-    Report {
-        /// Which file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error("report {0}")]
+    Report(#[from] FileError),
 }
 
 /// Reads `input` and writes its usable movies to `output`, which appears only on success. Writes
 /// the report to `report` as JSON.
-pub fn run(input: &Path, output: &Path, report: Option<&Path>) -> Result<IngestReport, PrepareError> {
-    run_with(input, &Columns::default(), output, report)
-}
-
-/// As [`run`], for a table with other columns.
-pub fn run_with(
+pub fn run(
     input: &Path,
     columns: &Columns,
     output: &Path,
@@ -50,8 +40,7 @@ pub fn run_with(
     let found = reader.report();
     if let Some(path) = report {
         let json = serde_json::to_vec_pretty(found).expect("texts and numbers are JSON");
-        write_atomically(path, &json)
-            .map_err(|source| PrepareError::Report { path: path.to_owned(), source })?;
+        write_atomically(path, &json).map_err(FileError::at(path))?;
     }
     Ok(found.clone())
 }

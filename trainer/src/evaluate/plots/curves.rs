@@ -2,7 +2,8 @@
 
 use plotters::prelude::*;
 
-use super::{FONT, Failure, SIZE};
+use super::{FONT, SIZE};
+use crate::svg::{self, Failure};
 
 /// A named line.
 pub(crate) struct Line {
@@ -34,11 +35,8 @@ impl Axis {
 }
 
 pub(crate) fn draw(title: &str, x: Axis, y: Axis, lines: &[Line]) -> Result<String, Failure> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
+    svg::draw(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
             .margin(16)
             .caption(title, FONT)
             .x_label_area_size(44)
@@ -57,9 +55,8 @@ pub(crate) fn draw(title: &str, x: Axis, y: Axis, lines: &[Line]) -> Result<Stri
             let mut labels = chart.configure_series_labels();
             labels.background_style(WHITE.mix(0.8)).label_font(FONT).draw()?;
         }
-        area.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use ndarray::Array2;
 use plotters::prelude::*;
 
-use super::Failure;
 use crate::evaluate::evaluation::GenreFigures;
+use crate::svg::{self, Failure};
 
 const SIZE: (u32, u32) = (980, 620);
 const FONT: (&str, i32) = ("sans-serif", 13);
@@ -19,12 +19,9 @@ const CELL: (i32, i32) = (42, 24);
 
 /// Draws precision, recall and F1 of each genre, with its number of movies.
 pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
+    svg::draw(SIZE, |area| {
         let genres = figures.len() as f64;
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(area)
             .margin(12)
             .x_label_area_size(28)
             .y_label_area_size(160)
@@ -48,9 +45,8 @@ pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
         }
         let mut labels = chart.configure_series_labels();
         labels.background_style(WHITE.mix(0.8)).label_font(FONT).draw()?;
-        area.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 fn pixels(count: usize) -> i32 {
@@ -60,13 +56,9 @@ fn pixels(count: usize) -> i32 {
 /// Draws confusion between genres: the share of the movies of a genre (row) for which the model
 /// missed that genre and predicted a wrong one (column).
 pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<String, Failure> {
-    let mut svg = String::new();
-    {
-        let genres = pixels(labels.len());
-        let pixels_in_all =
-            ((MARGIN.0 + genres * CELL.0 + 20) as u32, (MARGIN.1 + genres * CELL.1 + 20) as u32);
-        let area = SVGBackend::with_string(&mut svg, pixels_in_all).into_drawing_area();
-        area.fill(&WHITE)?;
+    let genres = pixels(labels.len());
+    let size = ((MARGIN.0 + genres * CELL.0 + 20) as u32, (MARGIN.1 + genres * CELL.1 + 20) as u32);
+    svg::draw(size, |area| {
         let highest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (row, label) in labels.iter().enumerate() {
             let (place, shown) = (pixels(row), label.clone());
@@ -85,7 +77,6 @@ pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<Strin
                 }
             }
         }
-        area.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }

@@ -8,12 +8,12 @@ use plotters::prelude::*;
 
 use crate::evaluate::evaluation::{Evaluation, EvaluationError};
 use crate::metrics::{self, ReliabilityBin};
+use crate::svg::{self, Failure};
 use crate::{Split, SplitChoice, Vectors};
 
 /// Width and height, in pixels.
 pub(crate) const SIZE: (u32, u32) = (640, 520);
 pub(crate) const FONT: (&str, i32) = ("sans-serif", 15);
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const IDEAL: RGBColor = RGBColor(0x99, 0x99, 0x99);
@@ -46,12 +46,9 @@ pub fn reliability(model: &GenreModel, vectors: &Vectors) -> Result<String, Plot
 }
 
 fn draw(bins: &[ReliabilityBin], error: f64) -> Result<String, Failure> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
+    svg::draw(SIZE, |area| {
         let title = format!("expected calibration error {error:.4}");
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(area)
             .margin(16)
             .caption(title, FONT)
             .x_label_area_size(44)
@@ -68,14 +65,13 @@ fn draw(bins: &[ReliabilityBin], error: f64) -> Result<String, Failure> {
         let points: Vec<_> = bins.iter().filter(|bin| bin.pairs > 0).map(mean).collect();
         chart.draw_series(LineSeries::new(points.iter().copied(), OURS.stroke_width(2)))?;
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, OURS.filled())))?;
-        area.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 fn mean(bin: &ReliabilityBin) -> (f64, f64) {
     let pairs = bin.pairs as f64;
-    (bin.probability / pairs, bin.there / pairs)
+    (bin.probability / pairs, bin.positives / pairs)
 }
 
 #[cfg(test)]
@@ -84,7 +80,7 @@ mod tests {
 
     #[test]
     fn draws_a_point_for_each_bin_that_is_not_empty() {
-        let full = ReliabilityBin { pairs: 10, probability: 4.0, there: 5.0 };
+        let full = ReliabilityBin { pairs: 10, probability: 4.0, positives: 5.0 };
         let svg = draw(&[full, ReliabilityBin::default(), full], 0.1).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("0.1000"));
         assert_eq!(svg.matches("<circle").count(), 2);

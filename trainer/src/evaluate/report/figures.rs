@@ -81,8 +81,8 @@ impl Measured {
         let mut order: Vec<usize> = (0..GENRES.len()).collect();
         order.sort_by_key(|genre| std::cmp::Reverse(self.movies.targets.column(*genre).sum() as u64));
         for genre in order.into_iter().take(CURVES) {
-            let (said, there) = (self.probabilities.column(genre), self.movies.targets.column(genre));
-            let pairs = said.iter().zip(there).map(|(p, y)| (*p, *y > 0.5)).collect();
+            let (scores, targets) = (self.probabilities.column(genre), self.movies.targets.column(genre));
+            let pairs = scores.iter().zip(targets).map(|(p, y)| (*p, *y > 0.5)).collect();
             lines.push(Line { name: GENRES[genre].name.to_owned(), points: precision_recall(pairs) });
         }
         figure(
@@ -102,15 +102,15 @@ impl Measured {
         let thresholds = model.thresholds();
         let genres = GENRES.len();
         let (mut shares, mut movies) = (Array2::<f64>::zeros((genres, genres)), vec![0.0_f64; genres]);
-        for (said, there) in self.probabilities.rows().into_iter().zip(self.movies.targets.rows()) {
-            let is_there = |genre: usize| there[genre] > 0.5;
-            let is_said = |genre: usize| thresholds.predicts(genre, said[genre]);
-            for row in (0..genres).filter(|row| is_there(*row)) {
+        for (scores, targets) in self.probabilities.rows().into_iter().zip(self.movies.targets.rows()) {
+            let is_positive = |genre: usize| targets[genre] > 0.5;
+            let is_predicted = |genre: usize| thresholds.predicts(genre, scores[genre]);
+            for row in (0..genres).filter(|row| is_positive(*row)) {
                 movies[row] += 1.0;
-                if is_said(row) {
+                if is_predicted(row) {
                     continue;
                 }
-                for column in (0..genres).filter(|column| is_said(*column) && !is_there(*column)) {
+                for column in (0..genres).filter(|column| is_predicted(*column) && !is_positive(*column)) {
                     shares[[row, column]] += 1.0;
                 }
             }
@@ -128,8 +128,8 @@ impl Measured {
     /// Returns a table of the movies with the highest summed cross-entropy. Movies are named by
     /// TMDB id, and by title if `titles` returns one.
     pub(super) fn worst(&self, model: &GenreModel, titles: &dyn Fn(u64) -> Option<String>) -> String {
-        let loss = |said: ArrayView1<'_, f32>, there: ArrayView1<'_, f32>| -> f64 {
-            let pairs = said.iter().zip(there);
+        let loss = |scores: ArrayView1<'_, f32>, targets: ArrayView1<'_, f32>| -> f64 {
+            let pairs = scores.iter().zip(targets);
             pairs.map(|(p, y)| -f64::from(if *y > 0.5 { *p } else { 1.0 - p }).max(1e-7).ln()).sum()
         };
         let mut rows: Vec<(usize, f64)> = (0..self.movies.len())
@@ -145,14 +145,14 @@ impl Measured {
                 let names: Vec<String> = (0..GENRES.len()).filter_map(is).collect();
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             };
-            let said = self.probabilities.row(row);
+            let scores = self.probabilities.row(row);
             let has = names(&|genre| {
-                let is_there = self.movies.targets[[row, genre]] > 0.5;
-                is_there.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
+                let is_positive = self.movies.targets[[row, genre]] > 0.5;
+                is_positive.then(|| format!("{} {:.2}", GENRES[genre].name, scores[genre]))
             });
             let predicted = names(&|genre| {
-                let is_said = model.thresholds().predicts(genre, said[genre]);
-                is_said.then(|| format!("{} {:.2}", GENRES[genre].name, said[genre]))
+                let is_predicted = model.thresholds().predicts(genre, scores[genre]);
+                is_predicted.then(|| format!("{} {:.2}", GENRES[genre].name, scores[genre]))
             });
             let _ = writeln!(text, "| {movie} | {loss:.2} | {has} | {predicted} |");
         }
@@ -197,13 +197,13 @@ fn figure(
 /// Returns recall and precision at about a hundred thresholds, evenly spread over recall.
 fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let there = pairs.iter().filter(|pair| pair.1).count().max(1) as f64;
+    let positives = pairs.iter().filter(|pair| pair.1).count().max(1) as f64;
     let (mut right, mut points) = (0.0, Vec::new());
     let mut next = 0.0;
-    for (predicted, (_, is_there)) in pairs.iter().enumerate() {
-        right += f64::from(u8::from(*is_there));
-        let recall = right / there;
-        if *is_there && recall >= next {
+    for (predicted, (_, is_positive)) in pairs.iter().enumerate() {
+        right += f64::from(u8::from(*is_positive));
+        let recall = right / positives;
+        if *is_positive && recall >= next {
             points.push((recall, right / (predicted as f64 + 1.0)));
             next = recall + 0.01;
         }

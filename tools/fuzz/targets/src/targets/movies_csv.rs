@@ -83,7 +83,7 @@ fn assert_names_the_file(error: &KaggleError) {
             assert!(reason.len() < 2000, "expected a short message, found {} bytes", reason.len());
         }
         // From invalid archives and rows that never end.
-        KaggleError::Io { source, .. } => assert!(!source.to_string().is_empty()),
+        KaggleError::Io(error) => assert!(!error.source.to_string().is_empty()),
     }
 }
 

@@ -8,19 +8,14 @@ use csv::ByteRecord;
 use crate::data::ingest::columns::{Columns, GenresFormat};
 use crate::data::ingest::input::{self, Input};
 use crate::data::ingest::quote_watch::QuoteWatch;
-use crate::{DropReason, IngestReport, Movie};
+use crate::{DropReason, FileError, IngestReport, Movie};
 
 /// Why a file cannot be read as movies. A bad row is not an error: it is dropped and reported.
 #[derive(Debug, thiserror::Error)]
 pub enum KaggleError {
     /// The file cannot be opened or read.
-    #[error("movies file {path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error("movies file {0}")]
+    Io(#[from] FileError),
     /// The file is not a table of movies.
     #[error("movies file {path}: {reason}")]
     Invalid {
@@ -66,8 +61,7 @@ impl KaggleReader {
     /// As [`open`](Self::open), for other column names or another form of genres.
     pub fn open_with(path: &Path, names: &Columns) -> Result<Self, KaggleError> {
         let invalid = |reason| KaggleError::Invalid { path: path.to_owned(), reason };
-        let io = |source| KaggleError::Io { path: path.to_owned(), source };
-        let input = input::open(path).map_err(io)?;
+        let input = input::open(path).map_err(FileError::at(path))?;
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(QuoteWatch::new(input));
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
         let columns = Positions::find(header, names).map_err(invalid)?;
@@ -192,7 +186,7 @@ fn decimal_id(field: &[u8]) -> Option<u64> {
 
 fn csv_error(path: &Path, error: csv::Error) -> KaggleError {
     match error.into_kind() {
-        csv::ErrorKind::Io(source) => KaggleError::Io { path: path.to_owned(), source },
+        csv::ErrorKind::Io(source) => FileError::at(path)(source).into(),
         kind => KaggleError::Invalid { path: path.to_owned(), reason: format!("not a CSV file: {kind:?}") },
     }
 }
