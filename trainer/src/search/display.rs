@@ -9,10 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Trial;
-use super::trial::settings;
 use crate::fit::mlp::estimator::EpochLosses;
 use crate::fit::preset::Preset;
+use crate::search::trial::{Trial, settings};
 
 /// Settings that have their own column.
 const COLUMNS: [&str; 8] = [

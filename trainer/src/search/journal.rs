@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use genre_model::write_atomically;
 use serde::{Deserialize, Serialize};
 
-use super::{Space, Trial};
 use crate::FileError;
 use crate::checkpoint::{Checkpoint, Differences};
 use crate::data::training_data::FittingData;
+use crate::search::space::Space;
+use crate::search::trial::Trial;
 
 const FORMAT: &str = "movieclassifier.search/1";
 

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::Trial;
+use crate::search::trial::Trial;
 use crate::svg::{self, Area, Failure};
 
 const SIZE: (u32, u32) = (1080, 400);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::Trial;
-use super::journal::Header;
 use crate::data::table_file::{TableError, TableWriter};
+use crate::search::journal::Header;
+use crate::search::trial::Trial;
 
 /// Writes one row per trial: its number, each setting in a column of its type, and its metrics.
 pub(super) fn write(path: &Path, trials: &[Trial], header: &Header) -> Result<(), TableError> {

@@ -1,4 +1,8 @@
+use std::path::Path;
+
 use super::*;
+use crate::FittingData;
+use crate::fit::job as fit_job;
 use crate::testing::vectors;
 
 fn job(folder: &Path) -> SearchJob {
@@ -58,7 +62,7 @@ fn the_winner_has_the_lowest_loss_and_can_be_refitted() {
     let outcome = run(&job(folder.path()), &data).unwrap();
     let loss = |trial: usize| outcome.trials[trial].validation_loss.unwrap();
     assert!((0..6).all(|trial| loss(trial) >= loss(outcome.winner)));
-    let again = job::fit(&data, &outcome.preset, |_, _| {}).unwrap();
+    let again = fit_job::fit(&data, &outcome.preset, |_, _| {}).unwrap();
     assert!(again.to_bytes() == outcome.model.to_bytes());
     assert!((outcome.model.provenance().metrics["validation_loss"] - loss(outcome.winner)).abs() < 1e-6);
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrialResult;
 use crate::data::training_data::FittingData;
-use crate::fit::mlp::estimator::{EpochLosses, FitError};
+use crate::fit::mlp::estimator::{EpochLosses, FitError, FittedMlp};
 use crate::fit::preset::Preset;
 use crate::fit::thresholds;
 use crate::metrics::{count, micro_f1};
@@ -32,6 +31,9 @@ pub struct Trial {
     #[serde(with = "exact")]
     pub micro_f1: f64,
 }
+
+/// A finished trial, with its network if it converged.
+pub(super) type TrialResult = Result<(Trial, Option<FittedMlp>), FitError>;
 
 /// Numbers as text. serde_json may round a number to a neighbour when it reads it, which would
 /// change a resumed search.
