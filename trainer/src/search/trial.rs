@@ -35,7 +35,7 @@ pub struct Trial {
 /// A finished trial, with its network if it converged.
 pub(super) type TrialResult = Result<(Trial, Option<FittedMlp>), FitError>;
 
-/// Numbers as text. serde_json may round a number to a neighbour when it reads it, which would
+/// Numbers as text. `serde_json` may round a number to a neighbour when it reads it, which would
 /// change a resumed search.
 mod exact {
     use serde::de::Error as _;
