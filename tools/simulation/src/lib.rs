@@ -21,5 +21,6 @@ pub mod reader;
 pub mod run;
 pub mod runner;
 pub mod sabotage;
+mod task_queue;
 pub mod truth;
 pub mod world;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use service_kit::{Metrics, Shutdown};
 use tokio::sync::Notify;
 
-use crate::hosts::task_queue::TaskQueue;
 use crate::ledger::{Ledger, now};
 use crate::network::SimulatedNetwork;
 use crate::plan::{self, Garbage, Plan};
+use crate::task_queue::TaskQueue;
 use crate::truth::Models;
 
 /// The shared state. Hosts exchange data only over the network.

@@ -10,8 +10,8 @@ use encoder_svc::scheduler::workers::{Worker, Workers};
 use service_kit::ApiError;
 use tokio::time::Instant;
 
-use crate::hosts::task_queue::TaskQueue;
 use crate::sabotage::Sabotage;
+use crate::task_queue::TaskQueue;
 use crate::truth;
 use crate::world::World;
 

@@ -5,5 +5,4 @@
 pub mod classifier_host;
 pub mod encoder_host;
 pub(crate) mod encoder_workers;
-pub(crate) mod task_queue;
 pub mod trainer_host;
