@@ -210,7 +210,7 @@ impl Telemetry {
                     current = filter;
                 }
                 Err(error) => {
-                    tracing::warn!(filter, %error, "invalid log filter; expected one such as `info`")
+                    tracing::warn!(filter, %error, "invalid log filter; expected one such as `info`");
                 }
             }
         }

@@ -28,7 +28,7 @@ pub(super) fn watch(
             match reload() {
                 Ok(()) => tracing::info!("certificates reloaded"),
                 Err(error) => {
-                    tracing::error!(%error, "failed to reload certificates; the old ones stay in use")
+                    tracing::error!(%error, "failed to reload certificates; the old ones stay in use");
                 }
             }
         }
