@@ -18,12 +18,13 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::direct::Direct;
+use crate::hosts::classifier_host;
 use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::{Fault, LATENCY_MS, RECOVERY};
 use crate::sabotage::Sabotage;
+use crate::truth;
 use crate::world::World;
-use crate::{classifier_host, truth};
 
 /// Calls of each client after recovery.
 const LAST_CALLS: u64 = 4;

@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::clients::{movies, with_retries, within};
+use crate::hosts::encoder_host;
 use crate::items::{self, Items};
 use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::RECOVERY;
 use crate::world::World;
-use crate::{encoder_host, plan, truth};
+use crate::{plan, truth};
 
 /// Identifies the reader in the numbers of its movies.
 const CLIENT: u64 = 7;

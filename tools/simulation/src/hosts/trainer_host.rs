@@ -14,9 +14,10 @@ use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
 use trainer::{Load, Vectors};
 
+use crate::hosts::encoder_host;
+use crate::plan;
 use crate::truth;
 use crate::world::{Life, World};
-use crate::{encoder_host, plan};
 
 /// The policy of the job, with shorter times than the default.
 const POLICY: BulkPolicy = BulkPolicy {
