@@ -5,8 +5,8 @@
 //! Encoding has no side effects, so any attempt may be repeated.
 //!
 //! - `discovery` follows the addresses of the encoders' names; `replica` is one address.
-//! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy` and
-//!   `circuit_breaker`.
+//! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy`
+//!   and `circuit_breaker`.
 //! - `status` classifies gRPC statuses; `verify` checks every reply.
 //! - [`bulk`] fixes one encoder for a whole job and shortens texts that exceed its limit.
 //!

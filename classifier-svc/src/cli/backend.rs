@@ -24,7 +24,8 @@ use tonic::{Code, Request, Status};
 
 use super::embedded;
 
-/// A variable rather than a flag, because every user of a machine can read the arguments of its processes.
+/// A variable rather than a flag, because every user of a machine can read the arguments of its
+/// processes.
 const API_KEY_VARIABLE: &str = "MOVIECLASSIFIER_API_KEY";
 
 /// Limit for one movie.

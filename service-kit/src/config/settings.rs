@@ -1,8 +1,9 @@
-//! Settings from four sources, each overriding the one before: defaults, a TOML file, the environment, flags.
+//! Settings from four sources, each overriding the one before: defaults, a TOML file, the
+//! environment, flags.
 //!
-//! The `config` crate merges the sources but accepts unknown keys. `serde_ignored` would report them, but without a
-//! suggestion, and only if every value has the right type. This module compares the keys with those of the defaults
-//! instead.
+//! The `config` crate merges the sources but accepts unknown keys. `serde_ignored` would report
+//! them, but without a suggestion, and only if every value has the right type. This module compares
+//! the keys with those of the defaults instead.
 
 use std::path::{Path, PathBuf};
 
@@ -82,8 +83,8 @@ pub fn load_settings<T: Settings>(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        // Check the keys before the config crate reads them as paths: it would allocate a list for `"a[999999999]"`.
-        // The config crate reports files that are not TOML.
+        // Check the keys before the config crate reads them as paths: it would allocate a list for
+        // `"a[999999999]"`. The config crate reports files that are not TOML.
         if let Ok(given) = toml::from_str(&text) {
             let place = |_: &str| format!("settings file {}", path.display());
             check_keys::<T>(&given, &known, place)?;
@@ -96,8 +97,8 @@ pub fn load_settings<T: Settings>(
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
-    // The keys of the file are already checked and those of flags are known, so an unknown key comes from the
-    // environment.
+    // The keys of the file are already checked and those of flags are known, so an unknown key
+    // comes from the environment.
     let variable =
         |key: &str| format!("environment variable {prefix}_{}", key.replace('.', "__").to_uppercase());
     check_keys::<T>(&settings.clone().try_deserialize()?, &known, variable)?;
@@ -111,8 +112,8 @@ pub fn print_settings<T: Serialize>(settings: &T) -> String {
     toml::to_string(settings).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
-/// Returns the keys of a documented settings file, sorted. Includes keys that are commented out because they have no
-/// default.
+/// Returns the keys of a documented settings file, sorted. Includes keys that are commented out
+/// because they have no default.
 pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
     let assigns = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     let lines = file.lines().map(|line| line.strip_prefix("# ").filter(assigns).unwrap_or(line));

@@ -1,7 +1,8 @@
 //! Texts per second and core of encoder bundles, as ratios to the first one.
 //!
-//! Each bundle runs in one session of one thread, each text alone, tokenization included, like a single-core worker of
-//! encoder-svc. The bundles alternate every hundred texts, so that machine drift affects them alike.
+//! Each bundle runs in one session of one thread, each text alone, tokenization included, like a
+//! single-core worker of encoder-svc. The bundles alternate every hundred texts, so that machine
+//! drift affects them alike.
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::{Path, PathBuf};
@@ -45,7 +46,8 @@ impl Contender<'_> {
 }
 
 fn main() -> std::io::Result<()> {
-    // cargo runs a benchmark in the folder of its package, but paths are relative to the repository.
+    // cargo runs a benchmark in the folder of its package, but paths are relative to the
+    // repository.
     std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
     let arguments = Arguments::parse();
     let (texts, source) = arguments.texts.read();

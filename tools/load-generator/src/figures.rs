@@ -20,7 +20,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Records a figure and prints it. `key` names it in the JSON file; `description` starts with its unit.
+    /// Records a figure and prints it. `key` names it in the JSON file; `description` starts with
+    /// its unit.
     pub fn add(&mut self, key: &str, value: f64, description: &str) {
         println!("{value:>10.3}  {description}");
         self.table.push([description.to_owned(), format!("{value:.3}")]);

@@ -1,7 +1,7 @@
 //! Load on the encoder, measured against ONNX Runtime alone with the same texts and cores.
 //!
-//! `src/main.rs` measures the encoder on the CPU, `src/bin/load-generator-gpu.rs` on a GPU, and `benches/bundles.rs`
-//! compares encoder bundles. This library holds the code that they share.
+//! `src/main.rs` measures the encoder on the CPU, `src/bin/load-generator-gpu.rs` on a GPU, and
+//! `benches/bundles.rs` compares encoder bundles. This library holds the code that they share.
 //!
 //! Everything here panics on failure: a benchmark that cannot run has nothing to report.
 

@@ -1,5 +1,5 @@
-//! Load on the encoder: closed loops, where clients wait for each reply, and an open loop, where calls arrive at a
-//! fixed rate whether or not earlier ones are done.
+//! Load on the encoder: closed loops, where clients wait for each reply, and an open loop, where
+//! calls arrive at a fixed rate whether or not earlier ones are done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,7 +67,8 @@ pub async fn stream(client: &Client, texts: &[String]) -> f64 {
     texts.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Encodes the texts in concurrent bulk calls of `batch` texts, spread over the clients, and returns texts per second.
+/// Encodes the texts in concurrent bulk calls of `batch` texts, spread over the clients, and
+/// returns texts per second.
 pub async fn closed_loop(
     clients: &[Client],
     texts: &Arc<Vec<String>>,
@@ -101,7 +102,8 @@ pub async fn online_calls(client: &Client, texts: &[String], latencies: &mut His
     }
 }
 
-/// Makes online calls while `bulk`, which must not end, saturates the encoder, and returns their latencies.
+/// Makes online calls while `bulk`, which must not end, saturates the encoder, and returns their
+/// latencies.
 pub async fn online_calls_under_bulk(
     client: &Client,
     texts: &[String],
@@ -115,7 +117,8 @@ pub async fn online_calls_under_bulk(
     latencies
 }
 
-/// Makes calls that run no graph, one at a time, and records their latencies: the floor of any call on this machine.
+/// Makes calls that run no graph, one at a time, and records their latencies: the floor of any call
+/// on this machine.
 pub async fn empty_calls(client: &Client, count: usize, latencies: &mut Histogram<u64>) {
     let mut client = client.clone();
     for _ in 0..count {
@@ -139,7 +142,8 @@ pub struct Outcomes {
     pub took: Duration,
 }
 
-/// Makes `rate` online calls per second for `duration`, spread over the clients, each with a deadline of one second.
+/// Makes `rate` online calls per second for `duration`, spread over the clients, each with a
+/// deadline of one second.
 pub async fn open_loop(clients: &[Client], texts: &[String], rate: f64, duration: Duration) -> Outcomes {
     let begin = Instant::now();
     let mut running = JoinSet::new();

@@ -1,4 +1,5 @@
-//! `load-generator`: measures encoder-svc on the CPU, for the table and `bench-results/encoder.json` of `make bench`.
+//! `load-generator`: measures encoder-svc on the CPU, for the table and
+//! `bench-results/encoder.json` of `make bench`.
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::PathBuf;
@@ -26,14 +27,15 @@ const SINGLE_SLICE: usize = 20;
 
 /// Measures encoder-svc on the CPU, as ratios to ONNX Runtime alone
 ///
-/// Starts encoder-svc on a free port, without a cache, and opens the same bundle in this process ("raw"). Both encode
-/// the same texts and take turns within seconds, because the speed of a machine drifts. Compare ratios between runs,
-/// not texts per second. Figures are printed as they are measured, then as a table, and written as JSON.
+/// Starts encoder-svc on a free port, without a cache, and opens the same bundle in this process
+/// ("raw"). Both encode the same texts and take turns within seconds, because the speed of a
+/// machine drifts. Compare ratios between runs, not texts per second. Figures are printed as they
+/// are measured, then as a table, and written as JSON.
 ///
-/// Measures, in this order: the time to readiness; the latency of a single online text beside a raw run and an empty
-/// call; the throughput of one bulk stream and of 32 concurrent unary calls, as ratios to raw; raw batches; the cost of
-/// traces; online latency while bulk texts saturate the encoder; and goodput, latencies, memory and recovery at twice
-/// the capacity.
+/// Measures, in this order: the time to readiness; the latency of a single online text beside a raw
+/// run and an empty call; the throughput of one bulk stream and of 32 concurrent unary calls, as
+/// ratios to raw; raw batches; the cost of traces; online latency while bulk texts saturate the
+/// encoder; and goodput, latencies, memory and recovery at twice the capacity.
 #[derive(Parser)]
 #[command(after_long_help = "\
 Examples:
@@ -74,11 +76,13 @@ struct BulkRates {
     raw: Vec<f64>,
     stream: Vec<f64>,
     unary: Vec<f64>,
-    /// The share of all cores that this process spends on making the unary calls, and that raw runs have for themselves.
+    /// The share of all cores that this process spends on making the unary calls, and that raw runs
+    /// have for themselves.
     client_share: Vec<f64>,
 }
 
-/// Measures raw runs, a stream and unary calls on each slice of the texts, in an order that changes with each round.
+/// Measures raw runs, a stream and unary calls on each slice of the texts, in an order that changes
+/// with each round.
 async fn bulk_rates(raw: &Raw, client: &Client, texts: &[String], rounds: usize) -> BulkRates {
     let slices: Vec<_> =
         texts.chunks(texts.len().div_ceil(SLICES)).map(|slice| Arc::new(slice.to_vec())).collect();
@@ -117,7 +121,8 @@ struct SingleText {
     empty_call: f64,
 }
 
-/// Measures raw runs on one thread and on all cores, online calls and empty calls, slice by slice, in a changing order.
+/// Measures raw runs on one thread and on all cores, online calls and empty calls, slice by slice,
+/// in a changing order.
 async fn single_text(raw: &Raw, client: &Client, texts: &[String]) -> SingleText {
     let mut sessions = [1, cores()].map(|threads| raw.single(threads));
     let mut latencies = [(); 4].map(|()| load::histogram());
@@ -222,8 +227,8 @@ impl Benchmark {
         self.add("peak_memory_mib", self.server.memory_mib("VmHWM"), "MiB resident at most");
     }
 
-    /// Measures what traces cost, with default sampling and a collector on this machine. A second encoder-svc with
-    /// traces alternates with the first one without.
+    /// Measures what traces cost, with default sampling and a collector on this machine. A second
+    /// encoder-svc with traces alternates with the first one without.
     async fn traced(&mut self) {
         let collector = Collector::start().await.expect("a port is free");
         let server =
@@ -247,7 +252,8 @@ impl Benchmark {
     async fn overload(&mut self, baseline: &Baseline) {
         let Self { arguments, texts, server, client, figures, .. } = self;
         let duration = Duration::from_secs(arguments.overload_seconds);
-        // The capacity is measured before and after: within a minute a machine drifts by more than the expected effect.
+        // The capacity is measured before and after: within a minute a machine drifts by more than
+        // the expected effect.
         let capacity_before = unary_rate(client, texts).await;
         let memory_before = server.memory_mib("VmRSS");
         let own = own_cpu_seconds();
@@ -280,7 +286,8 @@ impl Benchmark {
     }
 }
 
-// One thread, so that making the load takes as few cycles as possible from the encoder on the same cores.
+// One thread, so that making the load takes as few cycles as possible from the encoder on the same
+// cores.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();

@@ -65,7 +65,8 @@ impl Raw {
         })
     }
 
-    /// Runs batches of `size` texts, sorted by length to save padding, and returns texts per second.
+    /// Runs batches of `size` texts, sorted by length to save padding, and returns texts per
+    /// second.
     #[must_use]
     pub fn batched(&self, texts: &[String], size: usize, sessions: usize) -> f64 {
         let mut sorted: Vec<_> = texts.iter().map(String::as_str).collect();
@@ -78,7 +79,8 @@ impl Raw {
         };
         let mut sessions = self.sessions(sessions);
         if self.device != Device::Cpu {
-            // The first runs on a GPU choose kernels and allocate memory, most of all for the longest batch.
+            // The first runs on a GPU choose kernels and allocate memory, most of all for the
+            // longest batch.
             for session in &mut sessions {
                 let sample = (0..batches.len()).step_by(batches.len().div_ceil(8));
                 sample.chain([batches.len() - 1]).for_each(|index| run(session, index));

@@ -29,7 +29,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the binary on a free port, without a cache, so that every text is run. `settings` are environment variables.
+    /// Starts the binary on a free port, without a cache, so that every text is run. `settings` are
+    /// environment variables.
     pub async fn start(arguments: &ServerArguments, settings: &[(&str, &str)]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = free.unwrap_or_else(|error| panic!("found no free port: {error}")).to_string();
@@ -72,7 +73,8 @@ impl Server {
         threads.map(|thread| schedstat_seconds(&thread.path().join("schedstat"))).sum()
     }
 
-    /// Returns a field of `/proc/PID/status` in mebibytes, such as `VmRSS` or `VmHWM`; 0 without `/proc`.
+    /// Returns a field of `/proc/PID/status` in mebibytes, such as `VmRSS` or `VmHWM`; 0 without
+    /// `/proc`.
     #[must_use]
     pub fn memory_mib(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

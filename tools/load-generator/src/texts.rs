@@ -18,7 +18,8 @@ pub struct TextArguments {
 }
 
 impl TextArguments {
-    /// Returns distinct texts and a description of their source. Data with too few overviews gives fewer texts.
+    /// Returns distinct texts and a description of their source. Data with too few overviews gives
+    /// fewer texts.
     #[must_use]
     pub fn read(&self) -> (Vec<String>, String) {
         let overviews = overviews(&self.data, self.texts).unwrap_or_default();

@@ -34,8 +34,8 @@ impl fmt::Display for ThresholdRule {
 
 /// Strength of the shrinkage of per-genre thresholds. For a genre with `n` validation movies, the
 /// threshold chosen by labels has weight `n / (n + SHRINKAGE)`; the rest goes to the global
-/// threshold, or to the one of highest expected F1. A threshold found on ten movies says little about
-/// the next thousand.
+/// threshold, or to the one of highest expected F1. A threshold found on ten movies says little
+/// about the next thousand.
 pub const SHRINKAGE: f64 = 100.0;
 
 /// The most rounds of coordinate ascent, which converges in three or four.

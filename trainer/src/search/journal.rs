@@ -4,8 +4,8 @@
 //! The first line holds the identity of the search. A last line cut off by a crash is removed, and
 //! its trial runs again.
 //!
-//! An embedded database such as redb or `SQLite` would do, but a user could not read its file, and a
-//! finished search would not be the same bytes on every machine.
+//! An embedded database such as redb or `SQLite` would do, but a user could not read its file, and
+//! a finished search would not be the same bytes on every machine.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

@@ -1,5 +1,6 @@
-//! `seeds TARGET FOLDER DICTIONARY`: writes the seeds of a fuzz target into a folder and its dictionary into a file, for
-//! libFuzzer. Without arguments, lists each target with its maximal input length.
+//! `seeds TARGET FOLDER DICTIONARY`: writes the seeds of a fuzz target into a folder and its
+//! dictionary into a file, for libFuzzer. Without arguments, lists each target with its maximal
+//! input length.
 
 use std::fmt::Write as _;
 

@@ -20,7 +20,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Checks one input. Calls run one at a time, because allocations are counted for the whole process.
+    /// Checks one input. Calls run one at a time, because allocations are counted for the whole
+    /// process.
     ///
     /// # Panics
     /// If `data` breaks a promise.

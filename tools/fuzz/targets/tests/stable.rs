@@ -1,4 +1,5 @@
-//! Runs every target on its seeds, its corpus, and mutations of both, which are the same in every run.
+//! Runs every target on its seeds, its corpus, and mutations of both, which are the same in every
+//! run.
 //!
 //! `FUZZ_CASES=20` runs twenty times as many mutations, from another random seed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -86,8 +87,8 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 }
 
 fn fuzz(name: &str) {
-    // The default hook makes a backtrace, even of a panic that a reader catches. Its tens of megabytes would count as the
-    // reader's memory.
+    // The default hook makes a backtrace, even of a panic that a reader catches. Its tens of
+    // megabytes would count as the reader's memory.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let mut inputs = (target.seeds)();

@@ -1,4 +1,5 @@
-//! `load-generator-gpu`: measures encoder-svc on a GPU, for the table and `bench-results/gpu.json` of `make bench-gpu`.
+//! `load-generator-gpu`: measures encoder-svc on a GPU, for the table and `bench-results/gpu.json`
+//! of `make bench-gpu`.
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the text of --help")]
 
 use std::path::PathBuf;
@@ -26,12 +27,14 @@ const COMPARED: usize = 400;
 
 /// Measures encoder-svc on a GPU, as ratios to ONNX Runtime alone on the same GPU
 ///
-/// First searches for the fastest raw loop, over sessions and batch sizes. Then starts encoder-svc with each
-/// combination of --sessions and --batch-tokens and compares it with that loop: bulk throughput of four kinds of
-/// clients, CPU time per text, latency of online texts, and goodput at twice the capacity. Vectors are compared with
-/// those of the CPU. Figures are printed as they are measured, then as a table, and written as JSON.
+/// First searches for the fastest raw loop, over sessions and batch sizes. Then starts encoder-svc
+/// with each combination of --sessions and --batch-tokens and compares it with that loop: bulk
+/// throughput of four kinds of clients, CPU time per text, latency of online texts, and goodput at
+/// twice the capacity. Vectors are compared with those of the CPU. Figures are printed as they are
+/// measured, then as a table, and written as JSON.
 ///
-/// Needs an ONNX Runtime with CUDA, named by the environment variable ORT_DYLIB_PATH (`make cuda` installs one).
+/// Needs an ONNX Runtime with CUDA, named by the environment variable ORT_DYLIB_PATH (`make cuda`
+/// installs one).
 #[derive(Parser)]
 #[command(
     mut_arg("bundle", |arg| arg.default_value(".runtime/bundles/minilm-512-fp32")),
@@ -51,7 +54,8 @@ struct Arguments {
     /// Rounds of the raw loop, streams and calls; the figures are medians of the rounds
     #[arg(long, value_name = "N", alias = "turns", default_value_t = 3)]
     rounds: usize,
-    /// Sessions of the raw loop, separated by commas; the fastest combination with --raw-batches counts
+    /// Sessions of the raw loop, separated by commas; the fastest combination with --raw-batches
+    /// counts
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "8,16")]
     raw_sessions: Vec<usize>,
     /// Texts per batch of the raw loop, separated by commas
@@ -60,7 +64,8 @@ struct Arguments {
     /// Values of encoder.sessions to measure, separated by commas; 0 is the default of encoder-svc
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     sessions: Vec<usize>,
-    /// Values of encoder.batch_tokens to measure, separated by commas; 0 is the default of encoder-svc
+    /// Values of encoder.batch_tokens to measure, separated by commas; 0 is the default of
+    /// encoder-svc
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     batch_tokens: Vec<usize>,
     /// Duration of the overload at twice the capacity; 0 skips it
@@ -182,7 +187,8 @@ impl Benchmark<'_> {
         figures.add(&name("rss_mib"), server.memory_mib("VmRSS"), "MiB resident after that");
     }
 
-    /// Measures bulk throughput of four kinds of clients, as ratios to the raw loop, which runs in every round.
+    /// Measures bulk throughput of four kinds of clients, as ratios to the raw loop, which runs in
+    /// every round.
     async fn throughput(
         &self,
         figures: &mut Figures,

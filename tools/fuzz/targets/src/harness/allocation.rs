@@ -3,7 +3,8 @@
 use cap::Cap;
 use peak_alloc::PeakAlloc;
 
-/// Fails allocations that would take the machine's memory. The process then aborts: "memory allocation of … bytes failed".
+/// Fails allocations that would take the machine's memory. The process then aborts: "memory
+/// allocation of … bytes failed".
 #[global_allocator]
 static ALLOCATOR: Cap<PeakAlloc> = Cap::new(PeakAlloc, 4 << 30);
 

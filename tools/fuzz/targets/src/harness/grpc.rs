@@ -69,10 +69,12 @@ fn frames(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     Some(messages)
 }
 
-/// Returns the messages in the body of a request, or `None` if a service must reject it as malformed.
+/// Returns the messages in the body of a request, or `None` if a service must reject it as
+/// malformed.
 ///
-/// A service must also accept a body that ends right after the head of a frame of at most `max_bytes`. tonic ignores
-/// such a head without an error: the client is broken, but it gets the replies to its earlier messages.
+/// A service must also accept a body that ends right after the head of a frame of at most
+/// `max_bytes`. tonic ignores such a head without an error: the client is broken, but it gets the
+/// replies to its earlier messages.
 pub(crate) fn request_messages<M: Message + Default>(body: &[u8], max_bytes: usize) -> Option<Vec<M>> {
     let (before, head) = body.split_at(body.len().saturating_sub(5));
     let is_bare_head = match *head {

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 /// Separates the sections of an input, on a line of its own.
 pub(crate) const SEPARATOR: &[u8] = b"\n====\n";
 
-/// Returns the first `N` sections of an input. Missing sections are empty; the last one takes the rest.
+/// Returns the first `N` sections of an input. Missing sections are empty; the last one takes the
+/// rest.
 pub(crate) fn split<const N: usize>(data: &[u8]) -> [&[u8]; N] {
     let mut rest = data;
     std::array::from_fn(|index| {

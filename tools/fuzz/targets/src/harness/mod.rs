@@ -1,5 +1,5 @@
-//! Code that the targets share: input files, an allocation limit, the services in memory, and the rules that they must
-//! enforce.
+//! Code that the targets share: input files, an allocation limit, the services in memory, and the
+//! rules that they must enforce.
 //!
 //! Nothing here depends on a target.
 

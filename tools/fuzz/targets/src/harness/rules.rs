@@ -1,5 +1,5 @@
-//! The limits of the services and the requests that they must reject: an independent implementation of the documented
-//! rules.
+//! The limits of the services and the requests that they must reject: an independent implementation
+//! of the documented rules.
 //!
 //! The limits are small, so that short inputs reach them.
 
@@ -46,7 +46,8 @@ pub(crate) fn movie_violations(prefix: &str, title: &str, overview: &str) -> Vio
     violations
 }
 
-/// Returns the violations of a batch: of its size, or else of its items, which `of_item` gets with their index.
+/// Returns the violations of a batch: of its size, or else of its items, which `of_item` gets with
+/// their index.
 pub(crate) fn batch_violations<T>(
     field: &str,
     items: &[T],

@@ -1,4 +1,5 @@
-//! Both services in this process, complete except for sockets, so that targets test the code that is deployed.
+//! Both services in this process, complete except for sockets, so that targets test the code that
+//! is deployed.
 //!
 //! The encoder runs a bundle of random weights on the ONNX Runtime that `make models` fetches.
 

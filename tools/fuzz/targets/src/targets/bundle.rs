@@ -1,7 +1,8 @@
 //! Encoder bundles: manifest, tokenizer and reference texts.
 //!
-//! The sections of an input are these three files. `HASH_OF_MODEL`, `HASH_OF_TOKENIZER` and `HASH_OF_REFERENCE` in the
-//! manifest are replaced by the correct hashes, so that mutations get past the integrity check.
+//! The sections of an input are these three files. `HASH_OF_MODEL`, `HASH_OF_TOKENIZER` and
+//! `HASH_OF_REFERENCE` in the manifest are replaced by the correct hashes, so that mutations get
+//! past the integrity check.
 
 use encoder_svc::bundle::{Agreement, Bundle, BundleError};
 use encoder_svc::tokenizer::TextTokenizer;

@@ -1,4 +1,5 @@
-//! Calls of `movieclassifier.classifier.v1.ClassifierService`, from the bytes of a body to genres or a rejection.
+//! Calls of `movieclassifier.classifier.v1.ClassifierService`, from the bytes of a body to genres
+//! or a rejection.
 
 use prost::Message as _;
 use proto::classifier::v1::classify_stream_response::Result as StreamResult;

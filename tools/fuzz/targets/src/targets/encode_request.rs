@@ -1,4 +1,5 @@
-//! Calls of `movieclassifier.encoder.v1.EncoderService`, from the bytes of a body to vectors or a rejection.
+//! Calls of `movieclassifier.encoder.v1.EncoderService`, from the bytes of a body to vectors or a
+//! rejection.
 
 use prost::Message as _;
 use proto::encoder::v1::encode_stream_response::Result as StreamResult;

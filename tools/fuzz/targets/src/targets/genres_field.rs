@@ -1,7 +1,7 @@
 //! The `genres` column in each of its formats: a Python literal, JSON, and names separated by bars.
 //!
-//! Each input is read as a field in all three formats. It also becomes a list of genres that is written as Python and as
-//! JSON, and both must be read as the same genres.
+//! Each input is read as a field in all three formats. It also becomes a list of genres that is
+//! written as Python and as JSON, and both must be read as the same genres.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -80,8 +80,8 @@ fn check(data: &[u8]) {
     round_trip(data);
 }
 
-/// Reads the field from a table with one movie. `None` means that the field is not in this format; the empty set, that it
-/// names no known genre.
+/// Reads the field from a table with one movie. `None` means that the field is not in this format;
+/// the empty set, that it names no known genre.
 fn read(format: GenresFormat, field: &str) -> Option<GenreSet> {
     let table = format!("id,title,overview,genres\n1,T,O.,\"{}\"\n", field.replace('"', "\"\""));
     let columns = Columns { genres_format: format, ..Columns::default() };
@@ -142,7 +142,8 @@ fn round_trip(data: &[u8]) {
     assert_eq!(read(GenresFormat::Json, &json), Some(expected), "{json}");
 }
 
-/// Writes a string like Python's `repr`: in single quotes, unless it contains those and no double quotes.
+/// Writes a string like Python's `repr`: in single quotes, unless it contains those and no double
+/// quotes.
 fn repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);

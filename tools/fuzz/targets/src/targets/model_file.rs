@@ -42,8 +42,8 @@ fn check(data: &[u8]) {
         Ok(model) => model,
         Err(reason) => {
             assert_explains(&reason);
-            // Loading by path rejects it too, and names the file. The reason may differ: with several invalid tensors,
-            // safetensors names any of them.
+            // Loading by path rejects it too, and names the file. The reason may differ: with
+            // several invalid tensors, safetensors names any of them.
             let path = file("model.safetensors", data);
             let message = GenreModel::load(&path)
                 .expect_err("loading a file rejects what loading bytes rejects")
@@ -85,7 +85,8 @@ fn check(data: &[u8]) {
     assert_eq!(rebuilt.version(), again.version());
 }
 
-/// Asserts that every vector of about unit length, as encoders return it, gives a probability for each label.
+/// Asserts that every vector of about unit length, as encoders return it, gives a probability for
+/// each label.
 fn assert_gives_probabilities(model: &GenreModel) {
     let dimension = model.mlp().dimension();
     let unit = (dimension as f32).sqrt().recip();
@@ -125,7 +126,8 @@ fn assert_explains(reason: &str) {
     assert!(is_known, "an error says what was expected: {reason}");
 }
 
-/// Removes the hash and the self-check from a file, like files of earlier versions: mutations of it get further.
+/// Removes the hash and the self-check from a file, like files of earlier versions: mutations of it
+/// get further.
 fn without_checks(bytes: &[u8]) -> Vec<u8> {
     let (length, rest) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;

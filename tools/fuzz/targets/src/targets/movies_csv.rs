@@ -1,4 +1,5 @@
-//! `movies_metadata.csv` with its defects: shifted rows, unclosed quotes, invalid UTF-8, invalid archives.
+//! `movies_metadata.csv` with its defects: shifted rows, unclosed quotes, invalid UTF-8, invalid
+//! archives.
 
 use std::collections::HashSet;
 

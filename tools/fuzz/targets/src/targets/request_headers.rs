@@ -69,8 +69,8 @@ fn check(data: &[u8]) {
     }
 }
 
-/// An independent implementation of the documented rule. A bearer token, even an empty one, takes precedence over
-/// `x-api-key`.
+/// An independent implementation of the documented rule. A bearer token, even an empty one, takes
+/// precedence over `x-api-key`.
 fn has_key(authorization: &[u8], api_key: &[u8]) -> bool {
     let given = match authorization.split_at_checked(7) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,

@@ -55,7 +55,8 @@ fn check(data: &[u8]) {
             assert_valid(kind, &movies, &response);
         }
         Some((_, violations)) => assert_rejected(status, &content_type, &response, Some(&violations)),
-        // The reference API ignores unknown keys together with their values, as long as the body is UTF-8.
+        // The reference API ignores unknown keys together with their values, as long as the body is
+        // UTF-8.
         None if kind == 2 && status == 200 => assert!(std::str::from_utf8(body).is_ok()),
         None => {
             assert_rejected(status, &content_type, &response, None);

@@ -82,7 +82,8 @@ fn check(data: &[u8]) {
     }
 }
 
-/// Returns the settings if the file is valid. Asserts that they can be printed and loaded again without a difference.
+/// Returns the settings if the file is valid. Asserts that they can be printed and loaded again
+/// without a difference.
 fn loaded<T: Settings>(data: &[u8], path: &Path) -> Option<T> {
     let load = |path: &Path| load_settings::<T>(PREFIX, Some(path), Overrides::default());
     let settings = match bounded(data.len(), || load(path)) {
