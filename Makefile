@@ -103,9 +103,10 @@ kubernetes-environment: $(K8S_VENV)/.stamp
 $(K8S_VENV)/.stamp: tests/kubernetes/requirements.txt
 	$(hashed_venv)
 
-lint: ## check formatting and run clippy; warnings are errors
+lint: ## check formatting, clippy and module circles; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(PYTHON) tools/scripts/module_circles.py
 
 supply-chain: ## check licences, sources, duplicates, advisories, unused dependencies and the minimum Rust version
 	@PYTHON='$(PYTHON)' tools/scripts/supply_chain.sh
