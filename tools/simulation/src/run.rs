@@ -11,11 +11,11 @@ use crate::hosts::classifier_host;
 use crate::hosts::encoder_host;
 use crate::hosts::trainer_host;
 use crate::ledger::{Ledger, Report};
+use crate::load::{clients, reader};
 use crate::network::SimulatedNetwork;
 use crate::plan::{self, Fault, LATENCY_MS, PATIENCE, Plan, RECOVERY};
 use crate::truth::{self, Models};
 use crate::world::{EncoderState, Life, World};
-use crate::{clients, reader};
 
 /// Time at the end for the calls that clients have abandoned.
 const QUIET: Duration = Duration::from_secs(6);

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use crate::direct::Direct;
 use crate::hosts::classifier_host;
-use crate::items::{self, Items};
-use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
+use crate::load::direct::Direct;
+use crate::load::items::{self, Items};
+use crate::load::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::{Fault, LATENCY_MS, RECOVERY};
 use crate::sabotage::Sabotage;
 use crate::truth;

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::clients::{movies, with_retries, within};
 use crate::hosts::encoder_host;
-use crate::items::{self, Items};
-use crate::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
+use crate::load::clients::{movies, with_retries, within};
+use crate::load::items::{self, Items};
+use crate::load::outcome::{Failure, TOLERANCE, WITHOUT_DEADLINE};
 use crate::plan::RECOVERY;
 use crate::world::World;
 use crate::{plan, truth};
