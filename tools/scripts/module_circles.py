@@ -28,8 +28,9 @@ def without_tests_and_comments(text: str) -> str:
             item = next(lines)
             while item.strip().startswith("#["):
                 item = next(lines)
-            while not (item.rstrip().endswith(";") or item.startswith(f"{indent}}}")):
-                item = next(lines)
+            if not item.rstrip().endswith(";"):
+                while not item.startswith(f"{indent}}}"):
+                    item = next(lines)
             continue
         kept.append(re.sub(r"//.*", "", line))
     return "\n".join(kept)
