@@ -64,14 +64,14 @@ impl Pipeline {
         let vectors = vectors.map_err(name_the_overview)?;
         let probabilities = probabilities(&model, vectors.values, words).await;
 
-        let movies = probabilities.slice_axis(Axis(0), (..movies.len()).into());
-        let mut responses: Vec<_> = movies
+        let scored = probabilities.slice_axis(Axis(0), (..movies.len()).into());
+        let mut responses: Vec<_> = scored
             .axis_iter(Axis(0))
             .zip(vectors.truncated)
             .map(|(row, truncated)| response(&model, row, include, truncated))
             .collect();
         let mut next = movies.len();
-        for ((response, row), occlusion) in responses.iter_mut().zip(movies.rows()).zip(occlusions) {
+        for ((response, row), occlusion) in responses.iter_mut().zip(scored.rows()).zip(occlusions) {
             let end = next + occlusion.movies.len();
             let without = probabilities.slice_axis(Axis(0), (next..end).into());
             let labels = explained_labels(&model, response, include);
