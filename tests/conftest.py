@@ -16,7 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 ROOT = Path(__file__).resolve().parent.parent
-BINARIES = ROOT / "target" / "debug"
+# Another folder compares other binaries by the same tests.
+BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug")).absolute()
 READY_SECONDS = 60
 
 
@@ -44,9 +45,16 @@ def start(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([path, *command[1:]], cwd=ROOT, env=environment)
 
 
-def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
+def channel_to(address: str, authority: bytes | None) -> grpc.Channel:
+    """Opens a channel, over TLS if the `authority` of the service's certificate is given."""
+    if authority is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority))
+
+
+def wait_until_serving(address: str, process: subprocess.Popen[bytes], authority: bytes | None = None) -> None:
     end = time.monotonic() + READY_SECONDS
-    with grpc.insecure_channel(address) as channel:
+    with channel_to(address, authority) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < end:
             assert process.poll() is None, f"the service at {address} exited with {process.returncode}"

@@ -5,8 +5,11 @@ Only the compressed headers of responses are decoded by a library, hpack (https:
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,14 +17,20 @@ from dataclasses import dataclass, field
 import hpack
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
 CANCEL = 8
-INITIAL_WINDOW_SIZE = 4
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 3, 4, 5
+FRAME_BYTES, WINDOW_BYTES = 16_384, 65_535
+"""The largest payload of a frame, and the first window of a connection or stream, unless SETTINGS change them."""
 
 
 def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
     return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+
+
+def settings_frame(values: dict[int, int]) -> bytes:
+    return frame(SETTINGS, b"".join(struct.pack("!HI", key, value) for key, value in values.items()))
 
 
 HELLO = PREFACE + frame(SETTINGS)
@@ -45,8 +54,19 @@ def fields(headers: Iterable[tuple[str, str]]) -> bytes:
 
 def call_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
     """Returns the headers of a gRPC call."""
-    named = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "abuse")]
+    named = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
     return [*named, ("te", "trailers"), ("content-type", "application/grpc"), *more]
+
+
+def get_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """Returns the headers of a GET request."""
+    return [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "localhost"), *more]
+
+
+def post_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """Returns the headers of a POST request with JSON."""
+    named = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
+    return [*named, ("content-type", "application/json"), *more]
 
 
 def message(payload: bytes, *, compressed: bool = False, announced: int | None = None) -> bytes:
@@ -74,15 +94,43 @@ class Response:
 
 
 class Connection:
-    """A connection, which sends preface and SETTINGS unless `hello` is false."""
+    """A connection, which sends preface and SETTINGS unless `hello` is false.
 
-    def __init__(self, address: str, *, hello: bool = True) -> None:
+    With `tls` it shakes hands first. `settings` are sent with the preface."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        hello: bool = True,
+        tls: ssl.SSLContext | None = None,
+        settings: dict[int, int] | None = None,
+        receive_bytes: int | None = None,
+    ) -> None:
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=5)
+        self.socket = socket.socket()
+        self.socket.settimeout(5)
+        if receive_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.connect((host, int(port)))
+        # Frames are sent at once, so those of one attack do not wait for an acknowledgement.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+        # `select` accepts no descriptor above 1,024.
+        self._poll = select.poll()
+        self._poll.register(self.socket, select.POLLIN)
         self.decoder = hpack.Decoder()
         self._buffer = b""
+        # OpenSSL does not permit to read and write at once.
+        self._lock = threading.Lock()
+        # How many bytes the peer permits to send: on the connection, on a new stream, on open streams.
+        self._window, self._initial, self._windows = WINDOW_BYTES, WINDOW_BYTES, dict[int, int]()
+        self.ended: set[int] = set()
+        """Streams that the peer ended or reset, as far as `pump` and `body` have read."""
+        self.goaway: int | None = None
         if hello:
-            self.send(HELLO)
+            self.send(PREFACE, frame(SETTINGS) if settings is None else settings_frame(settings))
 
     def __enter__(self) -> Connection:
         return self
@@ -91,56 +139,106 @@ class Connection:
         self.socket.close()
 
     def send(self, *frames: bytes) -> bool:
-        """Returns whether the peer still accepted the frames."""
+        """Returns whether the peer still accepted the frames. Raises TimeoutError if it did not read them in time."""
         try:
-            self.socket.sendall(b"".join(frames))
-        except (BrokenPipeError, ConnectionResetError):
+            with self._lock:
+                self.socket.sendall(b"".join(frames))
+        except TimeoutError:
+            raise
+        except OSError:
             return False
         return True
 
-    def read_frame(self, end: float) -> tuple[int, int, int, bytes] | None:
+    def _receive(self, end: float) -> bytes:
+        """Returns what arrives next. Raises ConnectionError if the peer closed, TimeoutError after `end`."""
+        while True:
+            pending = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()
+            left = max(end - time.monotonic(), 0.001)
+            try:
+                if not pending and not self._poll.poll(left * 1000):
+                    raise TimeoutError
+                with self._lock:
+                    # Of TLS, what is readable may be less than a record.
+                    self.socket.settimeout(0.001 if isinstance(self.socket, ssl.SSLSocket) else left)
+                    try:
+                        chunk = self.socket.recv(1 << 16)
+                    except TimeoutError:
+                        if time.monotonic() > end:
+                            raise
+                        continue
+                    finally:
+                        self.socket.settimeout(5)
+            except TimeoutError:
+                raise
+            except (OSError, ValueError) as error:
+                raise ConnectionResetError("closed") from error
+            if not chunk:
+                raise ConnectionResetError("closed by the peer")
+            return chunk
+
+    def read_frame(self, end: float) -> tuple[int, int, int, bytes]:
         """Returns kind, flags, stream and payload. Raises ConnectionError if the peer closed, TimeoutError after `end`."""
-
-        def read(count: int) -> bytes:
-            while len(self._buffer) < count:
-                self.socket.settimeout(max(end - time.monotonic(), 0.001))
-                chunk = self.socket.recv(1 << 16)
-                if not chunk:
-                    raise ConnectionResetError("closed by the peer")
-                self._buffer += chunk
-            taken, self._buffer = self._buffer[:count], self._buffer[count:]
-            return taken
-
-        head = read(9)
-        payload = read(int.from_bytes(head[:3], "big"))
+        while len(self._buffer) < 9 or len(self._buffer) < 9 + int.from_bytes(self._buffer[:3], "big"):
+            self._buffer += self._receive(end)
+        head, end_of_frame = self._buffer[:9], 9 + int.from_bytes(self._buffer[:3], "big")
+        payload, self._buffer = self._buffer[9:end_of_frame], self._buffer[end_of_frame:]
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
-    def pour(self, stream: int, begun: int, total: int, seconds: float = 5) -> int:
-        """Sends DATA up to `total` bytes, as flow control and the peer permit, and returns the number of bytes sent.
+    def pump(self, seconds: float = 0) -> bool:
+        """Reads what arrives within `seconds`, with at least one look, and keeps count of windows and ended streams.
 
-        The stream is new and has sent `begun` bytes so far."""
-        windows = {0: 65_535 - begun, stream: 65_535 - begun}
-        sent, end = begun, time.monotonic() + seconds
-        while sent < total:
-            room = min(*windows.values(), 16_384, total - sent)
+        Replies to PING and SETTINGS. Returns whether the connection is still open."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self._note(*self.read_frame(end))
+            except TimeoutError:
+                return True
+            except ConnectionError:
+                return False
+
+    def _note(self, kind: int, flags: int, on: int, payload: bytes) -> None:
+        if kind == WINDOW_UPDATE and on == 0:
+            self._window += int.from_bytes(payload, "big")
+        elif kind == WINDOW_UPDATE and on in self._windows:
+            self._windows[on] += int.from_bytes(payload, "big")
+        elif kind == SETTINGS and not flags & ACK:
+            initial = dict(struct.iter_unpack("!HI", payload)).get(INITIAL_WINDOW_SIZE, self._initial)
+            self._windows = {stream: window + initial - self._initial for stream, window in self._windows.items()}
+            self._initial = initial
+            # The larger window applies once the peer gets the acknowledgement.
+            self.send(frame(SETTINGS, b"", ACK))
+        elif kind == PING and not flags & ACK:
+            self.send(frame(PING, payload, ACK))
+        elif kind == GOAWAY:
+            self.goaway = int.from_bytes(payload[4:8], "big")
+        elif kind == RST_STREAM or (kind in (HEADERS, DATA) and flags & END_STREAM):
+            self.ended.add(on)
+
+    def open(self, stream: int, headers: Iterable[tuple[str, str]], *, end: bool = False) -> bool:
+        """Sends the headers of a request, which may be all of it."""
+        self._windows[stream] = self._initial
+        return self.send(frame(HEADERS, fields(headers), END_HEADERS | (END_STREAM if end else 0), stream))
+
+    def body(self, stream: int, data: bytes, *, end: bool = False, seconds: float = 5) -> int:
+        """Sends `data` as flow control and the peer permit. Returns how many bytes were sent within `seconds`."""
+        sent, until = 0, time.monotonic() + seconds
+        while sent < len(data) and stream not in self.ended:
+            room = min(self._window, self._windows[stream], FRAME_BYTES, len(data) - sent)
             if room > 0:
-                if not self.send(frame(DATA, b" " * room, 0, stream)):
+                flags = END_STREAM if end and sent + room == len(data) else 0
+                try:
+                    if not self.send(frame(DATA, data[sent : sent + room], flags, stream)):
+                        return sent
+                except TimeoutError:
                     return sent
                 sent += room
-                windows = {on: left - room for on, left in windows.items()}
+                self._window -= room
+                self._windows[stream] -= room
                 continue
             try:
-                kind, flags, on, payload = self.read_frame(end)
+                self._note(*self.read_frame(until))
             except (TimeoutError, ConnectionError):
-                return sent
-            if kind == WINDOW_UPDATE and on in windows:
-                windows[on] += int.from_bytes(payload, "big")
-            elif kind == SETTINGS and not flags & ACK:
-                settings = dict(struct.iter_unpack("!HI", payload))
-                windows[stream] += settings.get(INITIAL_WINDOW_SIZE, 65_535) - 65_535
-                # The larger window applies once the peer gets the acknowledgement.
-                self.send(frame(SETTINGS, b"", ACK))
-            elif on == stream and kind in (HEADERS, RST_STREAM):
                 return sent
         return sent
 
@@ -155,15 +253,13 @@ class Connection:
             except ConnectionError:
                 response.closed = True
                 return response
-            if kind == GOAWAY:
-                response.goaway = int.from_bytes(payload[4:8], "big")
-            elif kind == HEADERS:
+            self._note(kind, flags, on, payload)
+            response.goaway = self.goaway
+            if kind == HEADERS:
                 # Every block must be decoded, because all streams share the dynamic table.
                 decoded = self.decoder.decode(payload)
                 if on == stream:
                     response.headers.update(decoded)
-            elif kind == PING and not flags & ACK:
-                self.send(frame(PING, payload, ACK))
             if on == stream and kind == RST_STREAM:
                 response.reset = int.from_bytes(payload, "big")
             if on == stream and kind == DATA:
@@ -177,10 +273,8 @@ class Connection:
         end = time.monotonic() + seconds
         while True:
             try:
-                self.socket.settimeout(max(end - time.monotonic(), 0.001))
-                if not self.socket.recv(1 << 16):
-                    return True
-            except (TimeoutError, BlockingIOError):
+                self._receive(end)
+            except TimeoutError:
                 return False
             except ConnectionError:
                 return True

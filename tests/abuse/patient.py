@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
-from http2 import CONTINUATION, HEADERS, HELLO, PREFACE, Connection, call_headers, fields, frame
+from http2 import CONTINUATION, HEADERS, HELLO, PREFACE, call_headers, fields, frame
+
+if TYPE_CHECKING:
+    from abused import Service
 
 CLASSIFY = "/movieclassifier.classifier.v1.ClassifierService/Classify"
-HEAD = b"POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v1/movies:classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 # For each kind of client: the listener, what it sends first, and whether it then sends single bytes of a header.
 SILENT = {
     "sends nothing to gRPC": ("grpc", b"", False),
@@ -28,14 +32,19 @@ SILENT = {
 }
 
 
-class Patient:
-    """Keeps one client of each kind connected."""
+def protocol(said: bytes) -> str:
+    """Returns the protocol that a client offers by ALPN."""
+    return "http/1.1" if said.startswith(HEAD) else "h2"
 
-    def __init__(self, grpc: str, http: str) -> None:
+
+class Patient:
+    """Keeps one client of each kind connected to a service."""
+
+    def __init__(self, service: Service) -> None:
         self.began = time.monotonic()
         self.clients = {}
         for name, (listener, said, _) in SILENT.items():
-            self.clients[name] = Connection(grpc if listener == "grpc" else http, hello=False)
+            self.clients[name] = service.connect(listener, protocol=protocol(said), hello=False)
             self.clients[name].send(said)
         threading.Thread(target=self._drip, daemon=True).start()
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from abused import CLASSIFIER, ENCODER, MIB, Pair, pair  # noqa: F401
+from abused import CLASSIFIER, ENCODER, MIB, OVER_PLAIN_AND_TLS, Pair, pair  # noqa: F401
 from http2 import (
     ACK,
     DATA,
     END_HEADERS,
     GOAWAY,
     HEADERS,
-    HELLO,
+    INITIAL_WINDOW_SIZE,
     SETTINGS,
     WINDOW_UPDATE,
     Connection,
@@ -30,10 +30,12 @@ from http2 import (
     fields,
     frame,
     message,
+    settings_frame,
 )
 from waiting import wait_for
 
-MANY = 10_000
+# A handshake of TLS costs the test more time than the service.
+MANY = {"plain": 10_000, "tls": 2_000}
 # The listen backlog. The client's system retries a connection beyond it after a second.
 BACKLOG = 4096
 ESTABLISHED = 1
@@ -57,28 +59,27 @@ def descriptors_for(count: int) -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def close_all(clients: list[socket.socket]) -> None:
+def close_all(clients: list[Connection] | list[socket.socket]) -> None:
     while clients:
         client = clients.pop()
+        raw = client.socket if isinstance(client, Connection) else client
         # A reset on close, so ports do not stay in TIME_WAIT.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        client.close()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        raw.close()
 
 
+@OVER_PLAIN_AND_TLS
 @pytest.mark.parametrize("listener", ["grpc", "http"])
 def test_ten_thousand_connections_delay_no_call_and_release_their_memory(pair: Pair, listener: str) -> None:  # noqa: F811
     service = pair.classifier
-    target = address(service.grpc if listener == "grpc" else service.http)
     open_before, before = service.descriptors(), service.resident()
-    with descriptors_for(MANY) as count:
+    with descriptors_for(MANY["tls" if service.tls else "plain"]) as count:
         service.limit_descriptors(resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)[1])
-        clients: list[socket.socket] = []
+        clients: list[Connection] = []
         try:
             while len(clients) < count:
                 for _ in range(min(BACKLOG - 28, count - len(clients))):
-                    client = socket.create_connection(target, timeout=5)
-                    clients.append(client)
-                    client.sendall(HELLO)
+                    clients.append(service.connect(listener))
                 # Descriptors that were open before may have closed since.
                 wait_for(lambda: service.descriptors() >= open_before + len(clients) - 20)
             pair.assert_others_are_served()
@@ -98,7 +99,7 @@ def test_ten_thousand_connections_delay_no_call_and_release_their_memory(pair: P
 def test_burst_of_500_connections_is_accepted_without_retry(pair: Pair, listener: str) -> None:  # noqa: F811
     """The process is stopped for a moment, so all connections must fit in the backlog."""
     service = pair.classifier
-    target = address(service.grpc if listener == "grpc" else service.http)
+    target = address(service.address(listener))
     service.process.send_signal(signal.SIGSTOP)
     clients = [socket.socket() for _ in range(500)]
     try:
@@ -151,10 +152,10 @@ def served(pair: Pair) -> bool:  # noqa: F811
 
 # A client in a separate process, which can be stopped. It streams movies and reports the first response.
 CLIENT = """
-import socket, sys, time
+import socket, ssl, sys, time
 sys.path.insert(0, {folder!r})
 from http2 import *
-connection = Connection({address!r})
+connection = Connection({address!r}, tls={tls})
 headers = fields(call_headers("/{service}/ClassifyStream"))
 connection.send(frame(HEADERS, headers, END_HEADERS, 1), frame(DATA, message(b"\\x1a\\x08A storm."), 0, 1))
 while connection.read_frame(time.monotonic() + 5)[0] != DATA: pass
@@ -163,10 +164,13 @@ time.sleep(60)
 """
 
 
+@OVER_PLAIN_AND_TLS
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stops", "vanishes"])
 def test_client_that_stops_or_vanishes_in_a_stream_delays_no_call(pair: Pair, how: signal.Signals) -> None:  # noqa: F811
     open_before = pair.classifier.descriptors()
-    script = CLIENT.format(folder=os.path.dirname(__file__), address=pair.classifier.grpc, service=CLASSIFIER)
+    authority = pair.classifier.tls
+    tls = f"ssl.create_default_context(cafile={str(authority.certificate)!r})" if authority else "None"
+    script = CLIENT.format(folder=os.path.dirname(__file__), address=pair.classifier.grpc, service=CLASSIFIER, tls=tls)
     clients = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(4)]
     try:
         for client in clients:
@@ -181,6 +185,7 @@ def test_client_that_stops_or_vanishes_in_a_stream_delays_no_call(pair: Pair, ho
     wait_for(lambda: pair.classifier.descriptors() <= open_before + 4)
 
 
+@OVER_PLAIN_AND_TLS
 def test_stops_reading_from_a_client_that_reads_no_responses(pair: Pair) -> None:  # noqa: F811
     """Its movies wait on the client's side of the connection, not in the service's memory."""
     before = pair.encoder.resident(), pair.classifier.resident()
@@ -191,8 +196,8 @@ def test_stops_reading_from_a_client_that_reads_no_responses(pair: Pair) -> None
         (pair.encoder, f"{ENCODER}/EncodeStream", texts),
     ):
         # A window of 0 forbids responses.
-        shut = frame(SETTINGS, b"\x00\x04\x00\x00\x00\x00")
-        with Connection(service.grpc) as connection:
+        shut = settings_frame({INITIAL_WINDOW_SIZE: 0})
+        with service.connect("grpc") as connection:
             acknowledge_settings(connection)
             connection.send(shut, frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1))
             sent, window = 0, 1 << 20

@@ -44,7 +44,7 @@ def stream_over_a_kill(pair: Pair) -> list[object]:
             if len(responses) == 20:
                 kill(pair.encoder)
         # The classifier is healthy and recovers with an encoder at the same address.
-        assert pair.get(pair.classifier, "/livez") == 200
+        assert pair.classifier.get("/livez") == 200
         with pair.encoder.log.open("ab") as sink:
             config = pair.encoder.log.with_suffix(".toml")
             command = [BINARIES / "encoder-svc", "serve", "--config", config]

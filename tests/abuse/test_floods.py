@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from abused import CLASSIFIER, MIB, Pair, Service, pair  # noqa: F401
+from abused import CLASSIFIER, MIB, OVER_PLAIN_AND_TLS, Pair, pair  # noqa: F401
 from http2 import (
     CANCEL,
     CONTINUATION,
@@ -12,7 +12,6 @@ from http2 import (
     PING,
     RST_STREAM,
     SETTINGS,
-    Connection,
     call_headers,
     fields,
     frame,
@@ -21,10 +20,7 @@ from http2 import (
 ENHANCE_YOUR_CALM = 11
 CLASSIFY = f"/{CLASSIFIER}/Classify"
 LISTENERS = ["grpc", "http"]
-
-
-def address(service: Service, listener: str) -> str:
-    return service.grpc if listener == "grpc" else service.http
+pytestmark = OVER_PLAIN_AND_TLS
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
@@ -32,7 +28,7 @@ def test_rapid_reset_ends_the_connection(pair: Pair, listener: str) -> None:  # 
     """CVE-2023-44487."""
     before = pair.classifier.resident()
     block, reset = fields(call_headers(CLASSIFY)), CANCEL.to_bytes(4, "big")
-    with Connection(address(pair.classifier, listener)) as connection:
+    with pair.classifier.connect(listener) as connection:
         for first in range(1, 20_000, 200):
             streams = range(first, first + 200, 2)
             opened = (
@@ -51,7 +47,7 @@ def test_rapid_reset_ends_the_connection(pair: Pair, listener: str) -> None:  # 
 def test_continuation_flood_ends_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
     """CVE-2024-27316."""
     before = pair.classifier.resident()
-    with Connection(address(pair.classifier, listener)) as connection:
+    with pair.classifier.connect(listener) as connection:
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1))
         for number in range(2_000):
             block = fields([(f"x-{number}", "a" * 8_000)])
@@ -66,7 +62,7 @@ def test_continuation_flood_ends_the_connection(pair: Pair, listener: str) -> No
 
 @pytest.mark.parametrize("listener", LISTENERS)
 def test_empty_continuations_end_the_connection(pair: Pair, listener: str) -> None:  # noqa: F811
-    with Connection(address(pair.classifier, listener)) as connection:
+    with pair.classifier.connect(listener) as connection:
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), 0, 1))
         connection.send(frame(CONTINUATION, b"", 0, 1) * 10_000)
         assert connection.is_closed(5)
@@ -78,7 +74,7 @@ def test_unread_responses_to_pings_and_settings_take_no_memory(pair: Pair, liste
     """CVE-2019-9512, CVE-2019-9515. The client does not read the responses."""
     before = pair.classifier.resident()
     asked = frame(PING, b"abcdefgh") if kind == "PING" else frame(SETTINGS)
-    with Connection(address(pair.classifier, listener)) as connection:
+    with pair.classifier.connect(listener) as connection:
         connection.socket.settimeout(1)
         sent = 0
         while sent < 64 * MIB:

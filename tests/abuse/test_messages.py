@@ -9,15 +9,15 @@ import socket
 
 import grpc
 import pytest
-from abused import CLASSIFIER, ENCODER, MIB, PROMPT_SECONDS, Pair, Service, pair  # noqa: F401
+from abused import CLASSIFIER, ENCODER, MIB, OVER_PLAIN_AND_TLS, PROMPT_SECONDS, Pair, Service, pair  # noqa: F401
 from error_details import details
 from http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
+    FRAME_BYTES,
     HEADERS,
-    Connection,
     call_headers,
     fields,
     frame,
@@ -28,7 +28,6 @@ from reflection import ReflectionClient
 CLASSIFY = f"/{CLASSIFIER}/Classify"
 INVALID_ARGUMENT, UNIMPLEMENTED, INTERNAL = 3, 12, 13
 A_STORM = b"\x12\x08A storm."
-FRAME_BYTES = 16_384
 
 
 def headers_in_frames(block: bytes, stream: int) -> bytes:
@@ -39,6 +38,7 @@ def headers_in_frames(block: bytes, stream: int) -> bytes:
     return b"".join(frame(kind, part, flag, stream) for kind, part, flag in zip(kinds, parts, flags, strict=True))
 
 
+@OVER_PLAIN_AND_TLS
 @pytest.mark.parametrize("listener", ["grpc", "http"])
 @pytest.mark.parametrize(
     "extra",
@@ -48,7 +48,7 @@ def headers_in_frames(block: bytes, stream: int) -> bytes:
 def test_rejects_huge_headers(pair: Pair, listener: str, extra: list[tuple[str, str]]) -> None:  # noqa: F811
     service = pair.classifier
     before = service.resident()
-    with Connection(service.grpc if listener == "grpc" else service.http) as connection:
+    with service.connect(listener) as connection:
         block = fields(call_headers(CLASSIFY, *extra))
         connection.send(headers_in_frames(block, 1), frame(DATA, message(A_STORM), END_STREAM, 1))
         response = connection.response(1)
@@ -62,7 +62,7 @@ def test_rejects_huge_headers_of_http_1(pair: Pair, head: bytes) -> None:  # noq
     host, port = pair.classifier.http.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=5) as client:
         try:
-            client.sendall(b"GET /livez HTTP/1.1\r\nhost: abuse\r\n" + head + b"\r\n\r\n")
+            client.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n" + head + b"\r\n\r\n")
             said = client.recv(1024)
         except ConnectionError:
             said = b""
@@ -75,7 +75,7 @@ def test_rejects_an_announced_gigabyte_before_it_arrives(pair: Pair, method: str
     service = pair.encoder if method.startswith(ENCODER) else pair.classifier
     before = service.resident()
     prefix = message(b"a" * min(sent, FRAME_BYTES - 5), announced=1 << 30)
-    with Connection(service.grpc) as connection:
+    with service.connect("grpc") as connection:
         connection.send(frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1), frame(DATA, prefix, 0, 1))
         for _ in range(sent // FRAME_BYTES - 1):
             connection.send(frame(DATA, b"a" * FRAME_BYTES, 0, 1))
@@ -95,17 +95,18 @@ def test_rejects_an_announced_gigabyte_before_it_arrives(pair: Pair, method: str
 )
 def test_too_large_message_is_invalid_argument(pair: Pair, method: str) -> None:  # noqa: F811
     service = pair.encoder if method.startswith(ENCODER) else pair.classifier
-    with Connection(service.grpc) as connection:
+    with service.connect("grpc") as connection:
         announced = frame(DATA, message(b"", announced=1 << 30), END_STREAM, 1)
         connection.send(frame(HEADERS, fields(call_headers(f"/{method}")), END_HEADERS, 1), announced)
         response = connection.response(1)
     assert response.status == INVALID_ARGUMENT, response
 
 
+@OVER_PLAIN_AND_TLS
 def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
     before = pair.classifier.resident()
     limit = 256 * (8_000 * 4 + 64)
-    with Connection(pair.classifier.grpc) as connection:
+    with pair.classifier.connect("grpc") as connection:
         block = fields(call_headers(CLASSIFY))
         for stream in range(1, 400, 2):
             prefix = message(b"a", announced=limit)
@@ -115,6 +116,7 @@ def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
         assert pair.classifier.resident() - before < 16 * MIB
 
 
+@OVER_PLAIN_AND_TLS
 @pytest.mark.parametrize("listener", ["grpc", "http"])
 def test_unfinished_messages_share_a_memory_limit(pair: Pair, listener: str) -> None:  # noqa: F811
     """Forty clients send most of the largest allowed message, then stop."""
@@ -140,13 +142,12 @@ MOST = 8_000_000
 def send_most(clients: contextlib.ExitStack, service: Service, listener: str) -> int:
     """Sends up to `MOST` bytes of a longer message and returns the number of bytes accepted."""
     if listener == "grpc":
-        connection = clients.enter_context(Connection(service.grpc))
-        begin = message(b"", announced=MOST + 1)
-        connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), END_HEADERS, 1), frame(DATA, begin, 0, 1))
-        return connection.pour(1, len(begin), MOST)
-    host, port = service.http.rsplit(":", 1)
-    client = clients.enter_context(socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS))
-    head = "POST /v1/movies:batchClassify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+        connection = clients.enter_context(service.connect("grpc"))
+        connection.open(1, call_headers(CLASSIFY))
+        return connection.body(1, message(b"", announced=MOST + 1) + b" " * MOST)
+    client = clients.enter_context(service.connect("http", protocol="http/1.1", hello=False)).socket
+    head = "POST /v1/movies:batchClassify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    client.settimeout(PROMPT_SECONDS)
     client.sendall(f"{head}content-length: {MOST + 1}\r\n\r\n".encode())
     sent = 0
     with contextlib.suppress(OSError):
@@ -170,7 +171,7 @@ def test_compressed_flag_without_encoding_is_internal(
     encoding: str | None,
 ) -> None:
     more = [] if encoding is None else [("grpc-encoding", encoding)]
-    with Connection(pair.classifier.grpc) as connection:
+    with pair.classifier.connect("grpc") as connection:
         body = message(gzip.compress(bytes(16 * MIB)), compressed=True)[:FRAME_BYTES]
         connection.send(frame(HEADERS, fields(call_headers(CLASSIFY, *more)), END_HEADERS, 1))
         connection.send(frame(DATA, body, END_STREAM, 1))
@@ -180,7 +181,7 @@ def test_compressed_flag_without_encoding_is_internal(
 
 
 def test_invalid_protobuf_is_a_clean_error(pair: Pair) -> None:  # noqa: F811
-    with Connection(pair.classifier.grpc) as connection:
+    with pair.classifier.connect("grpc") as connection:
         for number, payload in enumerate([b"\xff" * 100, b"\x12\xff\xff\xff\xff\x0f", b"\x0b" * 5_000]):
             stream = 2 * number + 1
             connection.send(frame(HEADERS, fields(call_headers(CLASSIFY)), END_HEADERS, stream))
@@ -218,7 +219,7 @@ def announced_body(pair: Pair) -> socket.socket:  # noqa: F811
     """Opens a request with the first byte of a large body."""
     host, port = pair.classifier.http.rsplit(":", 1)
     client = socket.create_connection((host, int(port)), timeout=1)
-    head = "POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+    head = "POST /v1/movies:classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     client.sendall(f"{head}content-length: 100000000\r\n\r\n{{".encode())
     return client
 
@@ -227,7 +228,7 @@ def test_rejects_a_chunked_body_when_it_gets_too_long(pair: Pair) -> None:  # no
     host, port = pair.classifier.http.rsplit(":", 1)
     before, sent, said = pair.classifier.resident(), 0, b""
     with socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS) as client:
-        head = b"POST /v1/movies:classify HTTP/1.1\r\nhost: abuse\r\ncontent-type: application/json\r\n"
+        head = b"POST /v1/movies:classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         client.sendall(head + b"transfer-encoding: chunked\r\n\r\n")
         try:
             for _ in range(100):

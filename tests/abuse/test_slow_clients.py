@@ -6,19 +6,19 @@ import socket
 import time
 
 import pytest
-from abused import MIB, REST_TIMEOUT_SECONDS, Pair, pair  # noqa: F401
-from http2 import END_HEADERS, HEADERS, Connection, call_headers, fields, frame
-from patient import CLASSIFY, HEAD, SILENT
+from abused import MIB, OVER_PLAIN_AND_TLS, REST_TIMEOUT_SECONDS, Pair, pair  # noqa: F401
+from http2 import END_HEADERS, HEADERS, call_headers, fields, frame
+from patient import CLASSIFY, HEAD, SILENT, protocol
 
 EACH = 100
 
 
+@OVER_PLAIN_AND_TLS
 @pytest.mark.parametrize("kind", SILENT)
 def test_slow_clients_delay_no_call(pair: Pair, kind: str) -> None:  # noqa: F811
     listener, said, drips = SILENT[kind]
     before = pair.classifier.resident()
-    address = pair.classifier.grpc if listener == "grpc" else pair.classifier.http
-    clients = [Connection(address, hello=False) for _ in range(EACH)]
+    clients = [pair.classifier.connect(listener, protocol=protocol(said), hello=False) for _ in range(EACH)]
     try:
         for client in clients:
             client.send(said)
@@ -48,7 +48,7 @@ def test_missing_body_times_out(pair: Pair) -> None:  # noqa: F811
 
 
 def test_deadline_ends_a_call_without_message(pair: Pair) -> None:  # noqa: F811
-    with Connection(pair.classifier.grpc) as connection:
+    with pair.classifier.connect("grpc") as connection:
         headers = fields(call_headers(CLASSIFY, ("grpc-timeout", "500m")))
         connection.send(frame(HEADERS, headers, END_HEADERS, 1))
         begin = time.monotonic()

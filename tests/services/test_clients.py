@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 import pytest
+from certificates import self_signed
 from conftest import READY_SECONDS, ROOT, Services, free_port, start, stop
 
 CLIENTS = ROOT / "clients" / "python"
@@ -212,28 +213,20 @@ def test_grpc_client_without_stubs_says_how_to_generate_them(tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def secured(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Services, Path]]:
     """A classifier with TLS that accepts the API key "sesame", and its certificate authority."""
-    if shutil.which("openssl") is None:
-        pytest.skip("the TLS tests of the clients need openssl")
     folder = tmp_path_factory.mktemp("secured")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    request = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
-    command = ["openssl", *request, *names, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
+    tls = self_signed(folder)
     digest = hashlib.sha256(b"sesame").hexdigest()
     settings = folder / "settings.toml"
-    settings.write_text(
-        f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n\n[[auth.keys]]\nname = "tests"\nsha256 = "{digest}"\n'
-    )
+    settings.write_text(f'{tls.settings()}\n[[auth.keys]]\nname = "tests"\nsha256 = "{digest}"\n')
     classifier, rest = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     listeners = ("--listen", classifier, "--rest-listen", rest)
     encoder = ("--encoder", f"http://{services.encoder}")
     process = start("classifier-svc", "serve", "--config", str(settings), *listeners, *encoder)
     try:
-        channel = grpc.secure_channel(classifier, grpc.ssl_channel_credentials(certificate.read_bytes()))
+        channel = grpc.secure_channel(classifier, grpc.ssl_channel_credentials(tls.certificate.read_bytes()))
         with channel:
             grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
-        yield Services(services.encoder, classifier, f"https://{rest}"), certificate
+        yield Services(services.encoder, classifier, f"https://{rest}"), tls.certificate
     finally:
         stop(process)
 
