@@ -2,8 +2,9 @@
 
 use encoder_client::EncoderClient;
 use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
-use service_kit::{ApiError, Deadline, FieldViolation, check_text_length};
+use service_kit::{ApiError, FieldViolation, check_text_length};
 
+use crate::call::Call;
 use crate::config::Limits;
 use crate::model_store::ModelStore;
 use crate::pipeline::{Include, Pipeline};
@@ -48,18 +49,20 @@ impl Classifier {
         }
     }
 
-    /// Classifies one movie.
+    /// Classifies one movie, and charges it to the caller's quota; an explanation also costs one
+    /// text for each of its segments.
     pub async fn classify(
         &self,
         movie: Movie,
         include: Include,
-        deadline: Deadline,
+        call: &Call,
     ) -> Result<ClassifyResponse, ApiError> {
         let violations = self.violations("", &movie);
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        let (mut responses, _) = self.pipeline.classify(&[movie], include, deadline).await?;
+        call.caller.charge("(body)", 1)?;
+        let (mut responses, _) = self.pipeline.classify(&[movie], include, call).await?;
         responses
             .pop()
             .ok_or_else(|| ApiError::Internal { message: "expected one response, found none".to_owned() })
@@ -71,7 +74,7 @@ impl Classifier {
         &self,
         movies: &[Movie],
         include: Include,
-        deadline: Deadline,
+        call: &Call,
     ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
         let max = self.limits.max_batch_size;
         if movies.is_empty() || movies.len() > max {
@@ -87,7 +90,8 @@ impl Classifier {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        self.pipeline.classify(movies, include, deadline).await
+        call.caller.charge("movies", movies.len())?;
+        self.pipeline.classify(movies, include, call).await
     }
 
     /// Returns all violations of a movie. `path` is the prefix of its field paths, such as

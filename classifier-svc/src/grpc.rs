@@ -9,10 +9,11 @@ use proto::classifier::v1::{
     BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest,
     ClassifyStreamResponse, GetModelRequest, GetModelResponse, Movie, MovieError,
 };
-use service_kit::{Deadline, malformed_item};
+use service_kit::{ApiError, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
+use crate::call::Call;
 use crate::classifier::Classifier;
 use crate::pipeline::Include;
 
@@ -34,14 +35,20 @@ impl ClassifierServer {
         ClassifierServiceServer::new(self).max_decoding_message_size(max_message)
     }
 
+    /// Classifies one movie of a stream. `charged` is the outcome of charging it to its caller.
     async fn classify_item(
         &self,
         request: ClassifyStreamRequest,
-        deadline: Deadline,
+        call: &Call,
+        charged: Result<(), ApiError>,
     ) -> ClassifyStreamResponse {
         let movie = Movie { title: request.title, overview: request.overview };
         let include = Include { scores: request.include_scores, explanation: false };
-        let result = match self.0.classify(movie, include, deadline).await {
+        let result = match charged {
+            Ok(()) => self.0.classify(movie, include, call).await,
+            Err(error) => Err(error),
+        };
+        let result = match result {
             Ok(response) => StreamResult::Classification(response),
             Err(error) => {
                 let item = error.to_item();
@@ -69,21 +76,21 @@ impl ClassifierService for ClassifierServer {
         &self,
         request: Request<ClassifyRequest>,
     ) -> Result<Response<ClassifyResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of(&request);
         let request = request.into_inner();
         let movie = Movie { title: request.title, overview: request.overview };
         let include = Include { scores: request.include_scores, explanation: request.explain };
-        Ok(Response::new(self.0.classify(movie, include, deadline).await?))
+        Ok(Response::new(self.0.classify(movie, include, &call).await?))
     }
 
     async fn batch_classify(
         &self,
         request: Request<BatchClassifyRequest>,
     ) -> Result<Response<BatchClassifyResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of(&request);
         let request = request.into_inner();
         let include = Include { scores: request.include_scores, explanation: false };
-        let (results, model_version) = self.0.classify_batch(&request.movies, include, deadline).await?;
+        let (results, model_version) = self.0.classify_batch(&request.movies, include, &call).await?;
         Ok(Response::new(BatchClassifyResponse { results, model_version }))
     }
 
@@ -93,7 +100,8 @@ impl ClassifierService for ClassifierServer {
         &self,
         request: Request<Streaming<ClassifyStreamRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of(&request);
+        let charged_call = call.charged();
         let server = self.clone();
         let in_flight = self.0.limits().stream_in_flight;
         // Spans of the movies are children of the stream's span.
@@ -101,9 +109,14 @@ impl ClassifierService for ClassifierServer {
         // The bound is backpressure: the next message is read only after a response has been sent.
         let responses = request
             .into_inner()
-            .map(move |item| {
-                let server = server.clone();
-                async move { Ok(server.classify_item(item.map_err(malformed_item)?, deadline).await) }
+            // A movie over its caller's quota waits here, and the movies behind it are not read.
+            .then(move |item| {
+                let call = call.clone();
+                async move { (item, call.caller.charge_waiting(call.deadline).await) }
+            })
+            .map(move |(item, charged)| {
+                let (server, call) = (server.clone(), charged_call.clone());
+                async move { Ok(server.classify_item(item.map_err(malformed_item)?, &call, charged).await) }
                     .instrument(span.clone())
             })
             .buffer_unordered(in_flight);

@@ -2,7 +2,7 @@
 //!
 //! A movie flows one way:
 //!
-//! 1. [`grpc`] or [`rest`] receives the request.
+//! 1. [`grpc`] or [`rest`] receives the request. [`call`] says whose it is.
 //! 2. [`classifier`] checks it against the limits. Both transports and the command line call it, so
 //!    they accept the same requests.
 //! 3. `pipeline` composes the text, gets its vector from an encoder, scores it with the model of
@@ -11,6 +11,7 @@
 //!
 //! `readiness` watches whether a matching encoder answers. [`run`] is the whole service.
 
+pub mod call;
 pub mod classifier;
 pub mod config;
 mod error;
@@ -29,6 +30,7 @@ use service_kit::{
 };
 use tonic::transport::Channel;
 
+pub use crate::call::Call;
 pub use crate::classifier::Classifier;
 pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
 pub use crate::error::StartError;

@@ -7,8 +7,9 @@ use encoder_client::{EncoderClient, EncoderError};
 use genre_model::{GenreModel, WordFeatures};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, Deadline, FieldViolation};
+use service_kit::{ApiError, FieldViolation};
 
+use crate::call::Call;
 use crate::explain::occlusion::Occlusions;
 use crate::model_store::ModelStore;
 
@@ -46,7 +47,7 @@ impl Pipeline {
         &self,
         movies: &[Movie],
         include: Include,
-        deadline: Deadline,
+        call: &Call,
     ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
         let model = self.model();
         let template = &model.provenance().input_template;
@@ -55,12 +56,16 @@ impl Pipeline {
         } else {
             Vec::new()
         };
+        let variants = occlusions.iter().map(|occlusion| occlusion.movies.len()).sum();
+        call.caller.charge("explain", variants)?;
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
         let words = all().map(|movie| word_features(&model, movie)).collect();
         let encoder = &model.provenance().encoder;
-        let vectors = self.encoders.encode(texts, model.mlp().dimension(), encoder, deadline).await;
+        let caller = Some(call.caller.id());
+        let vectors =
+            self.encoders.encode(texts, model.mlp().dimension(), encoder, caller, call.deadline).await;
         let vectors = vectors.map_err(name_the_overview)?;
         let probabilities = probabilities(&model, vectors.values, words).await;
 

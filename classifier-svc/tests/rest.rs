@@ -180,7 +180,7 @@ async fn keys_guard_the_api_but_not_the_page() {
         name: "test".to_owned(),
         sha256: hex::encode(Sha256::digest("open sesame")),
         requests_per_second: 2,
-        burst: 0,
+        ..ApiKeySettings::default()
     };
     let api = Api::start(|settings| settings.auth.keys = vec![key]).await;
     let body = json!({"overview": "rain"}).to_string();

@@ -161,8 +161,7 @@ async fn the_classifier_sends_its_key_to_the_encoder() {
     let key = |text: &str| ApiKeySettings {
         name: "classifier".to_owned(),
         sha256: hex::encode(Sha256::digest(text)),
-        requests_per_second: 0,
-        burst: 0,
+        ..ApiKeySettings::default()
     };
     let mut settings = encoder_settings("tiny-512", any_port());
     settings.auth.keys = vec![key("right")];
@@ -191,8 +190,7 @@ async fn no_secret_is_logged_at_any_level() {
     settings.auth.keys = vec![ApiKeySettings {
         name: "classifier".to_owned(),
         sha256: hex::encode(Sha256::digest(secrets[1])),
-        requests_per_second: 0,
-        burst: 0,
+        ..ApiKeySettings::default()
     }];
     let encoder = start_encoder_with(settings).await;
     let (folder, model) = model_file("tiny-512");

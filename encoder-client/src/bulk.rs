@@ -94,7 +94,7 @@ impl BulkEncoder {
             self.shorten(text);
         }
         let EncoderDescription { identity, dimension, .. } = &self.description;
-        self.client.encode(texts, *dimension, identity, Deadline::NONE).await
+        self.client.encode(texts, *dimension, identity, None, Deadline::NONE).await
     }
 
     /// Shortens a text to the encoder's limit in bytes. This changes no vector, because the limit

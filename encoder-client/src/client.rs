@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use genre_model::EncoderIdentity;
 use proto::encoder::v1::EncodeRequest;
-use service_kit::{Deadline, Metrics, Shutdown};
+use service_kit::{CallerId, Deadline, Metrics, Shutdown};
 use tonic::transport::Channel;
 
 use crate::attempts::{Attempts, Call};
@@ -61,12 +61,14 @@ impl EncoderClient {
     }
 
     /// Encodes `texts` to vectors of `dimension` floats, with an encoder of the expected
-    /// fingerprint.
+    /// fingerprint. `caller` is the one on whose behalf they are encoded; the encoder shares its
+    /// work between callers.
     pub async fn encode(
         &self,
         texts: Vec<String>,
         dimension: usize,
         expected: &EncoderIdentity,
+        caller: Option<CallerId>,
         deadline: Deadline,
     ) -> Result<Vectors, EncoderError> {
         let deadline = self.attempts.rules.deadline(deadline);
@@ -75,7 +77,7 @@ impl EncoderClient {
         let attempt = |replica: Arc<Replica>| {
             let request = request.clone();
             async move {
-                let response = replica.encode(request, deadline).await?;
+                let response = replica.encode(request, caller, deadline).await?;
                 verify::vectors(response, count, dimension, expected)
             }
         };

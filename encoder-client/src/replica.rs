@@ -7,7 +7,7 @@ use std::time::Duration;
 use genre_model::EncoderIdentity;
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeResponse, GetEncoderRequest};
-use service_kit::{Deadline, Secret, propagate_trace};
+use service_kit::{CALLER_TAG, CallerId, Deadline, Secret, propagate_trace};
 use tokio::time::Instant;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -91,12 +91,16 @@ impl Replica {
     pub(crate) async fn encode(
         &self,
         request: EncodeRequest,
+        caller: Option<CallerId>,
         deadline: Deadline,
     ) -> Result<EncodeResponse, Failure> {
         let texts = request.texts.len();
         let span = tracing::debug_span!("encode", otel.kind = "client", replica = self.name, texts);
         async {
-            let request = self.request(request, deadline.remaining());
+            let mut request = self.request(request, deadline.remaining());
+            if let Some(caller) = caller {
+                request.metadata_mut().as_mut().insert(CALLER_TAG, caller.tag());
+            }
             Ok(self.client.clone().encode(request).await?.into_inner())
         }
         .instrument(span)

@@ -33,7 +33,7 @@ async fn client_of(encoders: &[&FakeEncoder]) -> EncoderClient {
 }
 
 async fn encode(client: &EncoderClient, deadline: Deadline) -> Result<(), ApiError> {
-    let vectors = client.encode(vec!["rain".to_owned()], 2, &expected(), deadline).await?;
+    let vectors = client.encode(vec!["rain".to_owned()], 2, &expected(), None, deadline).await?;
     assert_eq!(vectors.values.as_slice().unwrap(), [1.0, 2.0]);
     Ok(())
 }

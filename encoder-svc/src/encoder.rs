@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{ApiError, CallerId, Deadline, Metrics};
 
 use crate::bundle::Description;
 use crate::cache::VectorCache;
@@ -73,6 +73,7 @@ impl Encoder {
         &self,
         texts: Vec<String>,
         class: Class,
+        caller: CallerId,
         deadline: Deadline,
     ) -> Result<Vec<Reply>, ApiError> {
         self.batch_texts.observe(texts.len() as f64);
@@ -89,7 +90,7 @@ impl Encoder {
             .filter(|(_, cached)| cached.is_none())
             .map(|(text, _)| text.as_str())
             .collect();
-        let mut permits = self.admission.admit(&missing, class, deadline)?.into_iter();
+        let mut permits = self.admission.admit(&missing, class, caller, deadline)?.into_iter();
         try_join_all(texts.into_iter().zip(cached).map(|(text, cached)| {
             let permit = if cached.is_none() { permits.next() } else { None };
             async move {
@@ -108,6 +109,7 @@ impl Encoder {
         &self,
         text: String,
         class: Class,
+        caller: CallerId,
         deadline: Deadline,
     ) -> Result<Reply, ApiError> {
         if let Some(cache) = self.cache(class)
@@ -115,7 +117,7 @@ impl Encoder {
         {
             return Ok(reply);
         }
-        let permit = self.admission.admit_waiting(&text, class, deadline).await?;
+        let permit = self.admission.admit_waiting(&text, class, caller, deadline).await?;
         deadline.bound(self.run(text, class, deadline, permit)).await?
     }
 
@@ -150,7 +152,7 @@ impl Encoder {
         deadline: Deadline,
         permit: Permit,
     ) -> Result<Reply, ApiError> {
-        let (entry, reply) = Entry::new(text, deadline);
+        let (entry, reply) = Entry::new(text, permit.share(), deadline);
         self.workers.push(class, entry);
         // An entry is dropped without a reply only when the workers end.
         let result = reply.await.unwrap_or_else(|_| Err(shutting_down()));

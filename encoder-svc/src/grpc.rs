@@ -10,7 +10,7 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
     GetEncoderResponse, Priority, TextError,
 };
-use service_kit::{ApiError, Deadline, check_text, malformed_item};
+use service_kit::{ApiError, Caller, CallerId, Deadline, check_text, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -62,12 +62,20 @@ impl EncoderServer {
         if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
     }
 
-    async fn encode_item(&self, request: EncodeStreamRequest, deadline: Deadline) -> EncodeStreamResponse {
+    /// Encodes one text of a stream. `charged` is the outcome of charging it to its caller.
+    async fn encode_item(
+        &self,
+        request: EncodeStreamRequest,
+        caller: CallerId,
+        deadline: Deadline,
+        charged: Result<(), ApiError>,
+    ) -> EncodeStreamResponse {
         let class = Class::from(request.priority());
         let checked = check_text("text", &request.text, self.limits.max_text_bytes);
-        let result = match checked {
-            Some(violation) => Err(ApiError::Invalid(vec![violation])),
-            None => self.encoder.encode_waiting(request.text, class, deadline).await,
+        let result = match (charged, checked) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(violation)) => Err(ApiError::Invalid(vec![violation])),
+            (Ok(()), None) => self.encoder.encode_waiting(request.text, class, caller, deadline).await,
         };
         let result = match result {
             Ok(reply) => StreamResult::Embedding(embedding(reply)),
@@ -113,11 +121,12 @@ impl EncoderService for EncoderServer {
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let (caller, deadline) = (Caller::of(&request), Deadline::of(&request));
         let request = request.into_inner();
         self.check_batch(&request.texts)?;
+        caller.charge("texts", request.texts.len())?;
         let class = Class::from(request.priority());
-        let replies = self.encoder.encode_batch(request.texts, class, deadline).await?;
+        let replies = self.encoder.encode_batch(request.texts, class, caller.id(), deadline).await?;
         Ok(Response::new(EncodeResponse {
             embeddings: replies.into_iter().map(embedding).collect(),
             fingerprint: self.encoder.fingerprint().to_owned(),
@@ -130,18 +139,25 @@ impl EncoderService for EncoderServer {
         &self,
         request: Request<Streaming<EncodeStreamRequest>>,
     ) -> Result<Response<Self::EncodeStreamStream>, Status> {
-        let deadline = Deadline::of(&request);
-        let server = self.clone();
+        let (caller, deadline) = (Caller::of(&request), Deadline::of(&request));
+        let (server, id) = (self.clone(), caller.id());
         // The parent of the spans of the stream's texts.
         let span = Span::current();
         // While `stream_in_flight` texts are in flight, or their responses are not read, no further
         // message is read. HTTP/2 flow control then slows the client down.
         let responses = request
             .into_inner()
-            .map(move |item| {
+            // A text over its caller's quota waits here, and the texts behind it are not read.
+            .then(move |item| {
+                let caller = caller.clone();
+                async move { (item, caller.charge_waiting(deadline).await) }
+            })
+            .map(move |(item, charged)| {
                 let server = server.clone();
-                async move { Ok(server.encode_item(item.map_err(malformed_item)?, deadline).await) }
-                    .instrument(span.clone())
+                async move {
+                    Ok(server.encode_item(item.map_err(malformed_item)?, id, deadline, charged).await)
+                }
+                .instrument(span.clone())
             })
             .buffer_unordered(self.limits.stream_in_flight);
         Ok(Response::new(Box::pin(responses)))

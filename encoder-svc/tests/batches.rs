@@ -10,7 +10,7 @@ use common::{count, encode, fixture, largest_difference, settings, texts};
 use encoder_svc::inference::device::Device;
 use encoder_svc::scheduler::entry::Class;
 use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError, startup};
-use service_kit::{Deadline, Metrics};
+use service_kit::{CallerId, Deadline, Metrics};
 
 async fn start(change: impl FnOnce(&mut EncoderSettings)) -> Result<(Encoder, Metrics), StartError> {
     let (mut settings, metrics) = (settings(), Metrics::default());
@@ -65,7 +65,12 @@ async fn callers_that_leave_do_not_affect_their_batch() {
     let (encoder, metrics) = start(|encoder| encoder.batch_tokens = 4096).await.unwrap();
     let stays = encode(&encoder, texts(100));
     let leaves = tokio::time::timeout(Duration::from_millis(1), encode(&encoder, texts(100)));
-    let late = encoder.encode_batch(texts(100), Class::Bulk, Deadline::after(Duration::from_millis(1)));
+    let late = encoder.encode_batch(
+        texts(100),
+        Class::Bulk,
+        CallerId::UNKNOWN,
+        Deadline::after(Duration::from_millis(1)),
+    );
     let (stays, leaves, late) = tokio::join!(stays, leaves, late);
     assert_eq!(stays.unwrap().len(), 100);
     // If the machine encoded everything within a millisecond, no caller would have time to leave.

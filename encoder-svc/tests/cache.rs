@@ -6,7 +6,7 @@ mod common;
 use common::settings;
 use encoder_svc::scheduler::entry::Class;
 use encoder_svc::{Encoder, EncoderSvcConfig, startup};
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{ApiError, CallerId, Deadline, Metrics};
 
 async fn encoder(cache_mib: usize) -> (Encoder, Metrics) {
     let (mut settings, metrics) = (settings(), Metrics::default());
@@ -24,7 +24,14 @@ fn counted(metrics: &Metrics, name: &str) -> u64 {
 #[tokio::test]
 async fn runs_a_text_once_for_a_hundred_concurrent_calls() {
     let (encoder, metrics) = encoder(1).await;
-    let call = || encoder.encode_batch(vec!["a storm at sea".to_owned()], Class::Online, Deadline::NONE);
+    let call = || {
+        encoder.encode_batch(
+            vec!["a storm at sea".to_owned()],
+            Class::Online,
+            CallerId::UNKNOWN,
+            Deadline::NONE,
+        )
+    };
     let replies = futures_util::future::join_all((0..100).map(|_| call())).await;
     let first = replies[0].clone().unwrap();
     assert!(replies.iter().all(|reply| *reply.as_ref().unwrap() == first));
@@ -36,7 +43,9 @@ async fn runs_a_text_once_for_a_hundred_concurrent_calls() {
     assert_eq!(counted(&metrics, "hits"), before + 1);
     // The cached vector equals that of a fresh run.
     let (without, _) = self::encoder(0).await;
-    let fresh = without.encode_batch(vec!["a storm at sea".to_owned()], Class::Online, Deadline::NONE).await;
+    let fresh = without
+        .encode_batch(vec!["a storm at sea".to_owned()], Class::Online, CallerId::UNKNOWN, Deadline::NONE)
+        .await;
     assert_eq!(fresh.unwrap(), first);
 }
 
@@ -44,7 +53,10 @@ async fn runs_a_text_once_for_a_hundred_concurrent_calls() {
 async fn does_not_cache_bulk_texts_by_default() {
     let (encoder, metrics) = encoder(1).await;
     for _ in 0..3 {
-        encoder.encode_batch(vec!["rain".to_owned()], Class::Bulk, Deadline::NONE).await.unwrap();
+        encoder
+            .encode_batch(vec!["rain".to_owned()], Class::Bulk, CallerId::UNKNOWN, Deadline::NONE)
+            .await
+            .unwrap();
     }
     assert_eq!((counted(&metrics, "hits"), counted(&metrics, "misses")), (0, 0));
 }
@@ -53,9 +65,17 @@ async fn does_not_cache_bulk_texts_by_default() {
 async fn replies_in_order_to_a_batch_of_cached_and_new_texts() {
     let (encoder, metrics) = encoder(1).await;
     let batch = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let one = encoder.encode_batch(batch(&["rain", "storm"]), Class::Online, Deadline::NONE).await.unwrap();
+    let one = encoder
+        .encode_batch(batch(&["rain", "storm"]), Class::Online, CallerId::UNKNOWN, Deadline::NONE)
+        .await
+        .unwrap();
     let two = encoder
-        .encode_batch(batch(&["sea", "storm", "rain", "sea"]), Class::Online, Deadline::NONE)
+        .encode_batch(
+            batch(&["sea", "storm", "rain", "sea"]),
+            Class::Online,
+            CallerId::UNKNOWN,
+            Deadline::NONE,
+        )
         .await
         .unwrap();
     assert_eq!((&two[1], &two[2]), (&one[1], &one[0]));
@@ -68,9 +88,13 @@ async fn a_call_that_joins_a_run_does_not_fail_with_its_deadline() {
     let (encoder, _) = encoder(1).await;
     let text = "wind".to_owned();
     // Its deadline has passed before a worker takes it.
-    let impatient =
-        encoder.encode_waiting(text.clone(), Class::Online, Deadline::after(std::time::Duration::ZERO));
-    let patient = encoder.encode_waiting(text, Class::Online, Deadline::NONE);
+    let impatient = encoder.encode_waiting(
+        text.clone(),
+        Class::Online,
+        CallerId::UNKNOWN,
+        Deadline::after(std::time::Duration::ZERO),
+    );
+    let patient = encoder.encode_waiting(text, Class::Online, CallerId::UNKNOWN, Deadline::NONE);
     let (impatient, patient) = tokio::join!(impatient, patient);
     assert_eq!(impatient.err(), Some(ApiError::DeadlineExceeded));
     assert_eq!(patient.unwrap().vector.len(), 512);

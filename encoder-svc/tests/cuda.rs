@@ -11,7 +11,7 @@ use common::{count, encode, fixture, largest_difference, settings, texts};
 use encoder_svc::inference::device::Device;
 use encoder_svc::scheduler::entry::Class;
 use encoder_svc::{Encoder, EncoderSettings, EncoderSvcConfig, StartError, startup};
-use service_kit::{Deadline, Metrics};
+use service_kit::{CallerId, Deadline, Metrics};
 
 async fn start(
     device: Device,
@@ -90,7 +90,12 @@ async fn callers_that_leave_do_not_affect_their_batch() {
     let (encoder, metrics) = start(Device::Cuda, |_| ()).await.unwrap();
     let stays = encode(&encoder, texts(200));
     let leaves = tokio::time::timeout(Duration::from_micros(100), encode(&encoder, texts(200)));
-    let late = encoder.encode_batch(texts(200), Class::Bulk, Deadline::after(Duration::from_micros(100)));
+    let late = encoder.encode_batch(
+        texts(200),
+        Class::Bulk,
+        CallerId::UNKNOWN,
+        Deadline::after(Duration::from_micros(100)),
+    );
     let (stays, _, _) = tokio::join!(stays, leaves, late);
     assert_eq!(stays.unwrap().len(), 200);
     let admitted = r#"admitted_texts{class="bulk"}"#;

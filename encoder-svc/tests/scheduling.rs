@@ -12,7 +12,7 @@ use encoder_svc::scheduler::limits::QueueLimits;
 use encoder_svc::scheduler::queue::Queue;
 use encoder_svc::scheduler::workers::Worker;
 use proptest::prelude::*;
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{ApiError, CallerId, Deadline, Metrics};
 use tokio::time::{Instant, sleep};
 
 const SESSIONS: usize = 2;
@@ -67,7 +67,7 @@ impl Scheduler {
     }
 
     async fn run(&self, permit: Permit, class: Class, deadline: Deadline) -> Result<Reply, ApiError> {
-        let (entry, reply) = Entry::new(text(), deadline);
+        let (entry, reply) = Entry::new(text(), permit.share(), deadline);
         self.queue.push(class, entry);
         let outcome = reply.await.unwrap();
         drop(permit);
@@ -77,7 +77,7 @@ impl Scheduler {
     /// Makes one unary call of one text. Returns how long it took.
     async fn call(&self, class: Class, deadline: Deadline) -> (Result<Reply, ApiError>, Duration) {
         let begin = Instant::now();
-        let outcome = match self.admission.admit(&[&text()], class, deadline) {
+        let outcome = match self.admission.admit(&[&text()], class, CallerId::UNKNOWN, deadline) {
             Ok(mut permits) => self.run(permits.pop().unwrap(), class, deadline).await,
             Err(error) => Err(error),
         };
@@ -127,7 +127,8 @@ fn expects_a_longer_wait_when_the_machine_slows_down() {
     let costs = CostModel::new(256, &text(), RUN);
     let admission = Arc::new(Admission::new(costs, SESSIONS, longest(60_000, 60_000), &Metrics::default()));
     let text = text();
-    let _permits = admission.admit(&[text.as_str(); 40], Class::Online, Deadline::NONE).unwrap();
+    let _permits =
+        admission.admit(&[text.as_str(); 40], Class::Online, CallerId::UNKNOWN, Deadline::NONE).unwrap();
     let before = admission.wait(Class::Online);
     for _ in 0..200 {
         admission.costs().learn(&[text.len()], 2 * RUN);
@@ -137,7 +138,7 @@ fn expects_a_longer_wait_when_the_machine_slows_down() {
     // A call that would have fitted before is now rejected.
     let deadline = Deadline::after(before + before / 2);
     assert!(matches!(
-        admission.admit(&[text.as_str()], Class::Online, deadline),
+        admission.admit(&[text.as_str()], Class::Online, CallerId::UNKNOWN, deadline),
         Err(ApiError::Overloaded { .. })
     ));
 }
@@ -147,7 +148,7 @@ fn a_rejection_names_a_wait_over_the_limit_even_if_the_machine_speeds_up() {
     let costs = CostModel::new(256, &text(), RUN);
     let admission = Arc::new(Admission::new(costs, SESSIONS, longest(1_000, 1_000), &Metrics::default()));
     let text = text();
-    let admit = || admission.admit(&[text.as_str()], Class::Online, Deadline::NONE);
+    let admit = || admission.admit(&[text.as_str()], Class::Online, CallerId::UNKNOWN, Deadline::NONE);
     let mut permits = vec![];
     let fill = |permits: &mut Vec<_>| loop {
         match admit() {
@@ -174,8 +175,10 @@ async fn neither_class_starves_the_other() {
         let scheduler = scheduler.clone();
         async move {
             let text = text();
-            let permits =
-                scheduler.admission.admit(&vec![text.as_str(); 400], Class::Bulk, Deadline::NONE).unwrap();
+            let permits = scheduler
+                .admission
+                .admit(&vec![text.as_str(); 400], Class::Bulk, CallerId::UNKNOWN, Deadline::NONE)
+                .unwrap();
             let runs = permits.into_iter().map(|permit| scheduler.run(permit, Class::Bulk, Deadline::NONE));
             futures_util::future::join_all(runs).await
         }
@@ -226,20 +229,29 @@ async fn a_stream_waits_for_permits_in_order_and_until_its_deadline() {
     let scheduler = Scheduler::start(longest(50, 50));
     let text = text();
     // The limit is ten texts of 10 ms on two sessions.
-    let full = scheduler.admission.admit(&[text.as_str(); 10], Class::Bulk, Deadline::NONE).unwrap();
+    let full = scheduler
+        .admission
+        .admit(&[text.as_str(); 10], Class::Bulk, CallerId::UNKNOWN, Deadline::NONE)
+        .unwrap();
     assert!(matches!(
-        scheduler.admission.admit(&[&text], Class::Bulk, Deadline::NONE),
+        scheduler.admission.admit(&[&text], Class::Bulk, CallerId::UNKNOWN, Deadline::NONE),
         Err(ApiError::Overloaded { .. })
     ));
-    let late = scheduler.admission.admit_waiting(&text, Class::Bulk, Deadline::after(milliseconds(30))).await;
+    let late = scheduler
+        .admission
+        .admit_waiting(&text, Class::Bulk, CallerId::UNKNOWN, Deadline::after(milliseconds(30)))
+        .await;
     assert_eq!(late.err(), Some(ApiError::DeadlineExceeded));
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     let waiting: Vec<_> = (0..10)
         .map(|index| {
             let (scheduler, order, text) = (scheduler.clone(), order.clone(), text.clone());
             tokio::spawn(async move {
-                let permit =
-                    scheduler.admission.admit_waiting(&text, Class::Bulk, Deadline::NONE).await.unwrap();
+                let permit = scheduler
+                    .admission
+                    .admit_waiting(&text, Class::Bulk, CallerId::UNKNOWN, Deadline::NONE)
+                    .await
+                    .unwrap();
                 order.lock().unwrap().push(index);
                 scheduler.run(permit, Class::Bulk, Deadline::NONE).await
             })
@@ -258,11 +270,14 @@ async fn a_stream_waits_for_permits_in_order_and_until_its_deadline() {
 async fn an_idle_encoder_admits_a_batch_over_its_limit() {
     let scheduler = Scheduler::start(longest(50, 50));
     let text = text();
-    let permits = scheduler.admission.admit(&[text.as_str(); 100], Class::Online, Deadline::NONE).unwrap();
+    let permits = scheduler
+        .admission
+        .admit(&[text.as_str(); 100], Class::Online, CallerId::UNKNOWN, Deadline::NONE)
+        .unwrap();
     assert_eq!(permits.len(), 100);
     drop(permits);
     assert_eq!(scheduler.admission.wait(Class::Online), Duration::ZERO);
-    assert!(scheduler.admission.admit(&[&text], Class::Online, Deadline::NONE).is_ok());
+    assert!(scheduler.admission.admit(&[&text], Class::Online, CallerId::UNKNOWN, Deadline::NONE).is_ok());
 }
 
 proptest! {
@@ -285,7 +300,7 @@ proptest! {
                 let call = tokio::spawn(async move {
                     let begin = Instant::now();
                     let text = text();
-                    let admitted = scheduler.admission.admit(&vec![text.as_str(); size], class, deadline);
+                    let admitted = scheduler.admission.admit(&vec![text.as_str(); size], class, CallerId::UNKNOWN, deadline);
                     let Ok(permits) = admitted else { return (None, begin.elapsed()) };
                     let runs = permits.into_iter().map(|permit| scheduler.run(permit, class, deadline));
                     (Some(futures_util::future::join_all(runs).await), begin.elapsed())

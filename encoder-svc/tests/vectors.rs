@@ -10,7 +10,7 @@ use common::{fixture, settings};
 use encoder_svc::scheduler::entry::{Class, Reply};
 use encoder_svc::{Encoder, EncoderSvcConfig, startup};
 use proptest::prelude::*;
-use service_kit::Deadline;
+use service_kit::{CallerId, Deadline};
 use tokio::runtime::Runtime;
 
 fn bits(reply: &Reply) -> Vec<u32> {
@@ -53,7 +53,12 @@ fn assert_independent_of_other_texts(bundle: &str) {
             let mut expected = HashMap::new();
             for text in &texts {
                 let replies = runtime
-                    .block_on(alone.encode_batch(vec![text.clone()], Class::Online, Deadline::NONE))
+                    .block_on(alone.encode_batch(
+                        vec![text.clone()],
+                        Class::Online,
+                        CallerId::UNKNOWN,
+                        Deadline::NONE,
+                    ))
                     .unwrap();
                 expected.insert(text.clone(), bits(&replies[0]));
             }
@@ -64,7 +69,7 @@ fn assert_independent_of_other_texts(bundle: &str) {
             shuffled.reverse();
             let calls = (0..3).map(|call| {
                 let class = if call == 1 { Class::Bulk } else { Class::Online };
-                busy.encode_batch(shuffled.clone(), class, Deadline::NONE)
+                busy.encode_batch(shuffled.clone(), class, CallerId::UNKNOWN, Deadline::NONE)
             });
             let results = runtime.block_on(futures_util::future::join_all(calls));
             for result in results {
@@ -84,10 +89,14 @@ fn does_not_run_texts_whose_caller_has_left() {
     runtime.block_on(async {
         let long = "storm over the sea ".repeat(40);
         // Dropped at its first await, when all of its texts are queued.
-        let abandoned = encoder.encode_batch(vec![long; 4000], Class::Online, Deadline::NONE);
+        let abandoned =
+            encoder.encode_batch(vec![long; 4000], Class::Online, CallerId::UNKNOWN, Deadline::NONE);
         assert!(futures_util::FutureExt::now_or_never(abandoned).is_none());
         let begin = std::time::Instant::now();
-        encoder.encode_batch(vec!["rain".to_owned()], Class::Online, Deadline::NONE).await.unwrap();
+        encoder
+            .encode_batch(vec!["rain".to_owned()], Class::Online, CallerId::UNKNOWN, Deadline::NONE)
+            .await
+            .unwrap();
         // Running 4,000 long texts would take the tiny encoder seconds.
         assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
     });

@@ -21,7 +21,7 @@ mod telemetry;
 mod text_limits;
 mod tls;
 
-pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, require_api_key};
+pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
 pub use config::secret::Secret;
 pub use config::setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};

@@ -12,16 +12,17 @@ use axum::extract::{FromRequest, Request};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
-use service_kit::{ApiError, Deadline};
+use service_kit::{ApiError, Caller, Deadline};
 
 use super::object::Object;
 use super::state::RestState;
+use crate::call::Call;
 
 /// A request body as `T`.
 pub(super) struct JsonBody<T> {
     pub(super) body: T,
-    /// Deadline of the request, which includes the time to read its body.
-    pub(super) deadline: Deadline,
+    /// The deadline includes the time to read the body.
+    pub(super) call: Call,
 }
 
 impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
@@ -29,6 +30,7 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
 
     async fn from_request(request: Request, rest: &RestState) -> Result<Self, ApiError> {
         let deadline = Deadline::after(rest.timeout);
+        let caller = Caller::in_extensions(request.extensions());
         if !is_json(&request) {
             let found = request.headers().get(CONTENT_TYPE).map_or("none".to_owned(), |v| format!("{v:?}"));
             let message = format!("content-type: expected application/json, found {found}");
@@ -57,7 +59,7 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
         // serde_json does not check the encoding of ignored fields.
         std::str::from_utf8(&bytes)
             .map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
-        Ok(Self { body, deadline })
+        Ok(Self { body, call: Call { caller, deadline } })
     }
 }
 

@@ -18,11 +18,11 @@ use crate::pipeline::Include;
 )]
 pub(super) async fn classify(
     State(rest): State<RestState>,
-    JsonBody { body: request, deadline }: JsonBody<ClassifyRequest>,
+    JsonBody { body: request, call }: JsonBody<ClassifyRequest>,
 ) -> Result<Json<ClassifyResponse>, ApiError> {
     let movie = wire::Movie { title: request.title, overview: request.overview };
     let include = Include { scores: request.include_scores, explanation: request.explain };
-    Ok(Json(rest.classifier.classify(movie, include, deadline).await?.into()))
+    Ok(Json(rest.classifier.classify(movie, include, &call).await?.into()))
 }
 
 /// Classify a batch of movies. One invalid movie rejects the whole batch.
@@ -35,11 +35,11 @@ pub(super) async fn classify(
 )]
 pub(super) async fn batch_classify(
     State(rest): State<RestState>,
-    JsonBody { body: request, deadline }: JsonBody<BatchClassifyRequest>,
+    JsonBody { body: request, call }: JsonBody<BatchClassifyRequest>,
 ) -> Result<Json<BatchClassifyResponse>, ApiError> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
     let include = Include { scores: request.include_scores, explanation: false };
-    let (results, model_version) = rest.classifier.classify_batch(&movies, include, deadline).await?;
+    let (results, model_version) = rest.classifier.classify_batch(&movies, include, &call).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 

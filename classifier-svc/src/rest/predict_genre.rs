@@ -42,7 +42,7 @@ pub(super) struct PredictGenreResponse {
 )]
 pub(super) async fn predict_genre(
     State(rest): State<RestState>,
-    JsonBody { body: request, deadline }: JsonBody<PredictGenreRequest>,
+    JsonBody { body: request, call }: JsonBody<PredictGenreRequest>,
 ) -> Result<Json<Vec<PredictGenreResponse>>, ApiError> {
     let (titles, overviews) = (request.title, request.overview);
     if titles.len() != overviews.len() {
@@ -53,7 +53,7 @@ pub(super) async fn predict_genre(
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
     let include = Include { scores: true, explanation: false };
-    let classified = rest.classifier.classify_batch(&movies, include, deadline).await;
+    let classified = rest.classifier.classify_batch(&movies, include, &call).await;
     let (results, _) = classified.map_err(in_columns)?;
     let responses = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {
         title: movie.title,

@@ -102,9 +102,12 @@ impl Drop for GroupedReplies {
 
 #[cfg(test)]
 mod tests {
-    use service_kit::Deadline;
+    use service_kit::{CallerId, Deadline};
 
     use super::*;
+    use crate::scheduler::entry::Share;
+
+    const SHARE: Share = Share { caller: CallerId::UNKNOWN, units: 1 };
 
     type Receiver = oneshot::Receiver<Result<Reply, ApiError>>;
 
@@ -122,7 +125,7 @@ mod tests {
     /// Sends `count` replies, and returns their receivers.
     fn send(replies: &mut GroupedReplies, class: Class, deadline: Deadline, count: usize) -> Vec<Receiver> {
         let receivers = (0..count).map(|_| {
-            let (entry, receiver) = Entry::new("a text".to_owned(), deadline);
+            let (entry, receiver) = Entry::new("a text".to_owned(), SHARE, deadline);
             replies.send(entry, class, Ok(reply()), MAX_DELAY);
             receiver
         });
@@ -186,7 +189,7 @@ mod tests {
         let mut replies = replies();
         let mut receivers = send(&mut replies, Class::Online, Deadline::NONE, 1);
         assert_eq!(replied(&mut receivers).await, 1);
-        let (mut entry, receiver) = Entry::new("a text".to_owned(), Deadline::NONE);
+        let (mut entry, receiver) = Entry::new("a text".to_owned(), SHARE, Deadline::NONE);
         entry.since -= LONG_WAIT;
         replies.send(entry, Class::Online, Ok(reply()), MAX_DELAY);
         receivers.push(receiver);

@@ -17,11 +17,11 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use service_kit::{ApiError, Deadline, Metrics};
+use service_kit::{ApiError, CallerId, Deadline, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::scheduler::cost::CostModel;
-use crate::scheduler::entry::{Class, ClassLabel, PerClass, shutting_down};
+use crate::scheduler::entry::{Class, ClassLabel, PerClass, Share, shutting_down};
 use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 
 /// A safety factor for expected times. Estimates are right only on average, and a machine can slow
@@ -88,14 +88,22 @@ impl ClassLimit {
 pub struct Permit {
     admission: Arc<Admission>,
     class: Class,
-    units: u64,
+    share: Share,
     _permits: Option<OwnedSemaphorePermit>,
+}
+
+impl Permit {
+    /// Whose work was admitted, and how much.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let limit = self.admission.limits.of(self.class);
-        limit.admitted.fetch_sub(self.units, Ordering::Relaxed);
+        limit.admitted.fetch_sub(self.share.units, Ordering::Relaxed);
         limit.texts.dec();
     }
 }
@@ -177,11 +185,11 @@ impl Admission {
         }
     }
 
-    fn permit(self: &Arc<Self>, class: Class, units: u64, permits: Option<OwnedSemaphorePermit>) -> Permit {
+    fn permit(self: &Arc<Self>, class: Class, share: Share, permits: Option<OwnedSemaphorePermit>) -> Permit {
         let limit = self.limits.of(class);
-        limit.admitted.fetch_add(units, Ordering::Relaxed);
+        limit.admitted.fetch_add(share.units, Ordering::Relaxed);
         limit.texts.inc();
-        Permit { admission: self.clone(), class, units, _permits: permits }
+        Permit { admission: self.clone(), class, share, _permits: permits }
     }
 
     /// Admits all texts or none, without waiting. Returns a permit for each text.
@@ -189,6 +197,7 @@ impl Admission {
         self: &Arc<Self>,
         texts: &[&str],
         class: Class,
+        caller: CallerId,
         deadline: Deadline,
     ) -> Result<Vec<Permit>, ApiError> {
         let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
@@ -203,7 +212,7 @@ impl Admission {
             .into_iter()
             .map(|units| {
                 let part = (self.permits(limit, units) as usize).min(permits.num_permits());
-                self.permit(class, units, permits.split(part))
+                self.permit(class, Share { caller, units }, permits.split(part))
             })
             .collect())
     }
@@ -213,6 +222,7 @@ impl Admission {
         self: &Arc<Self>,
         text: &str,
         class: Class,
+        caller: CallerId,
         deadline: Deadline,
     ) -> Result<Permit, ApiError> {
         let units = self.costs.units_of(text);
@@ -220,6 +230,6 @@ impl Admission {
         let permits = limit.permits.clone().acquire_many_owned(self.permits(limit, units));
         let permits = deadline.bound(permits).await?.map_err(|_| shutting_down())?;
         self.check_deadline(class, units, deadline)?;
-        Ok(self.permit(class, units, Some(permits)))
+        Ok(self.permit(class, Share { caller, units }, Some(permits)))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use service_kit::{ApiError, Deadline};
+use service_kit::{ApiError, CallerId, Deadline};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -73,10 +73,21 @@ pub struct Reply {
     pub truncated: bool,
 }
 
+/// Whose work an entry is, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The caller, whose share of the runs the entry uses.
+    pub caller: CallerId,
+    /// The cost in units of the [cost model](crate::scheduler::cost::CostModel::units_of).
+    pub units: u64,
+}
+
 /// A queued request for the vector of one text.
 pub struct Entry {
     /// The text to encode.
     pub text: String,
+    /// Whose work it is, and how much.
+    pub share: Share,
     /// When the reply stops being useful.
     pub deadline: Deadline,
     /// Where the reply goes. It is closed once the caller has left.
@@ -90,9 +101,13 @@ pub struct Entry {
 impl Entry {
     /// Creates an entry that is queued now, and the receiver of its reply.
     #[must_use]
-    pub fn new(text: String, deadline: Deadline) -> (Self, oneshot::Receiver<Result<Reply, ApiError>>) {
+    pub fn new(
+        text: String,
+        share: Share,
+        deadline: Deadline,
+    ) -> (Self, oneshot::Receiver<Result<Reply, ApiError>>) {
         let (reply, receiver) = oneshot::channel();
-        (Self { text, deadline, reply, since: Instant::now(), span: Span::current() }, receiver)
+        (Self { text, share, deadline, reply, since: Instant::now(), span: Span::current() }, receiver)
     }
 
     /// Whether the caller has left.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use encoder_svc::scheduler::entry::{Class, Reply};
 use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use service_kit::{ApiError, Deadline, Listeners, Metrics, Shutdown};
+use service_kit::{ApiError, CallerId, Deadline, Listeners, Metrics, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -76,7 +76,7 @@ pub fn texts(count: usize) -> Vec<String> {
 }
 
 pub async fn encode(encoder: &Encoder, texts: Vec<String>) -> Result<Vec<Reply>, ApiError> {
-    encoder.encode_batch(texts, Class::Bulk, Deadline::NONE).await
+    encoder.encode_batch(texts, Class::Bulk, CallerId::UNKNOWN, Deadline::NONE).await
 }
 
 /// The largest difference of an element between two sets of vectors of the same texts.

@@ -5,9 +5,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -15,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::caller::Caller;
+use super::text_quota::{TextQuota, wait};
 use crate::{ApiError, InvalidSetting};
 
 /// Settings of API keys.
@@ -26,7 +26,7 @@ pub struct AuthSettings {
 }
 
 /// Settings of one API key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeySettings {
     /// The owner's name, for logs.
@@ -39,6 +39,16 @@ pub struct ApiKeySettings {
     /// Calls that may arrive at once; 0 allows one second's worth.
     #[serde(default)]
     pub burst: u32,
+    /// Texts or movies per second, over all calls; 0 for no limit.
+    #[serde(default)]
+    pub texts_per_second: u32,
+    /// Texts or movies that may arrive at once; 0 allows one second's worth.
+    #[serde(default)]
+    pub texts_burst: u32,
+    /// Whether the client is a service that names its own callers, so that each of them gets a
+    /// share of its own.
+    #[serde(default)]
+    pub forwards_callers: bool,
 }
 
 /// The accepted API keys and their rate limiters. Clones share the limiters.
@@ -49,6 +59,8 @@ struct ApiKey {
     name: String,
     hash: [u8; 32],
     limiter: Option<DefaultDirectRateLimiter>,
+    caller: Caller,
+    forwards_callers: bool,
 }
 
 impl ApiKeys {
@@ -58,9 +70,9 @@ impl ApiKeys {
         Ok((!keys.is_empty()).then(|| Self(Arc::new(keys))))
     }
 
-    /// Returns the name of the key in `Authorization: Bearer KEY` or `x-api-key: KEY`, and counts
-    /// the call against its rate limit.
-    pub fn check(&self, headers: &HeaderMap) -> Result<&str, ApiError> {
+    /// Returns the caller with the key in `Authorization: Bearer KEY` or `x-api-key: KEY`, and
+    /// counts the call against the key's rate limit.
+    pub fn check(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let given = key_in(headers).ok_or(ApiError::Unauthenticated { message: MISSING })?;
         let hash = Sha256::digest(given);
         // Compare with every key, each in constant time, so that the duration reveals nothing about
@@ -73,12 +85,11 @@ impl ApiKeys {
         }
         let key = found.ok_or(ApiError::Unauthenticated { message: UNKNOWN })?;
         match key.limiter.as_ref().map(DefaultDirectRateLimiter::check) {
-            None | Some(Ok(())) => Ok(&key.name),
-            Some(Err(too_soon)) => {
-                let retry_after = too_soon.wait_time_from(DefaultClock::default().now());
-                // Clients treat a retry delay of zero as missing.
-                Err(ApiError::RateLimited { retry_after: retry_after.max(Duration::from_millis(1)) })
+            None | Some(Ok(())) => {
+                let caller = key.caller.clone();
+                Ok(if key.forwards_callers { caller.on_behalf(headers) } else { caller })
             }
+            Some(Err(too_soon)) => Err(ApiError::RateLimited { retry_after: wait(&too_soon) }),
         }
     }
 }
@@ -110,26 +121,35 @@ impl ApiKey {
             // The value is not shown, because it may be the key itself.
             found: format!("something else for {:?}", settings.name),
         })?;
-        let limiter = NonZeroU32::new(settings.requests_per_second).map(|rate| {
-            let burst = NonZeroU32::new(settings.burst).unwrap_or(rate);
-            RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
-        });
-        Ok(Self { name: settings.name.clone(), hash, limiter })
+        let limiter = quota(settings.requests_per_second, settings.burst).map(RateLimiter::direct);
+        let texts = quota(settings.texts_per_second, settings.texts_burst).map(TextQuota::new);
+        let caller = Caller::of_key(&settings.name, texts.map(Arc::new));
+        let forwards_callers = settings.forwards_callers;
+        Ok(Self { name: settings.name.clone(), hash, limiter, caller, forwards_callers })
     }
+}
+
+/// Returns the quota of a rate and a burst, where 0 means their defaults.
+fn quota(per_second: u32, burst: u32) -> Option<Quota> {
+    let rate = NonZeroU32::new(per_second)?;
+    Some(Quota::per_second(rate).allow_burst(NonZeroU32::new(burst).unwrap_or(rate)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderValue;
 
     use super::*;
+    use crate::CallerId;
 
     fn keys(requests_per_second: u32) -> ApiKeys {
         let key = |name: &str, key: &str| ApiKeySettings {
             name: name.to_owned(),
             sha256: hex::encode(Sha256::digest(key)),
             requests_per_second,
-            burst: 0,
+            ..ApiKeySettings::default()
         };
         let settings = AuthSettings { keys: vec![key("first", "one"), key("second", "two")] };
         ApiKeys::new(&settings).unwrap().unwrap()
@@ -142,9 +162,10 @@ mod tests {
     #[test]
     fn finds_a_key_in_either_header() {
         let keys = keys(0);
-        assert_eq!(keys.check(&headers("authorization", "Bearer two")), Ok("second"));
-        assert_eq!(keys.check(&headers("authorization", "bearer  one ")), Ok("first"));
-        assert_eq!(keys.check(&headers("x-api-key", "one")), Ok("first"));
+        let caller = |name, value| keys.check(&headers(name, value)).unwrap().id();
+        assert_eq!(caller("authorization", "Bearer two"), CallerId::of_key("second"));
+        assert_eq!(caller("authorization", "bearer  one "), CallerId::of_key("first"));
+        assert_eq!(caller("x-api-key", "one"), CallerId::of_key("first"));
     }
 
     #[test]
@@ -175,13 +196,31 @@ mod tests {
     }
 
     #[test]
+    fn only_a_key_that_forwards_callers_may_name_them() {
+        let key = |name: &str, forwards_callers| ApiKeySettings {
+            name: name.to_owned(),
+            sha256: hex::encode(Sha256::digest(name)),
+            forwards_callers,
+            ..ApiKeySettings::default()
+        };
+        let settings = AuthSettings { keys: vec![key("service", true), key("person", false)] };
+        let keys = ApiKeys::new(&settings).unwrap().unwrap();
+        let caller = |key, tag| {
+            let mut headers = headers("x-api-key", key);
+            headers.insert(crate::CALLER_TAG, HeaderValue::from_static(tag));
+            keys.check(&headers).unwrap().id()
+        };
+        assert_ne!(caller("service", "a"), caller("service", "b"));
+        assert_eq!(caller("person", "a"), CallerId::of_key("person"));
+    }
+
+    #[test]
     fn rejects_a_key_in_place_of_its_hash_without_showing_it() {
         let settings = AuthSettings {
             keys: vec![ApiKeySettings {
                 name: "ci".to_owned(),
                 sha256: "my-secret".to_owned(),
-                requests_per_second: 0,
-                burst: 0,
+                ..ApiKeySettings::default()
             }],
         };
         let message = ApiKeys::new(&settings).err().unwrap().to_string();

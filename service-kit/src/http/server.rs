@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -13,6 +13,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use tonic::transport::server::Connected as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::net::incoming::{Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
@@ -72,7 +73,8 @@ pub(crate) async fn serve_http(routes: Router, mut incoming: Incoming, drain: Du
     let http = http_server();
     let connections = GracefulShutdown::new();
     while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(incoming.next()).await {
-        let service = TowerToHyperService::new(routes.clone());
+        let service = routes.clone().layer(Extension(connection.connect_info()));
+        let service = TowerToHyperService::new(service);
         let exchange = http.serve_connection(TokioIo::new(connection), service).into_owned();
         let exchange = connections.watch(exchange);
         tokio::spawn(async move {

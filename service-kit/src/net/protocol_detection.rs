@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use crate::Caller;
+
 /// The client connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -21,6 +23,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The protocol is known once the first bytes are the whole HTTP/2 preface, or differ from it.
 pub(crate) struct ProtocolDetection<S> {
     stream: S,
+    caller: Caller,
     /// `None` once the protocol is known.
     detecting: Option<Detecting>,
 }
@@ -35,7 +38,7 @@ impl<S> ProtocolDetection<S> {
     /// Starts the timeout now.
     pub(crate) fn new(stream: S, timeout: Duration) -> Self {
         let detecting = Detecting { timeout: Box::pin(tokio::time::sleep(timeout)), matched: 0 };
-        Self { stream, detecting: Some(detecting) }
+        Self { stream, caller: Caller::of_new_connection(), detecting: Some(detecting) }
     }
 }
 
@@ -103,9 +106,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProtocolDetection<S> {
 }
 
 impl<S> Connected for ProtocolDetection<S> {
-    type ConnectInfo = ();
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) {}
+    /// Returns the caller of the connection, which tonic puts into the extensions of each request.
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
-use service_kit::{Io, Transport};
+use service_kit::{Caller, Io, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 use turmoil::net::{TcpListener, TcpStream};
@@ -55,19 +55,20 @@ impl Transport for SimulatedNetwork {
 pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     Ok(unfold(listener, |listener| async move {
-        let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
+        let accepted =
+            listener.accept().await.map(|(stream, _)| Accepted(stream, Caller::of_new_connection()));
         Some((accepted, listener))
     }))
 }
 
 /// An accepted connection.
-pub struct Accepted(TcpStream);
+pub struct Accepted(TcpStream, Caller);
 
 impl Connected for Accepted {
-    type ConnectInfo = Option<SocketAddr>;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Option<SocketAddr> {
-        self.0.peer_addr().ok()
+    fn connect_info(&self) -> Caller {
+        self.1.clone()
     }
 }
 

@@ -77,8 +77,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
         keys: vec![ApiKeySettings {
             name: "fuzz".to_owned(),
             sha256: hex::encode(Sha256::digest(KEY)),
-            requests_per_second: 0,
-            burst: 0,
+            ..ApiKeySettings::default()
         }],
     };
     let keys = ApiKeys::new(&keys).expect("the key is a SHA-256 hash");

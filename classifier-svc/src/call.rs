@@ -1,0 +1,24 @@
+//! The call that a movie belongs to: whose it is, and how long its client waits.
+
+use service_kit::{Caller, Deadline};
+
+/// What every transport knows about a call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Whose share and quota the call uses.
+    pub caller: Caller,
+    /// When the response stops being useful.
+    pub deadline: Deadline,
+}
+
+impl Call {
+    /// Returns the call of a gRPC request.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
+        Self { caller: Caller::of(request), deadline: Deadline::of(request) }
+    }
+
+    /// The same call for movies that were charged before.
+    pub(crate) fn charged(&self) -> Self {
+        Self { caller: self.caller.charged(), deadline: self.deadline }
+    }
+}
