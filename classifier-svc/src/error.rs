@@ -22,7 +22,8 @@ pub enum StartError {
     /// The model file is missing or invalid.
     #[error(transparent)]
     Model(#[from] genre_model::ModelFileError),
-    /// The encoder that answers is not the one the model was fitted on.
+    /// The encoder that answers is not the one the model was fitted on, or makes vectors of another
+    /// dimension.
     #[error("model file {path}: {reason}")]
     WrongEncoder {
         /// The model file.

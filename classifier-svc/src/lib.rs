@@ -15,7 +15,7 @@ pub mod call;
 pub mod classifier;
 pub mod config;
 mod error;
-mod explain;
+pub mod explain;
 pub mod grpc;
 pub mod model_file;
 pub mod model_store;

@@ -2,7 +2,7 @@
 //!
 //! A call uses one model from start to end. A changed file replaces the model only after every
 //! check: its hash and self-check (`genre_model`), its labels, and that an encoder with its
-//! fingerprint answers.
+//! fingerprint and dimension answers.
 //!
 //! `arc-swap` swaps the model, and `notify` (through [`model_file`](crate::model_file)) reports
 //! changes. This module only decides whether to accept a model, because that depends on which
@@ -68,7 +68,8 @@ pub enum Rejection {
         /// Its labels.
         found: Vec<String>,
     },
-    /// No encoder with its fingerprint answers. This may change while the file stays the same.
+    /// No encoder with its fingerprint and dimension answers. This may change while the file stays
+    /// the same.
     #[error("model file {path}: {error}")]
     Encoder {
         /// The model file.
@@ -129,10 +130,11 @@ impl ModelStore {
         if model.labels() != current.labels() {
             return Err(Rejection::Labels { path: self.path.clone(), found: model.labels().to_vec() });
         }
-        let identity = &model.provenance().encoder;
-        // The same fingerprint needs no probe, so thresholds can change while no encoder answers.
-        if identity.fingerprint != current.provenance().encoder.fingerprint
-            && let Err(error) = encoders.probe(identity).await
+        let needs =
+            |model: &GenreModel| (model.provenance().encoder.fingerprint.clone(), model.mlp().dimension());
+        // The same needs are not probed, so thresholds can change while no encoder answers.
+        if needs(&model) != needs(&current)
+            && let Err(error) = encoders.probe(&model.provenance().encoder, model.mlp().dimension()).await
         {
             return Err(Rejection::Encoder { path: self.path.clone(), error });
         }

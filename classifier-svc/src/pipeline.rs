@@ -61,13 +61,12 @@ impl Pipeline {
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
-        let words = all().map(|movie| word_features(&model, movie)).collect();
         let encoder = &model.provenance().encoder;
         let caller = Some(call.caller.id());
         let vectors =
             self.encoders.encode(texts, model.mlp().dimension(), encoder, caller, call.deadline).await;
         let vectors = vectors.map_err(name_the_overview)?;
-        let probabilities = probabilities(&model, vectors.values, words).await;
+        let probabilities = probabilities(&model, vectors.values, all()).await;
 
         let scored = probabilities.slice_axis(Axis(0), (..movies.len()).into());
         let mut responses: Vec<_> = scored
@@ -101,15 +100,19 @@ fn name_the_overview(error: EncoderError) -> ApiError {
 /// Rows to score before other tasks get a turn. More rows would delay other calls noticeably.
 const ROWS_PER_TURN: usize = 2;
 
-/// Returns probabilities of shape `[rows, labels]`. Each row is scored alone, so its batch does not
-/// change it.
-async fn probabilities(model: &GenreModel, vectors: Array2<f32>, words: Vec<WordFeatures>) -> Array2<f32> {
+/// Returns probabilities of shape `[rows, labels]`, for one movie a row. Each row is scored alone,
+/// so its batch does not change it.
+async fn probabilities<'a>(
+    model: &GenreModel,
+    vectors: Array2<f32>,
+    movies: impl Iterator<Item = &'a Movie> + Send,
+) -> Array2<f32> {
     let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
-    for (index, (vector, movie)) in vectors.rows().into_iter().zip(&words).enumerate() {
+    for (index, (vector, movie)) in vectors.rows().into_iter().zip(movies).enumerate() {
         if index > 0 && index.is_multiple_of(ROWS_PER_TURN) {
             tokio::task::yield_now().await;
         }
-        rows.row_mut(index).assign(&model.probabilities_of(&vector, movie));
+        rows.row_mut(index).assign(&model.probabilities_of(&vector, &word_features(model, movie)));
     }
     rows
 }

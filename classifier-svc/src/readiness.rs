@@ -22,9 +22,10 @@ pub(crate) async fn check_at_start(
     encoders: &EncoderClient,
     path: &Path,
 ) -> Result<bool, StartError> {
-    match encoders.probe(&models.current().provenance().encoder).await {
+    let model = models.current();
+    match encoders.probe(&model.provenance().encoder, model.mlp().dimension()).await {
         Ok(()) => Ok(true),
-        Err(error @ EncoderError::WrongEncoder { .. }) => {
+        Err(error @ (EncoderError::WrongEncoder { .. } | EncoderError::WrongDimension { .. })) => {
             Err(StartError::WrongEncoder { path: path.to_owned(), reason: error.to_string() })
         }
         Err(error) => {
@@ -43,7 +44,8 @@ pub(crate) async fn watch(
     shutdown: Shutdown,
 ) {
     while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        let found = encoders.health(&models.current().provenance().encoder);
+        let model = models.current();
+        let found = encoders.health(&model.provenance().encoder, model.mlp().dimension());
         let now_ready = found.is_ok();
         // Once shutdown has begun, the service must not report ready again.
         if now_ready == ready || shutdown.is_cancelled() {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Running, any_port, classifier_settings, model_for, start_classifier_with, start_encoder};
-use genre_model::{GenreModel, Mlp, Thresholds};
+use genre_model::{Activation, Dense, GenreModel, Mlp, Thresholds};
+use ndarray::{Array1, Array2};
 use proto::classifier::v1::{BatchClassifyRequest, ClassifyRequest, GenreScore, GetModelRequest, Movie};
 
 /// The fixture model with another threshold, which gives it another version.
@@ -30,6 +31,15 @@ fn model_of_other_labels() -> GenreModel {
     let mlp = Mlp::clone(model.mlp());
     let labels = (0..20).map(|i| format!("genre {i}")).collect();
     GenreModel::new(labels, mlp, model.thresholds().clone(), model.provenance().clone()).unwrap()
+}
+
+/// A model that says it was fitted on vectors of the bundle, but takes vectors of another length.
+fn model_of_other_dimension(bundle: &str) -> GenreModel {
+    let model = model_for(bundle);
+    let hidden = Dense { weight: Array2::ones((8, 256)), bias: Array1::zeros(8) };
+    let mlp = Mlp::new(hidden, Activation::Relu, model.mlp().output().clone()).unwrap();
+    let (labels, thresholds) = (model.labels().to_vec(), model.thresholds().clone());
+    GenreModel::new(labels, mlp, thresholds, model.provenance().clone()).unwrap()
 }
 
 /// Renames the file into place, as the trainer and orchestrators do.
@@ -99,12 +109,13 @@ async fn a_hundred_reloads_under_load_fail_no_call_and_mix_no_versions() {
     let whole = good[0].to_bytes();
     let mut flipped = whole.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    let bad: [Vec<u8>; 5] = [
+    let bad: [Vec<u8>; 6] = [
         whole[..whole.len() / 2].to_vec(),
         b"not a model".to_vec(),
         flipped,
         model_for("tiny-other-512").to_bytes(),
         model_of_other_labels().to_bytes(),
+        model_of_other_dimension("tiny-512").to_bytes(),
     ];
     let mut last_good = 0;
     for round in 0..100 {
@@ -153,4 +164,40 @@ async fn accepts_a_model_for_another_encoder_once_that_encoder_answers() {
     let movie = ClassifyRequest { overview: "rain".to_owned(), ..ClassifyRequest::default() };
     let response = classifier.client().classify(movie).await.unwrap().into_inner();
     assert_eq!(response.model_version, other.version());
+}
+
+#[tokio::test]
+async fn does_not_start_with_a_model_of_another_dimension_than_its_encoder() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model_of_other_dimension("tiny-512").save(&path).unwrap();
+    let settings = classifier_settings(&path, &encoder.url());
+    let config = classifier_svc::ClassifierSvcConfig::try_from(settings).unwrap();
+    let listeners = service_kit::Listeners::bind(config.listen, None).unwrap();
+    let metrics = service_kit::Metrics::with_prefix(classifier_svc::config::METRICS_PREFIX);
+    let shutdown = service_kit::Shutdown::new();
+    let error = classifier_svc::run(config, None, metrics, listeners, shutdown).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("the model expects vectors of 256 floats"), "{message}");
+    assert!(message.contains("have 512"), "{message}");
+}
+
+#[tokio::test]
+async fn keeps_its_model_when_the_new_one_fits_the_fingerprint_of_another_encoder_but_not_its_dimension() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let address = encoder.address;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model_for("tiny-512").save(&path).unwrap();
+    let classifier = start_classifier_with(classifier_settings(&path, &encoder.url()));
+    wait_for_version(&classifier, model_for("tiny-512").version()).await;
+    encoder.stop().await;
+    let _other_encoder = start_encoder("tiny-other-512", address).await;
+    replace(&path, &model_of_other_dimension("tiny-other-512").to_bytes());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(version(&classifier).await, model_for("tiny-512").version());
+    // The file that fits is accepted.
+    replace(&path, &model_for("tiny-other-512").to_bytes());
+    wait_for_version(&classifier, model_for("tiny-other-512").version()).await;
 }

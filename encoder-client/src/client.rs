@@ -87,9 +87,9 @@ impl EncoderClient {
 
     /// Probes every replica that has not answered a moment ago, then returns
     /// [`health`](Self::health).
-    pub async fn probe(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
+    pub async fn probe(&self, expected: &EncoderIdentity, dimension: usize) -> Result<(), EncoderError> {
         self.probe_all().await;
-        self.health(expected)
+        self.health(expected, dimension)
     }
 
     async fn probe_all(&self) -> Arc<Vec<Arc<Replica>>> {
@@ -98,14 +98,15 @@ impl EncoderClient {
         replicas
     }
 
-    /// Checks, from the last probes, that a replica of the expected encoder answers. Fails with
-    /// [`EncoderError::WrongEncoder`] if only other encoders answer, and with
-    /// [`EncoderError::Unreachable`] if none does.
-    pub fn health(&self, expected: &EncoderIdentity) -> Result<(), EncoderError> {
+    /// Checks, from the last probes, that a replica of the expected encoder answers, and that its
+    /// vectors have `dimension` floats. Fails with [`EncoderError::WrongEncoder`] if only other
+    /// encoders answer, with [`EncoderError::WrongDimension`] if the dimension differs, and with
+    /// [`EncoderError::Unreachable`] if none answers.
+    pub fn health(&self, expected: &EncoderIdentity, dimension: usize) -> Result<(), EncoderError> {
         let replicas = self.attempts.replicas.all();
         let answering: Vec<_> = replicas.iter().filter(|replica| replica.answers()).collect();
-        if answering.iter().any(|replica| replica.matches(expected)) {
-            return Ok(());
+        if let Some(replica) = answering.iter().find(|replica| replica.matches(expected)) {
+            return replica.check_dimension(expected, dimension);
         }
         let wrong = answering.iter().rev().find_map(|replica| replica.mismatch(expected));
         Err(wrong.unwrap_or_else(|| self.attempts.replicas.unreachable()))

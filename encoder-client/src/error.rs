@@ -61,6 +61,16 @@ pub enum EncoderError {
         /// One that was found.
         found: String,
     },
+    /// The expected encoder makes vectors of another dimension than the model takes.
+    #[error("the model expects vectors of {expected} floats, those of encoder {encoder} have {found}")]
+    WrongDimension {
+        /// The encoder.
+        encoder: EncoderIdentity,
+        /// The dimension of the model.
+        expected: usize,
+        /// The dimension of the encoder.
+        found: usize,
+    },
 }
 
 impl EncoderError {
@@ -89,9 +99,9 @@ impl From<EncoderError> for ApiError {
             EncoderError::Replaced { expected, found } => {
                 EncoderError::WrongEncoder { expected, found: name_of_fingerprint(&found) }.into()
             }
-            EncoderError::WrongEncoder { .. } | EncoderError::Mixed { .. } => {
-                Self::Mismatch { reason: WRONG_ENCODER, message }
-            }
+            EncoderError::WrongEncoder { .. }
+            | EncoderError::WrongDimension { .. }
+            | EncoderError::Mixed { .. } => Self::Mismatch { reason: WRONG_ENCODER, message },
             EncoderError::Url(_) | EncoderError::Malformed(_) => Self::Internal { message },
         }
     }

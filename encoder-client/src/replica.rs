@@ -49,6 +49,8 @@ struct Known {
     fingerprint: String,
     /// For error messages.
     name: String,
+    /// Floats in a vector; known once the encoder has described itself.
+    dimension: Option<usize>,
 }
 
 /// Counts the texts of an attempt as pending until dropped.
@@ -136,7 +138,7 @@ impl Replica {
             }
         }
         match tokio::time::timeout(PROBE_TIMEOUT, self.describe(Some(PROBE_TIMEOUT))).await {
-            Ok(Ok(description)) => self.answered(&description.identity),
+            Ok(Ok(description)) => self.answered(&description),
             Ok(Err(Failure::Status(status))) => self.did_not_answer(status.message()),
             Ok(Err(failure)) => self.did_not_answer(&EncoderError::from(failure).to_string()),
             Err(_) => self.did_not_answer("no answer in time"),
@@ -153,7 +155,8 @@ impl Replica {
         state.probed_at = Some(Instant::now());
     }
 
-    fn answered(&self, encoder: &EncoderIdentity) {
+    fn answered(&self, description: &EncoderDescription) {
+        let encoder = &description.identity;
         let mut state = self.state();
         let fingerprint = encoder.fingerprint.as_str();
         let is_known = state.encoder.as_ref().is_some_and(|known| known.fingerprint == fingerprint);
@@ -168,7 +171,11 @@ impl Replica {
         }
         state.breaker.succeeded();
         state.last_failure = None;
-        state.encoder = Some(Known { fingerprint: fingerprint.to_owned(), name: encoder.to_string() });
+        state.encoder = Some(Known {
+            fingerprint: fingerprint.to_owned(),
+            name: encoder.to_string(),
+            dimension: Some(description.dimension),
+        });
         state.probed_at = Some(Instant::now());
         state.answered_probe = true;
     }
@@ -204,7 +211,7 @@ impl Replica {
     pub(crate) fn has_changed(&self, fingerprint: &str) {
         let name = name_of_fingerprint(fingerprint);
         let mut state = self.state();
-        state.encoder = Some(Known { fingerprint: fingerprint.to_owned(), name });
+        state.encoder = Some(Known { fingerprint: fingerprint.to_owned(), name, dimension: None });
         state.probed_at = None;
     }
 
@@ -226,6 +233,20 @@ impl Replica {
         let other =
             state.encoder.as_ref().filter(|known| known.fingerprint != expected.fingerprint.as_str())?;
         Some(EncoderError::WrongEncoder { expected: expected.clone(), found: other.name.clone() })
+    }
+
+    /// Fails if the vectors of the replica's encoder are known to have another dimension.
+    pub(crate) fn check_dimension(
+        &self,
+        encoder: &EncoderIdentity,
+        expected: usize,
+    ) -> Result<(), EncoderError> {
+        match self.state().encoder.as_ref().and_then(|known| known.dimension) {
+            Some(found) if found != expected => {
+                Err(EncoderError::WrongDimension { encoder: encoder.clone(), expected, found })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn is_ejected(&self) -> bool {

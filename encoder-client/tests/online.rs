@@ -129,7 +129,7 @@ async fn the_budget_bounds_the_retries_to_a_failing_fleet() {
 async fn reports_a_wrong_encoder_when_no_other_answers() {
     let other = FakeEncoder::start(Behaviour::OtherEncoder);
     let client = client_of(&[&other]).await;
-    assert!(matches!(client.probe(&expected()).await, Err(EncoderError::WrongEncoder { .. })));
+    assert!(matches!(client.probe(&expected(), 512).await, Err(EncoderError::WrongEncoder { .. })));
     let error = encode(&client, Deadline::NONE).await.unwrap_err();
     assert_eq!(error.reason(), "WRONG_ENCODER");
 }

@@ -125,7 +125,8 @@ async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {
     let models = ModelStore::load(config.model.clone(), &metrics)?;
     let channel = embedded::encoder(args.bundle.clone(), metrics.clone()).await?;
     let encoders = EncoderClient::fixed(channel, &config.encoder, &metrics);
-    let probe = encoders.probe(&models.current().provenance().encoder).await;
+    let model = models.current();
+    let probe = encoders.probe(&model.provenance().encoder, model.mlp().dimension()).await;
     probe.with_context(|| format!("model file {}", config.model.display()))?;
     Ok(ClassifierServer::new(Classifier::new(models, encoders, config.limits)))
 }

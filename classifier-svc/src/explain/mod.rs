@@ -3,4 +3,4 @@
 //! Nothing here encodes or scores; `pipeline` does that for the movies that [`occlusion`] lists.
 
 pub(crate) mod occlusion;
-mod sentences;
+pub mod sentences;

@@ -1,9 +1,12 @@
 //! The sentences of an overview.
 //!
-//! `unicode-segmentation` finds sentence boundaries in any script but knows no abbreviations.
-//! Crates that do, such as `punkt` and `srx`, need training data or rule files for each language.
+//! `icu_segmenter` finds sentence boundaries in any script but knows no abbreviations. Crates that
+//! do, such as `punkt` and `srx`, need training data or rule files for each language.
+//! `unicode-segmentation` finds the same boundaries, but in quadratic time: after a full stop, it
+//! looks ahead for a lowercase letter again at every character.
 
-use unicode_segmentation::UnicodeSegmentation as _;
+use icu_segmenter::SentenceSegmenter;
+use icu_segmenter::options::SentenceBreakInvariantOptions;
 
 /// The most sentences of an overview, because an explanation encodes one text for each. The last
 /// sentence takes the rest of the overview.
@@ -15,18 +18,26 @@ const ABBREVIATIONS: [&str; 24] = [
     "hon", "sen", "gov", "vs", "no", "mt", "ft", "messrs", "mme",
 ];
 
-/// Splits a text into trimmed sentences. Only white space between them is lost.
-pub(super) fn sentences(text: &str) -> Vec<&str> {
+/// Splits a text into trimmed sentences, in time linear in its length. Only white space between
+/// them is lost.
+#[must_use]
+pub fn sentences(text: &str) -> Vec<&str> {
     let mut ends = Vec::new();
-    let mut at = 0;
-    for piece in text.split_sentence_bounds() {
-        at += piece.len();
-        if !ends_in_abbreviation(&text[..at]) && !piece.trim().is_empty() {
-            ends.push(at);
+    let mut start = 0;
+    let segmenter = SentenceSegmenter::new(SentenceBreakInvariantOptions::default());
+    for end in segmenter.segment_str(text) {
+        let piece = &text[start..end];
+        start = end;
+        // Blank pieces come first: a look back from each of them to the last word would take
+        // quadratic time.
+        if !piece.trim().is_empty() && !ends_in_abbreviation(&text[..end]) {
+            ends.push(end);
+        }
+        if ends.len() == MAX_SENTENCES {
+            break;
         }
     }
     // The last sentence takes the rest of the text.
-    ends.truncate(MAX_SENTENCES);
     if let Some(last) = ends.last_mut() {
         *last = text.len();
     } else {
@@ -77,6 +88,25 @@ mod tests {
         let parts = sentences(&text);
         assert_eq!(parts.len(), MAX_SENTENCES);
         assert_eq!(parts.join(" "), text.trim());
+    }
+
+    /// Each would take half a second or more in quadratic time.
+    #[test]
+    fn splits_the_longest_overviews_in_a_moment() {
+        let shapes = [
+            ("a.", " ", ","),
+            ("a.", ")", "-"),
+            ("a.", " \u{301}", "1"),
+            ("a.", "\u{2029}", "\u{2029}"),
+            (&"a".repeat(20_000), ".", "\u{2029}"),
+        ];
+        for (start, middle, end) in shapes {
+            let text = format!("{start}{}{}", middle.repeat(20_000), end.repeat(20_000));
+            let begin = std::time::Instant::now();
+            assert!(!sentences(&text).is_empty());
+            let took = begin.elapsed();
+            assert!(took.as_millis() < 200, "{middle:?} and {end:?} took {took:?}");
+        }
     }
 
     proptest! {

@@ -134,7 +134,7 @@ macro_rules! targets {
 
 targets! {
     encode_request, classify_request, request_headers, rest_body, movies_csv, genres_field, model_file, bundle,
-    vectors_file, settings, tokenizer,
+    vectors_file, settings, tokenizer, sentences,
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod model_file;
 mod movies_csv;
 mod request_headers;
 mod rest_body;
+mod sentences;
 mod settings;
 mod tokenizer;
 mod vectors_file;
@@ -17,7 +18,7 @@ mod vectors_file;
 use crate::target::Target;
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     encode_request::TARGET,
     classify_request::TARGET,
     request_headers::TARGET,
@@ -29,4 +30,5 @@ pub const TARGETS: [Target; 11] = [
     vectors_file::TARGET,
     settings::TARGET,
     tokenizer::TARGET,
+    sentences::TARGET,
 ];
