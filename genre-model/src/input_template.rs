@@ -1,8 +1,9 @@
 //! The template that turns a movie into the text to encode.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::WordFeatures;
+use crate::{WordFeatures, nfc};
 
 /// A template such as `[{title}. ]{overview}`.
 ///
@@ -121,12 +122,15 @@ impl InputTemplate {
         WordFeatures::of(if self.uses_title() { title } else { "" }, overview)
     }
 
-    /// Returns the text to encode. Both fields are trimmed.
+    /// Returns the text to encode, in NFC. Both fields are trimmed.
     #[must_use]
     pub fn compose(&self, title: &str, overview: &str) -> String {
         let mut text = String::with_capacity(self.source.len() + title.len() + overview.len());
         render(&self.pieces, title.trim(), overview.trim(), &mut text);
-        text
+        match nfc(&text) {
+            Cow::Owned(composed) => composed,
+            Cow::Borrowed(_) => text,
+        }
     }
 }
 
@@ -159,6 +163,14 @@ mod tests {
         let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
         assert_eq!(template.compose(" Harbour ", "A pilot. "), "Harbour. A pilot.");
         assert_eq!(template.compose("  ", "A pilot."), "A pilot.");
+    }
+
+    #[test]
+    fn composes_the_same_text_of_composed_and_decomposed_letters() {
+        let template = InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap();
+        let text = template.compose("Pin\u{303}ata", "El Nin\u{303}o");
+        assert_eq!(text, "Pi\u{f1}ata. El Ni\u{f1}o");
+        assert_eq!(text, template.compose("Pi\u{f1}ata", "El Ni\u{f1}o"));
     }
 
     #[test]

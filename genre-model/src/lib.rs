@@ -5,6 +5,7 @@
 //! into genres, the [`InputTemplate`] that turns a movie into the text to encode, and its
 //! [`Provenance`]. This crate knows neither of the services.
 
+mod canonical;
 mod encoder_identity;
 mod file;
 mod input_template;
@@ -15,6 +16,7 @@ mod provenance;
 mod thresholds;
 mod word_features;
 
+pub use canonical::nfc;
 pub use encoder_identity::{EncoderIdentity, Fingerprint, InvalidFingerprint};
 pub use file::atomic::write_atomically;
 pub use input_template::{InputTemplate, InvalidTemplate};

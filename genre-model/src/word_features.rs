@@ -7,8 +7,11 @@
 use ndarray::{Array1, Array2};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::nfc;
+
 /// The rule by which text becomes word features, as written in model files. Any change of the rule
-/// needs a new name.
+/// needs a new name. Texts are in NFC; the name is older than that, and the rule for texts in NFC
+/// the same.
 pub(crate) const RULE: &str = "words of title and overview, words of title; binary; xxh3_64/1";
 /// The length of the vector of title words, relative to that of all words.
 const TITLE_LENGTH: f32 = 0.7;
@@ -19,7 +22,7 @@ const MAX_SCALE: f32 = 1e6;
 
 /// The hashes of a movie's words, sorted and distinct.
 ///
-/// A word is a run of letters and digits, in lowercase. A word of the title has two hashes: one as
+/// A word is a run of letters and digits of the text in NFC, in lowercase. A word of the title has two hashes: one as
 /// a word of the whole text, and a different one as a word of the title.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WordFeatures {
@@ -31,9 +34,10 @@ impl WordFeatures {
     /// Returns the word features of a movie. Either field may be blank.
     #[must_use]
     pub fn of(title: &str, overview: &str) -> Self {
+        let (title, overview) = (nfc(title), nfc(overview));
         Self {
-            text: distinct(words(title).chain(words(overview)).map(|word| hash(b't', &word)).collect()),
-            title: distinct(words(title).map(|word| hash(b'i', &word)).collect()),
+            text: distinct(words(&title).chain(words(&overview)).map(|word| hash(b't', &word)).collect()),
+            title: distinct(words(&title).map(|word| hash(b'i', &word)).collect()),
         }
     }
 
@@ -232,6 +236,13 @@ mod tests {
         let words = WordFeatures::of("Storm", "");
         assert_eq!((words.text(), words.title()), (&[hash(b't', "storm")][..], &[hash(b'i', "storm")][..]));
         assert_eq!((hash(b't', "storm"), hash(b'i', "storm")), (2_707_890_442, 560_727_916));
+    }
+
+    #[test]
+    fn composed_and_decomposed_texts_have_the_same_features() {
+        let composed = WordFeatures::of("Pi\u{f1}ata", "El Ni\u{f1}o, \u{d55c}");
+        assert_eq!(WordFeatures::of("Pin\u{303}ata", "El Nin\u{303}o, \u{1112}\u{1161}\u{11ab}"), composed);
+        assert_eq!(composed.text().len(), 4);
     }
 
     #[test]

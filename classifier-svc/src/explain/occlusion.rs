@@ -5,6 +5,7 @@
 //! and SHAP do not fit: they are Python, and need gradients or far more model calls than one for
 //! each segment.
 
+use genre_model::nfc;
 use ndarray::{ArrayView1, ArrayView2};
 use proto::classifier::v1::{Contribution, Explanation, Movie, Segment, Source};
 use service_kit::is_blank;
@@ -21,11 +22,14 @@ pub(crate) struct Occlusions {
 impl Occlusions {
     /// Splits a movie into segments: its title, then the sentences of its overview.
     ///
+    /// Segments are in NFC, so that explanations of composed and decomposed texts are the same.
+    ///
     /// A movie with a single segment has no variants, because nothing can be left out. The title
     /// counts only if the model's template uses it.
     pub(crate) fn of(movie: &Movie, uses_title: bool) -> Self {
-        let title = if uses_title { movie.title.trim() } else { "" };
-        let parts = sentences(&movie.overview);
+        let (title, overview) = (nfc(&movie.title), nfc(&movie.overview));
+        let title = if uses_title { title.trim() } else { "" };
+        let parts = sentences(&overview);
         let titles = (!title.is_empty()).then(|| (Source::Title, title.to_owned()));
         let parts = titles.into_iter().chain(parts.iter().map(|s| (Source::Overview, (*s).to_owned())));
         // Skip blank segments: the encoder rejects a variant in which only blank segments are left.
