@@ -166,15 +166,16 @@ bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
 	target/release/load-generator
 
-# The benchmark compares with PyTorch. It uses the environment that trains the adapter if there is one.
+# The benchmark compares with PyTorch. It uses the environment that trains the adapter if there is one, and otherwise
+# installs the same packages, which exist for x86_64 only.
 BENCH_VENV := $(RUNTIME)/bench-venv
+$(BENCH_VENV)/.stamp: $(EXPORT)/requirements-adapt.txt
+	$(hashed_venv)
 $(RUNTIME)/bench-python:
 	@if $(RUNTIME)/adapt-venv/bin/python -c 'import numpy, torch' 2>/dev/null; then \
 	    echo $(RUNTIME)/adapt-venv/bin/python > $@; \
 	else \
-	    $(PYTHON) -m venv --clear $(BENCH_VENV) && \
-	    $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.15.0 numpy==2.4.6 && \
-	    echo $(BENCH_VENV)/bin/python > $@; \
+	    $(MAKE) --no-print-directory $(BENCH_VENV)/.stamp && echo $(BENCH_VENV)/bin/python > $@; \
 	fi
 
 bench-trainer: $(RUNTIME)/bench-python ## a training epoch as a ratio to PyTorch's; a search on two cores as a ratio to one

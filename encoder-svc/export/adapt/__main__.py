@@ -8,7 +8,7 @@
 
 Example, with the base model's two files in base/ and Kaggle's CSV as movies.csv:
 
-  pip install -r requirements-adapt.txt
+  pip install --no-deps --require-hashes -r requirements-adapt.txt
   python -m export.adapt train --data movies.csv --base base --run runs/a
   python -m export.adapt probe --data movies.csv --base base --run runs/a
   python -m export.adapt export-adapter --data movies.csv --base base --run runs/a --output minilm-512-adapter.safetensors
