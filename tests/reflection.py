@@ -10,6 +10,22 @@ from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 
+class _WithHeaders(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):  # type: ignore[misc]
+    def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
+        self._headers = headers
+
+    def _intercept(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = [*(details.metadata or []), *self._headers]
+        return continuation(details._replace(metadata=metadata), request)
+
+    intercept_unary_unary = intercept_stream_stream = _intercept
+
+
+def with_key(channel: grpc.Channel, key: str) -> grpc.Channel:
+    """Returns a channel that sends an API key with every call."""
+    return grpc.intercept_channel(channel, _WithHeaders((("authorization", f"Bearer {key}"),)))
+
+
 class ReflectionClient:
     """Calls methods by name with message fields as keyword arguments."""
 

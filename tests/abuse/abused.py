@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator

@@ -220,6 +220,13 @@ class Connection:
         self._windows[stream] = self._initial
         return self.send(frame(HEADERS, fields(headers), END_HEADERS | (END_STREAM if end else 0), stream))
 
+    def window(self, stream: int, increment: int) -> bool:
+        """Permits the peer to send `increment` more bytes, on a stream and on the connection. Stream 0 is the latter alone."""
+        if increment == 0:
+            return True
+        update = struct.pack("!I", increment)
+        return self.send(*(frame(WINDOW_UPDATE, update, 0, on) for on in {0, stream}))
+
     def body(self, stream: int, data: bytes, *, end: bool = False, seconds: float = 5) -> int:
         """Sends `data` as flow control and the peer permit. Returns how many bytes were sent within `seconds`."""
         sent, until = 0, time.monotonic() + seconds

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -32,6 +29,7 @@ from http2 import (
     message,
     settings_frame,
 )
+from sockets import address, close_all, descriptors_for
 from waiting import wait_for
 
 # A handshake of TLS costs the test more time than the service.
@@ -39,33 +37,6 @@ MANY = {"plain": 10_000, "tls": 2_000}
 # The listen backlog. The client's system retries a connection beyond it after a second.
 BACKLOG = 4096
 ESTABLISHED = 1
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-def address(text: str) -> tuple[str, int]:
-    host, port = text.rsplit(":", 1)
-    return host, int(port)
-
-
-@contextlib.contextmanager
-def descriptors_for(count: int) -> Iterator[int]:
-    """Opens up to `count` connections, as many as this process may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        room = sys.maxsize if hard == resource.RLIM_INFINITY else hard
-        yield min(count, room - 500)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def close_all(clients: list[Connection] | list[socket.socket]) -> None:
-    while clients:
-        client = clients.pop()
-        raw = client.socket if isinstance(client, Connection) else client
-        # A reset on close, so ports do not stay in TIME_WAIT.
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        raw.close()
 
 
 @OVER_PLAIN_AND_TLS

@@ -31,6 +31,7 @@ import grpc
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 import proc  # noqa: E402
+from certificates import Certificate  # noqa: E402
 from conftest import free_port, wait_until_serving  # noqa: E402
 from movies import write_movies  # noqa: E402
 from reflection import ReflectionClient  # noqa: E402
@@ -88,20 +89,29 @@ class Minute:
 class Client:
     """Calls `Classify` over one channel and records the results."""
 
+    metadata: tuple[tuple[str, str], ...] = ()
+    request: Any
+
     def __init__(self, address: str) -> None:
         # Message types come from reflection over a separate, blocking channel.
         with grpc.insecure_channel(address) as channel:
             path, self.request, response = ReflectionClient(channel).method(CLASSIFIER, "Classify")
-        self.channel = grpc.aio.insecure_channel(address)
+        self.prepare(address, path, response, None)
+
+    def prepare(self, address: str, path: str, response: Any, tls: Certificate | None) -> None:
+        credentials = grpc.ssl_channel_credentials(tls.certificate.read_bytes()) if tls else None
+        self.channel = grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
         self.classify = self.channel.unary_unary(path, self.request.SerializeToString, response.FromString)
         self.random = random.Random(0)
         self.minutes: list[Minute] = []
         self.versions: Counter[str] = Counter()
         self.begin = time.monotonic()
 
+    def sentence(self, words: int) -> Any:
+        return self.request(overview=" ".join(self.random.choices(WORDS, k=words)).capitalize() + ".")
+
     def movie(self) -> Any:
-        words = self.random.choices(WORDS, k=self.random.randint(20, 90))
-        return self.request(overview=" ".join(words).capitalize() + ".")
+        return self.sentence(self.random.randint(20, 90))
 
     async def call(self) -> None:
         begin = time.monotonic()
@@ -109,7 +119,7 @@ class Client:
         while len(self.minutes) <= minute:
             self.minutes.append(Minute())
         try:
-            response = await self.classify(self.movie(), timeout=DEADLINE_SECONDS)
+            response = await self.classify(self.movie(), timeout=DEADLINE_SECONDS, metadata=self.metadata)
             self.versions[response.model_version] += 1
             self.minutes[minute].seconds.append(time.monotonic() - begin)
         except grpc.aio.AioRpcError as error:
