@@ -7,9 +7,10 @@ use std::time::Duration;
 use encoder_client::{ClientConfig, OnlinePolicy, Policy};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, Drain, InvalidSetting, Secret, ServerTls,
-    ServerTlsSettings, Settings, Target, TelemetrySettings, TraceSettings, in_range, listen_address,
-    optional_listen_address, seconds,
+    ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_MAX_HTTP_CONNECTIONS, Drain, InvalidSetting, Secret, ServerTls, ServerTlsSettings, Settings,
+    Target, TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address,
+    seconds,
 };
 
 use crate::error::StartError;
@@ -32,6 +33,9 @@ const BYTES_IN_JSON: usize = 12;
 pub struct ClassifierSvcSettings {
     /// Address of the gRPC listener.
     pub listen: String,
+    /// The most open connections of the gRPC listener; over it, the one that is idle longest is
+    /// closed.
+    pub max_connections: usize,
     /// Seconds for which new calls are still accepted after shutdown begins, until load balancers
     /// notice `NOT_SERVING`.
     pub endpoint_removal_seconds: f64,
@@ -84,6 +88,8 @@ pub struct EncoderClientSettings {
 pub struct RestSettings {
     /// Address of the listener; empty turns HTTP off.
     pub listen: String,
+    /// The most open connections; over it, the one that is idle longest is closed.
+    pub max_connections: usize,
     /// Seconds that a request may take.
     pub timeout_seconds: f64,
     /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
@@ -93,7 +99,12 @@ pub struct RestSettings {
 
 impl Default for RestSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8081".to_owned(), timeout_seconds: 30.0, cors_origins: Vec::new() }
+        Self {
+            listen: "127.0.0.1:8081".to_owned(),
+            max_connections: DEFAULT_MAX_HTTP_CONNECTIONS,
+            timeout_seconds: 30.0,
+            cors_origins: Vec::new(),
+        }
     }
 }
 
@@ -117,6 +128,7 @@ impl Default for ClassifierSvcSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:50052".to_owned(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
             endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
             rest: RestSettings::default(),
@@ -159,6 +171,8 @@ impl Default for LimitSettings {
 pub struct ClassifierSvcConfig {
     /// Address of the gRPC listener.
     pub listen: SocketAddr,
+    /// The most open connections of the gRPC listener, at least 1.
+    pub max_connections: usize,
     /// The two phases of shutdown.
     pub drain: Drain,
     /// The HTTP listener; `None` if it is off.
@@ -186,6 +200,8 @@ pub struct ClassifierSvcConfig {
 pub struct RestConfig {
     /// Address of the listener.
     pub listen: SocketAddr,
+    /// The most open connections, at least 1.
+    pub max_connections: usize,
     /// Limit for a whole request.
     pub timeout: Duration,
     /// Origins whose pages may call.
@@ -233,6 +249,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
         let rest = match optional_listen_address("rest.listen", &settings.rest.listen)? {
             Some(listen) => Some(RestConfig {
                 listen,
+                max_connections: connections("rest.max_connections", settings.rest.max_connections)?,
                 timeout: seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
                 cors_origins: origins(&settings.rest.cors_origins)?,
             }),
@@ -240,6 +257,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
         };
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
+            max_connections: connections("max_connections", settings.max_connections)?,
             drain: Drain {
                 removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
                 finish: seconds("drain_seconds", settings.drain_seconds)?,
@@ -348,6 +366,33 @@ mod tests {
         let mut known = service_kit::keys(&serde_json::to_value(ClassifierSvcSettings::default()).unwrap());
         known.sort();
         assert_eq!(service_kit::documented_keys(&text).unwrap(), known);
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_its_variable() {
+        let defaults = serde_json::to_value(ClassifierSvcSettings::default()).unwrap();
+        for key in service_kit::keys(&defaults) {
+            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
+            let text = match at {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Null => "0042".to_owned(),
+                value => value.to_string(),
+            };
+            let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
+            let variables = std::collections::HashMap::from([(variable.clone(), text)]);
+            let loaded = service_kit::load_settings_from::<ClassifierSvcSettings>(
+                &variables,
+                ENVIRONMENT_PREFIX,
+                None,
+                service_kit::Overrides::default(),
+            );
+            let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
+            if !at.is_null() {
+                assert_eq!(loaded, ClassifierSvcSettings::default(), "{variable}");
+            } else {
+                assert_ne!(loaded, ClassifierSvcSettings::default(), "{variable}");
+            }
+        }
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub mod rest;
 
 use encoder_client::EncoderClient;
 use service_kit::{
-    GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer, catch_panics, http_metrics,
-    operations_routes, serve,
+    DEFAULT_MAX_HTTP_CONNECTIONS, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer,
+    catch_panics, http_metrics, operations_routes, serve,
 };
 use tonic::transport::Channel;
 
@@ -73,12 +73,15 @@ pub async fn run(
     }
     let routes = match &config.rest {
         Some(rest) => {
-            let routes = rest::routes(classifier, rest, config.keys).layer(TraceLayer).merge(operations);
+            let routes = rest::routes(classifier, rest, config.keys, server.memory())
+                .layer(TraceLayer)
+                .merge(operations);
             rest::with_security_headers(http_metrics(catch_panics(routes), &metrics))
         }
         None => operations,
     };
-    serve(server, routes, listeners, config.tls, shutdown).await?;
+    let max_http_connections = config.rest.map_or(DEFAULT_MAX_HTTP_CONNECTIONS, |rest| rest.max_connections);
+    serve(server, routes, max_http_connections, listeners, config.tls, shutdown).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -105,9 +108,15 @@ pub async fn start(
 ) -> Result<Service, StartError> {
     let ready = readiness::check_at_start(&models, &encoders, &config.model).await?;
     let classifier = Classifier::new(models.clone(), encoders.clone(), config.limits);
+    // JSON takes more bytes than Protobuf.
+    let max_message_bytes = match &config.rest {
+        Some(_) => classifier.limits().max_json_bytes(),
+        None => classifier.limits().max_message_bytes(),
+    };
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_keys(config.keys.clone())
-        .with_max_message_bytes(classifier.limits().max_message_bytes())
+        .with_max_message_bytes(max_message_bytes)
+        .with_max_connections(config.max_connections)
         .with_service(grpc::ClassifierServer::new(classifier.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;

@@ -38,7 +38,12 @@ impl Api {
         let models = ModelStore::load(config.model.clone(), &metrics).unwrap();
         let encoders = EncoderClient::discover(config.encoder, &metrics, Shutdown::new()).await;
         let classifier = Classifier::new(models, encoders, config.limits);
-        let routes = rest::routes(classifier, &config.rest.unwrap(), config.keys);
+        let routes = rest::routes(
+            classifier,
+            &config.rest.unwrap(),
+            config.keys,
+            service_kit::MemoryBudget::for_messages_of(1 << 20),
+        );
         Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, Drain, HttpSettings, ServerTls, ServerTlsSettings, Settings, TelemetrySettings,
-    TraceSettings, in_range, listen_address, optional_listen_address, seconds,
+    ApiKeys, AuthSettings, DEFAULT_MAX_CONNECTIONS, Drain, HttpSettings, ServerTls, ServerTlsSettings,
+    Settings, TelemetrySettings, TraceSettings, connections, in_range, listen_address,
+    optional_listen_address, seconds,
 };
 
 use crate::error::StartError;
@@ -26,6 +27,9 @@ pub const METRICS_PREFIX: &str = "movieclassifier";
 pub struct EncoderSvcSettings {
     /// The address of the gRPC listener.
     pub listen: String,
+    /// The most open connections of the gRPC listener; over it, the one that is idle longest is
+    /// closed.
+    pub max_connections: usize,
     /// The threads that serve calls; 0 means one for every four cores.
     pub call_threads: usize,
     /// At shutdown, the seconds between `NOT_SERVING` and the last new call. Load balancers need
@@ -109,6 +113,7 @@ impl Default for EncoderSvcSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:50051".to_owned(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
             call_threads: 0,
             endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
@@ -153,10 +158,14 @@ impl Default for LimitSettings {
 pub struct EncoderSvcConfig {
     /// The address of the gRPC listener.
     pub listen: SocketAddr,
+    /// The most open connections of the gRPC listener, at least 1.
+    pub max_connections: usize,
     /// The timing of a shutdown.
     pub drain: Drain,
     /// The address of the HTTP listener, if there is one.
     pub http_listen: Option<SocketAddr>,
+    /// The most open connections of the HTTP listener, at least 1.
+    pub max_http_connections: usize,
     /// TLS for both listeners, if it is on.
     pub tls: Option<ServerTls>,
     /// The API keys that clients need; `None` if clients need none.
@@ -248,11 +257,13 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
         let limits = settings.limits;
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
+            max_connections: connections("max_connections", settings.max_connections)?,
             drain: Drain {
                 removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
                 finish: seconds("drain_seconds", settings.drain_seconds)?,
             },
             http_listen: optional_listen_address("http.listen", &settings.http.listen)?,
+            max_http_connections: connections("http.max_connections", settings.http.max_connections)?,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
             limits: Limits {
@@ -341,6 +352,33 @@ mod tests {
                 service_kit::load_settings::<EncoderSvcSettings>("NO_SUCH_PREFIX", Some(file.path()), flags);
             let message = loaded.unwrap_err().to_string();
             assert!(message.ends_with(&format!("key {old} is now called {new}; rename it")), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_its_variable() {
+        let defaults = serde_json::to_value(EncoderSvcSettings::default()).unwrap();
+        for key in service_kit::keys(&defaults) {
+            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
+            let text = match at {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Null => "0042".to_owned(),
+                value => value.to_string(),
+            };
+            let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
+            let variables = std::collections::HashMap::from([(variable.clone(), text)]);
+            let loaded = service_kit::load_settings_from::<EncoderSvcSettings>(
+                &variables,
+                ENVIRONMENT_PREFIX,
+                None,
+                service_kit::Overrides::default(),
+            );
+            let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
+            if !at.is_null() {
+                assert_eq!(loaded, EncoderSvcSettings::default(), "{variable}");
+            } else {
+                assert_ne!(loaded, EncoderSvcSettings::default(), "{variable}");
+            }
         }
     }
 

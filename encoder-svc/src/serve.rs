@@ -19,6 +19,7 @@ pub(crate) fn server(
     let service = EncoderServer::new(encoder, config).into_grpc();
     Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_max_message_bytes(config.limits.max_message_bytes())
+        .with_max_connections(config.max_connections)
         .with_service(service))
 }
 
@@ -37,7 +38,8 @@ pub async fn run(
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
     let operations = operations_routes(health.readiness(), metrics);
-    service_kit::serve(server, operations, listeners, config.tls, shutdown).await?;
+    service_kit::serve(server, operations, config.max_http_connections, listeners, config.tls, shutdown)
+        .await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -17,6 +17,9 @@ pub(crate) const DOMAIN: &str = "movieclassifier";
 /// The metadata key by which a gRPC server says when to retry (gRFC A6).
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// The retry hint of a call that does not fit into the memory budget.
+const NO_MEMORY_RETRY: Duration = Duration::from_secs(1);
+
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -120,6 +123,14 @@ impl ApiError {
     /// client.
     pub(crate) fn defect() -> Self {
         Self::Internal { message: "internal error; the service has logged its cause".to_owned() }
+    }
+
+    /// Returns the error of a call that does not fit into the memory budget.
+    pub(crate) fn no_memory() -> Self {
+        Self::Overloaded {
+            message: "the memory for calls is exhausted".to_owned(),
+            retry_after: NO_MEMORY_RETRY,
+        }
     }
 
     /// Returns the gRPC code.

@@ -2,10 +2,12 @@
 //! gRPC and HTTP servers around its handlers, and shutdown.
 //!
 //! No service and no RPC is defined here. Modules depend on each other in one direction.
-//! [`serve()`] uses `grpc` and `http`, which use `auth`, `net` and `telemetry`, which use `tls`,
-//! `config` and `file_watch`. All of them may use `error`, which uses none of them.
+//! [`serve()`] uses `grpc` and `http`, which use `net` and `telemetry`. `net` uses `http2`, which
+//! uses `body` and `memory`. `auth`, `tls`, `config` and `file_watch` are below them, and all of
+//! them may use `error`, which uses none of them.
 
 mod auth;
+mod body;
 mod command_line;
 mod config;
 mod error;
@@ -13,6 +15,8 @@ mod file_watch;
 mod grpc;
 mod healthcheck;
 mod http;
+mod http2;
+mod memory;
 mod net;
 mod readiness;
 mod serve;
@@ -24,9 +28,12 @@ mod tls;
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
 pub use config::secret::Secret;
-pub use config::setting_check::{InvalidSetting, in_range, listen_address, optional_listen_address, seconds};
+pub use config::setting_check::{
+    InvalidSetting, connections, in_range, listen_address, optional_listen_address, seconds,
+};
 pub use config::settings::{
-    Overrides, Settings, SettingsError, documented_keys, keys, load_settings, print_settings,
+    Overrides, Settings, SettingsError, documented_keys, keys, load_settings, load_settings_from,
+    print_settings,
 };
 pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use file_watch::FileWatch;
@@ -34,16 +41,17 @@ pub use grpc::deadline::Deadline;
 pub use grpc::decode_error::malformed_item;
 pub use grpc::health::Health;
 pub use grpc::message_budget::{BudgetedBody, MessageBudget};
-pub use grpc::server::{GrpcServer, ServeError};
+pub use grpc::server::{DEFAULT_MAX_CONNECTIONS, GrpcServer, ServeError};
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use http::metrics::http_metrics;
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use http::server::{HttpSettings, catch_panics, operations_routes};
+pub use memory::MemoryBudget;
 pub use net::connect::{InvalidTarget, Target};
 pub use net::listener::{ListenError, Listeners, listen};
 pub use net::transport::{Io, Transport};
 pub use readiness::Readiness;
-pub use serve::serve;
+pub use serve::{DEFAULT_MAX_HTTP_CONNECTIONS, serve};
 pub use shutdown::{Drain, Shutdown, shutdown_on_signals};
 pub use telemetry::logs_and_traces::{
     LogFormat, Telemetry, TelemetryError, TelemetrySettings, TraceSettings, init_telemetry,

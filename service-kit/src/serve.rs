@@ -2,37 +2,40 @@
 
 use axum::Router;
 
-use crate::http::server::serve_http;
+use crate::memory::ConnectionLimit;
 use crate::net::incoming::Incoming;
-use crate::{GrpcServer, Listeners, ServeError, ServerTls, Shutdown};
+use crate::net::server::{Listens, serve_connections};
+use crate::{GrpcServer, Listeners, ServerTls, Shutdown};
+
+/// The most connections of an HTTP listener if nothing else is set.
+pub const DEFAULT_MAX_HTTP_CONNECTIONS: usize = 1024;
 
 /// Serves `grpc` on the gRPC listener and `http` on the HTTP listener, if there is one, until both
 /// have drained.
 ///
-/// Both listeners use `tls` if it is given.
-///
-/// # Errors
-/// Fails if the gRPC server fails before shutdown.
+/// Both listeners use `tls` if it is given, and share the memory budget of `grpc`.
 pub async fn serve(
     grpc: GrpcServer,
     http: Router,
+    max_http_connections: usize,
     listeners: Listeners,
     tls: Option<ServerTls>,
     shutdown: Shutdown,
-) -> Result<(), ServeError> {
+) {
     let drain = grpc.drain().finish;
     let closing = grpc.closing_after(shutdown);
     // The listeners share their certificates, so one watch serves both.
     if let Some(tls) = &tls {
         tls.watch(closing.clone());
     }
-    let grpc_connections = Incoming::new(listeners.grpc, tls.clone(), closing.clone());
+    let http_limit = ConnectionLimit::new(grpc.memory(), max_http_connections);
+    let grpc_limit = grpc.connection_limit();
+    let grpc_connections = Incoming::new(listeners.grpc, tls.clone(), grpc_limit, closing.clone());
     let http = async {
         if let Some(listener) = listeners.http {
-            let connections = Incoming::new(listener, tls, closing.clone());
-            serve_http(http, connections, drain, closing.clone()).await;
+            let connections = Incoming::new(listener, tls, http_limit, closing.clone());
+            serve_connections(connections, Listens::Http, http, drain, closing.clone()).await;
         }
     };
-    let (served, ()) = tokio::join!(grpc.serve_until(grpc_connections, closing.clone()), http);
-    served
+    tokio::join!(grpc.serve_until(grpc_connections, closing.clone()), http);
 }

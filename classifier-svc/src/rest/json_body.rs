@@ -43,7 +43,7 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
             return Err(too_large(format!("expected at most {max} bytes, found {announced}")));
         }
         let bytes = deadline
-            .bound(Bytes::from_request(request.map(|body| Body::new(rest.budget.single_message(body))), rest))
+            .bound(Bytes::from_request(rest.budget.single_message(request).map(Body::new), rest))
             .await
             .map_err(|_| body_timeout(rest.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;

@@ -23,7 +23,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use service_kit::{ApiError, ApiKeys, MessageBudget, require_api_key};
+use service_kit::{ApiError, ApiKeys, MemoryBudget, MessageBudget, require_api_key};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -33,11 +33,16 @@ use crate::classifier::Classifier;
 use crate::config::RestConfig;
 
 /// Returns all routes except probes and metrics. `keys` guard the API. The page stays open, because
-/// it does nothing without the API.
-pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>) -> Router {
+/// it does nothing without the API. Unfinished bodies count in `memory`.
+pub fn routes(
+    classifier: Classifier,
+    config: &RestConfig,
+    keys: Option<ApiKeys>,
+    memory: MemoryBudget,
+) -> Router {
     let max_body = classifier.limits().max_json_bytes();
-    let state =
-        RestState { classifier, timeout: config.timeout, budget: MessageBudget::for_messages_of(max_body) };
+    let limits = classifier.limits();
+    let state = RestState { classifier, timeout: config.timeout, budget: MessageBudget::new(memory) };
     let guarded = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
@@ -46,9 +51,8 @@ pub fn routes(classifier: Classifier, config: &RestConfig, keys: Option<ApiKeys>
         .route("/predict_genre", post(predict_genre::predict_genre))
         .layer(DefaultBodyLimit::max(max_body))
         .layer(require_api_key(keys, |_| false, |error| error.to_http()))
-        .with_state(state.clone());
-    let open =
-        Router::new().route("/openapi.json", get(openapi::serve)).with_state(state).merge(page::routes());
+        .with_state(state);
+    let open = Router::new().route("/openapi.json", openapi::route(limits)).merge(page::routes());
     guarded
         .merge(open)
         .fallback(not_found)

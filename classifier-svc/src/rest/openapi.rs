@@ -1,9 +1,9 @@
 //! `/openapi.json`: `utoipa` generates it from the types and handlers; configured limits and
 //! problems are added here.
 
-use axum::Json;
-use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::body::Bytes;
+use axum::routing::{MethodRouter, get};
+use http::header::CONTENT_TYPE;
 use service_kit::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 use utoipa::OpenApi;
 use utoipa::openapi::content::Content;
@@ -13,7 +13,6 @@ use utoipa::openapi::schema::{ArrayItems, Object, Schema};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 
-use super::state::RestState;
 use super::{movies, predict_genre};
 use crate::config::Limits;
 
@@ -49,8 +48,12 @@ const PROBLEMS_WITHOUT_BODY: [&str; 2] = ["401", "429"];
 )]
 struct Generated;
 
-pub(super) async fn serve(State(rest): State<RestState>) -> impl IntoResponse {
-    Json(document(rest.classifier.limits()))
+/// Serves the document from one copy of its bytes.
+pub(super) fn route<S: Clone + Send + Sync + 'static>(limits: Limits) -> MethodRouter<S> {
+    let json =
+        serde_json::to_vec(&document(limits)).expect("a document of strings and numbers is valid JSON");
+    let json = Bytes::from(json);
+    get(move || async move { ([(CONTENT_TYPE, "application/json")], json) })
 }
 
 /// The OpenAPI document, with the limits that are configured.

@@ -23,6 +23,11 @@ pub fn in_range(key: &'static str, found: usize, from: usize, to: usize) -> Resu
     Err(InvalidSetting { key, expected: format!("{from} to {to}"), found: found.to_string() })
 }
 
+/// Checks the most open connections of a listener.
+pub fn connections(key: &'static str, found: usize) -> Result<usize, InvalidSetting> {
+    in_range(key, found, 1, 1 << 20)
+}
+
 /// Converts a number of seconds.
 pub fn seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting> {
     Duration::try_from_secs_f64(found).map_err(|_| InvalidSetting {

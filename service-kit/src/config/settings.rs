@@ -5,6 +5,8 @@
 //! them, but without a suggestion, and only if every value has the right type. This module compares
 //! the keys with those of the defaults instead.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat, Value};
@@ -43,6 +45,14 @@ pub enum SettingsError {
         /// The new key.
         new: &'static str,
     },
+    /// A variable of a list is neither JSON nor strings separated by commas.
+    #[error("environment variable {variable}: expected JSON such as [\"a\", \"b\"], or a,b: {source}")]
+    List {
+        /// The variable.
+        variable: String,
+        /// What is wrong with the JSON.
+        source: serde_json::Error,
+    },
     /// A value has the wrong type. The message says where.
     #[error("settings: {0}")]
     Invalid(#[from] config::ConfigError),
@@ -69,11 +79,26 @@ impl Overrides {
 }
 
 /// Loads settings. The defaults of `T` also define the known keys. The variable `PREFIX_A__B` sets
-/// the key `a.b`.
+/// the key `a.b`; lists are written as `a,b` or as JSON.
 ///
 /// # Errors
 /// Fails if the file cannot be read, a key is unknown or renamed, or a value has the wrong type.
 pub fn load_settings<T: Settings>(
+    prefix: &str,
+    file: Option<&Path>,
+    flags: Overrides,
+) -> Result<T, SettingsError> {
+    load_settings_from(&std::env::vars_os().filter_map(utf8).collect(), prefix, file, flags)
+}
+
+/// Returns a variable that is valid UTF-8. No setting can have another value.
+fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+/// Like [`load_settings`], from these variables instead of those of the process.
+pub fn load_settings_from<T: Settings>(
+    variables: &HashMap<String, String>,
     prefix: &str,
     file: Option<&Path>,
     flags: Overrides,
@@ -92,17 +117,44 @@ pub fn load_settings<T: Settings>(
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     let environment = Environment::with_prefix(prefix).prefix_separator("_").separator("__");
-    builder = builder.add_source(environment.try_parsing(true));
+    // Values stay strings until the type of their setting is known: the key `0042` is not 42.
+    builder = builder.add_source(environment.source(Some(variables.clone().into_iter().collect())));
+    for key in list_keys(&known) {
+        let variable = variable_of(prefix, &key);
+        if let Some(text) = variables.get(&variable) {
+            let list = list(text).map_err(|source| SettingsError::List { variable, source })?;
+            builder = builder.set_override(key, list)?;
+        }
+    }
     for (key, value) in flags.0 {
         builder = builder.set_override(key, value)?;
     }
     let settings = builder.build()?;
     // The keys of the file are already checked and those of flags are known, so an unknown key
     // comes from the environment.
-    let variable =
-        |key: &str| format!("environment variable {prefix}_{}", key.replace('.', "__").to_uppercase());
+    let variable = |key: &str| format!("environment variable {}", variable_of(prefix, key));
     check_keys::<T>(&settings.clone().try_deserialize()?, &known, variable)?;
     Ok(settings.try_deserialize()?)
+}
+
+/// Returns the environment variable that sets a key.
+fn variable_of(prefix: &str, key: &str) -> String {
+    format!("{prefix}_{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Returns the keys whose defaults are lists.
+fn list_keys(known: &Json) -> Vec<String> {
+    let at = |key: &str| key.split('.').try_fold(known, |value, part| value.get(part));
+    keys(known).into_iter().filter(|key| at(key).is_some_and(Json::is_array)).collect()
+}
+
+/// Parses a list: JSON if it begins like it, otherwise strings separated by commas.
+fn list(text: &str) -> Result<Vec<Value>, serde_json::Error> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text);
+    }
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Ok(items.map(Value::from).collect())
 }
 
 /// Returns settings as a TOML file, without the values of secrets.
@@ -187,11 +239,31 @@ mod tests {
     struct Sample {
         listen: String,
         sessions: usize,
+        drain_seconds: f64,
+        cache: bool,
+        key: Option<crate::Secret>,
+        origins: Vec<String>,
+        nested: Nested,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Nested {
+        file: Option<PathBuf>,
+        tables: Vec<HashMap<String, usize>>,
     }
 
     impl Default for Sample {
         fn default() -> Self {
-            Self { listen: "127.0.0.1:1".to_owned(), sessions: 2 }
+            Self {
+                listen: "127.0.0.1:1".to_owned(),
+                sessions: 2,
+                drain_seconds: 1.5,
+                cache: false,
+                key: None,
+                origins: Vec::new(),
+                nested: Nested::default(),
+            }
         }
     }
 
@@ -210,7 +282,43 @@ mod tests {
         let file = file("sessions = 7\nlisten = \"a\"");
         let flags = Overrides::default().with("listen", Some("b")).with("sessions", None::<u64>);
         let settings: Sample = load_settings("NO_SUCH_PREFIX", Some(file.path()), flags).unwrap();
-        assert_eq!(settings, Sample { listen: "b".to_owned(), sessions: 7 });
+        assert_eq!(settings, Sample { listen: "b".to_owned(), sessions: 7, ..Sample::default() });
+    }
+
+    fn from_variable(name: &str, value: &str) -> Result<Sample, SettingsError> {
+        let variables = HashMap::from([(format!("P_{name}"), value.to_owned())]);
+        load_settings_from(&variables, "P", None, Overrides::default())
+    }
+
+    #[test]
+    fn a_variable_of_a_string_stays_as_it_is_written() {
+        for text in ["0042", "1e5", "true", "007", "-0", "1.50", "null", "[1]", " a "] {
+            let key = from_variable("KEY", text).unwrap().key.unwrap();
+            assert_eq!(key.expose(), text);
+            assert_eq!(from_variable("LISTEN", text).unwrap().listen, text);
+            assert_eq!(from_variable("NESTED__FILE", text).unwrap().nested.file, Some(text.into()));
+            assert_eq!(from_variable("ORIGINS", "0042, 1e5").unwrap().origins, ["0042", "1e5"]);
+        }
+    }
+
+    #[test]
+    fn a_variable_takes_the_type_of_its_setting() {
+        assert_eq!(from_variable("SESSIONS", "42").unwrap().sessions, 42);
+        assert_eq!(from_variable("DRAIN_SECONDS", "7").unwrap().drain_seconds.to_string(), "7");
+        assert!(from_variable("CACHE", "true").unwrap().cache);
+        assert_eq!(from_variable("ORIGINS", r#"["a,b", "c"]"#).unwrap().origins, ["a,b", "c"]);
+        assert_eq!(from_variable("ORIGINS", "").unwrap().origins, [""; 0]);
+        assert_eq!(from_variable("NESTED__TABLES", r#"[{"a": 1}]"#).unwrap().nested.tables[0]["a"], 1);
+        for (name, wrong) in [("SESSIONS", "many"), ("SESSIONS", "-1"), ("CACHE", "maybe"), ("ORIGINS", "[a")]
+        {
+            assert!(from_variable(name, wrong).is_err(), "{name}={wrong}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named() {
+        let message = from_variable("SESIONS", "1").unwrap_err().to_string();
+        assert!(message.starts_with("environment variable P_SESIONS: unknown key"), "{message}");
     }
 
     #[test]

@@ -18,11 +18,7 @@ impl GrpcServer {
     pub fn in_memory(self, shutdown: Shutdown) -> Channel {
         let (connections, incoming) = mpsc::unbounded_channel::<DuplexStream>();
         let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
-        tokio::spawn(async move {
-            if let Err(error) = self.serve_incoming(incoming, shutdown).await {
-                tracing::error!(%error, "in-memory server failed");
-            }
-        });
+        tokio::spawn(self.serve_incoming(incoming, shutdown));
         // The connector makes the connection, so the address is never resolved.
         let endpoint = Endpoint::from_static("http://in-memory");
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {

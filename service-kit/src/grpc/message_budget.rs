@@ -9,79 +9,54 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
 
-use crate::ApiError;
+use crate::memory::Call;
+use crate::{ApiError, MemoryBudget};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The smallest budget of a listener, in bytes.
-const MIN_BUDGET: usize = 64 << 20;
-/// The number of messages of the largest size that the budget holds.
-const LARGEST_MESSAGES: usize = 4;
 /// The time from a message's first byte to its last.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The retry hint of a call over the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The bytes that the unfinished messages of all calls may hold together. Clones share them.
+/// Counts the unfinished messages of all calls in a memory budget. Clones share it.
 #[derive(Debug, Clone)]
 pub struct MessageBudget {
-    limit: usize,
-    held: Arc<AtomicUsize>,
+    memory: MemoryBudget,
 }
 
 impl MessageBudget {
-    /// Returns a budget for messages of at most `max_bytes` each.
+    /// Counts in `memory`.
     #[must_use]
-    pub fn for_messages_of(max_bytes: usize) -> Self {
-        Self::with_limit(MIN_BUDGET.max(max_bytes.saturating_mul(LARGEST_MESSAGES)))
-    }
-
-    fn with_limit(limit: usize) -> Self {
-        Self { limit, held: Arc::default() }
+    pub fn new(memory: MemoryBudget) -> Self {
+        Self { memory }
     }
 
     /// Wraps a body that is a single message.
     #[must_use]
-    pub fn single_message<B>(&self, body: B) -> BudgetedBody<B> {
-        self.budgeted(body, None)
+    pub fn single_message<B>(&self, request: Request<B>) -> Request<BudgetedBody<B>> {
+        self.budgeted(request, None)
     }
 
     /// Wraps a body of gRPC messages, each preceded by its length.
     #[must_use]
-    pub fn grpc_messages<B>(&self, body: B) -> BudgetedBody<B> {
-        self.budgeted(body, Some(Framing::default()))
+    pub fn grpc_messages<B>(&self, request: Request<B>) -> Request<BudgetedBody<B>> {
+        self.budgeted(request, Some(Framing::default()))
     }
 
-    fn budgeted<B>(&self, body: B, framing: Option<Framing>) -> BudgetedBody<B> {
-        BudgetedBody { body, budget: self.clone(), framing, held: 0, timeout: None }
-    }
-
-    fn take(&self, bytes: usize) -> Result<(), ApiError> {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held <= self.limit {
-            return Ok(());
-        }
-        self.release(bytes);
-        Err(ApiError::Overloaded {
-            message: format!("unfinished messages exceed their budget of {} bytes", self.limit),
-            retry_after: RETRY_AFTER,
-        })
-    }
-
-    fn release(&self, bytes: usize) {
-        // Skips the shared counter for calls whose messages arrive whole.
-        if bytes > 0 {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-        }
+    fn budgeted<B>(&self, request: Request<B>, framing: Option<Framing>) -> Request<BudgetedBody<B>> {
+        let call = request.extensions().get().cloned();
+        let memory = self.memory.clone();
+        request.map(|body| BudgetedBody { body, memory, call, framing, held: 0, timeout: None })
     }
 }
 
@@ -91,7 +66,8 @@ impl MessageBudget {
 /// it is a body of gRPC messages, else with an [`ApiError`].
 pub struct BudgetedBody<B> {
     body: B,
-    budget: MessageBudget,
+    memory: MemoryBudget,
+    call: Option<Arc<Call>>,
     framing: Option<Framing>,
     held: usize,
     /// Set while a gRPC message is unfinished.
@@ -115,9 +91,14 @@ impl<B> BudgetedBody<B> {
             None => self.held + data.len(),
         };
         if unfinished > self.held {
-            self.budget.take(unfinished - self.held)?;
+            self.memory.take(unfinished - self.held, self.call.as_deref()).map_err(|exhausted| {
+                ApiError::Overloaded {
+                    message: format!("unfinished messages exceed their budget of {} bytes", exhausted.limit),
+                    retry_after: RETRY_AFTER,
+                }
+            })?;
         } else {
-            self.budget.release(self.held - unfinished);
+            self.memory.release(self.held - unfinished, self.call.as_deref());
         }
         self.held = unfinished;
         // The reader of a single message has its own deadline.
@@ -130,7 +111,7 @@ impl<B> BudgetedBody<B> {
 
 impl<B> Drop for BudgetedBody<B> {
     fn drop(&mut self) {
-        self.budget.release(self.held);
+        self.memory.release(self.held, self.call.as_deref());
     }
 }
 
@@ -253,38 +234,40 @@ mod tests {
 
     #[tokio::test]
     async fn rejects_a_call_over_budget_and_frees_its_bytes() {
-        let budget = MessageBudget::with_limit(1000);
+        let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
         let beginning = |length: usize| vec![Bytes::from(message(5000)[..length].to_vec())];
-        let mut first = budget.grpc_messages(Frames(beginning(600)));
+        let mut first = budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body();
         next(&mut first).await.unwrap();
-        let mut second = budget.grpc_messages(Frames(beginning(600)));
+        let mut second = budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body();
         assert_eq!(next(&mut second).await.unwrap_err().code(), tonic::Code::Unavailable);
-        let mut small = budget.grpc_messages(Frames(vec![Bytes::from(message(5000))]));
+        let mut small =
+            budget.grpc_messages(Request::new(Frames(vec![Bytes::from(message(5000))]))).into_body();
         next(&mut small).await.expect("a whole message is not unfinished");
         drop(first);
-        next(&mut budget.grpc_messages(Frames(beginning(600)))).await.unwrap();
-        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        next(&mut budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body()).await.unwrap();
+        assert_eq!(budget.memory.held(), 0);
     }
 
     #[tokio::test]
     async fn counts_a_single_message_until_it_is_dropped() {
-        let budget = MessageBudget::with_limit(1000);
-        let mut body =
-            budget.single_message(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])]));
+        let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
+        let mut body = budget
+            .single_message(Request::new(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])])))
+            .into_body();
         next(&mut body).await.unwrap();
         next(&mut body).await.unwrap();
-        assert_eq!(budget.held.load(Ordering::Relaxed), 900);
+        assert_eq!(budget.memory.held(), 900);
         drop(body);
-        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.memory.held(), 0);
     }
 
     /// Each frame ends in the middle of a message; frames are ten seconds apart.
     #[tokio::test(start_paused = true)]
     async fn gives_each_message_of_a_stream_its_own_timeout() {
-        let budget = MessageBudget::with_limit(1000);
+        let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
         let bytes = message(5).repeat(20);
         let frames = bytes.chunks(11).map(Bytes::copy_from_slice).collect();
-        let mut body = budget.grpc_messages(Frames(frames));
+        let mut body = budget.grpc_messages(Request::new(Frames(frames))).into_body();
         for _ in 0..bytes.len() / 11 {
             next(&mut body).await.unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -293,13 +276,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_a_stalled_message_but_not_an_idle_stream() {
-        let budget = MessageBudget::with_limit(1000);
-        let mut stuck = budget.grpc_messages(Frames(vec![Bytes::from(message(9)[..7].to_vec())]));
+        let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
+        let mut stuck = budget
+            .grpc_messages(Request::new(Frames(vec![Bytes::from(message(9)[..7].to_vec())])))
+            .into_body();
         next(&mut stuck).await.unwrap();
         let begin = tokio::time::Instant::now();
         assert_eq!(next(&mut stuck).await.unwrap_err().code(), tonic::Code::InvalidArgument);
         assert!(begin.elapsed() >= MESSAGE_TIMEOUT);
-        let mut idle = budget.grpc_messages(Frames(vec![Bytes::from(message(9))]));
+        let mut idle = budget.grpc_messages(Request::new(Frames(vec![Bytes::from(message(9))]))).into_body();
         next(&mut idle).await.unwrap();
         assert!(tokio::time::timeout(10 * MESSAGE_TIMEOUT, next(&mut idle)).await.is_err());
     }

@@ -3,35 +3,37 @@
 
 use std::convert::Infallible;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
+use tower::ServiceBuilder;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::body::RequestBody;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
 use crate::grpc::metrics::RpcMetricsLayer;
-use crate::net::incoming::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use crate::memory::{ConnectionGuard, ConnectionLimit};
+use crate::net::server::{Listens, serve_connections};
 use crate::{
-    ApiError, ApiKeys, Drain, Health, MessageBudget, Metrics, Shutdown, TraceLayer, require_api_key,
+    ApiError, ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Shutdown, TraceLayer,
+    require_api_key,
 };
 
-/// A failure to build a server, or a failure that ended it early.
+/// The most connections of a gRPC listener if nothing else is set.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
+
+/// A failure to build a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptor set for reflection is invalid.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("gRPC server: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// A gRPC server with health and reflection beside its handlers.
@@ -42,7 +44,8 @@ pub struct GrpcServer {
     drain: Drain,
     metrics: Metrics,
     descriptors: &'static [u8],
-    budget: MessageBudget,
+    memory: MemoryBudget,
+    max_connections: usize,
 }
 
 impl GrpcServer {
@@ -63,8 +66,9 @@ impl GrpcServer {
         routes.add_service(reflection().build_v1()?);
         // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
         routes.add_service(reflection().build_v1alpha()?);
-        let budget = MessageBudget::for_messages_of(0);
-        Ok(Self { routes, health, keys: None, drain, metrics, descriptors, budget })
+        let memory = MemoryBudget::for_messages_of(0);
+        let max_connections = DEFAULT_MAX_CONNECTIONS;
+        Ok(Self { routes, health, keys: None, drain, metrics, descriptors, memory, max_connections })
     }
 
     /// Requires one of `keys` for every call except health checks. With `None`, no call needs a
@@ -75,11 +79,29 @@ impl GrpcServer {
         self
     }
 
-    /// Sizes the budget of unfinished messages for handlers whose largest message has `max_bytes`.
+    /// Sizes the memory budget of the process for handlers, of any listener, whose largest message
+    /// has `max_bytes`.
     #[must_use]
     pub fn with_max_message_bytes(mut self, max_bytes: usize) -> Self {
-        self.budget = MessageBudget::for_messages_of(max_bytes);
+        self.memory = MemoryBudget::for_messages_of(max_bytes);
         self
+    }
+
+    /// Limits the open connections.
+    #[must_use]
+    pub fn with_max_connections(mut self, max: usize) -> Self {
+        self.max_connections = max;
+        self
+    }
+
+    /// Returns the memory budget, which the HTTP listener shares.
+    #[must_use]
+    pub fn memory(&self) -> MemoryBudget {
+        self.memory.clone()
+    }
+
+    pub(crate) fn connection_limit(&self) -> ConnectionLimit {
+        ConnectionLimit::new(self.memory.clone(), self.max_connections)
     }
 
     /// Adds handlers.
@@ -110,16 +132,18 @@ impl GrpcServer {
     }
 
     /// Serves connections over any transport until `shutdown`, then drains as [`Drain`] specifies.
-    ///
-    /// # Errors
-    /// Fails if the transport fails before shutdown.
-    pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown) -> Result<(), ServeError>
+    pub async fn serve_incoming<I, C>(self, incoming: I, shutdown: Shutdown)
     where
         I: Stream<Item = std::io::Result<C>>,
-        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let closing = self.closing_after(shutdown);
-        self.serve_until(incoming, closing).await
+        let limit = self.connection_limit();
+        let incoming = incoming.filter_map(|connection| {
+            let counted = connection.ok().and_then(|connection| Some((connection, limit.open()?)));
+            std::future::ready(counted)
+        });
+        self.serve_until(incoming, closing).await;
     }
 
     /// Returns a token that is cancelled [`Drain::removal`] after `shutdown`; in between, health
@@ -142,16 +166,14 @@ impl GrpcServer {
 
     /// Serves until `closing`. Then accepts no new connections and lets calls in flight run for up
     /// to [`Drain::finish`].
-    pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown) -> Result<(), ServeError>
+    pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown)
     where
-        I: Stream<Item = std::io::Result<C>>,
-        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        I: Stream<Item = (C, ConnectionGuard)>,
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let budget = self.budget;
+        let budget = MessageBudget::new(self.memory);
         let descriptors = [self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        let server = Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let service = ServiceBuilder::new()
             // The stack, outermost layer first: a request passes it downwards, its response
             // upwards.
             //
@@ -169,26 +191,14 @@ impl GrpcServer {
                 map_malformed(response.map(Body::new))
             }))
             // Bounds the bytes of unfinished messages over all calls.
-            .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
-                request.map(|body| Body::new(budget.grpc_messages(body)))
+            .layer(MapRequestLayer::new(move |request: http::Request<RequestBody>| {
+                budget.grpc_messages(request).map(Body::new)
             }))
             // Answers INTERNAL when the handler panics; the panic hook logs the cause. If a stream
             // panics after its response has begun, the stream ends instead.
             .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http::<Body>()))
-            .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(incoming, closing.cancelled());
-        let drain = self.drain.finish;
-        let drained = async {
-            closing.cancelled().await;
-            tokio::time::sleep(drain).await;
-        };
-        tokio::select! {
-            result = server => Ok(result?),
-            () = drained => {
-                tracing::warn!(seconds = drain.as_secs_f64(), "calls were still in flight after the drain time");
-                Ok(())
-            }
-        }
+            .service(self.routes.routes().prepare());
+        serve_connections(incoming, Listens::Grpc, service, self.drain.finish, closing).await;
     }
 }
 

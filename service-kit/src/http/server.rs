@@ -1,28 +1,15 @@
-//! The HTTP server around a service's routes: probes, metrics, timeouts and shutdown.
+//! The routes of every service: probes and metrics.
 
-use std::time::Duration;
-
+use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
-use axum::{Extension, Router};
-use futures_util::StreamExt as _;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
-use tonic::transport::server::Connected as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::net::incoming::{Incoming, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
-use crate::{ApiError, Metrics, Readiness, Shutdown};
-
-/// The timeout for the headers of an HTTP/1 request, and for the next request on an idle
-/// connection.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::{ApiError, DEFAULT_MAX_HTTP_CONNECTIONS, Metrics, Readiness};
 
 /// Settings of an HTTP listener that serves only probes and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +17,13 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct HttpSettings {
     /// The address to listen on; empty for no HTTP listener.
     pub listen: String,
+    /// The most open connections; over it, the one that is idle longest is closed.
+    pub max_connections: usize,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9464".to_owned() }
+        Self { listen: "127.0.0.1:9464".to_owned(), max_connections: DEFAULT_MAX_HTTP_CONNECTIONS }
     }
 }
 
@@ -55,7 +44,7 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
         .route("/readyz", get(ready))
         .route(
             "/metrics",
-            get(move || async move { ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.render()) }),
+            get(move || async move { ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.render_shared()) }),
         )
 }
 
@@ -63,41 +52,6 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
 /// logs the cause.
 pub fn catch_panics(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(|_| ApiError::defect().to_http()))
-}
-
-/// Serves `routes` until shutdown. Then accepts no new connections and lets requests in flight run
-/// for up to `drain`.
-///
-/// `axum::serve` does not fit: it configures no timer, so hyper's timeouts never fire.
-pub(crate) async fn serve_http(routes: Router, mut incoming: Incoming, drain: Duration, shutdown: Shutdown) {
-    let http = http_server();
-    let connections = GracefulShutdown::new();
-    while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(incoming.next()).await {
-        let service = routes.clone().layer(Extension(connection.connect_info()));
-        let service = TowerToHyperService::new(service);
-        let exchange = http.serve_connection(TokioIo::new(connection), service).into_owned();
-        let exchange = connections.watch(exchange);
-        tokio::spawn(async move {
-            if let Err(error) = exchange.await {
-                tracing::debug!(error, "HTTP connection failed");
-            }
-        });
-    }
-    drop(incoming);
-    if tokio::time::timeout(drain, connections.shutdown()).await.is_err() {
-        tracing::warn!(seconds = drain.as_secs_f64(), "requests were still in flight after the drain time");
-    }
-}
-
-/// Returns a server of HTTP/1 and HTTP/2 with timeouts.
-fn http_server() -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    http
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Connections: listening, accepting, protocol detection, connecting.
+//! Connections: listening, accepting, protocol detection, serving, connecting.
 //!
 //! Nothing here parses requests. Protocol detection reads only the first bytes of a connection, to
 //! tell HTTP/1 from HTTP/2.
@@ -6,5 +6,7 @@
 pub(crate) mod connect;
 pub(crate) mod incoming;
 pub(crate) mod listener;
-pub(crate) mod protocol_detection;
+mod protocol_detection;
+pub(crate) mod server;
 pub(crate) mod transport;
+mod write_timeout;

@@ -2,8 +2,10 @@
 //!
 //! Every name is `<prefix>_<what>_<unit>`. The text encoder adds `_total` to the names of counters.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use axum::body::Bytes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::histogram::Histogram;
@@ -17,14 +19,19 @@ pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; ver
 const LATENCY_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The metrics of one service; by default their names have no prefix. Clones share the registry.
-#[derive(Clone)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+/// How long a rendering is used again, in multiples of the time that it took. Clients can ask as
+/// often as they like and cost at most one part in so many of a core.
+const REUSE: u32 = 20;
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Registry::default())))
-    }
+/// The metrics of one service; by default their names have no prefix. Clones share the registry.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    registry: Mutex<Registry>,
+    /// The last rendering, and until when it is used again.
+    rendered: Mutex<Option<(Bytes, Instant)>>,
 }
 
 /// Returns a histogram of durations in seconds.
@@ -37,26 +44,46 @@ impl Metrics {
     /// Returns a registry whose names begin with `prefix` and an underscore.
     #[must_use]
     pub fn with_prefix(prefix: &str) -> Self {
-        Self(Arc::new(Mutex::new(Registry::with_prefix(prefix))))
+        let registry = Mutex::new(Registry::with_prefix(prefix));
+        Self(Arc::new(Shared { registry, rendered: Mutex::default() }))
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a metric and returns a handle to it.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric.clone());
+        self.registry().register(name, help, metric.clone());
         metric
     }
 
     /// Adds metrics that are computed when they are scraped.
     pub fn register_collector(&self, collector: impl Collector) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(collector));
+        self.registry().register_collector(Box::new(collector));
     }
 
     /// Returns all metrics in the OpenMetrics text format.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry();
         encode(&mut text, &registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// Returns what [`Self::render`] returns, or has returned a moment ago. Requests that arrive
+    /// together share one rendering.
+    pub(crate) fn render_shared(&self) -> Bytes {
+        let mut rendered = self.0.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = Instant::now();
+        if let Some((text, until)) = &*rendered
+            && begin < *until
+        {
+            return text.clone();
+        }
+        let text = Bytes::from(self.render());
+        *rendered = Some((text.clone(), Instant::now() + begin.elapsed() * REUSE));
         text
     }
 }

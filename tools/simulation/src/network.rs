@@ -4,16 +4,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
-use service_kit::{Caller, Io, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
+use service_kit::{Io, Transport};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// The transport between turmoil's hosts. Clones share the names.
@@ -52,50 +48,10 @@ impl Transport for SimulatedNetwork {
 }
 
 /// Listens on a port of this host.
-pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
+pub async fn incoming(port: u16) -> io::Result<impl Stream<Item = io::Result<TcpStream>>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     Ok(unfold(listener, |listener| async move {
-        let accepted =
-            listener.accept().await.map(|(stream, _)| Accepted(stream, Caller::of_new_connection()));
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
         Some((accepted, listener))
     }))
-}
-
-/// An accepted connection.
-pub struct Accepted(TcpStream, Caller);
-
-impl Connected for Accepted {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.1.clone()
-    }
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
 }

@@ -65,7 +65,7 @@ async fn start(world: &Arc<World>) -> anyhow::Result<()> {
     let Service { server, .. } =
         classifier_svc::start(&config, models, encoders, source, metrics, shutdown.clone()).await?;
     world.event("the classifier serves");
-    server.serve_incoming(incoming(PORT).await?, shutdown).await?;
+    server.serve_incoming(incoming(PORT).await?, shutdown).await;
     world.event("the classifier has ended");
     Ok(())
 }

@@ -70,7 +70,7 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     );
     server.health().await.set_serving(true).await;
     world.event(&format!("encoder-{index} serves generation {generation}"));
-    server.serve_incoming(incoming(PORT).await?, shutdown).await?;
+    server.serve_incoming(incoming(PORT).await?, shutdown).await;
     world.event(&format!("encoder-{index} has ended"));
     Ok(())
 }

@@ -84,7 +84,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let channel = serve(&classifier, None);
     let guarded = serve(&classifier, keys);
     let rest_config = config.rest.expect("REST is enabled by default");
-    let router = rest::routes(classifier, &rest_config, None);
+    let router = rest::routes(classifier, &rest_config, None, service_kit::MemoryBudget::for_messages_of(0));
     drop(inside);
     Services { runtime, encoder, classifier: channel, guarded, router }
 });
