@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod command_line;
 mod config;
+mod deadline;
 mod error;
 mod file_watch;
 mod grpc;
@@ -35,9 +36,9 @@ pub use config::settings::{
     Overrides, Settings, SettingsError, documented_keys, keys, load_settings, load_settings_from,
     print_settings,
 };
+pub use deadline::Deadline;
 pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
 pub use file_watch::FileWatch;
-pub use grpc::deadline::Deadline;
 pub use grpc::decode_error::malformed_item;
 pub use grpc::health::Health;
 pub use grpc::message_budget::{BudgetedBody, MessageBudget};

@@ -30,6 +30,8 @@ PROMPT_SECONDS = 3.0
 REST_TIMEOUT_SECONDS = 2
 DRAIN_SECONDS = 2
 MIB = 1 << 20
+# The tests of ten thousand connections look at what each takes, not at the limit.
+MANY_CONNECTIONS = "max_connections = 20000\n"
 OVER_PLAIN_AND_TLS = pytest.mark.parametrize("pair", ["plain", "tls"], indirect=True)
 """Runs a test, or all of a file as `pytestmark`, against a pair without TLS and a pair with TLS."""
 FRESH_OVER_PLAIN_AND_TLS = pytest.mark.parametrize("fresh_pair", ["plain", "tls"], indirect=True)
@@ -175,14 +177,14 @@ def start_pair(
     encoder = start(
         folder,
         "encoder-svc",
-        f'listen = "{{grpc}}"\ndrain_seconds = {DRAIN_SECONDS}\n[http]\nlisten = "{{http}}"\n[encoder]\nsessions = 1\n{more}',
+        f'listen = "{{grpc}}"\n{MANY_CONNECTIONS}drain_seconds = {DRAIN_SECONDS}\n[http]\nlisten = "{{http}}"\n{MANY_CONNECTIONS}[encoder]\nsessions = 1\n{more}',
         tls,
     )
     scheme, authority = ("https", f'[encoder.tls]\nca = "{tls.certificate}"\n') if tls else ("http", "")
     classifier = start(
         folder,
         "classifier-svc",
-        f'listen = "{{grpc}}"\ndrain_seconds = {DRAIN_SECONDS}\n[rest]\nlisten = "{{http}}"\ntimeout_seconds = {rest_seconds}\n'
+        f'listen = "{{grpc}}"\n{MANY_CONNECTIONS}drain_seconds = {DRAIN_SECONDS}\n[rest]\nlisten = "{{http}}"\n{MANY_CONNECTIONS}timeout_seconds = {rest_seconds}\n'
         f'[encoder]\nurl = "{scheme}://{encoder.grpc}"\n{authority}{more}',
         tls,
     )

@@ -166,12 +166,9 @@ impl Intake {
         drop(inbox);
         let counted = std::mem::replace(&mut self.counted, left);
         if left > counted {
-            self.call
-                .budget()
-                .take(left - counted, Some(&self.call))
-                .inspect_err(|_| self.counted = counted)?;
+            self.call.take(left - counted).inspect_err(|_| self.counted = counted)?;
         } else {
-            self.call.budget().release(counted - left, Some(&self.call));
+            self.call.release(counted - left);
         }
         Ok(waits)
     }
@@ -179,7 +176,7 @@ impl Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.call.budget().release(self.counted, Some(&self.call));
+        self.call.release(self.counted);
         let mut inbox = self.inbox.lock();
         if !inbox.ended {
             // A handler that outlives its stream gets an error instead of an early end.

@@ -1,7 +1,6 @@
 //! The client's deadline, from the `grpc-timeout` header.
 //!
-//! tonic enforces the header too, but answers `CANCELLED`, where clients expect
-//! `DEADLINE_EXCEEDED`. This layer runs inside tonic's and answers slightly earlier. It also stores
+//! The layer answers `DEADLINE_EXCEEDED` slightly earlier than the client gives up. It also stores
 //! the deadline in the request's extensions, so that handlers can drop abandoned work. The timeout
 //! layers of tower and tower-http do not fit: their timeout is fixed.
 
@@ -10,62 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::ApiError;
+use crate::Deadline;
 
-/// How much earlier than tonic this layer answers. Timers have a resolution of a millisecond.
+/// How much earlier than the client's deadline this layer answers. Timers have a resolution of a millisecond.
 const HEADROOM: Duration = Duration::from_millis(2);
-
-/// The instant at which the client stops waiting, in the extensions of every request that passed
-/// [`DeadlineLayer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(Option<Instant>);
-
-impl Deadline {
-    /// No deadline.
-    pub const NONE: Self = Self(None);
-
-    /// Returns the deadline `timeout` from now.
-    #[must_use]
-    pub fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
-    }
-
-    /// Returns the deadline of a request.
-    #[must_use]
-    pub fn of<T>(request: &tonic::Request<T>) -> Self {
-        request.extensions().get().copied().unwrap_or(Self::NONE)
-    }
-
-    /// Whether the deadline has passed.
-    #[must_use]
-    pub fn has_passed(self) -> bool {
-        self.0.is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    /// Returns the time left, or `None` without a deadline.
-    #[must_use]
-    pub fn remaining(self) -> Option<Duration> {
-        self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-    }
-
-    /// Runs `work` until the deadline.
-    ///
-    /// # Errors
-    /// Returns [`ApiError::DeadlineExceeded`] if the deadline passes first.
-    pub async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, ApiError> {
-        match self.0 {
-            None => Ok(work.await),
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline, work).await.map_err(|_| ApiError::DeadlineExceeded)
-            }
-        }
-    }
-}
 
 /// Parses `grpc-timeout`: at most eight digits and a unit
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). Ignores a malformed value,
@@ -138,6 +89,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]

@@ -80,6 +80,25 @@ impl<B> BudgetedBody<B> {
         if self.framing.is_some() { Status::from(error).into() } else { error.into() }
     }
 
+    fn take(&self, bytes: usize) -> Result<(), ApiError> {
+        let taken = match &self.call {
+            Some(call) => call.take(bytes),
+            None => self.memory.take(bytes, false),
+        };
+        taken.map_err(|exhausted| ApiError::Overloaded {
+            message: format!("unfinished messages exceed their budget of {} bytes", exhausted.limit),
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    fn release(&self, bytes: usize) {
+        match &self.call {
+            _ if bytes == 0 => {}
+            Some(call) => call.release(bytes),
+            None => self.memory.release(bytes),
+        }
+    }
+
     fn count(&mut self, data: &[u8]) -> Result<(), ApiError> {
         let unfinished = match &mut self.framing {
             Some(framing) => {
@@ -91,14 +110,9 @@ impl<B> BudgetedBody<B> {
             None => self.held + data.len(),
         };
         if unfinished > self.held {
-            self.memory.take(unfinished - self.held, self.call.as_deref()).map_err(|exhausted| {
-                ApiError::Overloaded {
-                    message: format!("unfinished messages exceed their budget of {} bytes", exhausted.limit),
-                    retry_after: RETRY_AFTER,
-                }
-            })?;
+            self.take(unfinished - self.held)?;
         } else {
-            self.memory.release(self.held - unfinished, self.call.as_deref());
+            self.release(self.held - unfinished);
         }
         self.held = unfinished;
         // The reader of a single message has its own deadline.
@@ -111,7 +125,7 @@ impl<B> BudgetedBody<B> {
 
 impl<B> Drop for BudgetedBody<B> {
     fn drop(&mut self) {
-        self.memory.release(self.held, self.call.as_deref());
+        self.release(self.held);
     }
 }
 

@@ -8,16 +8,13 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::call::Call;
-use super::connection::Connection;
-
 /// The smallest budget, in bytes.
 const MIN_BYTES: usize = 64 << 20;
 /// The number of messages of the largest size that the budget holds.
 const LARGEST_MESSAGES: usize = 4;
 /// The bytes that a connection may hold even if the budget is exhausted. Connections below it never
 /// lose a call, so a client of a few calls cannot be displaced by one of many.
-const SHARE: usize = 32 << 10;
+pub(super) const SHARE: usize = 32 << 10;
 /// How long a call must have waited for its client to be evicted before calls that wait more
 /// briefly. A client that reads its replies makes progress in less.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,9 +35,19 @@ struct Shared {
     held: AtomicUsize,
     /// Bytes of evicted calls and connections that are not released yet.
     leaving: AtomicUsize,
-    connections: Mutex<Slab<Arc<Connection>>>,
+    connections: Mutex<Slab<Arc<dyn Evict>>>,
     began: Instant,
     next_search: AtomicU64,
+}
+
+/// A connection, as the budget sees it.
+pub(super) trait Evict: Send + Sync {
+    /// Returns the bytes that it holds.
+    fn held(&self) -> usize;
+
+    /// Evicts what has waited for the client since `until` or earlier, longest wait first, until it
+    /// holds `wanted` bytes. Returns the bytes of what it evicted.
+    fn evict(&self, wanted: usize, until: u64) -> usize;
 }
 
 /// The budget is exhausted, and nothing can be evicted.
@@ -79,31 +86,22 @@ impl MemoryBudget {
         self.0.began.elapsed().as_millis() as u64 + 1
     }
 
-    pub(super) fn connections(&self) -> MutexGuard<'_, Slab<Arc<Connection>>> {
+    pub(super) fn connections(&self) -> MutexGuard<'_, Slab<Arc<dyn Evict>>> {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `bytes`, for `call` if it is known.
-    pub(crate) fn take(&self, bytes: usize, call: Option<&Call>) -> Result<(), Exhausted> {
+    /// Counts `bytes`. `small` says that their connection holds less than its share.
+    pub(crate) fn take(&self, bytes: usize, small: bool) -> Result<(), Exhausted> {
         let held = self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Some(call) = call {
-            call.add(bytes);
-        }
-        if held <= self.0.limit || self.make_room(call) {
+        if held <= self.0.limit || self.make_room(small) {
             return Ok(());
         }
-        self.release(bytes, call);
+        self.release(bytes);
         Err(Exhausted { limit: self.0.limit })
     }
 
-    pub(crate) fn release(&self, bytes: usize, call: Option<&Call>) {
-        // Skips the shared counter for calls that never hold anything.
-        if bytes > 0 {
-            self.0.held.fetch_sub(bytes, Ordering::Relaxed);
-            if let Some(call) = call {
-                call.subtract(bytes);
-            }
-        }
+    pub(crate) fn release(&self, bytes: usize) {
+        self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self, bytes: usize) {
@@ -114,10 +112,9 @@ impl MemoryBudget {
         self.0.leaving.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Returns whether `asking` may hold what it took although the budget is exceeded.
+    /// Returns whether what was taken may be held although the budget is exceeded.
     #[cold]
-    fn make_room(&self, asking: Option<&Call>) -> bool {
-        let small = asking.is_some_and(|call| call.connection().held() <= SHARE);
+    fn make_room(&self, small: bool) -> bool {
         let staying = self.held().saturating_sub(self.0.leaving.load(Ordering::Relaxed));
         let excess = staying.saturating_sub(self.0.limit);
         if excess == 0 {
@@ -139,8 +136,8 @@ impl MemoryBudget {
         small || evicted >= excess
     }
 
-    /// Evicts up to `wanted` bytes of calls that have waited since `until` or earlier, and returns
-    /// how many they hold.
+    /// Evicts calls that have waited since `until` or earlier, of the connections that hold the
+    /// most, until they hold `wanted` bytes. Returns how many they hold.
     fn evict(&self, wanted: usize, until: u64) -> usize {
         let mut large: Vec<_> = self
             .connections()

@@ -1,13 +1,16 @@
-//! What one connection holds, and the number of connections of a listener.
+//! What one connection and its calls hold, and since when they wait for their client.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
+use axum::body::Bytes;
+use futures_util::task::AtomicWaker;
+use http::Extensions;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::budget::MemoryBudget;
-use super::call::Call;
+use super::budget::{Evict, Exhausted, MemoryBudget, SHARE};
 use crate::Caller;
 
 /// An accepted connection.
@@ -30,81 +33,29 @@ pub(crate) struct Connection {
     close: Notify,
 }
 
-/// Keeps a connection counted until it is dropped.
-pub(crate) struct ConnectionGuard {
-    connection: Arc<Connection>,
-    key: usize,
-}
-
-/// The most connections of one listener. Clones share the count.
-#[derive(Clone)]
-pub(crate) struct ConnectionLimit {
-    budget: MemoryBudget,
-    max: usize,
-    open: Arc<AtomicUsize>,
-}
-
-impl ConnectionLimit {
-    pub(crate) fn new(budget: MemoryBudget, max: usize) -> Self {
-        Self { budget, max, open: Arc::default() }
-    }
-
-    /// Counts a connection. Over the limit, closes another one that has been idle longest, or whose
-    /// calls have all waited for their client longest; clients reconnect when they next call.
-    /// Returns `None` if every connection is busy.
-    pub(crate) fn open(&self) -> Option<ConnectionGuard> {
-        if self.open.load(Ordering::Relaxed) >= self.max && !self.close_quietest() {
-            return None;
-        }
-        self.open.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection {
+impl Connection {
+    /// Counts a connection in `open` until it is about to close.
+    pub(super) fn new(budget: MemoryBudget, open: Arc<AtomicUsize>) -> Arc<Self> {
+        open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
             caller: Caller::of_new_connection(),
-            budget: self.budget.clone(),
-            open: self.open.clone(),
+            open,
             counted: AtomicBool::new(true),
             held: AtomicUsize::new(0),
             calls: Mutex::default(),
-            idle_since: AtomicU64::new(self.budget.now()),
+            idle_since: AtomicU64::new(budget.now()),
             blocked_since: AtomicU64::new(0),
             evicted: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             close: Notify::new(),
-        });
-        let key = self.budget.connections().insert(connection.clone());
-        Some(ConnectionGuard { connection, key })
+            budget,
+        })
     }
 
-    /// Closes some of the quietest connections. A search visits all, so it closes a few at once.
-    fn close_quietest(&self) -> bool {
-        let connections = self.budget.connections();
-        let ours = connections.iter().map(|(_, connection)| connection);
-        let ours = ours.filter(|connection| Arc::ptr_eq(&connection.open, &self.open));
-        let mut quiet: Vec<_> =
-            ours.filter_map(|connection| Some((connection.quiet_since()?, connection))).collect();
-        quiet.sort_unstable_by_key(|(since, _)| *since);
-        let closed = quiet.iter().take(self.max / 64 + 1).map(|(_, connection)| connection.close()).count();
-        tracing::debug!(closed, "connection limit reached: closed idle connections");
-        closed > 0
-    }
-}
-
-impl ConnectionGuard {
-    pub(crate) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.connection.uncount();
-        self.connection.budget.connections().remove(self.key);
-        self.connection.budget.left(self.connection.evicted.swap(0, Ordering::Relaxed));
-    }
-}
-
-impl Connection {
-    pub(crate) fn budget(&self) -> &MemoryBudget {
-        &self.budget
+    /// Says that the connection has ended.
+    pub(super) fn end(&self) {
+        self.uncount();
+        self.budget.left(self.evicted.swap(0, Ordering::Relaxed));
     }
 
     /// The caller of requests without an API key.
@@ -112,29 +63,17 @@ impl Connection {
         &self.caller
     }
 
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn subtract(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     fn calls(&self) -> MutexGuard<'_, Slab<Arc<Call>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin_call(&self, call: Arc<Call>) -> usize {
+    fn begin_call(&self, call: Arc<Call>) -> usize {
         let mut calls = self.calls();
         self.idle_since.store(0, Ordering::Relaxed);
         calls.insert(call)
     }
 
-    pub(super) fn end_call(&self, key: usize) {
+    fn end_call(&self, key: usize) {
         let mut calls = self.calls();
         calls.remove(key);
         if calls.is_empty() {
@@ -177,7 +116,7 @@ impl Connection {
     }
 
     /// Since when nothing on this connection waits for the service; `None` if something does.
-    fn quiet_since(&self) -> Option<u64> {
+    pub(super) fn quiet_since(&self) -> Option<u64> {
         if self.closing.load(Ordering::Relaxed) {
             return None;
         }
@@ -190,11 +129,15 @@ impl Connection {
             .map(|(_, call)| call.waiting_since())
             .try_fold(0, |latest, since| Some(latest.max(since?)))
     }
+}
 
-    /// Evicts calls that have waited since `until` or earlier, longest wait first, until they hold
-    /// `wanted` bytes; the whole connection if its peer has accepted no bytes since then. Returns
-    /// the bytes of what it evicted.
-    pub(super) fn evict(&self, wanted: usize, until: u64) -> usize {
+impl Evict for Connection {
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Evicts the whole connection if its peer has accepted no bytes since `until`.
+    fn evict(&self, wanted: usize, until: u64) -> usize {
         let blocked = self.blocked_since.load(Ordering::Relaxed);
         if blocked > 0 && blocked <= until && !self.closing.load(Ordering::Relaxed) {
             let held = self.held();
@@ -215,5 +158,151 @@ impl Connection {
             evicted += call.evict();
         }
         evicted
+    }
+}
+
+/// What an open call takes besides its messages, in bytes: its task, its handler, its stream.
+const OPEN_CALL_BYTES: usize = 6 << 10;
+
+/// An open call.
+pub(crate) struct Call {
+    connection: Arc<Connection>,
+    held: AtomicUsize,
+    /// 0 unless the call waits for its client.
+    waiting_since: AtomicU64,
+    /// The bytes held at eviction, 0 unless the call is evicted.
+    evicted: AtomicUsize,
+    waker: AtomicWaker,
+    /// Whether the call cannot end without its connection, as in HTTP/1.
+    owns_connection: bool,
+}
+
+/// Keeps a call open. Dropping it ends the call.
+pub(crate) struct CallGuard {
+    call: Arc<Call>,
+    key: usize,
+    bytes: usize,
+}
+
+impl CallGuard {
+    /// Opens a call whose headers have `head_bytes`.
+    pub(crate) fn open(
+        connection: &Arc<Connection>,
+        head_bytes: usize,
+        owns_connection: bool,
+    ) -> Result<Self, Exhausted> {
+        let call = Arc::new(Call {
+            connection: connection.clone(),
+            held: AtomicUsize::new(0),
+            waiting_since: AtomicU64::new(0),
+            evicted: AtomicUsize::new(0),
+            waker: AtomicWaker::new(),
+            owns_connection,
+        });
+        let bytes = OPEN_CALL_BYTES + head_bytes;
+        call.take(bytes)?;
+        let key = connection.begin_call(call.clone());
+        Ok(Self { call, key, bytes })
+    }
+
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.call.connection.end_call(self.key);
+        self.call.release(self.bytes);
+        self.call.connection.budget.left(self.call.evicted.swap(0, Ordering::Relaxed));
+    }
+}
+
+impl Call {
+    /// Says in the extensions of a request which call it is, and whose.
+    pub(crate) fn describe(self: &Arc<Self>, extensions: &mut Extensions) {
+        extensions.insert(self.clone());
+        extensions.insert(self.connection.caller().clone());
+    }
+
+    /// Counts `bytes` for this call, its connection and the process.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Exhausted> {
+        let held = self.connection.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.connection.budget.take(bytes, held <= SHARE).inspect_err(|_| self.subtract(bytes))
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        // Skips the shared counter for calls that hold nothing.
+        if bytes > 0 {
+            self.subtract(bytes);
+            self.connection.budget.release(bytes);
+        }
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns `bytes` such that they count until their memory is free.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes) -> Result<Bytes, Exhausted> {
+        self.take(bytes.len())?;
+        Ok(Bytes::from_owner(Held { bytes, call: self.clone() }))
+    }
+
+    /// Calls `waker` when the call is evicted. Returns whether it is already.
+    pub(crate) fn poll_evicted(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        self.is_evicted()
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Says whether the call now waits for its client. `progress` restarts a wait.
+    pub(crate) fn set_waiting(&self, waiting: bool, progress: bool) {
+        let was = self.waiting_since.load(Ordering::Relaxed) > 0;
+        if waiting && (progress || !was) {
+            self.waiting_since.store(self.connection.budget.now(), Ordering::Relaxed);
+        } else if was && !waiting {
+            self.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// When the call began to wait for its client, if it does.
+    fn waiting_since(&self) -> Option<u64> {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        (since > 0 && !self.is_evicted()).then_some(since)
+    }
+
+    /// Evicts the call and returns the bytes that it holds.
+    fn evict(&self) -> usize {
+        let held = self.held.load(Ordering::Relaxed).max(1);
+        self.evicted.store(held, Ordering::Relaxed);
+        self.connection.budget.leave(held);
+        self.waker.wake();
+        if self.owns_connection {
+            self.connection.close();
+        }
+        held
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    call: Arc<Call>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.call.release(self.bytes.len());
     }
 }

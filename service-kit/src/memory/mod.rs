@@ -6,10 +6,10 @@
 //! a reply counts until its bytes are written or its stream is reset.
 
 mod budget;
-mod call;
 mod connection;
+mod limit;
 
 pub(crate) use budget::Exhausted;
 pub use budget::MemoryBudget;
-pub(crate) use call::{Call, CallGuard};
-pub(crate) use connection::{Connection, ConnectionGuard, ConnectionLimit};
+pub(crate) use connection::{Call, CallGuard, Connection};
+pub(crate) use limit::{ConnectionGuard, ConnectionLimit};
