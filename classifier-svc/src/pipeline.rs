@@ -60,7 +60,11 @@ impl Pipeline {
         call.caller.charge("explain", variants)?;
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
-        let texts = all().map(|movie| template.compose(&movie.title, &movie.overview)).collect();
+        let mut texts = Vec::new();
+        for (index, movie) in all().enumerate() {
+            yield_after(TEXTS_PER_TURN, index).await;
+            texts.push(template.compose(&movie.title, &movie.overview));
+        }
         let encoder = &model.provenance().encoder;
         let caller = Some(call.caller.id());
         let vectors =
@@ -97,6 +101,8 @@ fn name_the_overview(error: EncoderError) -> ApiError {
     }
 }
 
+/// Texts to compose before other tasks get a turn.
+const TEXTS_PER_TURN: usize = 8;
 /// Rows to score before other tasks get a turn. More rows would delay other calls noticeably.
 const ROWS_PER_TURN: usize = 2;
 
@@ -109,12 +115,17 @@ async fn probabilities<'a>(
 ) -> Array2<f32> {
     let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
     for (index, (vector, movie)) in vectors.rows().into_iter().zip(movies).enumerate() {
-        if index > 0 && index.is_multiple_of(ROWS_PER_TURN) {
-            tokio::task::yield_now().await;
-        }
+        yield_after(ROWS_PER_TURN, index).await;
         rows.row_mut(index).assign(&model.probabilities_of(&vector, &word_features(model, movie)));
     }
     rows
+}
+
+/// Gives other tasks a turn before the item at `index`, once for every `items`.
+async fn yield_after(items: usize, index: usize) {
+    if index > 0 && index.is_multiple_of(items) {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Returns the movie's word features; empty if the model has no word weights.

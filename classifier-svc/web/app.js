@@ -6,6 +6,7 @@ const TYPING_EXPLAINED_MS = 650;
 const SPEAK_MS = 1200;
 const CALL_MS = 30_000;
 const ROWS_AT_LEAST = 5;
+const NAMES_AT_MOST = 60;
 const LONGEST_RETRY_MS = 60_000;
 
 // Invented movies.
@@ -183,7 +184,8 @@ function slide(places) {
 }
 
 function newRow(label) {
-  const id = `why-${label.replaceAll(/\W+/g, "-")}`;
+  // Labels can be in any script, so their letters make no id.
+  const id = `why-${rows.size}`;
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span", { class: "fill" }), make("span", { class: "tick" }));
   const value = make("span", { class: "value" });
   const standing = make("span", { class: "unseen" });
@@ -348,7 +350,9 @@ async function loadModel() {
     $("model").replaceChildren("Model ", make("code", {}, model.model_version), ` on encoder ${model.encoder_id} ${model.encoder_version}`,
       f1 ? `, micro‑F1 ${f1.toFixed(3)} on the validation split` : "");
     const names = [...model.labels].sort((a, b) => a.localeCompare(b, "en"));
-    blank.replaceChildren(...names.flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]));
+    const others = names.length - NAMES_AT_MOST;
+    blank.replaceChildren(...names.slice(0, NAMES_AT_MOST).flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]),
+      others > 0 ? ` and ${others} more` : "");
   } catch {
     // Leave the footer as it is; the next call reports that the service is unreachable.
   }

@@ -20,7 +20,9 @@ pub use canonical::nfc;
 pub use encoder_identity::{EncoderIdentity, Fingerprint, InvalidFingerprint};
 pub use file::atomic::write_atomically;
 pub use input_template::{InputTemplate, InvalidTemplate};
-pub use labels::{GENRES, Genre, GenreSet};
+pub use labels::{
+    GENRES, Genre, InvalidLabelSet, Label, LabelSet, MAX_LABELS, MovieLabels, UnknownLabel, label_key,
+};
 pub use mlp::{Activation, Dense, InvalidMlp, Mlp, sigmoid};
 pub use model::{GenreModel, ModelFileError};
 pub use provenance::Provenance;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use genre_model::{Activation, EncoderIdentity, Fingerprint, GENRES, GenreSet, InputTemplate, WordFeatures};
+use genre_model::{
+    Activation, EncoderIdentity, Fingerprint, GENRES, InputTemplate, LabelSet, MovieLabels, WordFeatures,
+};
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsWriter};
@@ -119,6 +121,7 @@ fn synthetic(output: &Path, movies: u64) {
         dimension: DIMENSION,
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "00".repeat(32),
+        labels: LabelSet::built_in(),
     };
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).unwrap();
@@ -130,17 +133,17 @@ fn synthetic(output: &Path, movies: u64) {
             *value /= length;
         }
         let noise = normal(GENRES.len());
-        let mut genres = GenreSet::EMPTY;
+        let mut labels = MovieLabels::default();
         for (index, direction) in directions.iter().enumerate() {
             let along: f32 = vector.iter().zip(direction).map(|(a, b)| a * b).sum();
             if along + 0.5 * noise[index] > 1.0 + 0.08 * index as f32 {
-                genres.insert_name(GENRES[index].name);
+                labels.insert(index);
             }
         }
         writer
             .write(VectorRows {
                 ids: vec![id],
-                genres: vec![genres],
+                labels: vec![labels],
                 values: vector,
                 word_features: vec![WordFeatures::default()],
             })

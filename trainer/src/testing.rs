@@ -1,6 +1,6 @@
 //! Synthetic vectors for tests.
 
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, WordFeatures};
+use genre_model::{EncoderIdentity, Fingerprint, InputTemplate, LabelSet, WordFeatures};
 
 use crate::Vectors;
 use crate::data::vectors_file::{VectorRows, VectorsHeader};
@@ -12,15 +12,12 @@ pub(crate) fn vectors(movies: u64) -> Vectors {
         .iter()
         .flat_map(|id| (0..8_u64).map(move |i| ((id * 7919 + i * 104_729) as f32 * 0.37).sin()))
         .collect();
-    let genres = values
+    let set = LabelSet::built_in();
+    let labels = values
         .chunks(8)
         .map(|vector| {
-            let mut set = GenreSet::EMPTY;
-            set.insert_name(if vector[0] * vector[1] > 0.0 { "Drama" } else { "Comedy" });
-            if vector[2] > 0.3 {
-                set.insert_name("War");
-            }
-            set
+            let first = if vector[0] * vector[1] > 0.0 { "Drama" } else { "Comedy" };
+            set.movie_labels([first].into_iter().chain((vector[2] > 0.3).then_some("War"))).unwrap()
         })
         .collect();
     let header = VectorsHeader {
@@ -32,7 +29,8 @@ pub(crate) fn vectors(movies: u64) -> Vectors {
         dimension: 8,
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "cd".repeat(32),
+        labels: set,
     };
     let word_features = ids.iter().map(|id| WordFeatures::of("", &format!("movie number {id}"))).collect();
-    Vectors::from_rows(VectorRows { ids, genres, values, word_features }, header)
+    Vectors::from_rows(VectorRows { ids, labels, values, word_features }, header)
 }

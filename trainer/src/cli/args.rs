@@ -1,12 +1,13 @@
 //! The command line.
 #![allow(clippy::doc_markdown, reason = "these comments are the help that is printed")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use genre_model::InputTemplate;
+use genre_model::{InputTemplate, LabelSet};
 use trainer::SplitChoice;
 use trainer::data::ingest::columns::{Columns, GenresFormat};
+use trainer::data::ingest::label_set::{self, LabelSetError};
 use trainer::encode::shard::Shard;
 use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
@@ -78,11 +79,32 @@ pub(crate) struct ColumnArgs {
     /// Form of the genres column
     #[arg(long, value_name = "python|json|pipe", value_enum, default_value = "python")]
     pub(crate) genres_format: GenresFormat,
+    /// Labels that genres become: a labels file, in TOML, or those that the data has. The default
+    /// is TMDB's twenty genres, or the labels of the model to measure
+    #[arg(long, value_name = "FILE.toml|from-data")]
+    pub(crate) labels: Option<PathBuf>,
+    /// With --labels from-data, leave out genres of fewer movies
+    #[arg(long, value_name = "MOVIES", default_value_t = 10, requires = "labels")]
+    pub(crate) min_count: u64,
 }
 
 impl ColumnArgs {
-    pub(crate) fn columns(&self) -> Columns {
+    /// Returns the columns of `input`, with the label set that was asked for, or else `default`.
+    pub(crate) fn columns(&self, input: &Path, default: LabelSet) -> Result<Columns, LabelSetError> {
+        let columns = self.with_labels(default);
+        let labels = match self.labels.as_deref() {
+            None => return Ok(columns),
+            Some(path) if path == Path::new("from-data") => {
+                label_set::from_data(input, &columns, self.min_count)?
+            }
+            Some(path) => label_set::read(path)?,
+        };
+        Ok(Columns { labels, ..columns })
+    }
+
+    fn with_labels(&self, labels: LabelSet) -> Columns {
         Columns {
+            labels,
             id: self.id_column.clone(),
             title: self.title_column.clone(),
             overview: self.overview_column.clone(),

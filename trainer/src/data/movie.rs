@@ -1,9 +1,9 @@
 //! A usable movie, and a digest over many.
 
-use genre_model::GenreSet;
+use genre_model::{LabelSet, MovieLabels};
 use sha2::{Digest as _, Sha256};
 
-/// A movie with an overview and at least one genre.
+/// A movie with an overview and at least one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Movie {
     /// TMDB id, at most `i64::MAX`.
@@ -12,34 +12,56 @@ pub struct Movie {
     pub title: String,
     /// Never blank.
     pub overview: String,
-    /// Never empty.
-    pub genres: GenreSet,
+    /// Never empty. Indices into the label set of the source.
+    pub labels: MovieLabels,
 }
 
 /// SHA-256 over movies in order: ids, titles, overviews and labels. Each field is preceded by its
-/// length, so different lists of movies never hash the same bytes.
-#[derive(Debug, Clone, Default)]
-pub struct DataDigest(Sha256);
+/// length, so different lists of movies never hash the same bytes. The digest begins with the label
+/// set, unless that is the built-in one: movies of different label sets never have the same digest.
+#[derive(Debug, Clone)]
+pub struct DataDigest {
+    hash: Sha256,
+    labels: LabelSet,
+}
 
 impl DataDigest {
+    /// Starts the digest of movies with these labels.
+    #[must_use]
+    pub fn new(labels: LabelSet) -> Self {
+        let mut digest = Self { hash: Sha256::new(), labels };
+        if !digest.labels.is_built_in() {
+            let labels = digest.labels.clone();
+            digest.field("label set");
+            digest.count(labels.len());
+            labels.names().for_each(|name| digest.field(name));
+        }
+        digest
+    }
+
     /// Adds the next movie.
     pub fn add(&mut self, movie: &Movie) {
         self.field(&movie.id.to_string());
         self.field(&movie.title);
         self.field(&movie.overview);
-        self.0.update((movie.genres.names().count() as u64).to_le_bytes());
-        movie.genres.names().for_each(|name| self.field(name));
+        self.count(movie.labels.indices().len());
+        let labels = self.labels.clone();
+        labels.names_of(&movie.labels).for_each(|name| self.field(name));
     }
 
     fn field(&mut self, text: &str) {
-        self.0.update((text.len() as u64).to_le_bytes());
-        self.0.update(text);
+        self.count(text.len());
+        self.hash.update(text);
+    }
+
+    fn count(&mut self, count: usize) {
+        self.hash.update((count as u64).to_le_bytes());
     }
 
     /// Returns the digest as 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn finish(self) -> String {
-        hex::encode(self.0.finalize())
+        hex::encode(self.hash.finalize())
     }
 }
 
@@ -48,12 +70,23 @@ mod tests {
     use super::*;
 
     fn digest(movies: &[(&str, &str)]) -> String {
-        let mut digest = DataDigest::default();
+        let mut digest = DataDigest::new(LabelSet::built_in());
         for (title, overview) in movies {
             let (title, overview) = ((*title).to_owned(), (*overview).to_owned());
-            digest.add(&Movie { id: 1, title, overview, genres: GenreSet::EMPTY });
+            digest.add(&Movie { id: 1, title, overview, labels: MovieLabels::default() });
         }
         digest.finish()
+    }
+
+    #[test]
+    fn movies_of_another_label_set_have_another_digest() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let digest = |labels| DataDigest::new(labels).finish();
+        let built_in = digest(LabelSet::built_in());
+        assert_eq!(built_in, hex::encode(Sha256::digest([])));
+        let (two, other) = (names(&["Billing", "Spam"]), names(&["BillingSpam"]));
+        let sets = [two, other].map(|names| digest(LabelSet::of_names(&names).unwrap()));
+        assert!(sets[0] != sets[1] && !sets.contains(&built_in));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use genre_model::LabelSet;
+
 use crate::data::ingest::columns::Columns;
 use crate::data::movies_file::MoviesReader;
 use crate::data::table_file::TableError;
@@ -37,6 +39,8 @@ pub struct Inventory {
     pub ids: Vec<u64>,
     /// [`DataDigest`] over the movies.
     pub data_digest: String,
+    /// The label set of the movies.
+    pub labels: LabelSet,
 }
 
 impl MovieSource {
@@ -58,14 +62,23 @@ impl MovieSource {
         })
     }
 
+    /// The label set of the movies.
+    pub fn labels(&self) -> Result<LabelSet, MovieSourceError> {
+        match self {
+            Self::Csv(_, columns) => Ok(columns.labels.clone()),
+            Self::MoviesFile(path) => Ok(MoviesReader::open(path)?.labels().clone()),
+        }
+    }
+
     /// Reads all movies once and keeps only their ids.
     pub fn inventory(&self) -> Result<Inventory, MovieSourceError> {
-        let (mut ids, mut digest) = (Vec::new(), DataDigest::default());
+        let labels = self.labels()?;
+        let (mut ids, mut digest) = (Vec::new(), DataDigest::new(labels.clone()));
         for movie in self.open()? {
             let movie = movie?;
             digest.add(&movie);
             ids.push(movie.id);
         }
-        Ok(Inventory { ids, data_digest: digest.finish() })
+        Ok(Inventory { ids, data_digest: digest.finish(), labels })
     }
 }

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{Schema, SchemaRef};
-use genre_model::SPLIT_RULE;
+use genre_model::{LabelSet, SPLIT_RULE};
 
 use crate::data::movie_columns;
 use crate::data::movie_columns::{
-    id_column, id_field, labels_column, labels_field, split_column, text_field,
+    Formats, id_column, id_field, labels_column, labels_field, split_column, text_field,
 };
 use crate::data::table_file::{TableError, TableReader, TableWriter};
 use crate::{DataDigest, Movie};
 
-const FORMAT: &str = "movieclassifier.movies/1";
+const FORMATS: Formats =
+    Formats { built_in: "movieclassifier.movies/1", labelled: "movieclassifier.movies/2" };
 /// Movies buffered before they are written.
 const BATCH: usize = 1024;
 
@@ -32,16 +33,18 @@ fn schema() -> SchemaRef {
 pub struct MoviesWriter {
     table: TableWriter,
     schema: SchemaRef,
+    labels: LabelSet,
     digest: DataDigest,
     waiting: Vec<Movie>,
 }
 
 impl MoviesWriter {
-    /// Starts a file, which appears at `path` once it is finished.
-    pub fn create(path: &Path) -> Result<Self, TableError> {
+    /// Starts a file of movies with these labels, which appears at `path` once it is finished.
+    pub fn create(path: &Path, labels: LabelSet) -> Result<Self, TableError> {
         let schema = schema();
         let table = TableWriter::create(path, schema.clone(), |properties| properties)?;
-        Ok(Self { table, schema, digest: DataDigest::default(), waiting: Vec::with_capacity(BATCH) })
+        let digest = DataDigest::new(labels.clone());
+        Ok(Self { table, schema, labels, digest, waiting: Vec::with_capacity(BATCH) })
     }
 
     /// Adds a movie.
@@ -62,7 +65,7 @@ impl MoviesWriter {
             split_column(&ids),
             text(|movie| &movie.title),
             text(|movie| &movie.overview),
-            labels_column(movies.iter().map(|movie| movie.genres)),
+            labels_column(&self.labels, movies.iter().map(|movie| &movie.labels)),
         ];
         let batch =
             RecordBatch::try_new(self.schema.clone(), columns).expect("the columns are those of the schema");
@@ -73,11 +76,9 @@ impl MoviesWriter {
     pub fn finish(mut self) -> Result<String, TableError> {
         self.flush()?;
         let digest = self.digest.finish();
-        self.table.finish([
-            ("format", FORMAT.to_owned()),
-            ("data_digest", digest.clone()),
-            ("split_rule", SPLIT_RULE.to_owned()),
-        ])?;
+        let mut metadata = FORMATS.metadata(&self.labels);
+        metadata.extend([("data_digest", digest.clone()), ("split_rule", SPLIT_RULE.to_owned())]);
+        self.table.finish(metadata)?;
         Ok(digest)
     }
 }
@@ -85,6 +86,7 @@ impl MoviesWriter {
 /// Reads movies one by one and verifies the digest after the last.
 pub struct MoviesReader {
     table: TableReader,
+    labels: LabelSet,
     digest: Option<DataDigest>,
     batch: std::vec::IntoIter<Movie>,
 }
@@ -92,13 +94,20 @@ pub struct MoviesReader {
 impl MoviesReader {
     /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let table = TableReader::open(path, FORMAT)?;
+        let (table, labels) = FORMATS.open(path)?;
         table.expect("split_rule", SPLIT_RULE)?;
         if table.schema.fields() != schema().fields() {
             let (expected, found) = (schema(), &table.schema);
             return Err(TableError::invalid(path, format!("expected columns {expected}, found {found}")));
         }
-        Ok(Self { table, digest: Some(DataDigest::default()), batch: Vec::new().into_iter() })
+        let digest = Some(DataDigest::new(labels.clone()));
+        Ok(Self { table, labels, digest, batch: Vec::new().into_iter() })
+    }
+
+    /// The label set of the movies.
+    #[must_use]
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
     }
 
     fn read(&mut self) -> Result<Option<Movie>, TableError> {
@@ -109,24 +118,24 @@ impl MoviesReader {
                 return Ok(Some(movie));
             }
             let Some(batch) = self.table.next_batch()? else { break };
-            let (ids, genres) = movie_columns::read(&batch)
+            let (ids, labels) = movie_columns::read(&batch, &self.labels)
                 .map_err(|reason| TableError::invalid(&self.table.path, reason))?;
             let (titles, overviews) =
                 (batch.column(2).as_string::<i32>(), batch.column(3).as_string::<i32>());
             let movies: Vec<Movie> = ids
                 .into_iter()
-                .zip(genres)
+                .zip(labels)
                 .enumerate()
-                .map(|(row, (id, genres))| Movie {
+                .map(|(row, (id, labels))| Movie {
                     id,
                     title: titles.value(row).to_owned(),
                     overview: overviews.value(row).to_owned(),
-                    genres,
+                    labels,
                 })
                 .collect();
             self.batch = movies.into_iter();
         }
-        let found = std::mem::take(digest).finish();
+        let found = digest.clone().finish();
         self.table.expect("data_digest", &found).map(|()| None)
     }
 }
@@ -145,23 +154,30 @@ impl Iterator for MoviesReader {
 
 #[cfg(test)]
 mod tests {
-    use genre_model::GenreSet;
+    use genre_model::LabelSet;
 
     use super::*;
 
     fn movies(count: u64) -> Vec<Movie> {
-        let genres = |id| {
-            let mut set = GenreSet::EMPTY;
-            set.insert_name(if id % 2 == 0 { "Drama" } else { "War" });
-            set
+        movies_of(&LabelSet::built_in(), ["Drama", "War"], count)
+    }
+
+    fn movies_of(set: &LabelSet, names: [&str; 2], count: u64) -> Vec<Movie> {
+        let movie = |id| Movie {
+            id,
+            title: format!("Movie {id}"),
+            overview: "é\n\"".repeat(3),
+            labels: set.movie_labels([names[id as usize % 2]]).unwrap(),
         };
-        let movie =
-            |id| Movie { id, title: format!("Movie {id}"), overview: "é\n\"".repeat(3), genres: genres(id) };
         (1..=count).map(movie).collect()
     }
 
     fn write(path: &Path, movies: &[Movie]) -> String {
-        let mut writer = MoviesWriter::create(path).unwrap();
+        write_of(LabelSet::built_in(), path, movies)
+    }
+
+    fn write_of(labels: LabelSet, path: &Path, movies: &[Movie]) -> String {
+        let mut writer = MoviesWriter::create(path, labels).unwrap();
         for movie in movies {
             writer.write(movie.clone()).unwrap();
         }
@@ -179,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn movies_of_another_label_set_carry_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        let set = LabelSet::of_names(&["Billing", "Spam", "War"].map(str::to_owned)).unwrap();
+        let written = movies_of(&set, ["Billing", "Spam"], 3);
+        write_of(set.clone(), &path, &written);
+        let reader = MoviesReader::open(&path).unwrap();
+        assert_eq!(reader.labels(), &set);
+        assert_eq!(reader.collect::<Result<Vec<_>, _>>().unwrap(), written);
+        let old = TableReader::open(&path, &[FORMATS.built_in]).err().unwrap().to_string();
+        assert!(old.contains("expected format \"movieclassifier.movies/1\""), "{old}");
+    }
+
+    #[test]
     fn the_same_movies_give_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a"), folder.path().join("b"));
@@ -192,7 +222,7 @@ mod tests {
         let path = folder.path().join("movies.parquet");
         write(&path, &movies(3));
         let before = std::fs::read(&path).unwrap();
-        let mut writer = MoviesWriter::create(&path).unwrap();
+        let mut writer = MoviesWriter::create(&path, LabelSet::built_in()).unwrap();
         for movie in movies(5) {
             writer.write(movie).unwrap();
         }

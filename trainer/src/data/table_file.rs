@@ -139,8 +139,8 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    /// Opens a file whose metadata's `format` is `format`.
-    pub(crate) fn open(path: &Path, format: &str) -> Result<Self, TableError> {
+    /// Opens a file whose metadata's `format` is one of `formats`.
+    pub(crate) fn open(path: &Path, formats: &[&str]) -> Result<Self, TableError> {
         let file = File::open(path).map_err(FileError::at(path))?;
         let metadata = file.metadata().map_err(FileError::at(path))?;
         if metadata.is_dir() {
@@ -167,8 +167,9 @@ impl TableReader {
         let batches = unless_it_panics(|| builder.with_batch_size(READ_BATCH).build()).map_err(invalid)?;
         let reader = Self { path: path.to_owned(), schema, rows, metadata, batches };
         let found = reader.text("format")?;
-        if found != format {
-            return Err(invalid(format!("expected format {format:?}, found {found:?}")));
+        if !formats.contains(&found) {
+            let expected: Vec<_> = formats.iter().map(|format| format!("{format:?}")).collect();
+            return Err(invalid(format!("expected format {}, found {found:?}", expected.join(" or "))));
         }
         Ok(reader)
     }

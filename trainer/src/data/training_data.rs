@@ -1,6 +1,6 @@
 //! The movies that a fit may see: training and validation, never test.
 
-use genre_model::{EncoderIdentity, InputTemplate, WordFeatures};
+use genre_model::{EncoderIdentity, InputTemplate, LabelSet, WordFeatures};
 use linfa::dataset::Dataset;
 use ndarray::Ix2;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +21,7 @@ pub struct FittingData {
     encoder: EncoderIdentity,
     template: InputTemplate,
     data_digest: String,
+    labels: LabelSet,
 }
 
 /// Why movies may not be used in a fit.
@@ -44,7 +45,7 @@ pub enum FittingDataError {
     },
     /// The splits do not belong together.
     #[error(
-        "expected training and validation vectors of one encoder, template and source, found different {what}s"
+        "expected training and validation vectors of one encoder, template, label set and source, found different {what}s"
     )]
     Different {
         /// What differs.
@@ -65,6 +66,7 @@ impl FittingData {
         for (what, is_same) in [
             ("encoder", train.encoder == validation.encoder),
             ("template", train.template == validation.template),
+            ("label set", train.labels == validation.labels),
             ("source", train.data_digest == validation.data_digest),
         ] {
             if !is_same {
@@ -79,6 +81,7 @@ impl FittingData {
             encoder: train.encoder,
             template: train.template,
             data_digest: train.data_digest,
+            labels: train.labels,
         })
     }
 
@@ -118,7 +121,13 @@ impl FittingData {
         &self.template
     }
 
-    /// SHA-256 over vectors, targets and word features of both splits. With the settings, it
+    /// The label set, in the order of the columns of the targets.
+    #[must_use]
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// SHA-256 over vectors, targets, word features and label set of both splits. With the settings, it
     /// decides the outcome of a fit.
     #[must_use]
     pub fn content_sha256(&self) -> String {
@@ -136,6 +145,9 @@ impl FittingData {
         }
         for movie in self.train_word_features.iter().chain(&self.validation_word_features) {
             digest.update(movie.to_bytes());
+        }
+        if !self.labels.is_built_in() {
+            digest.update(format!("{:?}", self.labels));
         }
         hex::encode(digest.finalize())
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use genre_model::{EncoderIdentity, GENRES, InputTemplate, WordFeatures};
+use genre_model::{EncoderIdentity, InputTemplate, LabelSet, WordFeatures};
 use ndarray::{Array2, Axis};
 
 use crate::data::table_file::TableError;
@@ -17,7 +17,9 @@ pub struct Vectors {
     pub ids: Vec<u64>,
     /// The split of each movie, by its id.
     pub splits: Vec<Split>,
-    /// Shape `[movies, 20]`: 1 where the movie has the genre at that index of [`GENRES`], else 0.
+    /// The label set of the movies.
+    pub labels: LabelSet,
+    /// Shape `[movies, labels]`: 1 where the movie has the label at that index of the set, else 0.
     pub targets: Array2<f32>,
     /// Shape `[movies, dimension]`; finite.
     pub vectors: Array2<f32>,
@@ -71,10 +73,14 @@ impl Vectors {
     pub fn from_rows(rows: VectorRows, header: VectorsHeader) -> Self {
         let movies = rows.ids.len();
         assert_eq!(rows.word_features.len(), movies, "word features for each movie");
-        let has = |(movie, genre): (usize, usize)| f32::from(u8::from(rows.genres[movie].contains(genre)));
+        let mut targets = Array2::zeros((movies, header.labels.len()));
+        for (mut row, labels) in targets.rows_mut().into_iter().zip(&rows.labels) {
+            labels.indices().for_each(|label| row[label] = 1.0);
+        }
         Self {
             splits: rows.ids.iter().map(|id| Split::of(*id)).collect(),
-            targets: Array2::from_shape_fn((movies, GENRES.len()), has),
+            targets,
+            labels: header.labels,
             vectors: Array2::from_shape_vec((movies, header.dimension), rows.values)
                 .expect("one vector of the header's dimension for each movie"),
             word_features: rows.word_features,
@@ -92,6 +98,7 @@ impl Vectors {
         Self {
             ids: rows.iter().map(|row| self.ids[*row]).collect(),
             splits: vec![split; rows.len()],
+            labels: self.labels.clone(),
             targets: self.targets.select(Axis(0), &rows),
             vectors: self.vectors.select(Axis(0), &rows),
             word_features: rows.iter().map(|row| self.word_features[*row].clone()).collect(),
@@ -109,6 +116,7 @@ impl Vectors {
             dimension: self.dimension(),
             template: self.template.clone(),
             data_digest: self.data_digest.clone(),
+            labels: self.labels.clone(),
         }
     }
 

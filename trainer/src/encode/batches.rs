@@ -125,11 +125,11 @@ pub(crate) async fn encode(
         let Batch { chunk, is_last, movies } = batch?;
         let (texts, word_features) = movies.iter().map(compose).unzip();
         let values = client.encode(texts).await?.values.into_raw_vec_and_offset().0;
-        let (ids, genres) = movies.iter().map(|movie| (movie.id, movie.genres)).unzip();
+        let (ids, labels) = movies.into_iter().map(|movie| (movie.id, movie.labels)).unzip();
         Ok::<_, EncodeError>(EncodedBatch {
             chunk,
             is_last,
-            rows: VectorRows { ids, genres, values, word_features },
+            rows: VectorRows { ids, labels, values, word_features },
         })
     };
     let calls = load.in_flight.max(1) * client.replicas();

@@ -94,6 +94,7 @@ fn header(client: &BulkEncoder, template: &InputTemplate, inventory: &Inventory)
         dimension: client.description().dimension,
         template: template.clone(),
         data_digest: inventory.data_digest.clone(),
+        labels: inventory.labels.clone(),
     }
 }
 

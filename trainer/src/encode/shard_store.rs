@@ -338,6 +338,7 @@ mod tests {
             dimension: 8,
             template: InputTemplate::parse("{overview}").unwrap(),
             data_digest: "cd".repeat(32),
+            labels: genre_model::LabelSet::built_in(),
         };
         let manifest = ShardManifest::new(Shard::parse("1/3").unwrap(), &header, 10, "ef".repeat(32));
         let json = serde_json::to_string(&manifest).unwrap();

@@ -1,7 +1,7 @@
 //! The metrics of a model on the movies of a split.
 
 use comfy_table::{CellAlignment, Table, presets};
-use genre_model::GenreModel;
+use genre_model::{GenreModel, LabelSet};
 use serde::Serialize;
 
 use crate::metrics::{binary_cross_entropy, count, expected_calibration_error, macro_f1, micro_f1};
@@ -34,11 +34,13 @@ pub enum EvaluationError {
         /// The dimension of the vectors.
         found: usize,
     },
-    /// The model predicts other labels.
-    #[error("expected a model of the twenty genres in label order, found one of {found:?}")]
+    /// The movies have other labels.
+    #[error("expected movies with the model's {expected}, found {found}; label sets must not be mixed")]
     OtherLabels {
         /// The labels of the model.
-        found: Vec<String>,
+        expected: String,
+        /// The labels of the movies.
+        found: String,
     },
     /// There are no movies to measure on.
     #[error("expected {split} movies, found none")]
@@ -183,8 +185,12 @@ fn check(model: &GenreModel, vectors: &Vectors) -> Result<(), EvaluationError> {
     if expected != found {
         return Err(EvaluationError::OtherDimension { expected, found });
     }
-    if !model.labels().iter().map(String::as_str).eq(genre_model::GENRES.iter().map(|genre| genre.name)) {
-        return Err(EvaluationError::OtherLabels { found: model.labels().to_vec() });
+    if !vectors.labels.names().eq(model.labels()) {
+        let expected = match LabelSet::of_names(model.labels()) {
+            Ok(labels) => labels.to_string(),
+            Err(_) => format!("{} labels", model.labels().len()),
+        };
+        return Err(EvaluationError::OtherLabels { expected, found: vectors.labels.to_string() });
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use genre_model::{GENRES, GenreModel, Provenance, SPLIT_RULE, sigmoid};
+use genre_model::{GenreModel, Provenance, SPLIT_RULE, sigmoid};
 
 use crate::data::training_data::FittingData;
 use crate::fit::calibration::temperature;
@@ -90,7 +90,7 @@ pub(crate) fn model_of(
         hyper_parameters,
         metrics: metrics.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect(),
     };
-    let labels = GENRES.iter().map(|genre| genre.name.to_owned()).collect();
+    let labels = data.labels().names().map(str::to_owned).collect();
     let Interpolation { mlp, words } = interpolation;
     let model = GenreModel::new(labels, mlp, thresholds, provenance).map_err(FitJobError::Model)?;
     match words {

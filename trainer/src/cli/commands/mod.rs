@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use encoder_client::{BulkEncoder, BulkPolicy, bulk};
-use genre_model::{GenreModel, write_atomically};
+use genre_model::{GenreModel, LabelSet, write_atomically};
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::data::table_file::TableError;
@@ -42,14 +42,17 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 fn prepare(args: &Prepare) -> Result<()> {
     let input = Input::new(&args.input)?;
-    let report = prepare::run(&input.path, &args.columns.columns(), &args.output, args.report.as_deref())?;
+    let columns = args.columns.columns(&input.path, LabelSet::built_in())?;
+    let report = prepare::run(&input.path, &columns, &args.output, args.report.as_deref())?;
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
 async fn encode(args: Encode) -> Result<()> {
     let input = args.input.as_deref().map(Input::new).transpose()?;
     let source = match (&input, args.movies) {
-        (Some(input), _) => MovieSource::Csv(input.path.clone(), args.columns.columns()),
+        (Some(input), _) => {
+            MovieSource::Csv(input.path.clone(), args.columns.columns(&input.path, LabelSet::built_in())?)
+        }
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
@@ -159,7 +162,8 @@ fn evaluate(args: &Evaluate) -> Result<()> {
             let vectors = read_vectors(path)?;
             if let Some(input) = &args.input {
                 let file = Input::new(input)?;
-                let source = MovieSource::Csv(file.path.clone(), args.columns.columns());
+                let columns = args.columns.columns(&file.path, vectors.labels.clone())?;
+                let source = MovieSource::Csv(file.path.clone(), columns);
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
                     let (vectors, input) = (path.display(), input.display());
@@ -187,7 +191,9 @@ async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let file = Input::new(input)?;
-    let source = MovieSource::Csv(file.path.clone(), args.columns.columns());
+    let labels =
+        LabelSet::of_names(model.labels()).with_context(|| format!("model file {}", args.model.display()))?;
+    let source = MovieSource::Csv(file.path.clone(), args.columns.columns(&file.path, labels)?);
     let template = &model.provenance().input_template;
     Ok(encode_job::encode_in_memory(&source, args.split, &client, template, !args.no_title).await?)
 }

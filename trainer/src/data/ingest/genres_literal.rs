@@ -3,8 +3,9 @@
 //! `py_literal` parses the literal. Its recursion is unbounded, so length and depth are checked
 //! first.
 
-use genre_model::GenreSet;
 use py_literal::Value;
+
+use crate::data::ingest::written_genre::WrittenGenre;
 
 /// The longest literal that is read. A movie's literal has a few hundred bytes.
 const MAX_BYTES: usize = 64 << 10;
@@ -23,8 +24,8 @@ pub(crate) enum UnreadableGenres {
     NotAList,
 }
 
-/// Reads a field. Genres other than the twenty are ignored, and so are entries without an `id`.
-pub(crate) fn parse(field: &str) -> Result<GenreSet, UnreadableGenres> {
+/// Reads a field. Entries other than dictionaries are ignored.
+pub(crate) fn parse(field: &str) -> Result<Vec<WrittenGenre>, UnreadableGenres> {
     let field = field.trim();
     if field.len() > MAX_BYTES || depth(field) > MAX_DEPTH {
         return Err(UnreadableGenres::TooLarge);
@@ -33,17 +34,18 @@ pub(crate) fn parse(field: &str) -> Result<GenreSet, UnreadableGenres> {
     let Value::List(entries) = value else {
         return Err(UnreadableGenres::NotAList);
     };
-    let mut genres = GenreSet::EMPTY;
-    for id in entries.iter().filter_map(tmdb_id) {
-        genres.insert_tmdb_id(id);
-    }
-    Ok(genres)
+    Ok(entries.iter().filter_map(genre).collect())
 }
 
-fn tmdb_id(entry: &Value) -> Option<u32> {
-    let is_id = |key: &Value| key.as_string().is_some_and(|key| key == "id");
-    let (_, id) = entry.as_dict()?.iter().find(|(key, _)| is_id(key))?;
-    u32::try_from(id.as_integer()?).ok()
+fn genre(entry: &Value) -> Option<WrittenGenre> {
+    let entry = entry.as_dict()?;
+    let value = |name: &str| {
+        let is_it = |key: &Value| key.as_string().is_some_and(|key| key == name);
+        entry.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
+    };
+    let id = value("id").and_then(Value::as_integer).and_then(|id| u64::try_from(id).ok());
+    let name = value("name").and_then(Value::as_string);
+    Some(WrittenGenre { id, ..name.map(|name| WrittenGenre::named(name)).unwrap_or_default() })
 }
 
 /// Returns how deep brackets are nested outside strings.
@@ -70,12 +72,19 @@ fn depth(literal: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use genre_model::{LabelSet, MovieLabels};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn names(field: &str) -> Vec<&'static str> {
-        parse(field).unwrap().names().collect()
+    fn names(field: &str) -> Vec<String> {
+        let (set, mut labels) = (LabelSet::built_in(), MovieLabels::default());
+        parse(field)
+            .unwrap()
+            .iter()
+            .filter_map(|genre| genre.label(&set))
+            .for_each(|label| labels.insert(label));
+        set.names_of(&labels).map(str::to_owned).collect()
     }
 
     #[test]
@@ -83,8 +92,9 @@ mod tests {
         let field =
             "[{'id': 35, 'name': 'Comedy'}, {'id': 11176, 'name': 'Carousel'}, {'id': 18, 'name': 'Drama'}]";
         assert_eq!(names(field), ["Comedy", "Drama"]);
-        assert_eq!(names("[]"), [] as [&str; 0]);
-        assert_eq!(names("[{'name': 'no id'}, 7, None, {'id': 'text'}, {'id': -18}]"), [] as [&str; 0]);
+        assert_eq!(names("[]"), [""; 0]);
+        assert_eq!(names("[{'name': 'no id'}, 7, None, {'id': 'text'}, {'id': -18}]"), [""; 0]);
+        assert_eq!(names("[{'name': 'Sci-Fi'}, {'id': 7, 'name': 'war'}]"), ["Science Fiction", "War"]);
     }
 
     #[test]

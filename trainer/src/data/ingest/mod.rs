@@ -7,6 +7,8 @@ pub mod columns;
 mod genres_literal;
 pub mod input;
 pub mod kaggle;
+pub mod label_set;
 pub mod prepare;
 mod quote_watch;
 pub mod report;
+mod written_genre;

@@ -32,7 +32,7 @@ pub fn run(
     report: Option<&Path>,
 ) -> Result<IngestReport, PrepareError> {
     let mut reader = KaggleReader::open_with(input, columns)?;
-    let mut writer = MoviesWriter::create(output)?;
+    let mut writer = MoviesWriter::create(output, columns.labels.clone())?;
     for movie in reader.by_ref() {
         writer.write(movie?)?;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
-use genre_model::GENRES;
+use genre_model::LabelSet;
 use serde::Serialize;
 
 use crate::{Movie, Split};
@@ -28,7 +28,7 @@ pub enum DropReason {
     NoOverview,
     /// The genres are not in the expected form.
     UnreadableGenres,
-    /// The movie has none of the twenty genres.
+    /// The movie has no genre of the label set.
     NoKnownGenre,
     /// An earlier movie with this id was kept.
     DuplicateId,
@@ -41,7 +41,7 @@ impl fmt::Display for DropReason {
             Self::NotUtf8 => "not UTF-8",
             Self::NoOverview => "no overview",
             Self::UnreadableGenres => "genres not in the expected form",
-            Self::NoKnownGenre => "none of the twenty genres",
+            Self::NoKnownGenre => "no genre of the label set",
             Self::DuplicateId => "duplicate id: the first movie is kept",
         })
     }
@@ -68,9 +68,9 @@ pub struct Dropped {
 /// The number of movies with a label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LabelCount {
-    /// The genre's name.
-    pub label: &'static str,
-    /// Movies with the genre.
+    /// The label's name.
+    pub label: String,
+    /// Movies with the label.
     pub movies: u64,
 }
 
@@ -87,15 +87,15 @@ pub struct IngestReport {
     pub dropped: BTreeMap<DropReason, Dropped>,
     /// Movies of each split.
     pub splits: BTreeMap<Split, u64>,
-    /// Movies of each genre, in label order.
+    /// Movies of each label, in label order.
     pub labels: Vec<LabelCount>,
     /// Kept movies of each original language; empty if the table has no such column.
     pub languages: BTreeMap<String, u64>,
 }
 
 impl IngestReport {
-    pub(crate) fn new(input: String) -> Self {
-        let labels = GENRES.iter().map(|genre| LabelCount { label: genre.name, movies: 0 }).collect();
+    pub(crate) fn new(input: String, labels: &LabelSet) -> Self {
+        let labels = labels.names().map(|name| LabelCount { label: name.to_owned(), movies: 0 }).collect();
         let splits = Split::ALL.into_iter().map(|split| (split, 0)).collect();
         Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels, languages: BTreeMap::new() }
     }
@@ -112,8 +112,8 @@ impl IngestReport {
             *self.languages.entry(name).or_default() += 1;
         }
         *self.splits.entry(Split::of(movie.id)).or_default() += 1;
-        for (index, count) in self.labels.iter_mut().enumerate() {
-            count.movies += u64::from(movie.genres.contains(index));
+        for label in movie.labels.indices() {
+            self.labels[label].movies += 1;
         }
     }
 
@@ -142,7 +142,7 @@ impl fmt::Display for IngestReport {
             movies.add_row([count.to_string(), split.to_string()]);
         }
         for count in &self.labels {
-            movies.add_row([count.movies.to_string(), count.label.to_owned()]);
+            movies.add_row([count.movies.to_string(), count.label.clone()]);
         }
         write!(f, "{rows}\n\n{movies}")?;
         let mut languages: Vec<_> = self.languages.iter().collect();

@@ -13,7 +13,9 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, UInt32Type};
 use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use genre_model::{EncoderIdentity, Fingerprint, GenreSet, InputTemplate, SPLIT_RULE, WordFeatures};
+use genre_model::{
+    EncoderIdentity, Fingerprint, InputTemplate, LabelSet, MovieLabels, SPLIT_RULE, WordFeatures,
+};
 use parquet::basic::Compression;
 use parquet::file::properties::EnabledStatistics;
 use parquet::schema::types::ColumnPath;
@@ -21,12 +23,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::data::movie_columns;
 use crate::data::movie_columns::{
-    element, id_column, id_field, labels_column, labels_field, split_column, text_field,
+    Formats, element, id_column, id_field, labels_column, labels_field, split_column, text_field,
 };
 use crate::data::table_file::{TableError, TableReader, TableWriter};
 
 /// Format 1 had no word features.
-const FORMAT: &str = "movieclassifier.vectors/2";
+const FORMATS: Formats =
+    Formats { built_in: "movieclassifier.vectors/2", labelled: "movieclassifier.vectors/3" };
 
 /// The metadata that all vectors of a file share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct VectorsHeader {
     pub template: InputTemplate,
     /// [`DataDigest`](crate::DataDigest) over all movies of the source.
     pub data_digest: String,
+    /// The label set of the movies.
+    pub labels: LabelSet,
 }
 
 /// The vectors of some movies.
@@ -46,8 +51,8 @@ pub struct VectorsHeader {
 pub struct VectorRows {
     /// TMDB ids.
     pub ids: Vec<u64>,
-    /// The genres of each movie.
-    pub genres: Vec<GenreSet>,
+    /// The labels of each movie.
+    pub labels: Vec<MovieLabels>,
     /// `ids.len() * dimension` floats, one movie after the other.
     pub values: Vec<f32>,
     /// The word features of each movie.
@@ -60,7 +65,7 @@ impl VectorRows {
     pub fn with_capacity(movies: usize, dimension: usize) -> Self {
         Self {
             ids: Vec::with_capacity(movies),
-            genres: Vec::with_capacity(movies),
+            labels: Vec::with_capacity(movies),
             values: Vec::with_capacity(movies * dimension),
             word_features: Vec::with_capacity(movies),
         }
@@ -69,7 +74,7 @@ impl VectorRows {
     /// Moves the movies of `other` to the end of these.
     pub fn append(&mut self, other: &mut Self) {
         self.ids.append(&mut other.ids);
-        self.genres.append(&mut other.genres);
+        self.labels.append(&mut other.labels);
         self.values.append(&mut other.values);
         self.word_features.append(&mut other.word_features);
     }
@@ -77,7 +82,7 @@ impl VectorRows {
     fn split_off(&mut self, movies: usize, dimension: usize) -> Self {
         Self {
             ids: self.ids.split_off(movies),
-            genres: self.genres.split_off(movies),
+            labels: self.labels.split_off(movies),
             values: self.values.split_off(movies * dimension),
             word_features: self.word_features.split_off(movies),
         }
@@ -95,37 +100,41 @@ fn schema(dimension: i32) -> SchemaRef {
 
 /// A hash over the header and the rows in order, independent of batch boundaries.
 #[derive(Clone)]
-struct ContentDigest(Sha256);
+struct ContentDigest {
+    hash: Sha256,
+    labels: LabelSet,
+}
 
 impl ContentDigest {
     fn begin(header: &VectorsHeader) -> Self {
-        let VectorsHeader { encoder, dimension, template, data_digest } = header;
+        let VectorsHeader { encoder, dimension, template, data_digest, labels } = header;
         let EncoderIdentity { id, version, fingerprint } = encoder;
         let text = format!("{id:?} {version:?} {fingerprint} {dimension} {template} {data_digest:?}");
-        Self(Sha256::new_with_prefix(text))
+        // The digest of the movies covers the label set.
+        Self { hash: Sha256::new_with_prefix(text), labels: labels.clone() }
     }
 
     fn add(&mut self, rows: &VectorRows) {
         let dimension = rows.values.len() / rows.ids.len().max(1);
-        for (((id, genres), vector), words) in rows
+        for (((id, labels), vector), words) in rows
             .ids
             .iter()
-            .zip(&rows.genres)
+            .zip(&rows.labels)
             .zip(rows.values.chunks(dimension.max(1)))
             .zip(&rows.word_features)
         {
-            self.0.update(id.to_le_bytes());
-            for name in genres.names() {
-                self.0.update(name);
+            self.hash.update(id.to_le_bytes());
+            for name in self.labels.names_of(labels) {
+                self.hash.update(name);
             }
             let bytes: Vec<u8> = vector.iter().copied().flat_map(f32::to_le_bytes).collect();
-            self.0.update(&bytes);
-            self.0.update(words.to_bytes());
+            self.hash.update(&bytes);
+            self.hash.update(words.to_bytes());
         }
     }
 
     fn finish(self) -> String {
-        hex::encode(self.0.finalize())
+        hex::encode(self.hash.finalize())
     }
 }
 
@@ -197,7 +206,7 @@ impl VectorsWriter {
             let movies: [ArrayRef; 4] = [
                 id_column(&rows.ids),
                 split_column(&rows.ids),
-                labels_column(rows.genres),
+                labels_column(&self.header.labels, &rows.labels),
                 Arc::new(vectors),
             ];
             movies.into_iter().chain(words).collect()
@@ -214,9 +223,9 @@ impl VectorsWriter {
         if !rest.ids.is_empty() {
             self.write_batch(rest)?;
         }
-        let VectorsHeader { encoder, dimension: _, template, data_digest } = self.header;
-        self.table.finish([
-            ("format", FORMAT.to_owned()),
+        let VectorsHeader { encoder, dimension: _, template, data_digest, labels } = self.header;
+        let mut metadata = FORMATS.metadata(&labels);
+        metadata.extend([
             ("encoder_id", encoder.id),
             ("encoder_version", encoder.version),
             ("encoder_fingerprint", encoder.fingerprint.to_string()),
@@ -224,7 +233,8 @@ impl VectorsWriter {
             ("data_digest", data_digest),
             ("split_rule", SPLIT_RULE.to_owned()),
             ("content_sha256", self.digest.finish()),
-        ])
+        ]);
+        self.table.finish(metadata)
     }
 }
 
@@ -240,7 +250,7 @@ pub struct VectorsReader {
 impl VectorsReader {
     /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let table = TableReader::open(path, FORMAT)?;
+        let (table, labels) = FORMATS.open(path)?;
         table.expect("split_rule", SPLIT_RULE)?;
         let invalid = |reason: String| TableError::invalid(path, reason);
         let dimension = match table.schema.field_with_name("vector").map(Field::data_type) {
@@ -262,6 +272,7 @@ impl VectorsReader {
             template: InputTemplate::parse(table.text("input_template")?)
                 .map_err(|error| invalid(error.to_string()))?,
             data_digest: table.text("data_digest")?.to_owned(),
+            labels,
         };
         let digest = ContentDigest::begin(&header);
         Ok(Self { table, header, digest, rows: 0 })
@@ -297,7 +308,8 @@ impl VectorsReader {
                 format!("expected {expected} rows, found {found}"),
             ));
         };
-        let rows = read_rows(&batch).map_err(|reason| TableError::invalid(&self.table.path, reason))?;
+        let rows = read_rows(&batch, &self.header.labels)
+            .map_err(|reason| TableError::invalid(&self.table.path, reason))?;
         self.digest.add(&rows);
         self.rows += rows.ids.len();
         if self.rows == self.table.rows {
@@ -308,8 +320,8 @@ impl VectorsReader {
     }
 }
 
-fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
-    let (ids, genres) = movie_columns::read(batch)?;
+fn read_rows(batch: &RecordBatch, set: &LabelSet) -> Result<VectorRows, String> {
+    let (ids, labels) = movie_columns::read(batch, set)?;
     let vectors = batch.column(3).as_fixed_size_list();
     let dimension = vectors.value_length().cast_unsigned() as usize;
     let values = vectors.values().as_primitive::<Float32Type>().values().to_vec();
@@ -321,7 +333,7 @@ fn read_rows(batch: &RecordBatch) -> Result<VectorRows, String> {
         return Err(format!("movie {id}: expected a vector of finite numbers, found {found}"));
     }
     let word_features = read_words(batch, ids.len());
-    Ok(VectorRows { ids, genres, values, word_features })
+    Ok(VectorRows { ids, labels, values, word_features })
 }
 
 fn words_column(movies: &[WordFeatures], of: impl Fn(&WordFeatures) -> &[u32]) -> ArrayRef {

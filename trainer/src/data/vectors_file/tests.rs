@@ -13,17 +13,17 @@ fn header(dimension: usize) -> VectorsHeader {
         dimension,
         template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
         data_digest: "cd".repeat(32),
+        labels: LabelSet::built_in(),
     }
 }
 
 fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
     let ids: Vec<u64> = ids.into_iter().collect();
-    let mut drama = GenreSet::EMPTY;
-    drama.insert_name("Drama");
+    let drama = LabelSet::built_in().movie_labels(["Drama"]).unwrap();
     let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
     let word_features =
         ids.iter().map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver and a map")).collect();
-    VectorRows { genres: vec![drama; ids.len()], values: values.collect(), word_features, ids }
+    VectorRows { labels: vec![drama; ids.len()], values: values.collect(), word_features, ids }
 }
 
 fn write(path: &Path, batches: Vec<VectorRows>) {
@@ -134,7 +134,7 @@ fn rejects_a_split_that_contradicts_the_id() {
         Arc::new(Float32Array::from(vec![0.5])),
         None,
     );
-    let labels = labels_column([GenreSet::EMPTY]);
+    let labels = labels_column(&LabelSet::built_in(), [&MovieLabels::default()]);
     let words =
         [WordFeatures::text, WordFeatures::title].map(|of| words_column(&[WordFeatures::default()], of));
     let movies: [ArrayRef; 4] =
@@ -161,8 +161,26 @@ fn rejects_other_columns_and_formats() {
             .contains("expected format \"movieclassifier.vectors/2\"")
     );
     let table = TableWriter::create(&path, other, |properties| properties).unwrap();
-    table.finish([("format", FORMAT.to_owned()), ("split_rule", SPLIT_RULE.to_owned())]).unwrap();
+    table.finish([("format", FORMATS.built_in.to_owned()), ("split_rule", SPLIT_RULE.to_owned())]).unwrap();
     assert!(Vectors::read(&path).unwrap_err().to_string().contains("other.parquet: expected columns"));
     std::fs::write(&path, "id,title\n1,A\n").unwrap();
     assert!(Vectors::read(&path).unwrap_err().to_string().contains("expected a whole Parquet file"));
+}
+
+#[test]
+fn vectors_of_another_label_set_carry_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vectors.parquet");
+    let labels = LabelSet::of_names(&["Billing", "Spam"].map(str::to_owned)).unwrap();
+    let header = VectorsHeader { labels: labels.clone(), ..header(3) };
+    let mut writer = VectorsWriter::create_in(folder.path(), &path, header).unwrap();
+    let spam = labels.movie_labels(["spam"]).unwrap();
+    writer.write(VectorRows { labels: vec![spam; 4], ..rows(1..5, 3) }).unwrap();
+    writer.finish().unwrap();
+    let vectors = Vectors::read(&path).unwrap();
+    assert_eq!(vectors.labels, labels);
+    assert_eq!(vectors.targets.shape(), [4, 2]);
+    assert!(vectors.targets.rows().into_iter().all(|row| row.to_vec() == [0.0, 1.0]));
+    let old = TableReader::open(&path, &[FORMATS.built_in]).err().unwrap().to_string();
+    assert!(old.contains("found \"movieclassifier.vectors/3\""), "{old}");
 }

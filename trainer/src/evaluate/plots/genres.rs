@@ -6,7 +6,12 @@ use plotters::prelude::*;
 use crate::evaluate::evaluation::GenreFigures;
 use crate::svg::{self, Failure};
 
+/// Width and least height, in pixels.
 const SIZE: (u32, u32) = (980, 620);
+/// The least height of a genre's bars, in pixels.
+const BARS_HEIGHT: u32 = 24;
+/// Characters of a label's name that a plot has room for.
+const NAME: usize = 18;
 const FONT: (&str, i32) = ("sans-serif", 13);
 const BARS: [(&str, RGBColor); 3] = [
     ("precision", RGBColor(0x9e, 0xc5, 0xe8)),
@@ -19,7 +24,8 @@ const CELL: (i32, i32) = (42, 24);
 
 /// Draws precision, recall and F1 of each genre, with its number of movies.
 pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
-    svg::draw(SIZE, |area| {
+    let height = SIZE.1.max(pixels(figures.len()).unsigned_abs().saturating_mul(BARS_HEIGHT));
+    svg::draw((SIZE.0, height), |area| {
         let genres = figures.len() as f64;
         let mut chart = ChartBuilder::on(area)
             .margin(12)
@@ -40,13 +46,21 @@ pub(crate) fn bars(figures: &[GenreFigures]) -> Result<String, Failure> {
         }
         for (place, genre) in figures.iter().enumerate() {
             let at = chart.backend_coord(&(0.0, genres - place as f64 - 0.3));
-            let text = format!("{} ({})", genre.label, genre.support);
+            let text = format!("{} ({})", shortened(&genre.label), genre.support);
             area.draw(&Text::new(text, (12, at.1), FONT))?;
         }
         let mut labels = chart.configure_series_labels();
         labels.background_style(WHITE.mix(0.8)).label_font(FONT).draw()?;
         Ok(())
     })
+}
+
+/// Returns the name of a label, cut to what a plot has room for.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= NAME {
+        return name.to_owned();
+    }
+    name.chars().take(NAME - 1).chain(['…']).collect()
 }
 
 fn pixels(count: usize) -> i32 {
@@ -61,7 +75,7 @@ pub(crate) fn confusion(labels: &[String], shares: &Array2<f64>) -> Result<Strin
     svg::draw(size, |area| {
         let highest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (row, label) in labels.iter().enumerate() {
-            let (place, shown) = (pixels(row), label.clone());
+            let (place, shown) = (pixels(row), shortened(label));
             area.draw(&Text::new(shown.clone(), (8, MARGIN.1 + place * CELL.1 + 6), FONT))?;
             let upright = FONT.into_font().transform(FontTransform::Rotate270);
             area.draw(&Text::new(shown, (MARGIN.0 + place * CELL.0 + 14, MARGIN.1 - 8), upright))?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum as _;
-use genre_model::{GENRES, GenreModel};
+use genre_model::GenreModel;
 use ndarray::{Array2, ArrayView1};
 
 use crate::evaluate::evaluation::Evaluation;
@@ -16,6 +16,8 @@ use crate::{Split, SplitChoice, Vectors};
 
 /// Genres with a precision-recall curve; more curves could not be told apart.
 const CURVES: usize = 8;
+/// Genres in the plot of confusion; more could not be read.
+pub(super) const CONFUSED: usize = 40;
 /// Movies in the table of the worst mistakes.
 const MISTAKES: usize = 15;
 
@@ -78,12 +80,13 @@ impl Measured {
         let all: Vec<(f32, bool)> =
             self.probabilities.iter().zip(&self.movies.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
         let mut lines = vec![Line { name: "all pairs".to_owned(), points: precision_recall(all) }];
-        let mut order: Vec<usize> = (0..GENRES.len()).collect();
-        order.sort_by_key(|genre| std::cmp::Reverse(self.movies.targets.column(*genre).sum() as u64));
-        for genre in order.into_iter().take(CURVES) {
+        for genre in self.most_common().into_iter().take(CURVES) {
             let (scores, targets) = (self.probabilities.column(genre), self.movies.targets.column(genre));
             let pairs = scores.iter().zip(targets).map(|(p, y)| (*p, *y > 0.5)).collect();
-            lines.push(Line { name: GENRES[genre].name.to_owned(), points: precision_recall(pairs) });
+            lines.push(Line {
+                name: self.movies.labels.name(genre).to_owned(),
+                points: precision_recall(pairs),
+            });
         }
         figure(
             "precision-recall",
@@ -97,14 +100,24 @@ impl Measured {
         )
     }
 
+    /// The labels, those of the most movies first.
+    fn most_common(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.movies.labels.len()).collect();
+        order.sort_by_key(|genre| std::cmp::Reverse(self.movies.targets.column(*genre).sum() as u64));
+        order
+    }
+
     /// Draws how often the model missed a genre and predicted a wrong one instead.
     pub(super) fn confusion(&self, model: &GenreModel) -> Result<Figure, PlotError> {
         let thresholds = model.thresholds();
-        let genres = GENRES.len();
+        let mut shown = self.most_common();
+        shown.truncate(CONFUSED);
+        shown.sort_unstable();
+        let genres = shown.len();
         let (mut shares, mut movies) = (Array2::<f64>::zeros((genres, genres)), vec![0.0_f64; genres]);
         for (scores, targets) in self.probabilities.rows().into_iter().zip(self.movies.targets.rows()) {
-            let is_positive = |genre: usize| targets[genre] > 0.5;
-            let is_predicted = |genre: usize| thresholds.predicts(genre, scores[genre]);
+            let is_positive = |place: usize| targets[shown[place]] > 0.5;
+            let is_predicted = |place: usize| thresholds.predicts(shown[place], scores[shown[place]]);
             for row in (0..genres).filter(|row| is_positive(*row)) {
                 movies[row] += 1.0;
                 if is_predicted(row) {
@@ -118,10 +131,11 @@ impl Measured {
         for (mut row, movies) in shares.rows_mut().into_iter().zip(movies) {
             row /= movies.max(1.0);
         }
+        let labels: Vec<String> = shown.iter().map(|label| model.labels()[*label].clone()).collect();
         figure(
             "confusion",
             "share of movies that missed a genre and got another",
-            genres::confusion(model.labels(), &shares),
+            genres::confusion(&labels, &shares),
         )
     }
 
@@ -142,17 +156,17 @@ impl Measured {
             let movie =
                 titles(id).map_or(id.to_string(), |title| format!("{id}, {}", title.replace('|', "/")));
             let names = |is: &dyn Fn(usize) -> Option<String>| {
-                let names: Vec<String> = (0..GENRES.len()).filter_map(is).collect();
+                let names: Vec<String> = (0..model.labels().len()).filter_map(is).collect();
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             };
             let scores = self.probabilities.row(row);
             let has = names(&|genre| {
                 let is_positive = self.movies.targets[[row, genre]] > 0.5;
-                is_positive.then(|| format!("{} {:.2}", GENRES[genre].name, scores[genre]))
+                is_positive.then(|| format!("{} {:.2}", model.labels()[genre], scores[genre]))
             });
             let predicted = names(&|genre| {
                 let is_predicted = model.thresholds().predicts(genre, scores[genre]);
-                is_predicted.then(|| format!("{} {:.2}", GENRES[genre].name, scores[genre]))
+                is_predicted.then(|| format!("{} {:.2}", model.labels()[genre], scores[genre]))
             });
             let _ = writeln!(text, "| {movie} | {loss:.2} | {has} | {predicted} |");
         }

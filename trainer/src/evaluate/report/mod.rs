@@ -64,6 +64,9 @@ pub fn details(
     show(&mut text, "Reliability, test movies", reliability);
     show(&mut text, "Confusion between genres, test movies", tested.confusion(model)?);
     text.push_str("\nShare of the movies of a genre (row) for which the model missed that genre and predicted a wrong one (column).\n");
+    if model.labels().len() > figures::CONFUSED {
+        let _ = writeln!(text, "The plot shows the {} most common genres.", figures::CONFUSED);
+    }
     text.push_str("\n## Worst mistakes, test movies\n\n");
     text.push_str(&tested.worst(model, details.titles));
     Ok((text, pictures))

@@ -108,7 +108,7 @@ fn assert_from_the_file(movies: &[Movie], records: &[ByteRecord]) {
     let mut seen = HashSet::new();
     for movie in movies {
         assert!(i64::try_from(movie.id).is_ok() && seen.insert(movie.id), "{movie:?}");
-        assert!(!movie.overview.trim().is_empty() && !movie.genres.is_empty(), "{movie:?}");
+        assert!(!movie.overview.trim().is_empty() && !movie.labels.is_empty(), "{movie:?}");
         let fields = |row: &&ByteRecord| {
             row.get(id).and_then(|field| std::str::from_utf8(field).ok()?.parse().ok()) == Some(movie.id)
                 && row.get(title).unwrap_or_default() == movie.title.as_bytes()

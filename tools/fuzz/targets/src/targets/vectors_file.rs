@@ -1,6 +1,6 @@
 //! Parquet files of vectors and of movies.
 
-use genre_model::{GenreSet, InputTemplate, WordFeatures};
+use genre_model::{InputTemplate, LabelSet, WordFeatures};
 use trainer::data::movies_file::{MoviesReader, MoviesWriter};
 use trainer::data::table_file::TableError;
 use trainer::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
@@ -39,12 +39,16 @@ fn check(data: &[u8]) {
         let dimension = reader.header().dimension;
         while let Ok(Some(rows)) = bounded(data.len(), || reader.next_rows()) {
             assert_eq!(rows.values.len(), rows.ids.len() * dimension);
-            assert_eq!(rows.genres.len(), rows.ids.len());
+            assert_eq!(rows.labels.len(), rows.ids.len());
         }
     }
-    let read = || MoviesReader::open(&path).and_then(Iterator::collect::<Result<Vec<Movie>, _>>);
+    let read = || {
+        let reader = MoviesReader::open(&path)?;
+        let labels = reader.labels().clone();
+        reader.collect::<Result<Vec<Movie>, _>>().map(|movies| (labels, movies))
+    };
     match bounded(data.len(), read) {
-        Ok(movies) => assert_round_trips(&movies),
+        Ok((labels, movies)) => assert_round_trips(labels, &movies),
         Err(error) => assert_explains(&error),
     }
 }
@@ -59,10 +63,10 @@ fn assert_valid(vectors: &Vectors) {
     assert!(vectors.targets.iter().all(|target| [0.0, 1.0].contains(target)));
 }
 
-fn assert_round_trips(movies: &[Movie]) {
+fn assert_round_trips(labels: LabelSet, movies: &[Movie]) {
     let path = folder().join("again.parquet");
-    let mut digest = DataDigest::default();
-    let mut writer = MoviesWriter::create(&path).expect("a temporary file can be written");
+    let mut digest = DataDigest::new(labels.clone());
+    let mut writer = MoviesWriter::create(&path, labels).expect("a temporary file can be written");
     for movie in movies {
         digest.add(movie);
         writer.write(movie.clone()).expect("a temporary file can be written");
@@ -82,30 +86,34 @@ fn assert_explains(error: &TableError) {
     );
 }
 
-fn header(dimension: usize) -> VectorsHeader {
+fn header(dimension: usize, labels: LabelSet) -> VectorsHeader {
     VectorsHeader {
         encoder: tiny_encoder(&"ab".repeat(32)),
         dimension,
         template: InputTemplate::parse(InputTemplate::OVERVIEW).expect("the template is valid"),
         data_digest: "cd".repeat(32),
+        labels,
     }
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let mut drama = GenreSet::EMPTY;
-    drama.insert_name("Drama");
+    let three = LabelSet::of_names(&["Drama", "Spam", "\u{6771}\u{4eac}"].map(str::to_owned));
+    let three = three.expect("three names form a label set");
     let mut seeds = Vec::new();
-    for (movies, dimension) in [(1_u64, 1_usize), (3, 2), (40, 4)] {
+    for (movies, dimension, set) in
+        [(1_u64, 1_usize, LabelSet::built_in()), (3, 2, three), (40, 4, LabelSet::built_in())]
+    {
+        let drama = set.movie_labels(["Drama"]).expect("the label is in the set");
         let path = folder().join("seed.parquet");
-        let mut writer =
-            VectorsWriter::create_in(&folder(), &path, header(dimension)).expect("a seed can be written");
+        let mut writer = VectorsWriter::create_in(&folder(), &path, header(dimension, set.clone()))
+            .expect("a seed can be written");
         let values = (0..movies as usize * dimension).map(|value| (value as f32).sin()).collect();
         let rows = {
             let word_features =
                 (1..=movies).map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver")).collect();
             VectorRows {
                 ids: (1..=movies).collect(),
-                genres: vec![drama; movies as usize],
+                labels: vec![drama.clone(); movies as usize],
                 values,
                 word_features,
             }
@@ -113,10 +121,11 @@ fn seeds() -> Vec<Vec<u8>> {
         writer.write(rows).and_then(|()| writer.finish()).expect("a seed can be written");
         seeds.push(std::fs::read(&path).expect("a seed can be read"));
 
-        let mut writer = MoviesWriter::create(&path).expect("a seed can be written");
+        let mut writer = MoviesWriter::create(&path, set).expect("a seed can be written");
         for id in 1..=movies {
             let (title, overview) = (format!("Movie {id}"), "A diver loses her map. ".repeat(3));
-            writer.write(Movie { id, title, overview, genres: drama }).expect("a seed can be written");
+            let movie = Movie { id, title, overview, labels: drama.clone() };
+            writer.write(movie).expect("a seed can be written");
         }
         writer.finish().expect("a seed can be written");
         seeds.push(std::fs::read(&path).expect("a seed can be read"));

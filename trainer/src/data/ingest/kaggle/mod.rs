@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
+use genre_model::{LabelSet, MovieLabels};
 
 use crate::data::ingest::columns::{Columns, GenresFormat};
 use crate::data::ingest::input::{self, Input};
 use crate::data::ingest::quote_watch::QuoteWatch;
+use crate::data::ingest::written_genre::WrittenGenre;
 use crate::{DropReason, FileError, IngestReport, Movie};
 
 /// Why a file cannot be read as movies. A bad row is not an error: it is dropped and reported.
@@ -38,6 +40,14 @@ struct Positions {
     language: Option<usize>,
 }
 
+/// A row with an id, an overview and readable genres.
+struct Row<'a> {
+    id: u64,
+    title: &'a str,
+    overview: &'a str,
+    genres: Vec<WrittenGenre>,
+}
+
 /// Reads movies one by one, in the order of the file. Memory grows only with the ids seen.
 ///
 /// Yields the usable movies. After the last, [`report`](Self::report) covers all rows.
@@ -46,6 +56,7 @@ pub struct KaggleReader {
     path: PathBuf,
     reader: csv::Reader<QuoteWatch<Input>>,
     columns: Positions,
+    labels: LabelSet,
     record: ByteRecord,
     seen: HashSet<u64>,
     report: IngestReport,
@@ -69,9 +80,10 @@ impl KaggleReader {
             path: path.to_owned(),
             reader,
             columns,
+            labels: names.labels.clone(),
             record: ByteRecord::new(),
             seen: HashSet::new(),
-            report: IngestReport::new(path.display().to_string()),
+            report: IngestReport::new(path.display().to_string(), &names.labels),
             finished: false,
         })
     }
@@ -82,9 +94,36 @@ impl KaggleReader {
         &self.report
     }
 
+    /// Reads all rows and passes the genres of each that has an id, an overview and readable
+    /// genres to `take`, whatever the label set.
+    pub(crate) fn each_genres(
+        mut self,
+        mut take: impl FnMut(Vec<WrittenGenre>) -> Result<(), String>,
+    ) -> Result<(), KaggleError> {
+        while self.next_record()? {
+            let Ok(row) = self.columns.row(&self.record) else { continue };
+            if self.seen.insert(row.id) {
+                take(row.genres)
+                    .map_err(|reason| KaggleError::Invalid { path: self.path.clone(), reason })?;
+            }
+        }
+        self.check_quotes()
+    }
+
+    fn next_record(&mut self) -> Result<bool, KaggleError> {
+        self.reader.read_byte_record(&mut self.record).map_err(|error| csv_error(&self.path, error))
+    }
+
+    fn check_quotes(&self) -> Result<(), KaggleError> {
+        let Some(line) = self.reader.get_ref().open_quote() else { return Ok(()) };
+        let reason = format!("expected a closing quote for line {line}, found the end of the file");
+        Err(KaggleError::Invalid { path: self.path.clone(), reason })
+    }
+
     fn read(&mut self) -> Result<Option<Movie>, KaggleError> {
-        while self.reader.read_byte_record(&mut self.record).map_err(|error| csv_error(&self.path, error))? {
-            match self.columns.movie(&self.record) {
+        while self.next_record()? {
+            let movie = self.columns.row(&self.record).and_then(|row| row.movie(&self.labels));
+            match movie {
                 Ok(movie) if self.seen.insert(movie.id) => {
                     let language = self.columns.language.and_then(|column| self.record.get(column));
                     self.report.keep(&movie, language.map(String::from_utf8_lossy).as_deref());
@@ -94,10 +133,7 @@ impl KaggleReader {
                 Err(reason) => self.drop_row(reason),
             }
         }
-        if let Some(line) = self.reader.get_ref().open_quote() {
-            let reason = format!("expected a closing quote for line {line}, found the end of the file");
-            return Err(KaggleError::Invalid { path: self.path.clone(), reason });
-        }
+        self.check_quotes()?;
         if self.report.kept == 0 {
             let reason =
                 format!("expected usable movies, found none in {} rows{}", self.report.rows, self.reasons());
@@ -134,7 +170,7 @@ impl Iterator for KaggleReader {
 
 impl Positions {
     fn find(header: &ByteRecord, names: &Columns) -> Result<Self, String> {
-        let Columns { id, title, overview, genres, genres_format } = names;
+        let Columns { id, title, overview, genres, genres_format, labels: _ } = names;
         if header.is_empty() {
             return Err(format!(
                 "expected a CSV header with the columns {id}, {title}, {overview} and {genres}, \
@@ -160,7 +196,7 @@ impl Positions {
         })
     }
 
-    fn movie(&self, record: &ByteRecord) -> Result<Movie, DropReason> {
+    fn row<'a>(&self, record: &'a ByteRecord) -> Result<Row<'a>, DropReason> {
         let text = |column| {
             std::str::from_utf8(record.get(column).unwrap_or_default()).map_err(|_| DropReason::NotUtf8)
         };
@@ -170,10 +206,20 @@ impl Positions {
             return Err(DropReason::NoOverview);
         }
         let genres = self.genres_format.parse(genres).map_err(|_| DropReason::UnreadableGenres)?;
-        if genres.is_empty() {
+        Ok(Row { id, title, overview, genres })
+    }
+}
+
+impl Row<'_> {
+    /// Returns the movie, with the labels that its genres become.
+    fn movie(self, set: &LabelSet) -> Result<Movie, DropReason> {
+        let mut labels = MovieLabels::default();
+        self.genres.iter().filter_map(|genre| genre.label(set)).for_each(|label| labels.insert(label));
+        if labels.is_empty() {
             return Err(DropReason::NoKnownGenre);
         }
-        Ok(Movie { id, title: title.to_owned(), overview: overview.to_owned(), genres })
+        let (title, overview) = (self.title.to_owned(), self.overview.to_owned());
+        Ok(Movie { id: self.id, title, overview, labels })
     }
 }
 
