@@ -78,7 +78,7 @@ def by_command_line(address: str, folder: Path, form: str) -> list[Any]:
     path = folder / f"{form}.jsonl"
     path.write_text("".join(json.dumps(movie) + "\n" for movie in movies(form)))
     first = movies(form)[0]
-    one = ("--title", first["title"], "--overview", first["overview"], "--json", "--all", "--explain")
+    one = ("--title", first["title"], "--overview", first["overview"], "--json", "--explain")
     answers: list[Any] = []
     for way in (("--address", f"http://{address}"), ("--embedded",)):
         lines = classify(*way, "--input", str(path), "--output", "jsonl").splitlines()
