@@ -129,6 +129,8 @@ class Connection:
         self.ended: set[int] = set()
         """Streams that the peer ended or reset, as far as `pump` and `body` have read."""
         self.goaway: int | None = None
+        self.max_streams = 1 << 31
+        """How many streams the peer permits at once, once it has said so."""
         if hello:
             self.send(PREFACE, frame(SETTINGS) if settings is None else settings_frame(settings))
 
@@ -203,7 +205,9 @@ class Connection:
         elif kind == WINDOW_UPDATE and on in self._windows:
             self._windows[on] += int.from_bytes(payload, "big")
         elif kind == SETTINGS and not flags & ACK:
-            initial = dict(struct.iter_unpack("!HI", payload)).get(INITIAL_WINDOW_SIZE, self._initial)
+            values = dict(struct.iter_unpack("!HI", payload))
+            self.max_streams = values.get(MAX_CONCURRENT_STREAMS, self.max_streams)
+            initial = values.get(INITIAL_WINDOW_SIZE, self._initial)
             self._windows = {stream: window + initial - self._initial for stream, window in self._windows.items()}
             self._initial = initial
             # The larger window applies once the peer gets the acknowledgement.

@@ -1,0 +1,26 @@
+"""How much a service's resident memory may grow, whatever its clients do.
+
+It is the sum of:
+
+- the memory budget, which all clients share: 64 MiB, or four of the largest messages if that is more (REST bodies of 23.5 MiB);
+- for each open connection, the share that it may hold beyond the budget (32 KiB) and its own buffers (48 KiB over TLS);
+- the encoder's cache of vectors (`encoder.cache_mib`);
+- what the allocator keeps and calls in progress need.
+
+With the default limits of connections (4,096 and 1,024) the classifier's worst case is 526 MiB above its start, of which 400 MiB
+are those of 5,120 connections. Lower `max_connections` and `rest.max_connections` bound it more tightly."""
+
+from __future__ import annotations
+
+from abused import MIB, Service
+
+BUDGET_MIB = {"encoder-svc": 64, "classifier-svc": 94}
+CACHE_MIB = {"encoder-svc": 32, "classifier-svc": 0}
+WORK_MIB = 32
+CONNECTION_BYTES = (32 + 48) << 10
+
+
+def growth_bound(service: Service, connections: int) -> int:
+    """Returns the bytes by which resident memory may exceed that after the service's first calls."""
+    name = service.log.stem
+    return (BUDGET_MIB[name] + CACHE_MIB[name] + WORK_MIB) * MIB + connections * CONNECTION_BYTES
