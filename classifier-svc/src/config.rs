@@ -7,10 +7,10 @@ use std::time::Duration;
 use encoder_client::{ClientConfig, OnlinePolicy, Policy};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, DEFAULT_MAX_CONNECTIONS,
+    AllowedHosts, ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, DEFAULT_MAX_CONNECTIONS,
     DEFAULT_MAX_HTTP_CONNECTIONS, Drain, InvalidSetting, Secret, ServerTls, ServerTlsSettings, Settings,
     Target, TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address,
-    seconds,
+    redact_urls, seconds, serialize_redacted,
 };
 
 use crate::error::StartError;
@@ -66,6 +66,7 @@ pub struct ClassifierSvcSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderClientSettings {
     /// Addresses, separated by commas. Every IP address of a host name is a replica.
+    #[serde(serialize_with = "serialize_redacted")]
     pub url: String,
     /// Seconds between lookups of the host names.
     pub resolve_seconds: f64,
@@ -95,6 +96,9 @@ pub struct RestSettings {
     /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
     /// of this service are always allowed.
     pub cors_origins: Vec<String>,
+    /// Host names under which the listener answers, besides IP addresses; `*` for all. If empty, a
+    /// listener on a loopback address without API keys answers as `localhost` only, others under any.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for RestSettings {
@@ -104,6 +108,7 @@ impl Default for RestSettings {
             max_connections: DEFAULT_MAX_HTTP_CONNECTIONS,
             timeout_seconds: 30.0,
             cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
         }
     }
 }
@@ -206,6 +211,8 @@ pub struct RestConfig {
     pub timeout: Duration,
     /// Origins whose pages may call.
     pub cors_origins: Vec<http::HeaderValue>,
+    /// Host names under which the listener answers.
+    pub allowed_hosts: AllowedHosts,
 }
 
 /// Checked [`LimitSettings`].
@@ -252,6 +259,12 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                 max_connections: connections("rest.max_connections", settings.rest.max_connections)?,
                 timeout: seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
                 cors_origins: origins(&settings.rest.cors_origins)?,
+                allowed_hosts: AllowedHosts::new(
+                    "rest.allowed_hosts",
+                    &settings.rest.allowed_hosts,
+                    listen,
+                    !settings.auth.keys.is_empty(),
+                )?,
             }),
             None => None,
         };
@@ -294,7 +307,7 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
                 InvalidSetting {
                     key: "encoder.url",
                     expected: "addresses such as http://127.0.0.1:50051, separated by commas".to_owned(),
-                    found: format!("{:?}", settings.url),
+                    found: format!("{:?}", redact_urls(&settings.url)),
                 }
             })?;
         let tls = if targets.iter().any(Target::is_encrypted) {
@@ -428,6 +441,16 @@ mod tests {
         settings.rest.cors_origins = vec!["https://movies.example/".to_owned()];
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
         assert!(message.contains("rest.cors_origins"), "{message}");
+    }
+
+    #[test]
+    fn never_shows_the_password_of_a_url() {
+        let mut settings = ClassifierSvcSettings::default();
+        settings.encoder.url = "http://user:hunter2@encoder:1".to_owned();
+        let printed = service_kit::print_settings(&settings);
+        assert!(printed.contains("encoder:1") && !printed.contains("hunter2"), "{printed}");
+        let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
+        assert!(message.contains("encoder:1") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub mod rest;
 use encoder_client::EncoderClient;
 use service_kit::{
     DEFAULT_MAX_HTTP_CONNECTIONS, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer,
-    catch_panics, http_metrics, operations_routes, serve,
+    catch_panics, check_hosts, http_metrics, operations_routes, serve,
 };
 use tonic::transport::Channel;
 
@@ -73,10 +73,11 @@ pub async fn run(
     }
     let routes = match &config.rest {
         Some(rest) => {
-            let routes = rest::routes(classifier, rest, config.keys, server.memory())
-                .layer(TraceLayer)
-                .merge(operations);
-            rest::with_security_headers(http_metrics(catch_panics(routes), &metrics))
+            let trace = TraceLayer::new(config.keys.clone());
+            let routes =
+                rest::routes(classifier, rest, config.keys, server.memory()).layer(trace).merge(operations);
+            let routes = check_hosts(catch_panics(routes), rest.allowed_hosts.clone());
+            rest::with_security_headers(http_metrics(routes, &metrics))
         }
         None => operations,
     };

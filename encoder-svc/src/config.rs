@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    ApiKeys, AuthSettings, DEFAULT_MAX_CONNECTIONS, Drain, HttpSettings, ServerTls, ServerTlsSettings,
-    Settings, TelemetrySettings, TraceSettings, connections, in_range, listen_address,
+    AllowedHosts, ApiKeys, AuthSettings, DEFAULT_MAX_CONNECTIONS, Drain, HttpSettings, ServerTls,
+    ServerTlsSettings, Settings, TelemetrySettings, TraceSettings, connections, in_range, listen_address,
     optional_listen_address, seconds,
 };
 
@@ -166,6 +166,8 @@ pub struct EncoderSvcConfig {
     pub http_listen: Option<SocketAddr>,
     /// The most open connections of the HTTP listener, at least 1.
     pub max_http_connections: usize,
+    /// The host names under which the HTTP listener answers.
+    pub allowed_hosts: AllowedHosts,
     /// TLS for both listeners, if it is on.
     pub tls: Option<ServerTls>,
     /// The API keys that clients need; `None` if clients need none.
@@ -255,6 +257,16 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
         let device = settings.encoder.device;
         let encoder = EncoderConfig::try_from(settings.encoder)?;
         let limits = settings.limits;
+        let http_listen = optional_listen_address("http.listen", &settings.http.listen)?;
+        let allowed_hosts = match http_listen {
+            None => AllowedHosts::Any,
+            Some(listen) => AllowedHosts::new(
+                "http.allowed_hosts",
+                &settings.http.allowed_hosts,
+                listen,
+                !settings.auth.keys.is_empty(),
+            )?,
+        };
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
             max_connections: connections("max_connections", settings.max_connections)?,
@@ -262,7 +274,8 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
                 removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
                 finish: seconds("drain_seconds", settings.drain_seconds)?,
             },
-            http_listen: optional_listen_address("http.listen", &settings.http.listen)?,
+            http_listen,
+            allowed_hosts,
             max_http_connections: connections("http.max_connections", settings.http.max_connections)?,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, operations_routes};
+use service_kit::{GrpcServer, Listeners, Metrics, ServeError, Shutdown, check_hosts, operations_routes};
 
 use crate::config::{EncoderSvcConfig, METRICS_PREFIX};
 use crate::encoder::Encoder;
@@ -37,7 +37,7 @@ pub async fn run(
     if let Ok(address) = listeners.grpc.local_addr() {
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let operations = operations_routes(health.readiness(), metrics);
+    let operations = check_hosts(operations_routes(health.readiness(), metrics), config.allowed_hosts);
     service_kit::serve(server, operations, config.max_http_connections, listeners, config.tls, shutdown)
         .await;
     tracing::info!("stopped");

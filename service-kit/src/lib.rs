@@ -28,6 +28,7 @@ mod tls;
 
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
 pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
+pub use config::redaction::{redact_urls, serialize_redacted};
 pub use config::secret::Secret;
 pub use config::setting_check::{
     InvalidSetting, connections, in_range, listen_address, optional_listen_address, seconds,
@@ -44,6 +45,7 @@ pub use grpc::health::Health;
 pub use grpc::message_budget::{BudgetedBody, MessageBudget};
 pub use grpc::server::{DEFAULT_MAX_CONNECTIONS, GrpcServer, ServeError};
 pub use healthcheck::{HealthcheckError, healthcheck};
+pub use http::allowed_hosts::{AllowedHosts, check_hosts};
 pub use http::metrics::http_metrics;
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use http::server::{HttpSettings, catch_panics, operations_routes};

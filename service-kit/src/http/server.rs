@@ -19,11 +19,19 @@ pub struct HttpSettings {
     pub listen: String,
     /// The most open connections; over it, the one that is idle longest is closed.
     pub max_connections: usize,
+    /// The host names under which the listener answers, besides IP addresses; `*` for all. If empty,
+    /// a listener on a loopback address without API keys answers as `localhost` only, others under
+    /// any.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9464".to_owned(), max_connections: DEFAULT_MAX_HTTP_CONNECTIONS }
+        Self {
+            listen: "127.0.0.1:9464".to_owned(),
+            max_connections: DEFAULT_MAX_HTTP_CONNECTIONS,
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 

@@ -9,12 +9,18 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::ClientTls;
 use crate::net::transport::{Io, Tcp, Transport};
 use crate::tls::bare_host;
+use crate::{ClientTls, redact_urls};
 
 /// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The reply bytes of a stream that wait for their reader.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// The reply bytes of a connection. h2 closes a connection that holds more small DATA frames than
+/// half of this in 256-byte slots, so the window is as large as that of 20 streams full of empty
+/// messages. Streams have their own windows, and servers are trusted not to fill them in vain.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The time between HTTP/2 pings, with or without calls in flight.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The timeout for the reply to a ping, after which the connection is closed.
@@ -32,13 +38,15 @@ pub struct Target {
 
 /// A string that is not the address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a URL such as http://127.0.0.1:50051 or https://encoder:50051, found {0:?}")]
+#[error(
+    "expected a URL such as http://127.0.0.1:50051 or https://encoder:50051, without user name, found {0:?}"
+)]
 pub struct InvalidTarget(String);
 
 impl Target {
     /// Parses `http://HOST:PORT` or `https://HOST:PORT`.
     pub fn parse(url: &str) -> Result<Self, InvalidTarget> {
-        let wrong = || InvalidTarget(url.to_owned());
+        let wrong = || InvalidTarget(redact_urls(url));
         let uri: Uri = url.trim().parse().map_err(|_| wrong())?;
         let encrypted = match uri.scheme_str() {
             Some("http") => false,
@@ -47,7 +55,8 @@ impl Target {
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
         let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if has_user || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong());
         }
         Ok(Self { uri, host, port, encrypted, transport: Arc::new(Tcp) })
@@ -79,6 +88,8 @@ impl Target {
     pub fn channel(&self, address: Option<SocketAddr>, tls: Option<ClientTls>) -> Channel {
         let endpoint = Endpoint::from(self.uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
@@ -135,6 +146,8 @@ mod tests {
         for wrong in ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"] {
             assert!(Target::parse(wrong).is_err(), "{wrong:?} was accepted");
         }
+        let message = Target::parse("http://user:hunter2@encoder:1").unwrap_err().to_string();
+        assert!(message.contains("encoder:1") && !message.contains("hunter2"), "{message}");
         assert_eq!(Target::parse("https://encoder").unwrap().to_string(), "https://encoder:443");
         assert_eq!(Target::parse(" http://[::1]:9 ").unwrap().to_string(), "http://[::1]:9");
     }

@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use crate::telemetry::trace_context;
-use crate::{FileWatch, Shutdown};
+use crate::{FileWatch, Shutdown, redact_urls, serialize_redacted};
 
 /// OpenTelemetry's standard variable for the address of the collector.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -52,6 +52,7 @@ pub struct TelemetrySettings {
 pub struct TraceSettings {
     /// The gRPC address of an OTLP collector, such as `http://collector:4317`. If empty,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` is used; if that is unset too, no traces are exported.
+    #[serde(serialize_with = "serialize_redacted")]
     pub endpoint: String,
     /// The fraction of the traces started here that is exported, 0 to 1. For a trace that the
     /// caller started, the caller decides.
@@ -158,7 +159,8 @@ fn trace_provider(
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&endpoint).build();
-    let exporter = exporter.map_err(|source| TelemetryError::Exporter { endpoint, source })?;
+    let exporter =
+        exporter.map_err(|source| TelemetryError::Exporter { endpoint: redact_urls(&endpoint), source })?;
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
     let resource = Resource::builder().with_service_name(service).build();
     let provider = SdkTracerProvider::builder()
