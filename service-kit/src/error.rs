@@ -133,6 +133,14 @@ impl ApiError {
         }
     }
 
+    /// Returns the error of a `Watch` call on a connection that has `max` already.
+    pub(crate) fn too_many_watches(max: usize) -> Self {
+        Self::Overloaded {
+            message: format!("expected at most {max} Watch calls on a connection"),
+            retry_after: NO_MEMORY_RETRY,
+        }
+    }
+
     /// Returns the gRPC code.
     #[must_use]
     pub fn code(&self) -> Code {

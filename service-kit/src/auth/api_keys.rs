@@ -70,9 +70,25 @@ impl ApiKeys {
         Ok((!keys.is_empty()).then(|| Self(Arc::new(keys))))
     }
 
+    /// Whether the headers have one of the keys.
+    pub(crate) fn know(&self, headers: &HeaderMap) -> bool {
+        self.find(headers).is_ok()
+    }
+
     /// Returns the caller with the key in `Authorization: Bearer KEY` or `x-api-key: KEY`, and
     /// counts the call against the key's rate limit.
     pub fn check(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let key = self.find(headers)?;
+        match key.limiter.as_ref().map(DefaultDirectRateLimiter::check) {
+            None | Some(Ok(())) => {
+                let caller = key.caller.clone();
+                Ok(if key.forwards_callers { caller.on_behalf(headers) } else { caller })
+            }
+            Some(Err(too_soon)) => Err(ApiError::RateLimited { retry_after: wait(&too_soon) }),
+        }
+    }
+
+    fn find(&self, headers: &HeaderMap) -> Result<&ApiKey, ApiError> {
         let given = key_in(headers).ok_or(ApiError::Unauthenticated { message: MISSING })?;
         let hash = Sha256::digest(given);
         // Compare with every key, each in constant time, so that the duration reveals nothing about
@@ -83,14 +99,7 @@ impl ApiKeys {
                 found = Some(key);
             }
         }
-        let key = found.ok_or(ApiError::Unauthenticated { message: UNKNOWN })?;
-        match key.limiter.as_ref().map(DefaultDirectRateLimiter::check) {
-            None | Some(Ok(())) => {
-                let caller = key.caller.clone();
-                Ok(if key.forwards_callers { caller.on_behalf(headers) } else { caller })
-            }
-            Some(Err(too_soon)) => Err(ApiError::RateLimited { retry_after: wait(&too_soon) }),
-        }
+        found.ok_or(ApiError::Unauthenticated { message: UNKNOWN })
     }
 }
 

@@ -1,10 +1,20 @@
 //! `grpc.health.v1`: the health that load balancers and orchestrators ask for.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::Readiness;
+use crate::memory::Call;
+use crate::{ApiError, Readiness};
+
+/// The most `Watch` calls of a connection. A client needs one for each service that it calls.
+const MAX_WATCHES: usize = 8;
 
 /// The health of a server: one status for the whole server (the empty name) and for each of its
 /// services.
@@ -18,7 +28,9 @@ pub struct Health {
 impl Health {
     /// Returns the health of a server without services, and the handlers that report it.
     pub(super) fn new() -> (Self, HealthServer<impl HealthRpcs>) {
-        let (reporter, handlers) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let handlers =
+            HealthServer::new(BoundedWatches(HealthService::from_health_reporter(reporter.clone())));
         (Self { reporter, names: vec![""], readiness: Readiness::default() }, handlers)
     }
 
@@ -45,4 +57,36 @@ impl Health {
 /// Whether a path is a health RPC. Orchestrators have no API key, so health RPCs require none.
 pub(super) fn is_health(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.Health/")
+}
+
+/// The health RPCs, with a bound on `Watch`: it needs no API key, and has no end.
+struct BoundedWatches(HealthService);
+
+#[tonic::async_trait]
+impl HealthRpcs for BoundedWatches {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.0.check(request).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let watch = match request.extensions().get::<Arc<Call>>() {
+            // Within a process, the call has no connection.
+            None => None,
+            Some(call) => {
+                Some(call.watch(MAX_WATCHES).ok_or_else(|| ApiError::too_many_watches(MAX_WATCHES))?)
+            }
+        };
+        let statuses = self.0.watch(request).await?.into_inner();
+        Ok(Response::new(Box::pin(statuses.inspect(move |_| {
+            let _ = &watch;
+        }))))
+    }
 }

@@ -81,7 +81,7 @@ impl RpcMetricsLayer {
 
 /// Returns `package.Service/Method` of all methods in a descriptor set, or nothing if it is not
 /// one.
-fn methods_of(encoded: &[u8]) -> Vec<String> {
+pub(super) fn methods_of(encoded: &[u8]) -> Vec<String> {
     let files = FileDescriptorSet::decode(encoded).unwrap_or_default().file;
     let mut names = Vec::new();
     for file in &files {

@@ -17,7 +17,7 @@ use crate::body::RequestBody;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
-use crate::grpc::metrics::RpcMetricsLayer;
+use crate::grpc::metrics::{RpcMetricsLayer, methods_of};
 use crate::memory::{ConnectionGuard, ConnectionLimit};
 use crate::net::server::{Listens, serve_connections};
 use crate::{
@@ -173,12 +173,13 @@ impl GrpcServer {
     {
         let budget = MessageBudget::new(self.memory);
         let descriptors = [self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let paths = descriptors.into_iter().flat_map(methods_of).map(|name| format!("/{name}"));
         let service = ServiceBuilder::new()
             // The stack, outermost layer first: a request passes it downwards, its response
             // upwards.
             //
             // Puts the call into the caller's trace.
-            .layer(TraceLayer)
+            .layer(TraceLayer::of_methods(self.keys.clone(), paths))
             // Measures every call, including those that a layer below rejects or the client
             // cancels.
             .layer(RpcMetricsLayer::new(&self.metrics, &descriptors))

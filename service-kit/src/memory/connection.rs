@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     idle_since: AtomicU64,
     /// 0 unless the peer's system accepts no more bytes.
     blocked_since: AtomicU64,
+    /// Open calls that wait for nothing but news.
+    watches: AtomicUsize,
     /// The bytes held when the connection was evicted.
     evicted: AtomicUsize,
     closing: AtomicBool,
@@ -45,6 +47,7 @@ impl Connection {
             calls: Mutex::default(),
             idle_since: AtomicU64::new(budget.now()),
             blocked_since: AtomicU64::new(0),
+            watches: AtomicUsize::new(0),
             evicted: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             close: Notify::new(),
@@ -173,6 +176,8 @@ pub(crate) struct Call {
     /// The bytes held at eviction, 0 unless the call is evicted.
     evicted: AtomicUsize,
     waker: AtomicWaker,
+    /// Whether the call waits for nothing but news, and so is always evictable.
+    watches: AtomicBool,
     /// Whether the call cannot end without its connection, as in HTTP/1.
     owns_connection: bool,
 }
@@ -197,6 +202,7 @@ impl CallGuard {
             waiting_since: AtomicU64::new(0),
             evicted: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
+            watches: AtomicBool::new(false),
             owns_connection,
         });
         let bytes = OPEN_CALL_BYTES + head_bytes;
@@ -251,6 +257,15 @@ impl Call {
         Ok(Bytes::from_owner(Held { bytes, call: self.clone() }))
     }
 
+    /// Says that the call waits for nothing but news, such as that of a change. Returns `None` if
+    /// `max` calls of its connection do already.
+    pub(crate) fn watch(self: &Arc<Self>, max: usize) -> Option<Watch> {
+        let watch = Watch(self.clone());
+        let before = self.connection.watches.fetch_add(1, Ordering::Relaxed);
+        self.watches.store(true, Ordering::Relaxed);
+        (before < max).then_some(watch)
+    }
+
     /// Calls `waker` when the call is evicted. Returns whether it is already.
     pub(crate) fn poll_evicted(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
@@ -263,6 +278,7 @@ impl Call {
 
     /// Says whether the call now waits for its client. `progress` restarts a wait.
     pub(crate) fn set_waiting(&self, waiting: bool, progress: bool) {
+        let waiting = waiting || self.watches.load(Ordering::Relaxed);
         let was = self.waiting_since.load(Ordering::Relaxed) > 0;
         if waiting && (progress || !was) {
             self.waiting_since.store(self.connection.budget.now(), Ordering::Relaxed);
@@ -287,6 +303,15 @@ impl Call {
             self.connection.close();
         }
         held
+    }
+}
+
+/// A call that waits for news, until it is dropped.
+pub(crate) struct Watch(Arc<Call>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.connection.watches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
