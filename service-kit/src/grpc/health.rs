@@ -90,3 +90,29 @@ impl HealthRpcs for BoundedWatches {
         }))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_health::pb::health_client::HealthClient;
+
+    use super::*;
+    use crate::{Drain, GrpcServer, Metrics, Shutdown};
+
+    #[tokio::test]
+    async fn a_connection_has_few_watches() {
+        let server = GrpcServer::new(&[], Drain::default(), Metrics::default()).unwrap();
+        let mut health = HealthClient::new(server.in_memory(Shutdown::new()));
+        let request = HealthCheckRequest::default;
+        let mut open = Vec::new();
+        for _ in 0..MAX_WATCHES {
+            open.push(health.watch(request()).await.unwrap());
+        }
+        assert_eq!(health.watch(request()).await.unwrap_err().code(), Code::Unavailable);
+        assert!(health.check(request()).await.is_ok());
+        open.pop();
+        while health.watch(request()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -18,7 +18,7 @@ use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
 use crate::grpc::metrics::{RpcMetricsLayer, methods_of};
-use crate::memory::{ConnectionGuard, ConnectionLimit};
+use crate::memory::{ConnectionGuard, ConnectionLimit, MemoryMetrics};
 use crate::net::server::{Listens, serve_connections};
 use crate::{
     ApiError, ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Shutdown, TraceLayer,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The most connections of a gRPC listener if nothing else is set.
-pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
 /// A failure to build a server.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +171,7 @@ impl GrpcServer {
         I: Stream<Item = (C, ConnectionGuard)>,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.metrics.register_collector(MemoryMetrics(self.memory.clone()));
         let budget = MessageBudget::new(self.memory);
         let descriptors = [self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let paths = descriptors.into_iter().flat_map(methods_of).map(|name| format!("/{name}"));

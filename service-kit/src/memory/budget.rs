@@ -35,6 +35,7 @@ struct Shared {
     held: AtomicUsize,
     /// Bytes of evicted calls and connections that are not released yet.
     leaving: AtomicUsize,
+    evictions: AtomicU64,
     connections: Mutex<Slab<Arc<dyn Evict>>>,
     began: Instant,
     next_search: AtomicU64,
@@ -69,6 +70,7 @@ impl MemoryBudget {
             limit,
             held: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
             connections: Mutex::default(),
             began: Instant::now(),
             next_search: AtomicU64::new(0),
@@ -104,7 +106,14 @@ impl MemoryBudget {
         self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Returns how many calls and connections were evicted so far.
+    pub(super) fn evictions(&self) -> u64 {
+        self.0.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Counts an eviction of `bytes`.
     pub(super) fn leave(&self, bytes: usize) {
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
         self.0.leaving.fetch_add(bytes, Ordering::Relaxed);
     }
 

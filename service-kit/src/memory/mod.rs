@@ -8,8 +8,10 @@
 mod budget;
 mod connection;
 mod limit;
+mod metrics;
 
 pub(crate) use budget::Exhausted;
 pub use budget::MemoryBudget;
 pub(crate) use connection::{Call, CallGuard, Connection};
 pub(crate) use limit::{ConnectionGuard, ConnectionLimit};
+pub(crate) use metrics::MemoryMetrics;

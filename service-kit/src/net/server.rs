@@ -31,8 +31,9 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The bytes of an HTTP/1 connection's buffers: the longest headers, and a reply until it is
 /// written.
 const HTTP1_BUFFER: usize = 16 << 10;
-/// The most open gRPC calls of a connection. Clients with more wait, or open another connection.
-const GRPC_STREAMS: u32 = 128;
+/// The most open gRPC calls of a connection. Clients with more wait, or open another connection. A
+/// classifier has one connection to each encoder, whose queue may hold hundreds of texts.
+const GRPC_STREAMS: u32 = 200;
 /// The most open requests of an HTTP connection: browsers need about 6, and a proxy can open more
 /// connections.
 const HTTP_STREAMS: u32 = 32;
