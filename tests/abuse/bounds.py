@@ -7,8 +7,9 @@ It is the sum of:
 - the encoder's cache of vectors (`encoder.cache_mib`);
 - what the allocator keeps and calls in progress need.
 
-With the default limits of connections (4,096 and 1,024) the classifier's worst case is 526 MiB above its start, of which 400 MiB
-are those of 5,120 connections. Lower `max_connections` and `rest.max_connections` bound it more tightly."""
+With the default limits of connections (1,024 on each of two listeners) the classifier's worst case is 286 MiB above its start,
+160 MiB of them for connections, and the encoder's 288 MiB. Lower `max_connections`, `http.max_connections` and
+`rest.max_connections` bound it more tightly."""
 
 from __future__ import annotations
 
