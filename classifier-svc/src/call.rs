@@ -9,16 +9,18 @@ pub struct Call {
     pub caller: Caller,
     /// When the response stops being useful.
     pub deadline: Deadline,
+    /// Whether it is one item of a stream, which waits where another call is rejected.
+    pub is_item: bool,
 }
 
 impl Call {
     /// Returns the call of a gRPC request.
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
-        Self { caller: Caller::of(request), deadline: Deadline::of(request) }
+        Self { caller: Caller::of(request), deadline: Deadline::of(request), is_item: false }
     }
 
-    /// The same call for movies that were charged before.
-    pub(crate) fn charged(&self) -> Self {
-        Self { caller: self.caller.charged(), deadline: self.deadline }
+    /// The call of one item of this stream, which was charged when it was read.
+    pub(crate) fn item(&self) -> Self {
+        Self { caller: self.caller.charged(), deadline: self.deadline, is_item: true }
     }
 }

@@ -21,7 +21,7 @@ impl Classifier {
     /// A classifier that checks requests against `limits` and asks `encoders` for vectors.
     #[must_use]
     pub fn new(models: ModelStore, encoders: EncoderClient, limits: Limits) -> Self {
-        Self { pipeline: Pipeline::new(models, encoders), limits }
+        Self { pipeline: Pipeline::new(models, encoders, limits.movies_in_flight), limits }
     }
 
     /// The limits of a request.

@@ -125,6 +125,9 @@ pub struct LimitSettings {
     pub max_overview_chars: usize,
     /// Movies of a stream in flight at once.
     pub stream_in_flight: usize,
+    /// Movies in flight over all calls. One caller gets at most half; 0 means 32 times
+    /// `max_batch_size`.
+    pub movies_in_flight: usize,
 }
 
 impl Settings for ClassifierSvcSettings {}
@@ -167,7 +170,13 @@ impl Default for LimitSettings {
     fn default() -> Self {
         // Title and overview together fit the encoder's limit of 32 KiB for a text, even in 4-byte
         // characters.
-        Self { max_batch_size: 256, max_title_chars: 500, max_overview_chars: 7500, stream_in_flight: 64 }
+        Self {
+            max_batch_size: 256,
+            max_title_chars: 500,
+            max_overview_chars: 7500,
+            stream_in_flight: 64,
+            movies_in_flight: 0,
+        }
     }
 }
 
@@ -226,6 +235,8 @@ pub struct Limits {
     pub max_overview_chars: usize,
     /// At least 1.
     pub stream_in_flight: usize,
+    /// At least 1.
+    pub movies_in_flight: usize,
 }
 
 impl Limits {
@@ -291,6 +302,15 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                     1 << 20,
                 )?,
                 stream_in_flight: in_range("limits.stream_in_flight", limits.stream_in_flight, 1, 1 << 16)?,
+                movies_in_flight: match in_range(
+                    "limits.movies_in_flight",
+                    limits.movies_in_flight,
+                    0,
+                    1 << 24,
+                )? {
+                    0 => limits.max_batch_size.saturating_mul(32),
+                    movies => movies,
+                },
             },
             log: settings.log,
             trace: settings.trace,

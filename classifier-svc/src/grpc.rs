@@ -101,7 +101,7 @@ impl ClassifierService for ClassifierServer {
         request: Request<Streaming<ClassifyStreamRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let call = Call::of(&request);
-        let charged_call = call.charged();
+        let item_call = call.item();
         let server = self.clone();
         let in_flight = self.0.limits().stream_in_flight;
         // Spans of the movies are children of the stream's span.
@@ -115,7 +115,7 @@ impl ClassifierService for ClassifierServer {
                 async move { (item, call.caller.charge_waiting(call.deadline).await) }
             })
             .map(move |(item, charged)| {
-                let (server, call) = (server.clone(), charged_call.clone());
+                let (server, call) = (server.clone(), item_call.clone());
                 async move { Ok(server.classify_item(item.map_err(malformed_item)?, &call, charged).await) }
                     .instrument(span.clone())
             })

@@ -7,7 +7,8 @@ use encoder_client::{EncoderClient, EncoderError};
 use genre_model::{GenreModel, WordFeatures};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, FieldViolation};
+use service_kit::{ApiError, CallerId, FairLimit, FieldViolation};
+use tokio::runtime::Handle;
 
 use crate::call::Call;
 use crate::explain::occlusion::Occlusions;
@@ -18,6 +19,10 @@ use crate::model_store::ModelStore;
 pub(crate) struct Pipeline {
     models: ModelStore,
     encoders: EncoderClient,
+    /// Movies in flight, variants of explanations included.
+    in_flight: Arc<FairLimit>,
+    /// Turns of scoring, as many at a time as there are threads.
+    turns: Arc<FairLimit>,
 }
 
 /// What a response includes besides the predicted genres.
@@ -31,9 +36,13 @@ pub struct Include {
 
 impl Pipeline {
     /// Returns a pipeline. `encoders` must run the encoder that the models of `models` were fitted
-    /// on.
-    pub(crate) fn new(models: ModelStore, encoders: EncoderClient) -> Self {
-        Self { models, encoders }
+    /// on. At most `movies_in_flight` movies are in the pipeline.
+    pub(crate) fn new(models: ModelStore, encoders: EncoderClient, movies_in_flight: usize) -> Self {
+        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        let in_flight = FairLimit::new(movies_in_flight as u64);
+        // One caller gets half, which is a turn for each thread.
+        let turns = FairLimit::new(2 * threads as u64);
+        Self { models, encoders, in_flight, turns }
     }
 
     /// The model that the next call uses.
@@ -56,21 +65,23 @@ impl Pipeline {
         } else {
             Vec::new()
         };
-        let variants = occlusions.iter().map(|occlusion| occlusion.movies.len()).sum();
+        let variants: usize = occlusions.iter().map(|occlusion| occlusion.movies.len()).sum();
         call.caller.charge("explain", variants)?;
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
+        let caller = call.caller.id();
+        let count = (movies.len() + variants) as u64;
+        let _in_flight = self.in_flight.admit(caller, count, call.is_item, call.deadline, "movies").await?;
         let mut texts = Vec::new();
         for (index, movie) in all().enumerate() {
             yield_after(TEXTS_PER_TURN, index).await;
             texts.push(template.compose(&movie.title, &movie.overview));
         }
         let encoder = &model.provenance().encoder;
-        let caller = Some(call.caller.id());
-        let vectors =
-            self.encoders.encode(texts, model.mlp().dimension(), encoder, caller, call.deadline).await;
+        let dimension = model.mlp().dimension();
+        let vectors = self.encoders.encode(texts, dimension, encoder, Some(caller), call.deadline).await;
         let vectors = vectors.map_err(name_the_overview)?;
-        let probabilities = probabilities(&model, vectors.values, all()).await;
+        let probabilities = self.probabilities(&model, &vectors.values, all(), caller).await;
 
         let scored = probabilities.slice_axis(Axis(0), (..movies.len()).into());
         let mut responses: Vec<_> = scored
@@ -103,22 +114,31 @@ fn name_the_overview(error: EncoderError) -> ApiError {
 
 /// Texts to compose before other tasks get a turn.
 const TEXTS_PER_TURN: usize = 8;
-/// Rows to score before other tasks get a turn. More rows would delay other calls noticeably.
+/// Rows to score in one turn. More rows would delay other calls noticeably.
 const ROWS_PER_TURN: usize = 2;
 
-/// Returns probabilities of shape `[rows, labels]`, for one movie a row. Each row is scored alone,
-/// so its batch does not change it.
-async fn probabilities<'a>(
-    model: &GenreModel,
-    vectors: Array2<f32>,
-    movies: impl Iterator<Item = &'a Movie> + Send,
-) -> Array2<f32> {
-    let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
-    for (index, (vector, movie)) in vectors.rows().into_iter().zip(movies).enumerate() {
-        yield_after(ROWS_PER_TURN, index).await;
-        rows.row_mut(index).assign(&model.probabilities_of(&vector, &word_features(model, movie)));
+impl Pipeline {
+    /// Returns probabilities of shape `[rows, labels]`, for one movie a row. Each row is scored
+    /// alone, so its batch does not change it. Batches are scored in turns, which callers share.
+    async fn probabilities<'a>(
+        &self,
+        model: &GenreModel,
+        vectors: &Array2<f32>,
+        movies: impl Iterator<Item = &'a Movie> + Send,
+        caller: CallerId,
+    ) -> Array2<f32> {
+        let mut rows = Array2::zeros((vectors.nrows(), model.labels().len()));
+        let mut turn = None;
+        for (index, (vector, movie)) in vectors.rows().into_iter().zip(movies).enumerate() {
+            if index.is_multiple_of(ROWS_PER_TURN) && vectors.nrows() > ROWS_PER_TURN {
+                drop(turn.take());
+                yield_after(ROWS_PER_TURN, index).await;
+                turn = Some(self.turns.acquire(caller, 1).await);
+            }
+            rows.row_mut(index).assign(&model.probabilities_of(&vector, &word_features(model, movie)));
+        }
+        rows
     }
-    rows
 }
 
 /// Gives other tasks a turn before the item at `index`, once for every `items`.

@@ -94,7 +94,7 @@ impl Attempts {
                 Ok(value) => {
                     metrics.succeeded();
                     rules.succeeded();
-                    replica.succeeded();
+                    replica.succeeded(call.expected);
                     let slower = silent.iter().take_while(|other| !Arc::ptr_eq(other, &replica));
                     slower.for_each(|slow| slow.failed("silent while another replica answered"));
                     return Ok(value);

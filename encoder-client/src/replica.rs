@@ -41,6 +41,8 @@ struct State {
     encoder: Option<Known>,
     probed_at: Option<Instant>,
     answered_probe: bool,
+    /// The last response to a call, also one that asks for a pause.
+    responded_at: Option<Instant>,
     last_failure: Option<String>,
 }
 
@@ -51,6 +53,12 @@ struct Known {
     name: String,
     /// Floats in a vector; known once the encoder has described itself.
     dimension: Option<usize>,
+}
+
+impl State {
+    fn runs(&self, expected: &EncoderIdentity) -> bool {
+        self.encoder.as_ref().is_some_and(|known| known.fingerprint == expected.fingerprint.as_str())
+    }
 }
 
 /// Counts the texts of an attempt as pending until dropped.
@@ -137,10 +145,13 @@ impl Replica {
                 return;
             }
         }
+        let begin = Instant::now();
         match tokio::time::timeout(PROBE_TIMEOUT, self.describe(Some(PROBE_TIMEOUT))).await {
             Ok(Ok(description)) => self.answered(&description),
             Ok(Err(Failure::Status(status))) => self.did_not_answer(status.message()),
             Ok(Err(failure)) => self.did_not_answer(&EncoderError::from(failure).to_string()),
+            // The probe waits behind calls that are answered: the replica is busy, not gone.
+            Err(_) if self.state().responded_at.is_some_and(|at| at > begin) => {}
             Err(_) => self.did_not_answer("no answer in time"),
         }
     }
@@ -180,11 +191,17 @@ impl Replica {
         state.answered_probe = true;
     }
 
-    /// Records a successful attempt.
-    pub(crate) fn succeeded(&self) {
+    /// Records a successful attempt. It also counts as an answered probe if the replica is known to
+    /// run the `expected` encoder: a busy replica that serves calls may not answer a probe in time.
+    pub(crate) fn succeeded(&self, expected: Option<&EncoderIdentity>) {
         let mut state = self.state();
         state.breaker.succeeded();
+        state.responded_at = Some(Instant::now());
         state.last_failure = None;
+        if expected.is_some_and(|expected| state.runs(expected)) {
+            state.probed_at = Some(Instant::now());
+            state.answered_probe = true;
+        }
     }
 
     /// Records a failure of the replica, and lets the next round of probes ask it again.
@@ -203,7 +220,9 @@ impl Replica {
 
     /// Records that the replica must not be asked again before `pause` has passed.
     pub(crate) fn is_busy_for(&self, pause: Duration) {
-        self.state().breaker.is_busy_for(pause);
+        let mut state = self.state();
+        state.breaker.is_busy_for(pause);
+        state.responded_at = Some(Instant::now());
     }
 
     /// Records that a reply came from another encoder, and lets the next round of probes ask for
@@ -223,8 +242,7 @@ impl Replica {
 
     /// Whether the replica is known to run the expected encoder.
     pub(crate) fn matches(&self, expected: &EncoderIdentity) -> bool {
-        let state = self.state();
-        state.encoder.as_ref().is_some_and(|known| known.fingerprint == expected.fingerprint.as_str())
+        self.state().runs(expected)
     }
 
     /// An error if the replica is known to run another encoder than the expected one.

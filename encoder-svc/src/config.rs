@@ -100,6 +100,9 @@ pub struct LimitSettings {
     /// The most texts of one stream in flight. 0 means the device's default: 64 on a CPU, 512 with
     /// CUDA.
     pub stream_in_flight: usize,
+    /// The most texts in flight over all calls, cached ones included. One caller gets at most half.
+    /// 0 means 64 times `max_batch_size`.
+    pub texts_in_flight: usize,
 }
 
 impl Settings for EncoderSvcSettings {
@@ -149,7 +152,7 @@ impl Default for EncoderSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { max_batch_size: 256, max_text_bytes: 32 << 10, stream_in_flight: 0 }
+        Self { max_batch_size: 256, max_text_bytes: 32 << 10, stream_in_flight: 0, texts_in_flight: 0 }
     }
 }
 
@@ -218,6 +221,8 @@ pub struct Limits {
     pub max_text_bytes: usize,
     /// The most texts of a stream in flight, at least 1.
     pub stream_in_flight: usize,
+    /// The most texts of all calls in flight, at least 1.
+    pub texts_in_flight: usize,
 }
 
 impl Limits {
@@ -289,6 +294,11 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
                     1 << 16,
                 )? {
                     0 => device.stream_in_flight(),
+                    texts => texts,
+                },
+                texts_in_flight: match in_range("limits.texts_in_flight", limits.texts_in_flight, 0, 1 << 24)?
+                {
+                    0 => limits.max_batch_size.saturating_mul(64),
                     texts => texts,
                 },
             },

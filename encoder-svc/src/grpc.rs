@@ -10,7 +10,7 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
     GetEncoderResponse, Priority, TextError,
 };
-use service_kit::{ApiError, Caller, CallerId, Deadline, check_text, malformed_item};
+use service_kit::{ApiError, Caller, CallerId, Deadline, FairLimit, FairPermit, check_text, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -23,13 +23,15 @@ use crate::scheduler::entry::{Class, Reply};
 pub struct EncoderServer {
     encoder: Arc<Encoder>,
     limits: Limits,
+    in_flight: Arc<FairLimit>,
 }
 
 impl EncoderServer {
     /// Creates handlers that check requests against the configured limits.
     #[must_use]
     pub fn new(encoder: Arc<Encoder>, config: &EncoderSvcConfig) -> Self {
-        Self { encoder, limits: config.limits }
+        let in_flight = FairLimit::new(config.limits.texts_in_flight as u64);
+        Self { encoder, limits: config.limits, in_flight }
     }
 
     /// Wraps the handlers as a tonic service.
@@ -62,6 +64,16 @@ impl EncoderServer {
         if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
     }
 
+    async fn admit(
+        &self,
+        caller: CallerId,
+        texts: usize,
+        is_stream: bool,
+        deadline: Deadline,
+    ) -> Result<FairPermit, ApiError> {
+        self.in_flight.admit(caller, texts as u64, is_stream, deadline, "texts").await
+    }
+
     /// Encodes one text of a stream. `charged` is the outcome of charging it to its caller.
     async fn encode_item(
         &self,
@@ -75,7 +87,10 @@ impl EncoderServer {
         let result = match (charged, checked) {
             (Err(error), _) => Err(error),
             (Ok(()), Some(violation)) => Err(ApiError::Invalid(vec![violation])),
-            (Ok(()), None) => self.encoder.encode_waiting(request.text, class, caller, deadline).await,
+            (Ok(()), None) => match self.admit(caller, 1, true, deadline).await {
+                Ok(_in_flight) => self.encoder.encode_waiting(request.text, class, caller, deadline).await,
+                Err(error) => Err(error),
+            },
         };
         let result = match result {
             Ok(reply) => StreamResult::Embedding(embedding(reply)),
@@ -125,6 +140,7 @@ impl EncoderService for EncoderServer {
         let request = request.into_inner();
         self.check_batch(&request.texts)?;
         caller.charge("texts", request.texts.len())?;
+        let _in_flight = self.admit(caller.id(), request.texts.len(), false, deadline).await?;
         let class = Class::from(request.priority());
         let replies = self.encoder.encode_batch(request.texts, class, caller.id(), deadline).await?;
         Ok(Response::new(EncodeResponse {

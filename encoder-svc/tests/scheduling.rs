@@ -2,92 +2,18 @@
 //! that spend simulated time on each text.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod paused;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use encoder_svc::scheduler::admission::{Admission, Permit};
+use encoder_svc::scheduler::admission::Admission;
 use encoder_svc::scheduler::cost::CostModel;
-use encoder_svc::scheduler::entry::{Class, Entry, Reply};
-use encoder_svc::scheduler::limits::QueueLimits;
-use encoder_svc::scheduler::queue::Queue;
-use encoder_svc::scheduler::workers::Worker;
+use encoder_svc::scheduler::entry::Class;
+use paused::{RUN, SESSIONS, Scheduler, longest, milliseconds, text};
 use proptest::prelude::*;
 use service_kit::{ApiError, CallerId, Deadline, Metrics};
 use tokio::time::{Instant, sleep};
-
-const SESSIONS: usize = 2;
-/// The cost of the text of [`text`].
-const RUN: Duration = Duration::from_millis(10);
-
-fn text() -> String {
-    "a".repeat(360)
-}
-
-fn milliseconds(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-/// The queue, admission, and one simulated worker for each session.
-#[derive(Clone)]
-struct Scheduler {
-    queue: Arc<Queue>,
-    admission: Arc<Admission>,
-    ran: Arc<std::sync::atomic::AtomicUsize>,
-}
-
-impl Scheduler {
-    fn start(longest: QueueLimits) -> Self {
-        let costs = CostModel::new(256, &text(), RUN);
-        let admission = Arc::new(Admission::new(costs, SESSIONS, longest, &Metrics::default()));
-        let scheduler = Self { queue: Arc::default(), admission, ran: Arc::default() };
-        for _ in 0..SESSIONS {
-            tokio::spawn(scheduler.clone().work());
-        }
-        scheduler
-    }
-
-    async fn work(self) {
-        loop {
-            let Some((entry, class)) = self.queue.try_pop(Worker::SingleCore) else {
-                sleep(Duration::from_micros(100)).await;
-                continue;
-            };
-            if !entry.is_abandoned() {
-                let result = if entry.deadline.has_passed() {
-                    Err(ApiError::DeadlineExceeded)
-                } else {
-                    self.ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    sleep(RUN).await;
-                    Ok(Reply { vector: Vec::new(), token_count: entry.text.len(), truncated: false })
-                };
-                let _ = entry.reply.send(result);
-            }
-            self.queue.done(class, 1);
-        }
-    }
-
-    async fn run(&self, permit: Permit, class: Class, deadline: Deadline) -> Result<Reply, ApiError> {
-        let (entry, reply) = Entry::new(text(), permit.share(), deadline);
-        self.queue.push(class, entry);
-        let outcome = reply.await.unwrap();
-        drop(permit);
-        outcome
-    }
-
-    /// Makes one unary call of one text. Returns how long it took.
-    async fn call(&self, class: Class, deadline: Deadline) -> (Result<Reply, ApiError>, Duration) {
-        let begin = Instant::now();
-        let outcome = match self.admission.admit(&[&text()], class, CallerId::UNKNOWN, deadline) {
-            Ok(mut permits) => self.run(permits.pop().unwrap(), class, deadline).await,
-            Err(error) => Err(error),
-        };
-        (outcome, begin.elapsed())
-    }
-}
-
-fn longest(online: u64, bulk: u64) -> QueueLimits {
-    QueueLimits { online: milliseconds(online), bulk: milliseconds(bulk) }
-}
 
 #[tokio::test(start_paused = true)]
 async fn at_twice_the_capacity_serves_admitted_calls_in_time_and_rejects_the_rest_at_once() {
@@ -179,7 +105,9 @@ async fn neither_class_starves_the_other() {
                 .admission
                 .admit(&vec![text.as_str(); 400], Class::Bulk, CallerId::UNKNOWN, Deadline::NONE)
                 .unwrap();
-            let runs = permits.into_iter().map(|permit| scheduler.run(permit, Class::Bulk, Deadline::NONE));
+            let runs = permits
+                .into_iter()
+                .map(|permit| scheduler.run(permit, paused::text(), Class::Bulk, Deadline::NONE));
             futures_util::future::join_all(runs).await
         }
     });
@@ -221,7 +149,7 @@ async fn does_not_run_entries_whose_caller_has_left() {
     let (outcome, took) = scheduler.call(Class::Online, Deadline::after(milliseconds(5_000))).await;
     assert!(outcome.is_ok() && took <= 2 * RUN, "{took:?}");
     // Three rounds of two runs had begun when the callers left.
-    assert_eq!(scheduler.ran.load(std::sync::atomic::Ordering::Relaxed), 3 * SESSIONS + 1);
+    assert_eq!(scheduler.texts_run.load(std::sync::atomic::Ordering::Relaxed), 3 * SESSIONS + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +181,7 @@ async fn a_stream_waits_for_permits_in_order_and_until_its_deadline() {
                     .await
                     .unwrap();
                 order.lock().unwrap().push(index);
-                scheduler.run(permit, Class::Bulk, Deadline::NONE).await
+                scheduler.run(permit, paused::text(), Class::Bulk, Deadline::NONE).await
             })
         })
         .collect();
@@ -302,7 +230,7 @@ proptest! {
                     let text = text();
                     let admitted = scheduler.admission.admit(&vec![text.as_str(); size], class, CallerId::UNKNOWN, deadline);
                     let Ok(permits) = admitted else { return (None, begin.elapsed()) };
-                    let runs = permits.into_iter().map(|permit| scheduler.run(permit, class, deadline));
+                    let runs = permits.into_iter().map(|permit| scheduler.run(permit, paused::text(), class, deadline));
                     (Some(futures_util::future::join_all(runs).await), begin.elapsed())
                 });
                 if leaves {

@@ -3,8 +3,9 @@
 //!
 //! No service and no RPC is defined here. Modules depend on each other in one direction.
 //! [`serve()`] uses `grpc` and `http`, which use `net` and `telemetry`. `net` uses `http2`, which
-//! uses `body` and `memory`. `auth`, `tls`, `config` and `file_watch` are below them, and all of
-//! them may use `error`, which uses none of them.
+//! uses `body` and `memory`. `fair` shares work between the callers of `auth`. `auth`, `tls`,
+//! `config` and `file_watch` are below them, and all of them may use `error`, which uses none of
+//! them.
 
 mod auth;
 mod body;
@@ -12,6 +13,7 @@ mod command_line;
 mod config;
 mod deadline;
 mod error;
+mod fair;
 mod file_watch;
 mod grpc;
 mod healthcheck;
@@ -39,6 +41,7 @@ pub use config::settings::{
 };
 pub use deadline::Deadline;
 pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
+pub use fair::{FairLimit, FairPermit, FairQueue};
 pub use file_watch::FileWatch;
 pub use grpc::decode_error::malformed_item;
 pub use grpc::health::Health;

@@ -59,7 +59,7 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
         // serde_json does not check the encoding of ignored fields.
         std::str::from_utf8(&bytes)
             .map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
-        Ok(Self { body, call: Call { caller, deadline } })
+        Ok(Self { body, call: Call { caller, deadline, is_item: false } })
     }
 }
 

@@ -90,7 +90,7 @@ impl WorkerPool {
 
 impl Workers for WorkerPool {
     fn push(&self, class: Class, entry: Entry) {
-        self.queue.push(class, entry);
+        self.queue.push(class, entry.share, entry);
     }
 }
 

@@ -4,24 +4,28 @@
 //! limit is a time, not a number of texts, because the costs of texts differ by more than a factor
 //! of ten. A request that cannot be served before its deadline is rejected at once, while its
 //! client still has time to try another replica. Unary requests are admitted whole or not at all.
-//! Texts of a stream wait for permits, in order of arrival.
+//! Texts of a stream wait for permits; callers take turns.
+//!
+//! A caller never gets a whole limit (see [`FairLimit`]), and the time that a request is expected to
+//! take depends on the caller's own backlog more than on that of others, because the queue is fair.
 //!
 //! Adaptive limiters such as `tower`'s `ConcurrencyLimit` or Netflix's concurrency limits count
 //! requests; none weighs a request by its cost, knows its deadline, or shares the workers between
 //! two classes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use service_kit::{ApiError, CallerId, Deadline, Metrics};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use service_kit::{ApiError, CallerId, Deadline, FairLimit, FairPermit, Metrics};
+use tokio::time::Instant;
 
 use crate::scheduler::cost::CostModel;
-use crate::scheduler::entry::{Class, ClassLabel, PerClass, Share, shutting_down};
+use crate::scheduler::entry::{Class, ClassLabel, PerClass, Share};
 use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 
 /// A safety factor for expected times. Estimates are right only on average, and a machine can slow
@@ -29,6 +33,11 @@ use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
 const MARGIN: f64 = 1.25;
 /// The shortest time after which a rejected client is told to retry.
 const MIN_RETRY: Duration = Duration::from_millis(10);
+/// The weight of one observation in the slowdown of a caller: when it rises, and when it falls.
+const SLOWER: f64 = 0.5;
+const FASTER: f64 = 1.0 / 32.0;
+/// The largest slowdown that is remembered, so that a stall of the machine is soon forgotten.
+const MAX_SLOWDOWN: f64 = 64.0;
 
 /// Admits texts in front of the queue.
 pub struct Admission {
@@ -40,33 +49,19 @@ pub struct Admission {
 /// The limit of one class.
 struct ClassLimit {
     max_wait: Duration,
-    /// One permit for each microsecond of session time within the limit.
-    permits: Arc<Semaphore>,
-    capacity: u32,
     /// Admitted work in units, not in time: if the machine slows down, everything admitted takes
     /// longer.
-    admitted: AtomicU64,
+    admitted: Arc<FairLimit>,
+    /// How many times longer than expected the work of a caller takes, if it does, because other
+    /// callers come after it and are served before it. Callers without work are forgotten.
+    slowdowns: Mutex<HashMap<CallerId, f64>>,
     texts: Gauge,
     rejected: Counter,
 }
 
 impl ClassLimit {
-    fn new(max_wait: Duration, sessions: u32, texts: Gauge, rejected: Counter) -> Self {
-        let micros = max_wait.as_micros().saturating_mul(u128::from(sessions));
-        // 2^29 µs is nine minutes of one session, longer than any client waits.
-        let capacity = u32::try_from(micros).unwrap_or(u32::MAX).clamp(1, 1 << 29);
-        Self {
-            max_wait,
-            permits: Arc::new(Semaphore::new(capacity as usize)),
-            capacity,
-            admitted: AtomicU64::new(0),
-            texts,
-            rejected,
-        }
-    }
-
     fn admitted(&self) -> f64 {
-        self.admitted.load(Ordering::Relaxed) as f64
+        self.admitted.total() as f64
     }
 
     /// Counts a rejection, and returns the error that says when a retry is likely to be admitted.
@@ -81,6 +76,18 @@ impl ClassLimit {
             retry_after: expected.saturating_sub(allowed).max(MIN_RETRY),
         }
     }
+
+    fn slowdown(&self, caller: CallerId) -> f64 {
+        self.slowdowns.lock().get(&caller).copied().unwrap_or(1.0)
+    }
+
+    /// Learns that work of `caller` took `times` as long as expected.
+    fn took(&self, caller: CallerId, times: f64) {
+        let mut slowdowns = self.slowdowns.lock();
+        let slowdown = slowdowns.entry(caller).or_insert(1.0);
+        let weight = if times > *slowdown { SLOWER } else { FASTER };
+        *slowdown = (*slowdown + (times - *slowdown) * weight).clamp(1.0, MAX_SLOWDOWN);
+    }
 }
 
 /// An admitted text's slot under the limit of its class. The caller that waits for the vector holds
@@ -89,7 +96,11 @@ pub struct Permit {
     admission: Arc<Admission>,
     class: Class,
     share: Share,
-    _permits: Option<OwnedSemaphorePermit>,
+    /// When the text was admitted, and the time that it was expected to take; `None` if it is not
+    /// the last of its request.
+    promise: Option<(Instant, Duration)>,
+    /// `None` once it is released.
+    admitted: Option<FairPermit>,
 }
 
 impl Permit {
@@ -103,8 +114,13 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let limit = self.admission.limits.of(self.class);
-        limit.admitted.fetch_sub(self.share.units, Ordering::Relaxed);
         limit.texts.dec();
+        self.admitted = None;
+        if limit.admitted.held_by(self.share.caller) == 0 {
+            limit.slowdowns.lock().remove(&self.share.caller);
+        } else if let Some((begin, expected)) = self.promise {
+            limit.took(self.share.caller, begin.elapsed().as_secs_f64() / expected.as_secs_f64().max(1e-6));
+        }
     }
 }
 
@@ -122,8 +138,13 @@ impl Admission {
         );
         let limits = PerClass::new(|class| {
             let label = ClassLabel { class };
-            let (texts, rejected) = (texts.get_or_create_owned(&label), rejected.get_or_create_owned(&label));
-            ClassLimit::new(*limits.of(class), sessions, texts, rejected)
+            ClassLimit {
+                max_wait: *limits.of(class),
+                admitted: FairLimit::new(0),
+                slowdowns: Mutex::default(),
+                texts: texts.get_or_create_owned(&label),
+                rejected: rejected.get_or_create_owned(&label),
+            }
         });
         Self { costs, sessions, limits }
     }
@@ -134,65 +155,78 @@ impl Admission {
         &self.costs
     }
 
-    /// Estimates when the last of `units` new units would be done, counted from now.
-    fn expected(&self, class: Class, units: u64) -> Duration {
-        let (online, bulk) = (self.limits.online.admitted(), self.limits.bulk.admitted());
+    /// The time in which all sessions together do `units` units of work.
+    fn time(&self, units: f64) -> Duration {
+        Duration::from_secs_f64(self.costs.micros(units) / f64::from(self.sessions) / 1e6)
+    }
+
+    /// Estimates when `own` units of work of a class would be done, counted from now, if the class
+    /// does them before all others of its own.
+    fn expected(&self, class: Class, own: f64) -> Duration {
         let share = f64::from(BULK_SHARE) - 1.0;
         let units = match class {
             Class::Online => {
-                let own = online + units as f64;
                 // Meanwhile bulk gets its share of the runs, and a run in progress is not
                 // interrupted.
                 let running = self.costs.max_units() as f64 * f64::from(self.sessions);
-                own + bulk.min(own / share + running)
+                own + self.limits.bulk.admitted().min(own / share + running)
             }
-            Class::Bulk => {
-                let own = bulk + units as f64;
-                own + online.min(own * share)
-            }
+            Class::Bulk => own + self.limits.online.admitted().min(own * share),
         };
-        Duration::from_secs_f64(self.costs.micros(units) * MARGIN / f64::from(self.sessions) / 1e6)
+        self.time(units)
     }
 
-    /// The time that a text admitted now is expected to wait.
+    /// The time that a text admitted now is expected to wait, if its caller has all the backlog.
     #[must_use]
     pub fn wait(&self, class: Class) -> Duration {
-        self.expected(class, 0)
+        self.expected(class, self.limits.of(class).admitted()).mul_f64(MARGIN)
     }
 
-    /// The number of permits that a text or batch takes. If it costs more than the limit, it takes
-    /// all permits, so it is admitted only if no other text is.
-    fn permits(&self, limit: &ClassLimit, units: u64) -> u32 {
-        (self.costs.micros(units as f64) as u32).clamp(1, limit.capacity)
-    }
-
-    /// The time that the texts of a class would take with `wanted` more permits. Those permits are
-    /// not free.
-    fn over_limit(&self, limit: &ClassLimit, wanted: u32) -> Duration {
-        let held = u64::from(limit.capacity).saturating_sub(limit.permits.available_permits() as u64);
-        let micros = (held + u64::from(wanted)) / u64::from(self.sessions);
-        Duration::from_micros(micros).max(limit.max_wait)
-    }
-
-    fn check_deadline(&self, class: Class, units: u64, deadline: Deadline) -> Result<(), ApiError> {
-        // An idle encoder admits any request: the estimate may be wrong, and no other request has
-        // to wait.
-        let idle = self.limits.online.admitted() + self.limits.bulk.admitted() < 1.0;
-        let expected = self.expected(class, units);
+    /// Returns the time that `new` units of `caller` are expected to take, without a margin, beside
+    /// `admitted` units that were admitted for the same request.
+    fn check_deadline(
+        &self,
+        class: Class,
+        caller: CallerId,
+        (new, admitted): (u64, u64),
+        deadline: Deadline,
+    ) -> Result<Duration, ApiError> {
+        let limit = self.limits.of(class);
+        let promised = self.expected(class, limit.admitted.ahead_of(caller, new) as f64);
+        let expected = promised.mul_f64(MARGIN * limit.slowdown(caller));
         match deadline.remaining() {
-            Some(left) if !idle && expected > left => Err(self.limits.of(class).reject(expected, left)),
-            _ => Ok(()),
+            Some(left) if expected > left && !self.is_idle(admitted) => Err(limit.reject(expected, left)),
+            _ => Ok(promised),
         }
     }
 
-    fn permit(self: &Arc<Self>, class: Class, share: Share, permits: Option<OwnedSemaphorePermit>) -> Permit {
-        let limit = self.limits.of(class);
-        limit.admitted.fetch_add(share.units, Ordering::Relaxed);
-        limit.texts.inc();
-        Permit { admission: self.clone(), class, share, _permits: permits }
+    /// Whether no text is admitted but `own` units. An idle encoder admits any request: the estimate
+    /// may be wrong, and no other request has to wait.
+    fn is_idle(&self, own: u64) -> bool {
+        self.limits.online.admitted.total() + self.limits.bulk.admitted.total() <= own
     }
 
-    /// Admits all texts or none, without waiting. Returns a permit for each text.
+    /// Returns the limit of a class, with the capacity that its time has at the current speed.
+    fn limit(&self, class: Class) -> &ClassLimit {
+        let limit = self.limits.of(class);
+        let micros = limit.max_wait.as_secs_f64() * 1e6 * f64::from(self.sessions);
+        limit.admitted.set_capacity((micros / self.costs.micros(1.0)) as u64);
+        limit
+    }
+
+    fn permit(
+        self: &Arc<Self>,
+        class: Class,
+        share: Share,
+        promised: Option<Duration>,
+        admitted: FairPermit,
+    ) -> Permit {
+        self.limits.of(class).texts.inc();
+        let promise = promised.map(|promised| (Instant::now(), promised));
+        Permit { admission: self.clone(), class, share, promise, admitted: Some(admitted) }
+    }
+
+    /// Admits all texts of `caller` or none, without waiting. Returns a permit for each text.
     pub fn admit(
         self: &Arc<Self>,
         texts: &[&str],
@@ -201,23 +235,22 @@ impl Admission {
         deadline: Deadline,
     ) -> Result<Vec<Permit>, ApiError> {
         let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
+        let Some(last) = units.len().checked_sub(1) else { return Ok(Vec::new()) };
         let total = units.iter().sum();
-        self.check_deadline(class, total, deadline)?;
-        let limit = self.limits.of(class);
-        let wanted = self.permits(limit, total);
-        let permits = limit.permits.clone().try_acquire_many_owned(wanted);
-        let mut permits =
-            permits.map_err(|_| limit.reject(self.over_limit(limit, wanted), limit.max_wait))?;
-        Ok(units
-            .into_iter()
-            .map(|units| {
-                let part = (self.permits(limit, units) as usize).min(permits.num_permits());
-                self.permit(class, Share { caller, units }, permits.split(part))
-            })
-            .collect())
+        let promised = self.check_deadline(class, caller, (total, 0), deadline)?;
+        let limit = self.limit(class);
+        let mut admitted = limit
+            .admitted
+            .try_acquire(caller, total)
+            .map_err(|needed| limit.reject(self.time(needed as f64).max(limit.max_wait), limit.max_wait))?;
+        let permit = |(index, units)| {
+            let promised = (index == last).then_some(promised);
+            self.permit(class, Share { caller, units }, promised, admitted.split(units))
+        };
+        Ok(units.into_iter().enumerate().map(permit).collect())
     }
 
-    /// Admits one text, and waits for its permit for as long as the deadline allows.
+    /// Admits one text of `caller`, and waits for its permit for as long as the deadline allows.
     pub async fn admit_waiting(
         self: &Arc<Self>,
         text: &str,
@@ -226,10 +259,8 @@ impl Admission {
         deadline: Deadline,
     ) -> Result<Permit, ApiError> {
         let units = self.costs.units_of(text);
-        let limit = self.limits.of(class);
-        let permits = limit.permits.clone().acquire_many_owned(self.permits(limit, units));
-        let permits = deadline.bound(permits).await?.map_err(|_| shutting_down())?;
-        self.check_deadline(class, units, deadline)?;
-        Ok(self.permit(class, Share { caller, units }, Some(permits)))
+        let admitted = deadline.bound(self.limit(class).admitted.acquire(caller, units)).await?;
+        let promised = self.check_deadline(class, caller, (0, units), deadline)?;
+        Ok(self.permit(class, Share { caller, units }, Some(promised), admitted))
     }
 }

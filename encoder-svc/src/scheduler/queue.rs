@@ -1,20 +1,20 @@
-//! The queue between callers and workers: two classes, served so that neither starves.
+//! The queue between callers and workers: two classes, served so that neither starves. Within a
+//! class, callers that have entries waiting get equal shares of the runs by cost.
 //!
 //! No channel crate (`async-channel`, `flume`, `crossbeam`) offers two classes with a guaranteed
 //! share, a batch taken by predicate, and one consumer that is preferred under a condition; all
 //! three need one lock over both classes.
 
-use std::collections::VecDeque;
-
 use parking_lot::{Condvar, Mutex};
+use service_kit::FairQueue;
 
-use crate::scheduler::entry::{Class, Entry, PerClass};
+use crate::scheduler::entry::{Class, Entry, PerClass, Share};
 use crate::scheduler::limits::BULK_SHARE;
 use crate::scheduler::workers::Worker;
 
-/// The class queues, each first in, first out.
+/// The class queues; each caller's entries are first in, first out.
 struct ClassQueues<T> {
-    queues: PerClass<VecDeque<T>>,
+    queues: PerClass<FairQueue<T>>,
     online_in_a_row: u32,
 }
 
@@ -23,18 +23,18 @@ impl<T> ClassQueues<T> {
         self.queues.online.len() + self.queues.bulk.len()
     }
 
-    fn pop_front(&mut self, class: Class) -> Option<(T, Class)> {
-        self.queues.of_mut(class).pop_front().map(|entry| (entry, class))
+    fn pop_of(&mut self, class: Class) -> Option<(T, Class)> {
+        self.queues.of_mut(class).pop().map(|entry| (entry, class))
     }
 
     fn pop(&mut self) -> Option<(T, Class)> {
         let bulk_is_due = self.online_in_a_row + 1 >= BULK_SHARE && !self.queues.bulk.is_empty();
-        if !bulk_is_due && let Some(taken) = self.pop_front(Class::Online) {
+        if !bulk_is_due && let Some(taken) = self.pop_of(Class::Online) {
             self.online_in_a_row = self.online_in_a_row.saturating_add(1);
             return Some(taken);
         }
         self.online_in_a_row = 0;
-        self.pop_front(Class::Bulk)
+        self.pop_of(Class::Bulk)
     }
 }
 
@@ -82,11 +82,11 @@ impl<T> State<T> {
             // The all-core worker was woken for the lone entry; any other waiting entry is of the
             // other class.
             (Worker::SingleCore, Some(Class::Online)) if self.all_core_waits => {
-                self.waiting.pop_front(Class::Bulk)
+                self.waiting.pop_of(Class::Bulk)
             }
             (Worker::SingleCore, Some(Class::Bulk)) if self.all_core_waits => None,
             (Worker::SingleCore, _) => self.waiting.pop(),
-            (Worker::AllCore, alone) => alone.and_then(|class| self.waiting.pop_front(class)),
+            (Worker::AllCore, alone) => alone.and_then(|class| self.waiting.pop_of(class)),
         };
         if let Some((_, class)) = &taken {
             *self.running.of_mut(*class) += 1;
@@ -108,7 +108,7 @@ impl<T> State<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let queues = PerClass::new(|_| VecDeque::new());
+        let queues = PerClass::new(|_| FairQueue::default());
         let waiting = ClassQueues { queues, online_in_a_row: 0 };
         let state = State { waiting, running: PerClass::default(), all_core_waits: false, open: true };
         Self { state: Mutex::new(state), single_core: Condvar::new(), all_core: Condvar::new() }
@@ -117,12 +117,12 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// Appends an entry and wakes a worker. A closed queue drops the entry.
-    pub fn push(&self, class: Class, entry: T) {
+    pub fn push(&self, class: Class, share: Share, entry: T) {
         let mut state = self.state.lock();
         if !state.open {
             return;
         }
-        state.waiting.queues.of_mut(class).push_back(entry);
+        state.waiting.queues.of_mut(class).push(share.caller, share.units, entry);
         let waiting = state.waiting.len();
         let all_core_waits = state.all_core_waits;
         let is_alone = state.alone().is_some();
@@ -171,16 +171,11 @@ impl<T> Queue<T> {
     }
 
     /// Takes more entries for a worker that has just taken one of `class`. Shows up to `look_ahead`
-    /// entries, oldest first, to `accepts`, and removes those that it accepts. The others keep their
+    /// entries, in the order in which they are next, to `accepts`, and removes those that it accepts. The others keep their
     /// place.
-    pub fn pop_more(&self, class: Class, look_ahead: usize, mut accepts: impl FnMut(&T) -> bool) -> Vec<T> {
+    pub fn pop_more(&self, class: Class, look_ahead: usize, accepts: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.state.lock();
-        let queue = state.waiting.queues.of_mut(class);
-        let seen: Vec<_> = queue.drain(..look_ahead.min(queue.len())).collect();
-        let (taken, left): (Vec<_>, Vec<_>) = seen.into_iter().partition(|entry| accepts(entry));
-        for entry in left.into_iter().rev() {
-            queue.push_front(entry);
-        }
+        let taken = state.waiting.queues.of_mut(class).pop_more(look_ahead, accepts);
         *state.running.of_mut(class) += taken.len();
         taken
     }
@@ -190,6 +185,9 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         let running = state.running.of_mut(class);
         *running = running.saturating_sub(entries);
+        if *running == 0 {
+            state.waiting.queues.of_mut(class).forget_idle();
+        }
         if state.all_core_waits && state.alone().is_some() {
             drop(state);
             self.all_core.notify_one();
@@ -207,7 +205,7 @@ impl<T> Queue<T> {
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.open = false;
-        state.waiting.queues = PerClass::new(|_| VecDeque::new());
+        state.waiting.queues = PerClass::new(|_| FairQueue::default());
         drop(state);
         self.single_core.notify_all();
         self.all_core.notify_all();
@@ -217,12 +215,15 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use service_kit::CallerId;
 
     use super::*;
     use crate::scheduler::micro_batch::{BatchRule, LOOK_AHEAD};
 
+    const SHARE: Share = Share { caller: CallerId::UNKNOWN, units: 1 };
+
     fn push_all<T>(queue: &Queue<T>, class: Class, entries: impl IntoIterator<Item = T>) {
-        entries.into_iter().for_each(|entry| queue.push(class, entry));
+        entries.into_iter().for_each(|entry| queue.push(class, SHARE, entry));
     }
 
     #[test]
@@ -246,7 +247,7 @@ mod tests {
         for worker in workers {
             assert!(worker.join().unwrap().is_none());
         }
-        queue.push(Class::Online, 1);
+        queue.push(Class::Online, SHARE, 1);
         assert!(queue.pop(Worker::SingleCore).is_none());
     }
 
@@ -256,9 +257,9 @@ mod tests {
         push_all(&queue, Class::Bulk, [1, 2, 3]);
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((1, Class::Bulk)));
         assert_eq!(queue.try_pop(Worker::AllCore), None, "bulk is not alone");
-        queue.push(Class::Online, 10);
+        queue.push(Class::Online, SHARE, 10);
         assert_eq!(queue.try_pop(Worker::AllCore), Some((10, Class::Online)));
-        queue.push(Class::Online, 11);
+        queue.push(Class::Online, SHARE, 11);
         assert_eq!(queue.try_pop(Worker::AllCore), None, "another runs");
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((11, Class::Online)));
         queue.done(Class::Online, 2);
@@ -269,9 +270,9 @@ mod tests {
     #[test]
     fn a_bulk_entry_is_alone_if_no_other_entry_waits_or_runs() {
         let queue = Queue::default();
-        queue.push(Class::Bulk, 1);
+        queue.push(Class::Bulk, SHARE, 1);
         assert_eq!(queue.try_pop(Worker::AllCore), Some((1, Class::Bulk)));
-        queue.push(Class::Bulk, 2);
+        queue.push(Class::Bulk, SHARE, 2);
         assert_eq!(queue.try_pop(Worker::AllCore), None);
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((2, Class::Bulk)));
     }
@@ -295,7 +296,7 @@ mod tests {
             let count = round % 3 + 1;
             for index in 0..count {
                 let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
-                queue.push(class, index);
+                queue.push(class, SHARE, index);
             }
             let mut seen: Vec<_> = (0..count)
                 .map(|_| {
@@ -332,7 +333,7 @@ mod tests {
         push_all(&queue, Class::Online, 0..3);
         assert_eq!(queue.pop(Worker::SingleCore), Some((0, Class::Online)));
         assert_eq!(queue.pop_more(Class::Online, 8, |_| true).len(), 2);
-        queue.push(Class::Online, 3);
+        queue.push(Class::Online, SHARE, 3);
         queue.done(Class::Online, 2);
         assert_eq!(queue.try_pop(Worker::AllCore), None);
         queue.done(Class::Online, 1);
@@ -366,7 +367,7 @@ mod tests {
         fn serves_each_entry_once_and_in_order_within_its_class(classes in prop::collection::vec(any::<bool>(), 0..200)) {
             let queue = Queue::default();
             for (index, online) in classes.iter().enumerate() {
-                queue.push(if *online { Class::Online } else { Class::Bulk }, (*online, index));
+                queue.push(if *online { Class::Online } else { Class::Bulk }, SHARE, (*online, index));
             }
             let popped: Vec<_> =
                 (0..classes.len()).filter_map(|_| queue.try_pop(Worker::SingleCore)).map(|(entry, _)| entry).collect();

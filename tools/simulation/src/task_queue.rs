@@ -1,6 +1,6 @@
 //! The encoder's queue for workers that are tasks.
 
-use encoder_svc::scheduler::entry::{Class, Entry};
+use encoder_svc::scheduler::entry::{Class, Entry, Share};
 use encoder_svc::scheduler::queue::{Next, Queue};
 use encoder_svc::scheduler::workers::Worker;
 use tokio::sync::Notify;
@@ -18,8 +18,8 @@ impl<T> Default for TaskQueue<T> {
 }
 
 impl<T> TaskQueue<T> {
-    pub(crate) fn push(&self, class: Class, entry: T) {
-        self.queue.push(class, entry);
+    pub(crate) fn push(&self, class: Class, share: Share, entry: T) {
+        self.queue.push(class, share, entry);
         self.changed.notify_waiters();
     }
 
@@ -57,6 +57,8 @@ impl<T> TaskQueue<T> {
 mod tests {
     use std::sync::Arc;
 
+    use service_kit::CallerId;
+
     use super::*;
 
     /// If a wakeup were lost, an entry would wait for ever and the test would time out.
@@ -77,7 +79,7 @@ mod tests {
             let count = round % 3 + 1;
             for index in 0..count {
                 let class = if (round / 3 + index) % 2 == 0 { Class::Online } else { Class::Bulk };
-                queue.push(class, index);
+                queue.push(class, Share { caller: CallerId::UNKNOWN, units: 1 }, index);
             }
             for _ in 0..count {
                 let next = tokio::time::timeout(std::time::Duration::from_secs(20), taken.recv()).await;

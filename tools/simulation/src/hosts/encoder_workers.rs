@@ -69,7 +69,7 @@ impl TaskWorkers {
 
 impl Workers for TaskWorkers {
     fn push(&self, class: Class, entry: Entry) {
-        self.0.push(class, entry);
+        self.0.push(class, entry.share, entry);
     }
 }
 
