@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-api test-s3 test-deploy test-abuse environments binaries \
-    nightly test-use-large test-docker simulate simulate-mutants soak fuzz \
+    nightly test-use-large test-docker simulate simulate-mutants soak soak-fairness fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -114,8 +114,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, simulate (1,000 seeds), simulate-mutants, soak, fuzz (3 hours)
-	+$(MAKE) --keep-going test-use-large test-docker simulate simulate-mutants soak fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, simulate (1,000 seeds), simulate-mutants, soak, soak-fairness, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker simulate simulate-mutants soak soak-fairness fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -147,6 +147,11 @@ soak: models ## run both services at 80 % load for 30 minutes with reloads and r
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer
 	$(VENV) tests/soak/soak.py
+
+soak-fairness: models ## run a polite API key alone for 5 minutes, then beside a hostile one for 25; check its errors and latency
+	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
+	$(VENV) tests/soak/fairness.py
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=

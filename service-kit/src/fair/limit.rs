@@ -29,8 +29,9 @@ const RETRY: Duration = Duration::from_millis(100);
 ///
 /// A caller may hold as much as it leaves free (Choudhury and Hahne 1998): one caller alone gets half
 /// of the capacity, two get a third each, and so on. A caller always gets such a share, even while the
-/// others have not yet shrunk to theirs, so up to twice the capacity can be in flight. Any amount is
-/// admitted if nothing else is in flight.
+/// others have not yet shrunk to theirs, so up to twice the capacity can be in flight. A caller with
+/// nothing in flight may begin one request of any size while the capacity is not used up, so a large
+/// batch does not starve beside many small calls.
 #[derive(Debug)]
 pub struct FairLimit {
     state: Mutex<State>,
@@ -69,7 +70,8 @@ impl State {
         let callers = self.held.len() as u64 + u64::from(before == 0);
         let leaves_room = own + self.total + amount <= self.capacity;
         let is_within_its_share = own * (callers + 1) <= self.capacity;
-        self.total == 0 || leaves_room || is_within_its_share
+        let is_first = before == 0 && self.total < self.capacity;
+        self.total == 0 || leaves_room || is_within_its_share || is_first
     }
 
     fn add(&mut self, caller: CallerId, amount: u64) {
@@ -259,13 +261,21 @@ mod tests {
     }
 
     #[test]
-    fn admits_any_amount_alone_and_nothing_beside_it() {
+    fn admits_any_amount_first_and_nothing_beside_it() {
         let limit = FairLimit::new(10);
         let all = limit.try_acquire(caller(0), 100).unwrap();
         assert_eq!(limit.try_acquire(caller(0), 1).unwrap_err(), 202);
         assert_eq!(limit.try_acquire(caller(1), 4).unwrap_err(), 108);
         drop(all);
         assert!(limit.try_acquire(caller(1), 100).is_ok());
+    }
+
+    #[test]
+    fn a_large_batch_fits_beside_small_calls() {
+        let limit = FairLimit::new(100);
+        let _small = fill(&limit, 3);
+        assert!(limit.try_acquire(caller(9), 60).is_ok());
+        assert!(limit.try_acquire(caller(9), 60).is_err());
     }
 
     #[test]

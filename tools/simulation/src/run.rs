@@ -11,7 +11,7 @@ use crate::hosts::classifier_host;
 use crate::hosts::encoder_host;
 use crate::hosts::trainer_host;
 use crate::ledger::{Ledger, Report};
-use crate::load::{clients, reader};
+use crate::load::{clients, reader, sharers};
 use crate::network::SimulatedNetwork;
 use crate::plan::{self, Fault, LATENCY_MS, PATIENCE, Plan, RECOVERY};
 use crate::truth::{self, Models};
@@ -91,6 +91,7 @@ fn add_hosts(sim: &mut Sim<'_>, world: &Arc<World>) {
         sim.client(format!("client-{index}"), clients::run(world.clone(), index));
     }
     sim.client("reader", reader::run(world.clone()));
+    sim.client("sharers", sharers::run(world.clone()));
 }
 
 /// Records a process that ends with an error as a violation.

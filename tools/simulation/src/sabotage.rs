@@ -20,4 +20,6 @@ pub enum Sabotage {
     SwapResponses,
     /// Runs of some texts never end.
     HangRun,
+    /// An encoder serves texts in order of arrival, whoever sends them.
+    OneQueue,
 }

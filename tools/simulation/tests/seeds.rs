@@ -85,6 +85,11 @@ fn detects_swapped_responses() {
 }
 
 #[test]
+fn detects_a_queue_that_one_caller_can_fill() {
+    is_detected("one-queue", "instead of equal shares");
+}
+
+#[test]
 fn detects_runs_that_never_end() {
     is_detected("hang-run", "has no response after");
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use encoder_svc::scheduler::admission::Admission;
-use encoder_svc::scheduler::entry::{Class, Entry, Reply};
+use encoder_svc::scheduler::entry::{Class, Entry, Reply, Share};
 use encoder_svc::scheduler::workers::{Worker, Workers};
-use service_kit::ApiError;
+use service_kit::{ApiError, CallerId};
 use tokio::time::Instant;
 
 use crate::sabotage::Sabotage;
@@ -42,11 +42,15 @@ impl SimulatedModel {
 }
 
 /// Workers that are tasks of the current runtime.
-pub(crate) struct TaskWorkers(Arc<TaskQueue>);
+pub(crate) struct TaskWorkers {
+    queue: Arc<TaskQueue>,
+    sabotage: Option<Sabotage>,
+}
 
 impl TaskWorkers {
     /// Starts `sessions` single-core workers and the all-core worker.
     pub(crate) fn start(model: SimulatedModel, sessions: usize, admission: &Arc<Admission>) -> Self {
+        let sabotage = model.world.plan.sabotage;
         let (queue, model) = (Arc::new(TaskQueue::<Entry>::default()), Arc::new(model));
         for worker in std::iter::repeat_n(Worker::SingleCore, sessions).chain([Worker::AllCore]) {
             let (queue, model, admission) = (queue.clone(), model.clone(), admission.clone());
@@ -59,23 +63,27 @@ impl TaskWorkers {
                 }
             });
         }
-        Self(queue)
+        Self { queue, sabotage }
     }
 
     pub(crate) fn queue(&self) -> Weak<TaskQueue> {
-        Arc::downgrade(&self.0)
+        Arc::downgrade(&self.queue)
     }
 }
 
 impl Workers for TaskWorkers {
     fn push(&self, class: Class, entry: Entry) {
-        self.0.push(class, entry.share, entry);
+        let caller = match self.sabotage {
+            Some(Sabotage::OneQueue) => CallerId::UNKNOWN,
+            _ => entry.share.caller,
+        };
+        self.queue.push(class, Share { caller, ..entry.share }, entry);
     }
 }
 
 impl Drop for TaskWorkers {
     fn drop(&mut self) {
-        self.0.close();
+        self.queue.close();
     }
 }
 

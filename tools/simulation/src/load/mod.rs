@@ -7,3 +7,4 @@ mod direct;
 mod items;
 pub mod outcome;
 pub mod reader;
+pub mod sharers;
