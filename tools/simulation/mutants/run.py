@@ -54,8 +54,8 @@ MUTANTS = [
     Mutant(
         "a permit is never released",
         "encoder-svc/src/scheduler/admission.rs",
-        "limit.admitted.fetch_sub(self.units, Ordering::Relaxed);\n        limit.texts.dec();",
-        "limit.admitted.fetch_sub(0, Ordering::Relaxed);",
+        "self.admitted = None;",
+        "std::mem::forget(self.admitted.take());",
     ),
     Mutant(
         "the deadline of a request is ignored",
