@@ -9,7 +9,8 @@ const ROWS_AT_LEAST = 5;
 const NAMES_AT_MOST = 60;
 const LONGEST_RETRY_MS = 60_000;
 
-// Invented movies.
+// Invented movies, each of one of these genres. A model of other labels gets no examples.
+const GENRES_OF_EXAMPLES = ["Western", "Science Fiction", "Romance", "Animation", "Crime", "Documentary"];
 const EXAMPLES = [
   ["Nine Miles to Mercy", "Marshal Ida Crane has nine miles of open desert between her prisoner and the courthouse. The man’s brothers ride out of the canyon with thirty rifles to take him back. By nightfall the town has bolted its doors, and only a drunken telegraph boy will stand beside her."],
   ["The Quiet Below", "Four hundred metres under the polar ice, a drilling crew breaks into a chamber that no map shows. The lights fail, and an alien creature that has slept since before mankind begins to hunt them through the tunnels. When the lift comes up empty for the third time, the last two understand that it has learned to call them by name."],
@@ -349,6 +350,7 @@ async function loadModel() {
     const f1 = model.metrics?.validation_micro_f1;
     $("model").replaceChildren("Model ", make("code", {}, model.model_version), ` on encoder ${model.encoder_id} ${model.encoder_version}`,
       f1 ? `, micro‑F1 ${f1.toFixed(3)} on the validation split` : "");
+    document.querySelector(".examples").hidden = !GENRES_OF_EXAMPLES.some((genre) => model.labels.includes(genre));
     const names = [...model.labels].sort((a, b) => a.localeCompare(b, "en"));
     const others = names.length - NAMES_AT_MOST;
     blank.replaceChildren(...names.slice(0, NAMES_AT_MOST).flatMap((name, i) => [i ? " · " : "", make("span", {}, name)]),

@@ -22,6 +22,7 @@ def test_three_labels_in_any_script(driver: webdriver.Chrome, tmp_path: Path) ->
             page = Page(driver, services.rest)
             page.open()
             page.until(lambda: all(name in page.find("#blank").text for name in names))
+            assert not page.find(".examples").is_displayed()
             for text, name in zip(TEXTS, names, strict=True):
                 page.write(text)
                 page.until_predicted(name)
