@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["running_pair"]
 
 RULE = re.compile(r"movieclassifier_[a-z]+(_[a-z]+)*")
-GAUGES_AND_HISTOGRAMS = {"seconds", "texts", "tokens", "calls", "sessions", "replicas", "info"}
-COUNTED = {"texts", "requests", "attempts", "retries", "hedges", "reloads", "hits", "misses", "joins"}
+GAUGES_AND_HISTOGRAMS = {"bytes", "seconds", "texts", "tokens", "calls", "sessions", "replicas", "info"}
+COUNTED = {"evictions", "texts", "requests", "attempts", "retries", "hedges", "reloads", "hits", "misses", "joins"}
 
 service = pytest.mark.parametrize("service", SERVICES)
 
