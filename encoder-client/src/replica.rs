@@ -284,3 +284,50 @@ impl Replica {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use genre_model::Fingerprint;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    fn encoder(digits: &str) -> EncoderIdentity {
+        EncoderIdentity {
+            id: "fake".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: Fingerprint::parse(digits.repeat(32)).unwrap(),
+        }
+    }
+
+    /// A replica that answered a probe and then no other, because its address is closed.
+    fn replica() -> Replica {
+        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let replica = Replica::new("test".to_owned(), channel, None);
+        replica.answered(&encoder("ab"));
+        replica
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_serves_calls_is_ready_without_a_probe() {
+        let replica = replica();
+        for _ in 0..10 {
+            tokio::time::advance(FRESH / 2).await;
+            replica.succeeded(Some(&encoder("ab")));
+            replica.probe().await;
+            assert!(replica.answers());
+        }
+        tokio::time::advance(FRESH).await;
+        replica.probe().await;
+        assert!(!replica.answers());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vector_of_another_encoder_than_the_known_one_is_no_answer_to_a_probe() {
+        let replica = replica();
+        tokio::time::advance(FRESH).await;
+        replica.succeeded(Some(&encoder("cd")));
+        replica.probe().await;
+        assert!(!replica.answers());
+    }
+}

@@ -93,7 +93,7 @@ def test_streams_of_long_texts_leave_unary_calls_prompt(pair: Pair, streams: int
         for number in range(40):
             begin = time.monotonic()
             try:
-                client.call(ENCODER, "Encode", timeout=PROMPT_SECONDS, texts=[text(-number - 1, 40)])
+                client.call(ENCODER, "Encode", timeout=PROMPT_SECONDS, texts=[text(-1_000 * streams - number, 40)])
                 outcomes["OK"] += 1
             except grpc.RpcError as error:
                 outcomes[error.code().name] += 1
