@@ -160,6 +160,23 @@ async fn rejects_missing_changed_and_mixed_shards() {
         let fitted =
             succeed(&path, "fit --vectors shards --output m.safetensors --preset reference --epochs 1");
         assert!(fitted.contains("wrote m.safetensors"));
+        // A manifest that names a file outside the folder, which `merge` would write before.
+        let manifest = path.join("shards/shard-00001-of-00003.json");
+        let own = std::fs::read_to_string(&manifest).unwrap();
+        let outside = path.join("outside.parquet");
+        let attack = own.replace("shard-00001-of-00003.parquet", &outside.display().to_string());
+        std::fs::write(&manifest, attack).unwrap();
+        for command in [
+            merge,
+            "fit --vectors shards --output other.safetensors",
+            "search --vectors shards --output search",
+            "report --vectors shards --model m.safetensors --output R.md",
+        ] {
+            let message = fail(command);
+            assert!(message.contains("expected file \"shard-00001-of-00003.parquet\", found"), "{message}");
+            assert!(!outside.exists(), "{command}");
+        }
+        std::fs::write(&manifest, own).unwrap();
         // A shard that changed after it was written.
         let shard = path.join("shards/shard-00000-of-00003.parquet");
         let mut bytes = std::fs::read(&shard).unwrap();

@@ -19,13 +19,17 @@ pub struct InvalidShard {
 }
 
 impl Shard {
+    /// Returns shard `index` of `count`, or `None` if the index is not below the count.
+    #[must_use]
+    pub fn new(index: usize, count: usize) -> Option<Self> {
+        (index < count).then_some(Self { index, count })
+    }
+
     /// Parses `I/N`.
     pub fn parse(text: &str) -> Result<Self, InvalidShard> {
         let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match numbers {
-            Some((index, count)) if index < count => Ok(Self { index, count }),
-            _ => Err(InvalidShard { found: text.to_owned() }),
-        }
+        let shard = numbers.and_then(|(index, count)| Self::new(index, count));
+        shard.ok_or_else(|| InvalidShard { found: text.to_owned() })
     }
 
     /// Returns the shard of a pod of a Kubernetes Indexed Job, from the variables
@@ -56,7 +60,9 @@ impl Shard {
     /// Returns the range of its movies among `all`.
     #[must_use]
     pub fn movies(self, all: usize) -> Range<usize> {
-        all * self.index / self.count..all * (self.index + 1) / self.count
+        // The product of two numbers from a file may exceed 64 bits; the quotient is at most `all`.
+        let start = |index: usize| (all as u128 * index as u128 / self.count as u128) as usize;
+        start(self.index)..start(self.index + 1)
     }
 
     /// The name of its vectors file.

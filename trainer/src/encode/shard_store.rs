@@ -167,9 +167,13 @@ impl ShardFolder {
         Ok(Checkpoint::compare(&expected.job(), &found.job()))
     }
 
+    /// Parses the manifest called `name`. Its shard must have the name, file and movies that the
+    /// job gives it, so a manifest cannot name a file outside the folder.
     fn parse(&self, name: &str, bytes: &[u8]) -> Result<ShardManifest, ShardError> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| self.set_error(format!("{name}: expected the manifest of a shard: {error}")))
+        let manifest: ShardManifest = serde_json::from_slice(bytes)
+            .map_err(|error| self.set_error(format!("{name}: expected the manifest of a shard: {error}")))?;
+        manifest.check(name).map_err(|reason| self.set_error(format!("{name}: {reason}")))?;
+        Ok(manifest)
     }
 
     /// Publishes a finished shard and then its manifest. Each appears complete or not at all.
@@ -212,7 +216,6 @@ impl ShardFolder {
         let Some(first) = manifests.first() else {
             return Err(self.set_error("expected shards, found none"));
         };
-        let mut next_movie = 0;
         for (place, manifest) in manifests.iter().enumerate() {
             if let Checkpoint::OtherJob(differences) = Checkpoint::compare(&first.job(), &manifest.job()) {
                 return Err(self.set_error(format!("{}: {differences}", manifest.file)));
@@ -220,15 +223,8 @@ impl ShardFolder {
             if manifest.shard != place {
                 return Err(self.set_error(format!("expected shard {place} of {}, found none", first.shards)));
             }
-            if manifest.first_movie != next_movie {
-                let (name, found) = (&manifest.file, manifest.first_movie);
-                return Err(
-                    self.set_error(format!("{name}: expected movies from {next_movie} on, found {found}"))
-                );
-            }
-            next_movie += manifest.movies;
         }
-        if manifests.len() != first.shards || next_movie != first.movies_in_all {
+        if manifests.len() != first.shards {
             let (place, shards) = (manifests.len(), first.shards);
             return Err(self.set_error(format!("expected shard {place} of {shards}, found none")));
         }
@@ -311,6 +307,24 @@ impl ShardManifest {
         }
     }
 
+    /// Checks the fields that follow from others. The error says what was expected and found.
+    fn check(&self, name: &str) -> Result<(), String> {
+        let shard = Shard::new(self.shard, self.shards)
+            .ok_or_else(|| format!("expected a shard of its job, found {} of {}", self.shard, self.shards))?;
+        let (file, movies) = (shard.file_name(), shard.movies(self.movies_in_all));
+        if self.file != file {
+            return Err(format!("expected file {file:?}, found {:?}", self.file));
+        }
+        if name != manifest_name(&file) {
+            return Err(format!("expected the manifest of this name, found the one of {file:?}"));
+        }
+        if (self.first_movie, self.movies) != (movies.start, movies.len()) {
+            let (first, count) = (self.first_movie, self.movies);
+            return Err(format!("expected movies {movies:?}, found {count} from {first} on"));
+        }
+        Ok(())
+    }
+
     fn job(&self) -> ShardJob<'_> {
         let Self { format, shards, movies_in_all, vectors, .. } = self;
         ShardJob { format, shards: *shards, movies_in_all: *movies_in_all, vectors }
@@ -327,8 +341,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn reads_manifests_that_say_films() {
+    fn manifest() -> ShardManifest {
         let header = VectorsHeader {
             encoder: EncoderIdentity {
                 id: "tiny-8".to_owned(),
@@ -340,11 +353,39 @@ mod tests {
             data_digest: "cd".repeat(32),
             labels: genre_model::LabelSet::built_in(),
         };
-        let manifest = ShardManifest::new(Shard::parse("1/3").unwrap(), &header, 10, "ef".repeat(32));
+        ShardManifest::new(Shard::parse("1/3").unwrap(), &header, 10, "ef".repeat(32))
+    }
+
+    #[test]
+    fn reads_manifests_that_say_films() {
+        let manifest = manifest();
+        manifest.check("shard-00001-of-00003.json").unwrap();
         let json = serde_json::to_string(&manifest).unwrap();
         let old = json.replace("movies", "films").replace("first_movie", "first_film");
         for text in [json, old] {
             assert_eq!(serde_json::from_str::<ShardManifest>(&text).unwrap(), manifest, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn rejects_a_manifest_that_names_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let shards = ShardFolder::open(folder.path()).unwrap();
+        let name = "shard-00001-of-00003.json";
+        let outside = folder.path().join("outside.parquet").display().to_string();
+        let own = manifest().file;
+        for file in [&outside, "../x.parquet", "", "shard-00000-of-00003.parquet", &format!("./{own}")] {
+            let wrong = ShardManifest { file: file.to_owned(), ..manifest() };
+            std::fs::write(folder.path().join(name), serde_json::to_vec(&wrong).unwrap()).unwrap();
+            let message = shards.whole_set().await.unwrap_err().to_string();
+            assert!(message.contains(&format!("{name}: expected file {own:?}, found {file:?}")), "{message}");
+        }
+        let other = ShardManifest { shard: 3, ..manifest() };
+        assert!(other.check(name).unwrap_err().contains("found 3 of 3"));
+        let other = ShardManifest { movies: usize::MAX, ..manifest() };
+        assert!(other.check(name).unwrap_err().contains("expected movies 3..6"));
+        let other = ShardManifest { movies_in_all: usize::MAX, ..manifest() };
+        assert!(other.check(name).is_err());
+        assert!(manifest().check("shard-00000-of-00003.json").is_err());
     }
 }
