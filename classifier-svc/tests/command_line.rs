@@ -96,6 +96,92 @@ async fn a_file_is_classified_in_order_and_failed_rows_are_named() {
     assert!(rows[8].starts_with("8,7,Movie 7,") && rows[8].contains("expected a text"), "{}", rows[8]);
 }
 
+/// Tables as people have them. Each row is answered, or its error says what was found; what cannot be
+/// read to its end fails with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_tables_of_every_form() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let (folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url());
+    let url = classifier.url();
+    let csv = "id,title,overview\n1,Reef,\"A storm, and\nrain.\"\n2,X,A wedding.\n";
+    let classify = async |name: &str, content: &[u8], more: &[&str]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let path = path.to_string_lossy().into_owned();
+        let call = [&["classify", "--input", &path, "--address", &url][..], more].concat();
+        run_blocking(arguments(&call)).await
+    };
+    let expected = text(&classify("plain.csv", csv.as_bytes(), &[]).await.stdout);
+    assert_eq!(expected.lines().count(), 2, "{expected}");
+    let with = |delimiter: &str| csv.replace("storm,", "storm~").replace(',', delimiter).replace('~', ",");
+    let json = "\u{feff}{\"id\": 1, \"title\": \"Reef\", \"overview\": \"A storm, and\\nrain.\"}\r\n\
+                {\"id\": \"2\", \"title\": \"X\", \"overview\": \"A wedding.\", \"x\": null}\r\n";
+    for (name, content, more) in [
+        ("tab.tsv", with("\t"), &[][..]),
+        ("semicolon.CSV", with(";"), &[]),
+        ("given.txt", with(";"), &["--delimiter", ";"]),
+        ("sep.csv", format!("sep=;\r\n{}", with(";")), &[]),
+        ("crlf.csv", format!("\u{feff}{csv}").replace("\n1", "\r\n1").replace("\n2", "\r\n2"), &[]),
+        ("heads.csv", csv.replacen("id,title,overview", "Id, Title, OverView", 1), &[]),
+        ("lines.jsonl", json.to_owned(), &[]),
+        ("lines.json", json.to_owned(), &[]),
+        ("no-name", json.to_owned(), &["--input-format", "jsonl"]),
+    ] {
+        let output = classify(name, content.as_bytes(), more).await;
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), expected, "{name}");
+    }
+
+    let records = |output: &Output| -> Vec<serde_json::Value> {
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let output =
+        classify("spark.csv", b"id,title,overview\n1,\"The \\\"Reef\\\"\",\"A storm, dark.\"\n", &[]).await;
+    assert_eq!(records(&output)[0]["title"], "The \"Reef\"");
+    let output =
+        classify("null.jsonl", b"{\"id\": \"1\", \"title\": null, \"overview\": \"A storm.\"}\n", &[]).await;
+    assert_eq!((&records(&output)[0]["title"], output.status.success()), (&"".into(), true));
+    let table = b"id,title,overview\n1,A,nan\n2,B,\n3,C,Caf\xe9.\n4,D,a,b\n5.0,nan,A storm.\n";
+    let output = classify("mixed.csv", table, &[]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let found = records(&output);
+    for (row, words) in [
+        "line 2: expected a text as the overview, found the placeholder \"nan\"",
+        "line 3: expected a text as the overview, found none",
+        "line 4: expected UTF-8, found byte 0xE9; if the table is in latin-1, convert it first: iconv",
+        "line 5: expected 3 fields as in the header, found 4",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(found[row]["error"].as_str().unwrap().starts_with(words), "{}", found[row]);
+    }
+    assert_eq!(
+        (&found[4]["id"], &found[4]["title"], found[4]["genres"].is_array()),
+        (&"5.0".into(), &"".into(), true)
+    );
+
+    for (name, content, words) in [
+        (
+            "open.csv",
+            &b"id,title,overview\n1,Reef,\"A storm.\n2,X,A wedding.\n3,Y,Rain.\n"[..],
+            "closing quote for line 2",
+        ),
+        (
+            "dup.csv",
+            b"id,title,overview,overview\n1,A,B,C\n",
+            "expected one column \"overview\" in the header, found 2",
+        ),
+        ("utf16.csv", b"\xff\xfei\0d\0", "iconv -f UTF-16LE -t UTF-8"),
+        ("x.csv.bz2", b"BZh91AY", "bunzip2 -k"),
+    ] {
+        let output = classify(name, content, &[]).await;
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{name}");
+        assert!(text(&output.stderr).contains(words), "{name}: {}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn names_a_missing_input_file() {
     let output = run(&["classify", "--input", "no/such.csv", "--address", "http://127.0.0.1:9"]);

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way, and folders depend on each other only in this order:
 //!
-//! - [`data`] reads movies ([`KaggleReader`]) and keeps them, their vectors and their split in
+//! - [`data`] reads movies ([`MovieReader`]) and keeps them, their vectors and their split in
 //!   tables;
 //! - [`encode`] turns movies into [`Vectors`] through an encoder service;
 //! - [`fit`] turns the training and validation movies among them ([`FittingData`]) into a model by
@@ -23,13 +23,14 @@ pub mod evaluate;
 mod file_error;
 pub mod fit;
 pub mod metrics;
+pub mod output_guard;
 mod progress;
 pub mod search;
 mod svg;
 #[cfg(test)]
 mod testing;
 
-pub use data::ingest::kaggle::{KaggleError, KaggleReader};
+pub use data::ingest::reader::{IngestError, IngestOptions, MovieReader};
 pub use data::ingest::report::{DropReason, Dropped, DroppedRow, IngestReport, LabelCount};
 pub use data::movie::{DataDigest, Movie};
 pub use data::split::{Split, SplitChoice};

@@ -49,7 +49,7 @@ fn a_malformed_csv_leaves_existing_files_unchanged() {
     let before = std::fs::read(path.join("movies.parquet")).unwrap();
     for (content, expected) in [
         ("id,title,overview,genres\n1,A,\"open", "expected a closing quote for line 2"),
-        ("a,b\n1,2\n", "expected a CSV header with the column \"id\""),
+        ("a,b\n1,2\n", "expected a header with the column \"id\""),
         ("\0\u{1}PAR1\0", "bytes that are not text"),
         ("", "found an empty file"),
     ] {

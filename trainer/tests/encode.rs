@@ -11,12 +11,12 @@ use encoder_client::bulk::channel;
 use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use fake_encoder::{Behaviour, Failure, FakeEncoder, Fault, start, vector};
 use genre_model::InputTemplate;
-use trainer::data::ingest::columns::Columns;
+use movie_table::Source;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run};
-use trainer::{Load, Vectors};
+use trainer::{IngestOptions, Load, Vectors};
 
 const MOVIES: usize = 100;
 /// Movies in a chunk.
@@ -41,9 +41,13 @@ impl Workspace {
         self.folder.path().join("movies.csv")
     }
 
+    fn source(&self) -> Source {
+        Source::new(&self.csv())
+    }
+
     fn job(&self, output: &str) -> EncodeJob {
         EncodeJob {
-            source: MovieSource::Csv(self.csv(), Columns::default()),
+            source: MovieSource::Table(self.source(), IngestOptions::default()),
             output: self.folder.path().join(output),
             template: InputTemplate::parse(InputTemplate::TITLE_AND_OVERVIEW).unwrap(),
             chunk: CHUNK,
@@ -277,7 +281,7 @@ async fn the_prepared_table_gives_the_same_vectors_as_the_csv() {
     let job = workspace.job("csv.parquet");
     encode(&job, Behaviour::default()).await.0.unwrap();
     let movies = workspace.folder.path().join("movies.parquet");
-    prepare::run(&workspace.csv(), &Columns::default(), &movies, None).unwrap();
+    prepare::run(&workspace.source(), &IngestOptions::default(), &movies, None).unwrap();
     let from_table = EncodeJob { source: MovieSource::MoviesFile(movies), ..workspace.job("table.parquet") };
     encode(&from_table, Behaviour::default()).await.0.unwrap();
     assert_eq!(bytes(&job.output), bytes(&from_table.output));

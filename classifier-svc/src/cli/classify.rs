@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use movie_table::TableArgs;
 use proto::classifier::v1::ClassifyRequest;
 
 use super::backend::{Backend, BackendArgs};
-use super::movie_input::InputFormat;
 use super::record_output::OutputFormat;
 use super::{many, output};
 
@@ -18,13 +18,13 @@ pub(super) struct ClassifyArgs {
     /// What the movie is about; required unless --input is given.
     #[arg(long, required_unless_present = "input", conflicts_with = "input")]
     overview: Option<String>,
-    /// File of movies with the columns or keys overview, title (optional) and id (optional); - for
+    /// Table of movies with the columns or keys overview, title (optional) and id (optional): CSV,
+    /// TSV, JSON Lines or a JSON array, plain, gzipped or zipped; a folder that holds it; - for
     /// standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|FOLDER|-")]
     input: Option<PathBuf>,
-    /// Format of the input [default: from the file name's extension].
-    #[arg(long, value_name = "FORMAT", requires = "input")]
-    input_format: Option<InputFormat>,
+    #[command(flatten)]
+    table: TableArgs,
     /// Format of the output with --input: one record for each movie, in order, written as soon as
     /// it is classified.
     #[arg(long, value_name = "FORMAT", default_value = "jsonl", requires = "input")]
@@ -43,9 +43,11 @@ pub(super) struct ClassifyArgs {
 }
 
 pub(super) async fn classify(args: ClassifyArgs) -> anyhow::Result<()> {
+    // The input first, since its errors cost no model.
+    let input = args.input.as_deref().map(|path| many::open(path, &args.table.options())).transpose()?;
     let backend = Backend::open(&args.backend).await?;
-    if let Some(input) = &args.input {
-        return many::classify(&backend, input, args.input_format, args.output).await;
+    if let Some(input) = input {
+        return many::classify(&backend, input, args.output).await;
     }
     let request = ClassifyRequest {
         title: args.title.clone(),

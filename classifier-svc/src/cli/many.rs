@@ -1,14 +1,18 @@
 //! Classifies the movies of a file, a few at a time, and writes the results in order.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
+use anyhow::Context as _;
 use futures_util::{StreamExt as _, pin_mut};
+use indicatif::{ProgressBar, ProgressStyle};
+use movie_table::{Row, RowProblem, Source, TableOptions, TableReader, is_placeholder};
 use proto::classifier::v1::ClassifyRequest;
+use same_file::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::backend::Backend;
-use super::movie_input::{InputFormat, MovieInput, Record};
 use super::record_output::{Outcome, OutputFormat, RecordWriter};
 
 /// Movies in flight at once; enough to keep an encoder with several cores busy.
@@ -16,23 +20,36 @@ const IN_FLIGHT: usize = 32;
 /// The most failed rows that the error lists.
 const NAMED: usize = 10;
 
-/// Classifies every movie of the file at `path` and writes the results to standard output.
+/// A movie, or the reason why its row is invalid.
+type Record = Result<Row, RowProblem>;
+
+/// Opens the table of movies at `path`; `-` is standard input.
+pub(super) fn open(path: &Path, options: &TableOptions) -> anyhow::Result<TableReader> {
+    // `>> FILE` would otherwise be read for ever.
+    if path.is_file() && Handle::from_path(path).ok() == Handle::stdout().ok() {
+        anyhow::bail!(
+            "--input {}: expected another file than standard output, found the same",
+            path.display()
+        );
+    }
+    TableReader::open(&Source::new(path), options).context("--input")
+}
+
+/// Classifies every movie of the table and writes the results to standard output.
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read, and at the end if any movie failed.
+/// Fails if the table cannot be read, and at the end if any movie failed.
 pub(super) async fn classify(
     backend: &Backend,
-    path: &Path,
-    input_format: Option<InputFormat>,
+    input: TableReader,
     output_format: OutputFormat,
 ) -> anyhow::Result<()> {
-    let input = MovieInput::open(path, input_format)?;
-    let progress = input.progress.clone();
+    let (read, bar) = (input.progress(), bar(input.progress().total));
     let (sender, records) = mpsc::channel(IN_FLIGHT);
     // Reading blocks its thread; it stops once the receiver is gone.
     let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
-        for (index, record) in input.records().enumerate() {
+        for (index, record) in input.enumerate() {
             if sender.blocking_send((index + 1, record?)).is_err() {
                 break;
             }
@@ -51,12 +68,11 @@ pub(super) async fn classify(
         if outcome.result.is_err() {
             failed.push(outcome.row);
         }
-        progress.set_message(format!("{all} movies, {} failed", failed.len()));
+        bar.set_position(read.read());
+        bar.set_message(format!("{all} movies, {} failed", failed.len()));
     }
-    progress.finish_and_clear();
-    reading
-        .await?
-        .map_err(|error| error.context(format!("--input {}, after {all} movies", path.display())))?;
+    bar.finish_and_clear();
+    reading.await?.map_err(|error| error.context(format!("--input, after {all} movies")))?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -72,19 +88,38 @@ pub(super) async fn classify(
 async fn classify_record(backend: &Backend, row: usize, record: Record) -> Outcome {
     let movie = match record {
         Ok(movie) => movie,
-        Err(error) => return Outcome { row, id: None, title: String::new(), result: Err(error) },
+        Err(problem) => {
+            let result = Err(problem.to_string());
+            return Outcome { row, id: None, title: String::new(), result };
+        }
     };
-    let request = ClassifyRequest {
-        title: movie.title.clone(),
-        overview: movie.overview,
-        include_scores: false,
-        explain: false,
+    let Row { line, id, title, overview, .. } = movie;
+    let title = title.unwrap_or_default();
+    let overview = match overview {
+        Some(overview) if !is_placeholder(&overview) => overview,
+        found => {
+            let found = found.map_or("none".to_owned(), |text| format!("the placeholder {text:?}"));
+            let error = format!("line {line}: expected a text as the overview, found {found}");
+            return Outcome { row, id, title, result: Err(error) };
+        }
     };
+    let request = ClassifyRequest { title: title.clone(), overview, include_scores: false, explain: false };
     let result = backend.classify(request).await;
-    Outcome {
-        row,
-        id: movie.id,
-        title: movie.title,
-        result: result.map_err(|status| backend.explain(&status).to_string()),
+    let result = result.map_err(|status| format!("line {line}: {}", backend.explain(&status)));
+    Outcome { row, id, title, result }
+}
+
+/// A progress bar on standard error; hidden unless that is a terminal.
+fn bar(length: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
     }
+    let (bar, template) = match length {
+        Some(length) => {
+            (ProgressBar::new(length), "{bar:30} {percent:>3} %  {bytes}/{total_bytes}  ETA {eta}  {msg}")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}  {elapsed}  {msg}"),
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style)
 }

@@ -7,7 +7,6 @@ mod backend;
 mod classify;
 mod embedded;
 mod many;
-mod movie_input;
 mod output;
 mod record_output;
 mod serve;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use genre_model::{InputTemplate, LabelSet};
-use trainer::SplitChoice;
-use trainer::data::ingest::columns::{Columns, GenresFormat};
+use movie_table::{GenresFormat, Source, TableArgs};
 use trainer::data::ingest::label_set::{self, LabelSetError};
 use trainer::encode::shard::Shard;
 use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
+use trainer::{IngestOptions, SplitChoice};
 
 const EXAMPLES: &str = "\
 From Kaggle's movies_metadata.csv to a model and its metrics, step by step:
@@ -42,7 +42,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read a CSV of movies, keep the usable ones, and report what was dropped and why
+    /// Read a table of movies, keep the usable ones, and report what was dropped and why
     Prepare(Prepare),
     /// Encode movies into vectors; an interrupted run resumes where it stopped
     Encode(Encode),
@@ -63,22 +63,21 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ColumnArgs {
-    /// Column of ids, whole numbers that decide the split
-    #[arg(long, value_name = "NAME", default_value = "id")]
-    pub(crate) id_column: String,
-    /// Column of titles
-    #[arg(long, value_name = "NAME", default_value = "title")]
-    pub(crate) title_column: String,
-    /// Column of overviews
-    #[arg(long, value_name = "NAME", default_value = "overview")]
-    pub(crate) overview_column: String,
-    /// Column of genres
+pub(crate) struct IngestArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+    /// Column or key of genres
     #[arg(long, value_name = "NAME", default_value = "genres")]
     pub(crate) genres_column: String,
-    /// Form of the genres column
-    #[arg(long, value_name = "python|json|pipe", value_enum, default_value = "python")]
+    /// Form of the genres
+    #[arg(long, value_name = "FORM", value_enum, default_value = "auto")]
     pub(crate) genres_format: GenresFormat,
+    /// Accept a table of which more than half of the rows are dropped for one reason
+    #[arg(long)]
+    pub(crate) allow_loss: bool,
+    /// Keep movies with this overview although it is a placeholder; can be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) keep_overview: Vec<String>,
     /// Labels that genres become: a labels file, in TOML, or those that the data has. The default
     /// is TMDB's twenty genres, or the labels of the model to measure
     #[arg(long, value_name = "FILE.toml|from-data")]
@@ -88,46 +87,60 @@ pub(crate) struct ColumnArgs {
     pub(crate) min_count: u64,
 }
 
-impl ColumnArgs {
-    /// Returns the columns of `input`, with the label set that was asked for, or else `default`.
-    pub(crate) fn columns(&self, input: &Path, default: LabelSet) -> Result<Columns, LabelSetError> {
-        let columns = self.with_labels(default);
-        let labels = match self.labels.as_deref() {
-            None => return Ok(columns),
-            Some(path) if path == Path::new("from-data") => {
-                label_set::from_data(input, &columns, self.min_count)?
-            }
-            Some(path) => label_set::read(path)?,
-        };
-        Ok(Columns { labels, ..columns })
+impl IngestArgs {
+    /// Whether the input is read once for its labels before it is read for its movies.
+    pub(crate) fn labels_are_from_data(&self) -> bool {
+        self.labels.as_deref() == Some(Path::new("from-data"))
     }
 
-    fn with_labels(&self, labels: LabelSet) -> Columns {
-        Columns {
+    /// Returns how `input` is read, with the label set that was asked for, or else `default`.
+    pub(crate) fn options(&self, input: &Source, default: LabelSet) -> Result<IngestOptions, LabelSetError> {
+        let options = self.with_labels(default);
+        let labels = match self.labels.as_deref() {
+            None => return Ok(options),
+            Some(_) if self.labels_are_from_data() => label_set::from_data(input, &options, self.min_count)?,
+            Some(path) => label_set::read(path)?,
+        };
+        Ok(IngestOptions { labels, ..options })
+    }
+
+    fn with_labels(&self, labels: LabelSet) -> IngestOptions {
+        let mut table = self.table.options();
+        table.columns.genres.clone_from(&self.genres_column);
+        table.columns.all_required = true;
+        IngestOptions {
+            table,
             labels,
-            id: self.id_column.clone(),
-            title: self.title_column.clone(),
-            overview: self.overview_column.clone(),
-            genres: self.genres_column.clone(),
             genres_format: self.genres_format,
+            allow_loss: self.allow_loss,
+            keep_overviews: self.keep_overview.clone(),
         }
     }
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReplaceArgs {
+    /// Replace outputs even if they are files of another kind
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Prepare {
-    /// CSV of movies such as Kaggle's movies_metadata.csv, plain, gzipped or zipped; a folder that
-    /// holds it; or - for standard input
+    /// Table of movies such as Kaggle's movies_metadata.csv: CSV, TSV, JSON Lines or a JSON array,
+    /// plain, gzipped or zipped; a folder that holds it; or - for standard input
     #[arg(long, value_name = "FILE|FOLDER|-")]
     pub(crate) input: PathBuf,
     #[command(flatten)]
-    pub(crate) columns: ColumnArgs,
+    pub(crate) ingest: IngestArgs,
     /// Table of usable movies to write
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) output: PathBuf,
     /// Report of kept and dropped rows to write, as JSON
     #[arg(long, value_name = "FILE.json")]
     pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -143,11 +156,11 @@ pub(crate) struct EncoderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Encode {
-    /// CSV of movies, as for `prepare`
+    /// Table of movies, as for `prepare`
     #[arg(long, value_name = "FILE|FOLDER|-", required_unless_present = "movies")]
     pub(crate) input: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) columns: ColumnArgs,
+    pub(crate) ingest: IngestArgs,
     /// Table of movies written by `trainer prepare`
     #[arg(long, value_name = "FILE.parquet", conflicts_with = "input")]
     pub(crate) movies: Option<PathBuf>,
@@ -183,6 +196,8 @@ pub(crate) struct Encode {
     /// encoder
     #[arg(long)]
     pub(crate) restart: bool,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +208,8 @@ pub(crate) struct Merge {
     /// Table of vectors to write
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -214,6 +231,8 @@ pub(crate) struct Fit {
     /// Also fit and measure the baselines on the same vectors: logistic regression and majority
     #[arg(long)]
     pub(crate) baselines: bool,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -251,12 +270,14 @@ pub(crate) struct Search {
     /// Also measure on the test movies, and print the lines of the reference system
     #[arg(long)]
     pub(crate) report_test: bool,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Reference {
-    /// CSV of movies, as for `prepare`
-    #[arg(long, value_name = "FILE.csv")]
+    /// Table of movies, as for `prepare`
+    #[arg(long, value_name = "FILE|FOLDER|-")]
     pub(crate) input: PathBuf,
     /// Folder that keeps vectors and trials, from which a second run resumes
     #[arg(long, value_name = "FOLDER", default_value = ".runtime/reference")]
@@ -265,15 +286,17 @@ pub(crate) struct Reference {
     pub(crate) trials: SearchArgs,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Evaluate {
-    /// CSV of movies, as for `prepare`
-    #[arg(long, value_name = "FILE.csv", required_unless_present = "vectors")]
+    /// Table of movies, as for `prepare`
+    #[arg(long, value_name = "FILE|FOLDER|-", required_unless_present = "vectors")]
     pub(crate) input: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) columns: ColumnArgs,
+    pub(crate) ingest: IngestArgs,
     /// Split to measure on
     #[arg(long, value_enum)]
     pub(crate) split: SplitChoice,
@@ -316,6 +339,8 @@ pub(crate) struct Report {
     /// Report to write; its figures are written beside it, such as REPORT-reliability.svg
     #[arg(long, value_name = "REPORT.md")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+/// The largest page, decompressed. The largest that we write has a few MiB.
+const MAX_PAGE_BYTES: u64 = 64 << 20;
 /// The highest compression ratio of Snappy: its densest element encodes 64 bytes in 3.
 const SNAPPY_EXPANSION: u64 = 22;
 
@@ -50,7 +52,7 @@ impl ChunkReader for CheckedPages {
 fn check_header(page: &[u8]) -> Result<()> {
     let [_type, unpacked, _packed] = first_integers(page)
         .ok_or_else(|| ParquetError::General("expected a page header, found none".to_owned()))?;
-    let most = page.len() as u64 * SNAPPY_EXPANSION;
+    let most = (page.len() as u64 * SNAPPY_EXPANSION).min(MAX_PAGE_BYTES);
     if unpacked > most {
         return Err(ParquetError::General(format!(
             "expected a page of at most {most} bytes decompressed, found a header that states {unpacked}"

@@ -71,9 +71,10 @@ impl Formats {
         vec![("format", self.labelled.to_owned()), (LABELS_KEY, names)]
     }
 
-    /// Opens a table in one of the formats, and returns its label set.
-    pub(crate) fn open(&self, path: &Path) -> Result<(TableReader, LabelSet), TableError> {
-        let table = TableReader::open(path, &[self.built_in, self.labelled])?;
+    /// Opens a table in one of the formats, to read `batch` rows at a time, and returns its label
+    /// set.
+    pub(crate) fn open(&self, path: &Path, batch: usize) -> Result<(TableReader, LabelSet), TableError> {
+        let table = TableReader::open(path, &[self.built_in, self.labelled], batch)?;
         if table.text("format")? == self.built_in {
             return Ok((table, LabelSet::built_in()));
         }
@@ -93,7 +94,7 @@ pub(crate) fn read(batch: &RecordBatch, set: &LabelSet) -> Result<(Vec<u64>, Vec
         batch.column_by_name(name).ok_or_else(|| format!("expected a column {name:?}, found none"))
     };
     let (id_column, splits, labels) =
-        (column("id")?, column("split")?.as_string::<i32>(), column("labels")?.as_list::<i32>());
+        (column("id")?, column("split")?.as_string_view(), column("labels")?.as_list::<i32>());
     let mut ids = Vec::with_capacity(batch.num_rows());
     let mut movies = Vec::with_capacity(batch.num_rows());
     for (row, &id) in id_column.as_primitive::<Int64Type>().values().iter().enumerate() {
@@ -107,7 +108,7 @@ pub(crate) fn read(batch: &RecordBatch, set: &LabelSet) -> Result<(Vec<u64>, Vec
             ));
         }
         let names = labels.value(row);
-        let labels = set.movie_labels(names.as_string::<i32>().iter().flatten());
+        let labels = set.movie_labels(names.as_string_view().iter().flatten());
         movies.push(labels.map_err(|error| format!("movie {id}: {error}"))?);
         ids.push(id);
     }

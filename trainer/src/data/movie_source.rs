@@ -1,19 +1,20 @@
-//! Movies from a CSV file or from the table that `prepare` writes.
+//! Movies from a table of any form or from the table that `prepare` writes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use genre_model::LabelSet;
+use movie_table::Source;
 
-use crate::data::ingest::columns::Columns;
+use crate::data::ingest::reader::{IngestError, IngestOptions, MovieReader};
 use crate::data::movies_file::MoviesReader;
 use crate::data::table_file::TableError;
-use crate::{DataDigest, KaggleError, KaggleReader, Movie};
+use crate::{DataDigest, Movie};
 
 /// A source of movies that can be read more than once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum MovieSource {
-    /// A CSV file with these columns.
-    Csv(PathBuf, Columns),
+    /// A table of movies from outside.
+    Table(Source, IngestOptions),
     /// A table written by `prepare`.
     MoviesFile(PathBuf),
 }
@@ -21,10 +22,10 @@ pub enum MovieSource {
 /// Why movies cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MovieSourceError {
-    /// From a CSV file.
+    /// From a table from outside.
     #[error(transparent)]
-    Kaggle(#[from] KaggleError),
-    /// From a table.
+    Ingest(#[from] IngestError),
+    /// From a table of `prepare`.
     #[error("movies file {0}")]
     Table(#[from] TableError),
 }
@@ -44,19 +45,11 @@ pub struct Inventory {
 }
 
 impl MovieSource {
-    /// The path of the file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Csv(path, _) | Self::MoviesFile(path) => path,
-        }
-    }
-
     /// Opens the source at its beginning.
     pub fn open(&self) -> Result<Movies, MovieSourceError> {
         Ok(match self {
-            Self::Csv(path, columns) => {
-                Box::new(KaggleReader::open_with(path, columns)?.map(|movie| Ok(movie?)))
+            Self::Table(source, options) => {
+                Box::new(MovieReader::open(source, options)?.map(|movie| Ok(movie?)))
             }
             Self::MoviesFile(path) => Box::new(MoviesReader::open(path)?.map(|movie| Ok(movie?))),
         })
@@ -65,7 +58,7 @@ impl MovieSource {
     /// The label set of the movies.
     pub fn labels(&self) -> Result<LabelSet, MovieSourceError> {
         match self {
-            Self::Csv(_, columns) => Ok(columns.labels.clone()),
+            Self::Table(_, options) => Ok(options.labels.clone()),
             Self::MoviesFile(path) => Ok(MoviesReader::open(path)?.labels().clone()),
         }
     }

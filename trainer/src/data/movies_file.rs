@@ -9,7 +9,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{Schema, SchemaRef};
-use genre_model::{LabelSet, SPLIT_RULE};
+use genre_model::{LabelSet, MovieLabels, SPLIT_RULE};
+use movie_table::MAX_TEXT_BYTES;
 
 use crate::data::movie_columns;
 use crate::data::movie_columns::{
@@ -22,6 +23,10 @@ const FORMATS: Formats =
     Formats { built_in: "movieclassifier.movies/1", labelled: "movieclassifier.movies/2" };
 /// Movies buffered before they are written.
 const BATCH: usize = 1024;
+/// Bytes of text buffered before they are written.
+const BATCH_BYTES: usize = 4 << 20;
+/// Movies read at a time. Each may come with a page of its own.
+const READ_BATCH: usize = 64;
 
 fn schema() -> SchemaRef {
     let (title, overview) = (text_field("title"), text_field("overview"));
@@ -36,6 +41,7 @@ pub struct MoviesWriter {
     labels: LabelSet,
     digest: DataDigest,
     waiting: Vec<Movie>,
+    waiting_bytes: usize,
 }
 
 impl MoviesWriter {
@@ -44,18 +50,22 @@ impl MoviesWriter {
         let schema = schema();
         let table = TableWriter::create(path, schema.clone(), |properties| properties)?;
         let digest = DataDigest::new(labels.clone());
-        Ok(Self { table, schema, labels, digest, waiting: Vec::with_capacity(BATCH) })
+        let waiting = Vec::with_capacity(BATCH);
+        Ok(Self { table, schema, labels, digest, waiting, waiting_bytes: 0 })
     }
 
     /// Adds a movie.
     pub fn write(&mut self, movie: Movie) -> Result<(), TableError> {
         self.digest.add(&movie);
+        self.waiting_bytes += movie.title.len() + movie.overview.len();
         self.waiting.push(movie);
-        if self.waiting.len() == BATCH { self.flush() } else { Ok(()) }
+        let is_full = self.waiting.len() == BATCH || self.waiting_bytes >= BATCH_BYTES;
+        if is_full { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), TableError> {
         let movies = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
         let ids: Vec<u64> = movies.iter().map(|movie| movie.id).collect();
         let text = |field: fn(&Movie) -> &str| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(movies.iter().map(field)))
@@ -88,20 +98,50 @@ pub struct MoviesReader {
     table: TableReader,
     labels: LabelSet,
     digest: Option<DataDigest>,
-    batch: std::vec::IntoIter<Movie>,
+    batch: Option<Batch>,
+}
+
+/// Rows that were read, and the first of them that was not returned yet. The texts stay in their
+/// pages until then, since a small file can hold a long text a thousand times.
+struct Batch {
+    rows: RecordBatch,
+    ids: Vec<u64>,
+    labels: Vec<MovieLabels>,
+    next: usize,
+}
+
+impl Batch {
+    fn next_movie(&mut self) -> Option<Result<Movie, String>> {
+        let row = self.next;
+        let (id, labels) = (*self.ids.get(row)?, std::mem::take(&mut self.labels[row]));
+        self.next += 1;
+        let text = |column: usize, name: &str| {
+            let text = self.rows.column(column).as_string_view().value(row);
+            if text.len() > MAX_TEXT_BYTES {
+                let bytes = text.len();
+                return Err(format!(
+                    "movie {id}: expected at most {MAX_TEXT_BYTES} bytes as the {name}, found {bytes}"
+                ));
+            }
+            Ok(text.to_owned())
+        };
+        let movie = text(2, "title")
+            .and_then(|title| text(3, "overview").map(|overview| Movie { id, title, overview, labels }));
+        Some(movie)
+    }
 }
 
 impl MoviesReader {
     /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let (table, labels) = FORMATS.open(path)?;
+        let (table, labels) = FORMATS.open(path, READ_BATCH)?;
         table.expect("split_rule", SPLIT_RULE)?;
         if table.schema.fields() != schema().fields() {
             let (expected, found) = (schema(), &table.schema);
             return Err(TableError::invalid(path, format!("expected columns {expected}, found {found}")));
         }
         let digest = Some(DataDigest::new(labels.clone()));
-        Ok(Self { table, labels, digest, batch: Vec::new().into_iter() })
+        Ok(Self { table, labels, digest, batch: None })
     }
 
     /// The label set of the movies.
@@ -113,27 +153,15 @@ impl MoviesReader {
     fn read(&mut self) -> Result<Option<Movie>, TableError> {
         let Some(digest) = &mut self.digest else { return Ok(None) };
         loop {
-            if let Some(movie) = self.batch.next() {
+            if let Some(movie) = self.batch.as_mut().and_then(Batch::next_movie) {
+                let movie = movie.map_err(|reason| TableError::invalid(&self.table.path, reason))?;
                 digest.add(&movie);
                 return Ok(Some(movie));
             }
-            let Some(batch) = self.table.next_batch()? else { break };
-            let (ids, labels) = movie_columns::read(&batch, &self.labels)
+            let Some(rows) = self.table.next_batch()? else { break };
+            let (ids, labels) = movie_columns::read(&rows, &self.labels)
                 .map_err(|reason| TableError::invalid(&self.table.path, reason))?;
-            let (titles, overviews) =
-                (batch.column(2).as_string::<i32>(), batch.column(3).as_string::<i32>());
-            let movies: Vec<Movie> = ids
-                .into_iter()
-                .zip(labels)
-                .enumerate()
-                .map(|(row, (id, labels))| Movie {
-                    id,
-                    title: titles.value(row).to_owned(),
-                    overview: overviews.value(row).to_owned(),
-                    labels,
-                })
-                .collect();
-            self.batch = movies.into_iter();
+            self.batch = Some(Batch { rows, ids, labels, next: 0 });
         }
         let found = digest.clone().finish();
         self.table.expect("data_digest", &found).map(|()| None)
@@ -154,8 +182,6 @@ impl Iterator for MoviesReader {
 
 #[cfg(test)]
 mod tests {
-    use genre_model::LabelSet;
-
     use super::*;
 
     fn movies(count: u64) -> Vec<Movie> {
@@ -256,6 +282,35 @@ mod tests {
         let read: Result<Vec<_>, _> = MoviesReader::open(&path).unwrap().collect();
         let message = read.unwrap_err().to_string();
         assert!(message.contains("bytes decompressed, found a header that states 8191"), "{message}");
+    }
+
+    /// A small file can hold a long overview a thousand times, as an entry of a dictionary.
+    #[test]
+    fn rejects_a_text_that_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movies.parquet");
+        let overview = "a storm ".repeat(1 << 17);
+        let movie = |id| Movie { id, overview: overview.clone(), ..movies(1).remove(0) };
+        let all: Vec<Movie> = (1..=200).map(movie).collect();
+        write(&path, &all);
+        assert!(std::fs::metadata(&path).unwrap().len() < 16 << 20, "a tenth of its texts");
+        let read: Result<Vec<_>, _> = MoviesReader::open(&path).unwrap().collect();
+        let message = read.unwrap_err().to_string();
+        assert!(message.contains("movie 1: expected at most 65536 bytes as the overview"), "{message}");
+    }
+
+    #[test]
+    fn says_what_to_do_with_a_table_that_was_saved_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("again.parquet");
+        let writer = TableWriter::create(&path, schema(), |properties| {
+            properties.set_created_by("parquet-cpp-arrow version 21.0.0".to_owned())
+        });
+        writer.unwrap().finish([]).unwrap();
+        let message = MoviesReader::open(&path).err().unwrap().to_string();
+        for words in ["parquet-cpp-arrow version 21.0.0", "saving a table again", "trainer prepare --input"] {
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

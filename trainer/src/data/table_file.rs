@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::basic::Compression;
-use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{
+    KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tempfile::NamedTempFile;
 
@@ -21,8 +24,11 @@ use crate::data::checked_pages::CheckedPages;
 
 /// Rows held in memory before they are written: 16 MiB of vectors with 512 floats.
 const ROW_GROUP: usize = 8192;
-/// Rows read at a time.
-const READ_BATCH: usize = 1024;
+/// Bytes held in memory before they are written.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+/// The writer of a file, in the form that other readers of Parquet parse. The default names the
+/// library's version, so an upgrade would change the bytes of every file.
+const CREATED_BY: &str = concat!("movieclassifier version ", env!("CARGO_PKG_VERSION"), " (build trainer)");
 
 /// Why a Parquet file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -87,9 +93,8 @@ impl TableWriter {
         let builder = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(ROW_GROUP))
-            // The default names the library's version, so an upgrade would change the bytes of
-            // every file.
-            .set_created_by("movieclassifier trainer".to_owned());
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .set_created_by(CREATED_BY.to_owned());
         let writer = ArrowWriter::try_new(file, schema, Some(properties(builder).build()))
             .map_err(|error| TableError::invalid(path, error.to_string()))?;
         Ok(Self { path: path.to_owned(), writer })
@@ -129,9 +134,19 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
+/// Returns the `format` in the metadata of a Parquet file, `Some(None)` if it has none, and `None`
+/// if the file cannot be read.
+pub(crate) fn format_of(path: &Path) -> Option<Option<String>> {
+    let file = File::open(path).ok()?;
+    let metadata = unless_it_panics(|| ParquetMetaDataReader::new().parse_and_finish(&file)).ok()?;
+    let entries = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+    Some(entries.filter(|entry| entry.key == "format").find_map(|entry| entry.value.clone()))
+}
+
 /// Reads a file batch by batch.
 pub(crate) struct TableReader {
     pub(crate) path: PathBuf,
+    /// The schema of the file. Batches have views instead of texts.
     pub(crate) schema: SchemaRef,
     pub(crate) rows: usize,
     metadata: BTreeMap<String, String>,
@@ -139,8 +154,8 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    /// Opens a file whose metadata's `format` is one of `formats`.
-    pub(crate) fn open(path: &Path, formats: &[&str]) -> Result<Self, TableError> {
+    /// Opens a file whose metadata's `format` is one of `formats`, to read `batch` rows at a time.
+    pub(crate) fn open(path: &Path, formats: &[&str], batch: usize) -> Result<Self, TableError> {
         let file = File::open(path).map_err(FileError::at(path))?;
         let metadata = file.metadata().map_err(FileError::at(path))?;
         if metadata.is_dir() {
@@ -149,10 +164,17 @@ impl TableReader {
         let invalid = |reason| TableError::invalid(path, reason);
         let bytes = metadata.len();
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
-        let contents = unless_it_panics(|| ArrowReaderMetadata::load(&file, options)).map_err(|error| {
-            invalid(format!("expected a whole Parquet file, found {bytes} bytes that are not one: {error}"))
-        })?;
+        let contents =
+            unless_it_panics(|| ArrowReaderMetadata::load(&file, options.clone())).map_err(|error| {
+                invalid(format!(
+                    "expected a whole Parquet file, found {bytes} bytes that are not one: {error}"
+                ))
+            })?;
         check_places(contents.metadata(), bytes).map_err(invalid)?;
+        let schema = contents.schema().clone();
+        let options = options.with_schema(with_views(&schema));
+        let contents = ArrowReaderMetadata::try_new(contents.metadata().clone(), options)
+            .map_err(|error| invalid(error.to_string()))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(CheckedPages(file), contents);
         let file_metadata = builder.metadata().file_metadata();
         let rows = usize::try_from(file_metadata.num_rows())
@@ -163,8 +185,10 @@ impl TableReader {
             .flatten()
             .filter_map(|entry| Some((entry.key.clone(), entry.value.clone()?)))
             .collect();
-        let schema = builder.schema().clone();
-        let batches = unless_it_panics(|| builder.with_batch_size(READ_BATCH).build()).map_err(invalid)?;
+        if !metadata.contains_key("format") {
+            return Err(invalid(saved_again(formats[0], file_metadata.created_by())));
+        }
+        let batches = unless_it_panics(|| builder.with_batch_size(batch).build()).map_err(invalid)?;
         let reader = Self { path: path.to_owned(), schema, rows, metadata, batches };
         let found = reader.text("format")?;
         if !formats.contains(&found) {
@@ -199,6 +223,45 @@ impl TableReader {
             TableError::invalid(&self.path, format!("expected an undamaged Parquet file: {error}"))
         })
     }
+}
+
+/// The schema with views instead of texts. Many rows can then share a text of a page, which a small
+/// file would otherwise multiply in memory.
+fn with_views(schema: &SchemaRef) -> SchemaRef {
+    let as_view = |data_type: &DataType| match data_type {
+        DataType::Utf8 => Some(DataType::Utf8View),
+        _ => None,
+    };
+    let field = |field: &FieldRef| {
+        let list = match field.data_type() {
+            DataType::List(element) => as_view(element.data_type()).map(|data_type| {
+                DataType::List(Arc::new(element.as_ref().clone().with_data_type(data_type)))
+            }),
+            _ => None,
+        };
+        match as_view(field.data_type()).or(list) {
+            Some(data_type) => Arc::new(field.as_ref().clone().with_data_type(data_type)),
+            None => field.clone(),
+        }
+    };
+    Arc::new(Schema::new_with_metadata(
+        schema.fields().iter().map(field).collect::<Fields>(),
+        schema.metadata().clone(),
+    ))
+}
+
+/// Explains a table without our metadata, which pandas, polars and DuckDB drop when they save it.
+fn saved_again(format: &str, created_by: Option<&str>) -> String {
+    let writer = created_by.unwrap_or("an unknown program");
+    let remedy = if format.starts_with("movieclassifier.movies/") {
+        "save it as CSV and run `trainer prepare --input FILE.csv` with the names of its columns"
+    } else {
+        "run `trainer encode` again"
+    };
+    format!(
+        "expected metadata \"format\", found none: {writer} wrote this table, and saving a table again drops the \
+         metadata that proves its content. Use the file of the trainer itself, or {remedy}"
+    )
 }
 
 /// Turns a panic of the parquet crate, which some damaged files cause, into an error. The reader

@@ -43,7 +43,7 @@ pub(crate) struct Chunks<'a> {
 
 /// Returns the checkpoint folder of `output`. File names still say "part", so that this version can
 /// resume the runs of earlier versions.
-fn folder_of(output: &Path) -> PathBuf {
+pub(crate) fn folder_of(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".parts");
     name.into()

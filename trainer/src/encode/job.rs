@@ -18,6 +18,12 @@ use crate::encode::shard_store::ShardFolder;
 use crate::encode::vectors_job::VectorsJob;
 use crate::{Movie, SplitChoice, Vectors};
 
+/// The folder beside `output` that holds the finished chunks of an interrupted job.
+#[must_use]
+pub fn checkpoint_folder(output: &Path) -> PathBuf {
+    chunks::folder_of(output)
+}
+
 /// What to encode, and how.
 #[derive(Debug, Clone)]
 pub struct EncodeJob {

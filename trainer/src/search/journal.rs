@@ -12,6 +12,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use genre_model::write_atomically;
+use same_file::Handle;
 use serde::{Deserialize, Serialize};
 
 use crate::FileError;
@@ -93,25 +94,27 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal, or creates it, and returns the trials in it.
+    /// Opens the journal, or creates it, and returns the trials in it. The journal is locked before
+    /// anything in it changes.
     pub(super) fn open(
         path: &Path,
         header: &Header,
         restart: bool,
     ) -> Result<(Self, Vec<Trial>), JournalError> {
         let io = |source| FileError::at(path)(source);
-        if restart || !path.exists() {
-            write_atomically(path, line(header).as_bytes()).map_err(io)?;
-        }
-        let mut file = File::options().read(true).write(true).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(io(source).into()),
-        }
+        let mut file = locked(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let start = line(header);
+        if restart || start.as_bytes().starts_with(&bytes) {
+            bytes = start.into_bytes();
+            whole = bytes.len();
+            // In place, since a lock belongs to the file and not to its name. A crash here leaves a
+            // journal without a whole line, which counts as a new one.
+            let begun = file.set_len(0).and_then(|()| file.rewind());
+            begun.and_then(|()| file.write_all(&bytes)).and_then(|()| file.sync_all()).map_err(io)?;
+        }
         let mut lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let found = lines.next().unwrap_or_default();
         if let Checkpoint::OtherJob(differences) = Checkpoint::of_json(header, found) {
@@ -146,6 +149,66 @@ impl Journal {
     }
 }
 
+/// Opens and locks the file at `path`, and creates it if it is missing.
+fn locked(path: &Path) -> Result<File, JournalError> {
+    let io = |source| FileError::at(path)(source);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(io)?;
+    }
+    loop {
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(io(source).into()),
+        }
+        // A search that ended in the meantime has renamed a new journal to this path.
+        let opened = file.try_clone().and_then(Handle::from_file).map_err(io)?;
+        if Handle::from_path(path).map_err(io)? == opened {
+            return Ok(file);
+        }
+    }
+}
+
 fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers are JSON") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::vectors;
+
+    fn header(seed: u64) -> Header {
+        Header::new(Space::Reference, seed, None, &FittingData::of(&vectors(100)).unwrap())
+    }
+
+    #[test]
+    fn a_restart_leaves_the_journal_of_a_running_search_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/journal.jsonl");
+        let (running, _) = Journal::open(&path, &header(1), false).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        for restart in [true, false] {
+            let error = Journal::open(&path, &header(2), restart).err().unwrap();
+            assert!(matches!(error, JournalError::Locked { .. }), "{error}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        drop(running);
+        let error = Journal::open(&path, &header(2), false).err().unwrap();
+        assert!(matches!(error, JournalError::Other { .. }), "{error}");
+        Journal::open(&path, &header(2), true).unwrap();
+        Journal::open(&path, &header(2), false).unwrap();
+    }
+
+    #[test]
+    fn a_journal_without_a_whole_line_is_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        std::fs::write(&path, "{\"format\":").unwrap();
+        let (_, trials) = Journal::open(&path, &header(1), false).unwrap();
+        assert!(trials.is_empty());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line(&header(1)));
+    }
 }

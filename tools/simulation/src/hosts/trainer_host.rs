@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
+use movie_table::Source;
 use service_kit::{Metrics, Target};
-use trainer::data::ingest::columns::Columns;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
-use trainer::{Load, Vectors};
+use trainer::{IngestOptions, Load, Vectors};
 
 use crate::hosts::encoder_host;
 use crate::plan;
@@ -55,7 +55,7 @@ fn input(world: &World) -> PathBuf {
 pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
     Life::begin(&world, |world| &world.trainer, &Metrics::default());
     let mut job = EncodeJob {
-        source: MovieSource::Csv(input(&world), Columns::default()),
+        source: MovieSource::Table(Source::new(&input(&world)), IngestOptions::default()),
         output: world.folder.join("vectors.parquet"),
         template: truth::template(),
         chunk: 50,

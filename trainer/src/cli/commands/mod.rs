@@ -1,15 +1,17 @@
 //! One function per command.
 
+mod outputs;
 mod search;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use encoder_client::{BulkEncoder, BulkPolicy, bulk};
 use genre_model::{GenreModel, LabelSet, write_atomically};
+use movie_table::Source;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::data::table_file::TableError;
@@ -25,7 +27,7 @@ use trainer::fit::loss_curves::{LossCurves, LossRecorder};
 use trainer::fit::preset::Preset;
 use trainer::{FittingData, Load, Progress, Split, SplitChoice, Vectors};
 
-use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, Merge, Prepare, Report};
+use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, IngestArgs, Merge, Prepare, Report};
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
@@ -41,18 +43,24 @@ pub(crate) fn run(command: Command) -> Result<()> {
 }
 
 fn prepare(args: &Prepare) -> Result<()> {
-    let input = Input::new(&args.input)?;
-    let columns = args.columns.columns(&input.path, LabelSet::built_in())?;
-    let report = prepare::run(&input.path, &columns, &args.output, args.report.as_deref())?;
+    outputs::of_prepare(args).check()?;
+    let mut input = Source::new(&args.input);
+    if args.ingest.labels_are_from_data() {
+        input = input.spooled(args.ingest.table.max_input_bytes)?;
+    }
+    let options = args.ingest.options(&input, LabelSet::built_in())?;
+    let report = prepare::run(&input, &options, &args.output, args.report.as_deref())?;
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
 async fn encode(args: Encode) -> Result<()> {
-    let input = args.input.as_deref().map(Input::new).transpose()?;
-    let source = match (&input, args.movies) {
-        (Some(input), _) => {
-            MovieSource::Csv(input.path.clone(), args.columns.columns(&input.path, LabelSet::built_in())?)
-        }
+    let variable = |name| std::env::var(name).ok();
+    let of_job =
+        Shard::of_job(variable("JOB_COMPLETION_INDEX").as_deref(), variable("JOB_COMPLETIONS").as_deref());
+    let shard = args.shard.map_or_else(|| of_job, |shard| Ok(Some(shard)))?;
+    outputs::of_encode(&args, shard).check()?;
+    let source = match (&args.input, args.movies) {
+        (Some(input), _) => table(input, &args.ingest, LabelSet::built_in())?,
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
@@ -67,10 +75,7 @@ async fn encode(args: Encode) -> Result<()> {
         restart: args.restart,
         shard: None,
     };
-    let variable = |name| std::env::var(name).ok();
-    let of_job =
-        Shard::of_job(variable("JOB_COMPLETION_INDEX").as_deref(), variable("JOB_COMPLETIONS").as_deref());
-    let (outcome, path) = match args.shard.map_or_else(|| of_job, |shard| Ok(Some(shard)))? {
+    let (outcome, path) = match shard {
         None => (encode_job::run(&job, &client).await?, job.output.display().to_string()),
         Some(shard) => {
             let folder = ShardFolder::open(&job.output)?;
@@ -91,6 +96,7 @@ async fn encode(args: Encode) -> Result<()> {
 }
 
 fn fit(args: &Fit) -> Result<()> {
+    outputs::of_fit(args).check()?;
     let vectors = read_vectors(&args.vectors)?;
     let data =
         FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
@@ -161,9 +167,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         Some(path) => {
             let vectors = read_vectors(path)?;
             if let Some(input) = &args.input {
-                let file = Input::new(input)?;
-                let columns = args.columns.columns(&file.path, vectors.labels.clone())?;
-                let source = MovieSource::Csv(file.path.clone(), columns);
+                let source = table(input, &args.ingest, vectors.labels.clone())?;
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
                     let (vectors, input) = (path.display(), input.display());
@@ -190,15 +194,15 @@ async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     let client = connect(&args.encoder, BulkPolicy::default()).await?;
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
-    let file = Input::new(input)?;
     let labels =
         LabelSet::of_names(model.labels()).with_context(|| format!("model file {}", args.model.display()))?;
-    let source = MovieSource::Csv(file.path.clone(), args.columns.columns(&file.path, labels)?);
+    let source = table(input, &args.ingest, labels)?;
     let template = &model.provenance().input_template;
     Ok(encode_job::encode_in_memory(&source, args.split, &client, template, !args.no_title).await?)
 }
 
 fn report(args: &Report) -> Result<()> {
+    outputs::of_report(args).check()?;
     let vectors = read_vectors(&args.vectors)?;
     let load = |path: &Path| -> Result<NamedModel> {
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
@@ -220,7 +224,7 @@ fn report(args: &Report) -> Result<()> {
     let (more, figures) = report::details(subject, &vectors, &details, &stem)?;
     text += &more;
     for figure in figures {
-        let path = args.output.with_file_name(format!("{stem}-{}.svg", figure.name));
+        let path = report::figure_path(&args.output, figure.name);
         write_atomically(&path, figure.svg.as_bytes()).with_context(|| format!("plot {}", path.display()))?;
     }
     if let Some(notes) = &args.notes {
@@ -252,23 +256,15 @@ async fn connect(args: &EncoderArgs, policy: BulkPolicy) -> Result<BulkEncoder> 
     Ok(client)
 }
 
-/// The path of a data set. Standard input is kept in a temporary file until this is dropped.
-struct Input {
-    path: PathBuf,
-    _spooled: Option<tempfile::NamedTempFile>,
-}
-
-impl Input {
-    fn new(path: &Path) -> Result<Self> {
-        if path != Path::new("-") {
-            return Ok(Self { path: path.to_owned(), _spooled: None });
-        }
-        let file = trainer::data::ingest::input::spool(std::io::stdin().lock()).context("standard input")?;
-        Ok(Self { path: file.path().to_owned(), _spooled: Some(file) })
-    }
+/// A table of movies that can be read more than once.
+fn table(input: &Path, args: &IngestArgs, labels: LabelSet) -> Result<MovieSource> {
+    let source = Source::new(input).spooled(args.table.max_input_bytes)?;
+    let options = args.options(&source, labels)?;
+    Ok(MovieSource::Table(source, options))
 }
 
 fn merge(args: &Merge) -> Result<()> {
+    outputs::of_merge(args).check()?;
     let folder = ShardFolder::open(&args.shards)?;
     let movies = block_on(async { Ok(folder.merge(&args.output).await?) })?;
     print(&format!("wrote {}: {movies} movies", args.output.display()))

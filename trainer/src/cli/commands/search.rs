@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use encoder_client::BulkPolicy;
 use genre_model::InputTemplate;
-use trainer::data::ingest::columns::Columns;
+use movie_table::Source;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::job::{self, EncodeJob};
 use trainer::search::{self, SearchJob, SearchOutcome, Space, trials_table};
-use trainer::{FittingData, Load};
+use trainer::{FittingData, IngestOptions, Load};
 
-use super::{block_on, connect, print, read_vectors, reference_lines};
+use super::{block_on, connect, outputs, print, read_vectors, reference_lines};
 use crate::cli::args::{Reference, Search, SearchArgs};
 
 /// The figures that the reference system printed, in the order of its lines, for the full Kaggle
@@ -20,6 +20,7 @@ use crate::cli::args::{Reference, Search, SearchArgs};
 const REFERENCE_FIGURES: [&str; 4] = ["0.5582", "0.6114", "0.5571", "0.6086"];
 
 pub(super) fn search(args: &Search) -> Result<()> {
+    outputs::of_search(args).check()?;
     let vectors = read_vectors(&args.vectors)?;
     let data =
         FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
@@ -29,8 +30,9 @@ pub(super) fn search(args: &Search) -> Result<()> {
 }
 
 pub(super) fn reference(args: &Reference) -> Result<()> {
+    outputs::of_reference(args).check()?;
     let movies = args.work.join("movies.parquet");
-    let report = prepare::run(&args.input, &Columns::default(), &movies, None)?;
+    let report = prepare::run(&Source::new(&args.input), &IngestOptions::default(), &movies, None)?;
     tracing::info!("{} of {} rows are usable movies", report.kept, report.rows);
     let output = args.work.join("overviews.parquet");
     let encoding = EncodeJob {

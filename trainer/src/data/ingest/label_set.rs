@@ -5,11 +5,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use genre_model::{Label, LabelSet, MAX_LABELS, label_key};
+use movie_table::{Genre, Source};
 use serde::Deserialize;
 
-use crate::data::ingest::columns::Columns;
-use crate::data::ingest::written_genre::WrittenGenre;
-use crate::{FileError, KaggleError, KaggleReader};
+use crate::FileError;
+use crate::data::ingest::reader::{IngestError, IngestOptions, MovieReader};
 
 /// The largest labels file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -32,7 +32,7 @@ pub enum LabelSetError {
     },
     /// The movies cannot be read.
     #[error(transparent)]
-    Input(#[from] KaggleError),
+    Input(#[from] IngestError),
 }
 
 /// A labels file, in TOML.
@@ -70,10 +70,15 @@ pub fn read(path: &Path) -> Result<LabelSet, LabelSetError> {
 }
 
 /// Takes the genres that at least `min_count` movies of a table have, the most common first. The
-/// label set in `columns` is not used.
-pub fn from_data(path: &Path, columns: &Columns, min_count: u64) -> Result<LabelSet, LabelSetError> {
+/// label set in `options` is not used.
+pub fn from_data(
+    source: &Source,
+    options: &IngestOptions,
+    min_count: u64,
+) -> Result<LabelSet, LabelSetError> {
+    let unusable = |reason| IngestError::Unusable { name: source.name(), reason };
     let mut found: HashMap<String, Spellings> = HashMap::new();
-    KaggleReader::open_with(path, columns)?.each_genres(|genres| {
+    MovieReader::open(source, options)?.each_genres(|genres| {
         let mut of_movie: Vec<_> = genres.iter().filter_map(Written::of).collect();
         of_movie.sort_by(|a, b| a.key.cmp(&b.key));
         of_movie.dedup_by(|a, b| a.key == b.key);
@@ -100,11 +105,10 @@ pub fn from_data(path: &Path, columns: &Columns, min_count: u64) -> Result<Label
         let reason = format!(
             "expected 1 to {limit} genres with at least {min_count} movies, found {found}; {advice} --min-count"
         );
-        return Err(KaggleError::Invalid { path: path.to_owned(), reason }.into());
+        return Err(unusable(reason).into());
     }
     let labels = labels.into_iter().map(|(_, label)| label).collect();
-    LabelSet::new(labels)
-        .map_err(|error| KaggleError::Invalid { path: path.to_owned(), reason: error.to_string() }.into())
+    LabelSet::new(labels).map_err(|error| unusable(error.to_string()).into())
 }
 
 /// A genre of a movie, by the key that all its spellings share.
@@ -116,7 +120,7 @@ struct Written {
 }
 
 impl Written {
-    fn of(genre: &WrittenGenre) -> Option<Self> {
+    fn of(genre: &Genre) -> Option<Self> {
         let named = genre.name.as_ref().filter(|name| !name.is_empty());
         match (named, genre.id) {
             (Some(name), _) => Some(Self { key: label_key(name), name: name.clone(), id: None }),
@@ -149,7 +153,6 @@ impl Spellings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ingest::columns::GenresFormat;
 
     fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -187,14 +190,14 @@ mod tests {
         let rows = "id,title,overview,genres\n1,T,O.,spam|Billing\n2,T,O.,Spam\n3,T,O.,Spam|SPAM\n4,T,O.,Rare\n\
                     5,T,O.,Billing\n6,T,,Lost\n";
         let (_folder, path) = file("mail.csv", rows);
-        let columns = Columns { genres_format: GenresFormat::Pipe, ..Columns::default() };
+        let (source, options) = (Source::new(&path), IngestOptions::default());
         let names = |min_count| {
-            let labels = from_data(&path, &columns, min_count).unwrap();
+            let labels = from_data(&source, &options, min_count).unwrap();
             labels.names().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(names(1), ["Spam", "Billing", "Rare"]);
         assert_eq!(names(2), ["Spam", "Billing"]);
-        let message = from_data(&path, &columns, 9).unwrap_err().to_string();
+        let message = from_data(&source, &options, 9).unwrap_err().to_string();
         assert!(message.contains("at least 9 movies, found 0; lower --min-count"), "{message}");
     }
 
@@ -202,8 +205,8 @@ mod tests {
     fn a_genre_without_a_name_is_labelled_by_its_id() {
         let rows = "id,title,overview,genres\n1,T,O.,\"[{\"\"id\"\": 7}, {\"\"name\"\": \"\"Spam\"\"}]\"\n";
         let (_folder, path) = file("mail.csv", rows);
-        let columns = Columns { genres_format: GenresFormat::Json, ..Columns::default() };
-        let labels = from_data(&path, &columns, 1).unwrap();
+        let (source, options) = (Source::new(&path), IngestOptions::default());
+        let labels = from_data(&source, &options, 1).unwrap();
         assert_eq!(labels.names().collect::<Vec<_>>(), ["7", "Spam"]);
         assert_eq!(labels.index_of_id(7), Some(0));
     }

@@ -1,14 +1,9 @@
-//! Reads data sets from outside, CSV with any columns, plain or compressed, into movies and a
-//! report.
+//! Turns tables of movies from outside, which `movie-table` reads, into usable movies and a report.
 //!
 //! The tables that we write ourselves are read in the folder above.
 
-pub mod columns;
-mod genres_literal;
-pub mod input;
-pub mod kaggle;
+mod genres;
 pub mod label_set;
 pub mod prepare;
-mod quote_watch;
+pub mod reader;
 pub mod report;
-mod written_genre;

@@ -1,20 +1,22 @@
-//! Turns Kaggle's file into the table of usable movies, and reports the rows that were dropped.
+//! Turns a table of movies into the table of usable movies, and reports the rows that were dropped.
 
 use std::path::Path;
 
 use genre_model::write_atomically;
+use movie_table::Source;
 
-use crate::data::ingest::columns::Columns;
+use crate::FileError;
+use crate::data::ingest::reader::{IngestError, IngestOptions, MovieReader};
+use crate::data::ingest::report::IngestReport;
 use crate::data::movies_file::MoviesWriter;
 use crate::data::table_file::TableError;
-use crate::{FileError, IngestReport, KaggleError, KaggleReader};
 
 /// Why no table was written.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// The movies cannot be read.
     #[error(transparent)]
-    Input(#[from] KaggleError),
+    Input(#[from] IngestError),
     /// The table cannot be written.
     #[error("movies file {0}")]
     Output(#[from] TableError),
@@ -26,13 +28,13 @@ pub enum PrepareError {
 /// Reads `input` and writes its usable movies to `output`, which appears only on success. Writes
 /// the report to `report` as JSON.
 pub fn run(
-    input: &Path,
-    columns: &Columns,
+    input: &Source,
+    options: &IngestOptions,
     output: &Path,
     report: Option<&Path>,
 ) -> Result<IngestReport, PrepareError> {
-    let mut reader = KaggleReader::open_with(input, columns)?;
-    let mut writer = MoviesWriter::create(output, columns.labels.clone())?;
+    let mut reader = MovieReader::open(input, options)?;
+    let mut writer = MoviesWriter::create(output, options.labels.clone())?;
     for movie in reader.by_ref() {
         writer.write(movie?)?;
     }

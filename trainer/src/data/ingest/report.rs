@@ -5,14 +5,17 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 use genre_model::LabelSet;
+use movie_table::Genre;
 use serde::Serialize;
 
 use crate::{Movie, Split};
 
 /// Dropped rows shown for each reason.
 const EXAMPLES: usize = 3;
-/// Languages counted separately; no real data set has as many.
-const MAX_LANGUAGES: usize = 300;
+/// Languages, and unknown genres, counted separately. A broken table can have as many as rows.
+const MAX_NAMES: usize = 1000;
+/// Unknown genres shown in the text report.
+const SHOWN_GENRES: usize = 20;
 /// Languages shown in the text report.
 const SHOWN_LANGUAGES: usize = 6;
 
@@ -20,14 +23,24 @@ const SHOWN_LANGUAGES: usize = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// The `id` field holds no decimal number, because a broken row shifted the columns.
-    Shifted,
+    /// The id is not a whole number, such as in a broken row with shifted columns.
+    InvalidId,
     /// A field that is read is not UTF-8.
     NotUtf8,
-    /// The overview is blank.
+    /// The row is not in the form of the table.
+    Malformed,
+    /// The row has more fields than the header.
+    ExtraFields,
+    /// The title or the overview is too long.
+    TextTooLong,
+    /// The overview is absent or blank.
     NoOverview,
+    /// The overview is a placeholder, such as `nan`.
+    PlaceholderOverview,
     /// The genres are not in the expected form.
     UnreadableGenres,
+    /// The movie has no genres.
+    NoGenres,
     /// The movie has no genre of the label set.
     NoKnownGenre,
     /// An earlier movie with this id was kept.
@@ -37,10 +50,15 @@ pub enum DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Shifted => "shifted columns: the id is not a number",
+            Self::InvalidId => "the id is not a whole number",
             Self::NotUtf8 => "not UTF-8",
+            Self::Malformed => "not in the form of the table",
+            Self::ExtraFields => "more fields than the header",
+            Self::TextTooLong => "text too long",
             Self::NoOverview => "no overview",
+            Self::PlaceholderOverview => "placeholder instead of an overview",
             Self::UnreadableGenres => "genres not in the expected form",
+            Self::NoGenres => "no genres",
             Self::NoKnownGenre => "no genre of the label set",
             Self::DuplicateId => "duplicate id: the first movie is kept",
         })
@@ -54,6 +72,21 @@ pub struct DroppedRow {
     pub line: u64,
     /// The content of its `id` field, at most 40 characters.
     pub id: String,
+    /// What was found, if that says more than the reason.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub found: String,
+}
+
+impl fmt::Display for DroppedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, id, found } = self;
+        write!(f, "line {line}")?;
+        // An invalid id is shown as what was found.
+        if !id.is_empty() && !found.contains(id) {
+            write!(f, ", id {id}")?;
+        }
+        if found.is_empty() { Ok(()) } else { write!(f, ": {found}") }
+    }
 }
 
 /// The rows dropped for one reason.
@@ -89,6 +122,11 @@ pub struct IngestReport {
     pub splits: BTreeMap<Split, u64>,
     /// Movies of each label, in label order.
     pub labels: Vec<LabelCount>,
+    /// Kept movies without a title.
+    pub without_title: u64,
+    /// Names or ids of genres that are no label, with how often they were found, also in kept
+    /// movies.
+    pub unknown_genres: BTreeMap<String, u64>,
     /// Kept movies of each original language; empty if the table has no such column.
     pub languages: BTreeMap<String, u64>,
 }
@@ -97,19 +135,25 @@ impl IngestReport {
     pub(crate) fn new(input: String, labels: &LabelSet) -> Self {
         let labels = labels.names().map(|name| LabelCount { label: name.to_owned(), movies: 0 }).collect();
         let splits = Split::ALL.into_iter().map(|split| (split, 0)).collect();
-        Self { input, rows: 0, kept: 0, dropped: BTreeMap::new(), splits, labels, languages: BTreeMap::new() }
+        Self {
+            input,
+            rows: 0,
+            kept: 0,
+            dropped: BTreeMap::new(),
+            splits,
+            labels,
+            without_title: 0,
+            unknown_genres: BTreeMap::new(),
+            languages: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn keep(&mut self, movie: &Movie, language: Option<&str>) {
         self.rows += 1;
         self.kept += 1;
+        self.without_title += u64::from(movie.title.is_empty());
         if let Some(language) = language {
-            let language = if language.is_empty() { "unknown" } else { language };
-            // A broken table can have as many languages as rows.
-            let is_room = self.languages.len() < MAX_LANGUAGES || self.languages.contains_key(language);
-            let name: String =
-                if is_room { language.chars().take(12).collect() } else { "others".to_owned() };
-            *self.languages.entry(name).or_default() += 1;
+            count(&mut self.languages, language.chars().take(12).collect());
         }
         *self.splits.entry(Split::of(movie.id)).or_default() += 1;
         for label in movie.labels.indices() {
@@ -117,12 +161,26 @@ impl IngestReport {
         }
     }
 
-    pub(crate) fn drop_row(&mut self, reason: DropReason, line: u64, id: &str) {
+    pub(crate) fn unknown_genre(&mut self, genre: &Genre) {
+        count(&mut self.unknown_genres, genre.to_string().chars().take(60).collect());
+    }
+
+    /// Lists the unknown genres with their counts, the most frequent first.
+    pub(crate) fn unknown(&self) -> String {
+        let mut genres: Vec<_> = self.unknown_genres.iter().collect();
+        genres.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let more = if genres.len() > SHOWN_GENRES { ", …" } else { "" };
+        let shown = genres.iter().take(SHOWN_GENRES).map(|(name, count)| format!("{name} ({count})"));
+        shown.collect::<Vec<_>>().join(", ") + more
+    }
+
+    pub(crate) fn drop_row(&mut self, reason: DropReason, line: u64, id: &str, found: &str) {
         self.rows += 1;
         let dropped = self.dropped.entry(reason).or_default();
         dropped.rows += 1;
         if dropped.examples.len() < EXAMPLES {
-            dropped.examples.push(DroppedRow { line, id: id.chars().take(40).collect() });
+            let found = found.chars().take(240).collect();
+            dropped.examples.push(DroppedRow { line, id: id.chars().take(40).collect(), found });
         }
     }
 }
@@ -133,9 +191,8 @@ impl fmt::Display for IngestReport {
         rows.add_row([self.rows.to_string(), format!("read from {}", self.input), String::new()]);
         rows.add_row([self.kept.to_string(), "kept".to_owned(), String::new()]);
         for (reason, dropped) in &self.dropped {
-            let example = |row: &DroppedRow| format!("line {} (id {:?})", row.line, row.id);
-            let examples: Vec<String> = dropped.examples.iter().map(example).collect();
-            rows.add_row([dropped.rows.to_string(), format!("dropped, {reason}"), examples.join(", ")]);
+            let examples: Vec<String> = dropped.examples.iter().map(DroppedRow::to_string).collect();
+            rows.add_row([dropped.rows.to_string(), format!("dropped, {reason}"), examples.join("; ")]);
         }
         let mut movies = table(["movies", ""]);
         for (split, count) in &self.splits {
@@ -144,7 +201,13 @@ impl fmt::Display for IngestReport {
         for count in &self.labels {
             movies.add_row([count.movies.to_string(), count.label.clone()]);
         }
+        if self.without_title > 0 {
+            movies.add_row([self.without_title.to_string(), "without a title".to_owned()]);
+        }
         write!(f, "{rows}\n\n{movies}")?;
+        if !self.unknown_genres.is_empty() {
+            write!(f, "\n\nunknown genres, which are no labels: {}", self.unknown())?;
+        }
         let mut languages: Vec<_> = self.languages.iter().collect();
         languages.sort_by_key(|(_, movies)| std::cmp::Reverse(**movies));
         let share = |movies: &u64| 100.0 * *movies as f64 / self.kept.max(1) as f64;
@@ -155,6 +218,12 @@ impl fmt::Display for IngestReport {
         let shares = shares.collect::<Vec<_>>().join(", ");
         if shares.is_empty() { Ok(()) } else { write!(f, "\n\noriginal language: {shares}") }
     }
+}
+
+/// Counts a name, or `others` once there are too many.
+fn count(names: &mut BTreeMap<String, u64>, name: String) {
+    let is_room = names.len() < MAX_NAMES || names.contains_key(&name);
+    *names.entry(if is_room { name } else { "others".to_owned() }).or_default() += 1;
 }
 
 fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {

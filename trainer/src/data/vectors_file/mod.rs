@@ -250,7 +250,7 @@ pub struct VectorsReader {
 impl VectorsReader {
     /// Opens a file and checks its metadata and columns.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let (table, labels) = FORMATS.open(path)?;
+        let (table, labels) = FORMATS.open(path, BATCH)?;
         table.expect("split_rule", SPLIT_RULE)?;
         let invalid = |reason: String| TableError::invalid(path, reason);
         let dimension = match table.schema.field_with_name("vector").map(Field::data_type) {

@@ -3,6 +3,7 @@
 mod figures;
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use genre_model::GenreModel;
 
@@ -22,6 +23,17 @@ pub struct NamedModel {
 }
 
 pub use figures::Figure;
+
+/// The names of all figures that a report can have.
+pub const FIGURES: [&str; 6] =
+    ["loss", "genres", "precision-recall", "thresholds", "reliability", "confusion"];
+
+/// The path of a figure beside its report, such as `REPORT-loss.svg`.
+#[must_use]
+pub fn figure_path(report: &Path, name: &str) -> PathBuf {
+    let stem = report.file_stem().unwrap_or_default().to_string_lossy();
+    report.with_file_name(format!("{stem}-{name}.svg"))
+}
 
 /// Optional content of the report.
 pub struct Details<'a> {
@@ -213,6 +225,8 @@ mod tests {
             details(&model, &all, &Details { curves: Some(&curves), titles }, "R").unwrap()
         };
         let (text, pictures) = with(&|_| None);
+        assert!(pictures.iter().all(|figure| FIGURES.contains(&figure.name)));
+        assert_eq!(pictures.len(), FIGURES.len());
         for name in ["loss", "genres", "precision-recall", "thresholds", "reliability", "confusion"] {
             assert!(text.contains(&format!("(R-{name}.svg)")), "{name} is missing in\n{text}");
             assert!(pictures.iter().any(|figure| figure.name == name && figure.svg.contains("</svg>")));

@@ -7,6 +7,7 @@ mod classify_request;
 mod encode_request;
 mod genres_field;
 mod model_file;
+mod movie_table;
 mod movies_csv;
 mod request_headers;
 mod rest_body;
@@ -18,11 +19,12 @@ mod vectors_file;
 use crate::target::Target;
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     encode_request::TARGET,
     classify_request::TARGET,
     request_headers::TARGET,
     rest_body::TARGET,
+    movie_table::TARGET,
     movies_csv::TARGET,
     genres_field::TARGET,
     model_file::TARGET,

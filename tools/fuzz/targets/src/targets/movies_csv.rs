@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use csv::ByteRecord;
-use trainer::{KaggleError, KaggleReader, Movie};
+use movie_table::{Format, Quoting, Source, movie_id};
+use trainer::{IngestError, IngestOptions, Movie, MovieReader};
 
 use crate::harness::allocation::bounded;
 use crate::harness::inputs::{file, seeds_of};
@@ -37,8 +38,12 @@ pub(crate) const TARGET: Target = Target {
 
 fn check(data: &[u8]) {
     let path = file("movies_metadata.csv", data);
+    let mut options = IngestOptions { allow_loss: true, ..IngestOptions::default() };
+    options.table.format = Some(Format::Csv);
+    options.table.delimiter = Some(",".parse().expect("a comma is a delimiter"));
+    options.table.quoting = Some(Quoting::Double);
     let (movies, error, report) = bounded(data.len(), || {
-        let mut reader = match KaggleReader::open(&path) {
+        let mut reader = match MovieReader::open(&Source::new(&path), &options) {
             Ok(reader) => reader,
             Err(error) => return (Vec::new(), Some(error), None),
         };
@@ -55,8 +60,16 @@ fn check(data: &[u8]) {
     if let Some(error) = &error {
         assert_names_the_file(error);
     }
-    let is_packed = data.starts_with(b"PK\x03\x04") || data.starts_with(&[0x1f, 0x8b]);
+    let is_packed = data.starts_with(b"PK") || data.starts_with(&[0x1f, 0x8b]);
     let Some(report) = report.filter(|_| !is_packed) else { return };
+    let mut data = data;
+    while let Some(rest) = data.strip_prefix(b"\xef\xbb\xbf") {
+        data = rest;
+    }
+    // A line that names the delimiter is no row.
+    if data.to_ascii_lowercase().starts_with(b"sep=") || data.to_ascii_lowercase().starts_with(b"\"sep=") {
+        return;
+    }
 
     // The same bytes, read with the csv crate alone.
     let records = records(data);
@@ -66,26 +79,31 @@ fn check(data: &[u8]) {
     assert!(
         report.dropped.values().all(|dropped| !dropped.examples.is_empty() && dropped.examples.len() <= 3)
     );
-    assert_eq!(report.rows + 1, records.len() as u64, "no row is lost");
+    let says = |text: &str| error.as_ref().is_some_and(|error| error.to_string().contains(text));
+    // An endless or misplaced quote ends the run where it is found.
+    if says("1 MiB, found none") || says("8 MiB, found none") || says("with text after it") {
+        assert!(report.rows < records.len() as u64, "no row is invented");
+        return assert_from_the_file(&movies, &records);
+    }
     let is_open = ends_in_a_quote(data, records.len());
-    let says_open =
-        error.as_ref().is_some_and(|error| error.to_string().contains("expected a closing quote"));
-    assert_eq!(is_open, says_open, "the error about an unclosed quote is returned for exactly that");
+    assert_eq!(
+        is_open,
+        says("expected a closing quote"),
+        "the error about an unclosed quote is returned for exactly that"
+    );
+    assert_eq!(report.rows + 1 + u64::from(is_open), records.len() as u64, "no row is lost");
     assert!(error.is_some() || !movies.is_empty(), "a file without movies is an error");
     assert_from_the_file(&movies, &records);
 }
 
-fn assert_names_the_file(error: &KaggleError) {
+fn assert_names_the_file(error: &IngestError) {
     let message = error.to_string();
     assert!(message.contains("movies_metadata.csv"), "{message}");
-    match error {
-        KaggleError::Invalid { reason, .. } => {
-            assert!(reason.contains("expected") || reason.contains("not a CSV file"), "{reason}");
-            assert!(reason.len() < 2000, "expected a short message, found {} bytes", reason.len());
-        }
-        // From invalid archives and rows that never end.
-        KaggleError::Io(error) => assert!(!error.source.to_string().is_empty()),
-    }
+    // Errors of invalid archives come from the system and from flate2.
+    let is_io = matches!(error, IngestError::Table(movie_table::TableError::Io { .. }));
+    let says = |words: &str| message.contains(words);
+    assert!(is_io || says("expected") || says("found") || says("not a zip archive"), "{message}");
+    assert!(message.len() < 3000, "expected a short message, found {} bytes", message.len());
 }
 
 /// Returns the header and all rows.
@@ -101,7 +119,11 @@ fn ends_in_a_quote(data: &[u8], count: usize) -> bool {
 
 fn assert_from_the_file(movies: &[Movie], records: &[ByteRecord]) {
     let (header, rows) = records.split_first().expect("a file with movies has a header");
-    let column = |name: &str| header.iter().position(|field| field == name.as_bytes());
+    let name = |field: &[u8]| String::from_utf8_lossy(field).trim().to_owned();
+    let column = |wanted: &str| {
+        let exact = header.iter().position(|field| name(field) == wanted);
+        exact.or_else(|| header.iter().position(|field| name(field).to_lowercase() == wanted))
+    };
     let (id, title, overview) = (column("id"), column("title"), column("overview"));
     let (Some(id), Some(title), Some(overview)) = (id, title, overview) else { panic!("{header:?}") };
     let mut rows = rows.iter();
@@ -110,8 +132,8 @@ fn assert_from_the_file(movies: &[Movie], records: &[ByteRecord]) {
         assert!(i64::try_from(movie.id).is_ok() && seen.insert(movie.id), "{movie:?}");
         assert!(!movie.overview.trim().is_empty() && !movie.labels.is_empty(), "{movie:?}");
         let fields = |row: &&ByteRecord| {
-            row.get(id).and_then(|field| std::str::from_utf8(field).ok()?.parse().ok()) == Some(movie.id)
-                && row.get(title).unwrap_or_default() == movie.title.as_bytes()
+            row.get(id).and_then(|field| movie_id(std::str::from_utf8(field).ok()?).ok()) == Some(movie.id)
+                && (row.get(title).unwrap_or_default() == movie.title.as_bytes() || movie.title.is_empty())
                 && row.get(overview) == Some(movie.overview.as_bytes())
         };
         assert!(

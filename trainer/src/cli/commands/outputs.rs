@@ -1,0 +1,108 @@
+//! The inputs and outputs of each command that writes, for the guard that is checked first.
+
+use std::path::Path;
+
+use movie_table::is_table_name;
+use trainer::encode::job::checkpoint_folder;
+use trainer::encode::shard::Shard;
+use trainer::evaluate::report::{FIGURES, figure_path};
+use trainer::fit::loss_curves::LossCurves;
+use trainer::output_guard::{FileKind, OutputGuard};
+
+use crate::cli::args::{Encode, Fit, IngestArgs, Merge, Prepare, Reference, ReplaceArgs, Report, Search};
+
+fn guard(args: &ReplaceArgs) -> OutputGuard {
+    OutputGuard::new(args.force)
+}
+
+fn is_shard(name: &str) -> bool {
+    name.starts_with("shard-")
+}
+
+/// The inputs of a table: itself and its labels file.
+fn table(guard: OutputGuard, input: &Path, args: &IngestArgs) -> OutputGuard {
+    let guard = guard.input("--input", input, is_table_name);
+    match &args.labels {
+        Some(labels) if !args.labels_are_from_data() => guard.input("--labels", labels, |_| false),
+        _ => guard,
+    }
+}
+
+pub(super) fn of_prepare(args: &Prepare) -> OutputGuard {
+    let guard = table(guard(&args.replace), &args.input, &args.ingest);
+    let guard = guard.output("--output", &args.output, FileKind::Movies);
+    match &args.report {
+        Some(path) => guard.output("--report", path, FileKind::IngestReport),
+        None => guard,
+    }
+}
+
+pub(super) fn of_encode(args: &Encode, shard: Option<Shard>) -> OutputGuard {
+    let mut guard = guard(&args.replace);
+    if let Some(path) = &args.input {
+        guard = table(guard, path, &args.ingest);
+    }
+    if let Some(path) = &args.movies {
+        guard = guard.input("--movies", path, |_| false);
+    }
+    let Some(shard) = shard else { return vectors(guard, "--output", &args.output) };
+    let is_remote = args.output.to_string_lossy().contains("://");
+    let (option, folder) = if is_remote { ("--work", &args.work) } else { ("--output", &args.output) };
+    let file = folder.join(shard.file_name());
+    let manifest = file.with_extension("json");
+    vectors(guard, option, &file).output(option, &manifest, FileKind::ShardManifest)
+}
+
+/// A table of vectors and its checkpoint.
+fn vectors(guard: OutputGuard, option: &str, path: &Path) -> OutputGuard {
+    guard.output(option, path, FileKind::Vectors).removed_folder(option, &checkpoint_folder(path))
+}
+
+pub(super) fn of_merge(args: &Merge) -> OutputGuard {
+    let guard = guard(&args.replace).input("--shards", &args.shards, is_shard);
+    guard.output("--output", &args.output, FileKind::Vectors)
+}
+
+pub(super) fn of_fit(args: &Fit) -> OutputGuard {
+    let curves = LossCurves::path_beside(&args.output);
+    guard(&args.replace)
+        .input("--vectors", &args.vectors, is_shard)
+        .output("--output", &args.output, FileKind::Model)
+        .output("loss curves of --output", &curves, FileKind::LossCurves)
+}
+
+pub(super) fn of_search(args: &Search) -> OutputGuard {
+    search_folder(guard(&args.replace).input("--vectors", &args.vectors, is_shard), &args.output)
+}
+
+fn search_folder(guard: OutputGuard, folder: &Path) -> OutputGuard {
+    guard
+        .output("--output", &folder.join("journal.jsonl"), FileKind::Journal)
+        .output("--output", &folder.join("trials.parquet"), FileKind::Trials)
+        .output("--output", &folder.join("trials.svg"), FileKind::Plot)
+        .output("--output", &folder.join("model.safetensors"), FileKind::Model)
+}
+
+pub(super) fn of_reference(args: &Reference) -> OutputGuard {
+    let guard = guard(&args.replace).input("--input", &args.input, is_table_name);
+    let guard = guard.output("--work", &args.work.join("movies.parquet"), FileKind::Movies);
+    search_folder(vectors(guard, "--work", &args.work.join("overviews.parquet")), &args.work.join("search"))
+}
+
+pub(super) fn of_report(args: &Report) -> OutputGuard {
+    let mut guard = guard(&args.replace).input("--vectors", &args.vectors, is_shard);
+    for model in std::iter::once(&args.model).chain(&args.compare) {
+        guard = guard.input("--model", model, |_| false);
+    }
+    guard = guard.input("loss curves of --model", &LossCurves::path_beside(&args.model), |_| false);
+    for (option, path) in [("--notes", &args.notes), ("--titles", &args.titles)] {
+        if let Some(path) = path {
+            guard = guard.input(option, path, |_| false);
+        }
+    }
+    guard = guard.output("--output", &args.output, FileKind::Report);
+    for name in FIGURES {
+        guard = guard.output("figure of --output", &figure_path(&args.output, name), FileKind::Plot);
+    }
+    guard
+}

@@ -1,0 +1,345 @@
+//! Checks the outputs of a command before it reads or writes anything.
+//!
+//! No output may be an input or another output, under whatever name, and a file that no command of
+//! the same kind wrote is replaced only with `--force`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use same_file::Handle;
+
+use crate::FileError;
+use crate::data::table_file;
+
+/// Symbolic links that are followed in a row, as Linux does.
+const MAX_LINKS: usize = 40;
+
+/// The content that a command writes to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A table of movies.
+    Movies,
+    /// A table of vectors.
+    Vectors,
+    /// A table of trials.
+    Trials,
+    /// A model file.
+    Model,
+    /// The loss curves of a model.
+    LossCurves,
+    /// The report of `prepare`.
+    IngestReport,
+    /// The report of a model.
+    Report,
+    /// A plot.
+    Plot,
+    /// The journal of a search.
+    Journal,
+    /// The manifest of a shard.
+    ShardManifest,
+}
+
+/// Why a command may not write.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// An output is an input.
+    #[error("{output} {path}: expected another file than that of {input}, found the same")]
+    IsInput {
+        /// The option of the output.
+        output: String,
+        /// The path of the output.
+        path: PathBuf,
+        /// The option of the input.
+        input: String,
+    },
+    /// Two outputs are one file.
+    #[error("{first} and {second}: expected two files, found {path} twice")]
+    Twice {
+        /// The option of one.
+        first: String,
+        /// The option of the other.
+        second: String,
+        /// The path of the second.
+        path: PathBuf,
+    },
+    /// The file at the path is of another kind.
+    #[error("{output} {path}: expected no file, or {expected}, found another file; --force replaces it")]
+    Foreign {
+        /// The option of the output.
+        output: String,
+        /// The path.
+        path: PathBuf,
+        /// The kind that may be replaced.
+        expected: &'static str,
+    },
+    /// The path is a folder.
+    #[error("{output} {path}: expected a file to write to, found a folder")]
+    Folder {
+        /// The option of the output.
+        output: String,
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    Io(#[from] FileError),
+}
+
+/// The inputs and outputs of a command.
+#[derive(Debug, Default)]
+pub struct OutputGuard {
+    force: bool,
+    inputs: Vec<Place>,
+    outputs: Vec<(Place, FileKind)>,
+    folders: Vec<Place>,
+}
+
+/// A path with the option that names it.
+#[derive(Debug)]
+struct Place {
+    option: String,
+    path: PathBuf,
+    resolved: PathBuf,
+    /// The file itself; `None` if there is none yet.
+    handle: Option<Handle>,
+}
+
+impl Place {
+    fn new(option: &str, path: &Path) -> Self {
+        let (resolved, handle) = (resolve(path, MAX_LINKS), Handle::from_path(path).ok());
+        Self { option: option.to_owned(), path: path.to_owned(), resolved, handle }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.resolved == other.resolved || (self.handle.is_some() && self.handle == other.handle)
+    }
+}
+
+impl OutputGuard {
+    /// A guard that, with `force`, lets files of any kind be replaced.
+    #[must_use]
+    pub fn new(force: bool) -> Self {
+        Self { force, ..Self::default() }
+    }
+
+    /// Adds an input: a file, or a folder of which the files are read whose names `is_read` accepts.
+    /// `-` is standard input. The URL of an object store is no file.
+    #[must_use]
+    pub fn input(mut self, option: &str, path: &Path, is_read: impl Fn(&str) -> bool) -> Self {
+        if path == Path::new("-") {
+            let resolved = PathBuf::from("-");
+            let handle = Handle::stdin().ok();
+            self.inputs.push(Place { option: option.to_owned(), path: path.to_owned(), resolved, handle });
+        } else if let Some(path) = local(path) {
+            let entries = path.is_dir().then(|| std::fs::read_dir(path)).and_then(Result::ok);
+            for entry in entries.into_iter().flatten().flatten() {
+                if is_read(&entry.file_name().to_string_lossy()) {
+                    self.inputs.push(Place::new(option, &entry.path()));
+                }
+            }
+            self.inputs.push(Place::new(option, path));
+        }
+        self
+    }
+
+    /// Adds a file that the command replaces.
+    #[must_use]
+    pub fn output(mut self, option: &str, path: &Path, kind: FileKind) -> Self {
+        if let Some(path) = local(path) {
+            self.outputs.push((Place::new(option, path), kind));
+        }
+        self
+    }
+
+    /// Adds a folder that the command removes with everything in it.
+    #[must_use]
+    pub fn removed_folder(mut self, option: &str, path: &Path) -> Self {
+        if let Some(path) = local(path) {
+            self.folders.push(Place::new(option, path));
+        }
+        self
+    }
+
+    /// Checks everything that was added.
+    pub fn check(&self) -> Result<(), OutputError> {
+        for (index, (output, kind)) in self.outputs.iter().enumerate() {
+            let Place { option, path, .. } = output;
+            let (name, path) = (option.clone(), path.clone());
+            if let Some(input) = self.inputs.iter().find(|input| input.is(output)) {
+                return Err(OutputError::IsInput { output: name, path, input: input.option.clone() });
+            }
+            if let Some((other, _)) = self.outputs[..index].iter().find(|(other, _)| other.is(output)) {
+                return Err(OutputError::Twice { first: other.option.clone(), second: name, path });
+            }
+            if path.is_dir() {
+                return Err(OutputError::Folder { output: name, path });
+            }
+            if !self.force && !kind.may_replace(&path)? {
+                return Err(OutputError::Foreign { output: name, path, expected: kind.description() });
+            }
+        }
+        for folder in &self.folders {
+            if let Some(input) = self.inputs.iter().find(|input| input.resolved.starts_with(&folder.resolved))
+            {
+                let (output, path, input) =
+                    (folder.option.clone(), folder.path.clone(), input.option.clone());
+                return Err(OutputError::IsInput { output, path, input });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FileKind {
+    /// Whether the file at `path`, if there is one, is empty or of this kind.
+    fn may_replace(self, path: &Path) -> Result<bool, FileError> {
+        let mut start = Vec::new();
+        match File::open(path) {
+            Ok(file) => file.take(64).read_to_end(&mut start).map_err(FileError::at(path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(FileError::at(path)(error)),
+        };
+        let table = |format: &str| {
+            // A damaged table has no format. The commands report it.
+            let found = start.starts_with(b"PAR1").then(|| table_file::format_of(path));
+            found.is_some_and(|found| {
+                found.is_none_or(|found| found.is_some_and(|found| found.starts_with(format)))
+            })
+        };
+        let text = |beginning: &str| start.starts_with(beginning.as_bytes());
+        Ok(start.is_empty()
+            || match self {
+                Self::Movies => table("movieclassifier.movies/"),
+                Self::Vectors => table("movieclassifier.vectors/"),
+                Self::Trials => table("movieclassifier.search/"),
+                // The length of the header, and the header.
+                Self::Model => start.get(8) == Some(&b'{') && start[4..8] == [0; 4],
+                Self::LossCurves => text("{\"format\":\"movieclassifier."),
+                Self::IngestReport => text("{\n  \"input\":"),
+                Self::Report => text("# Genre model"),
+                Self::Plot => text("<svg"),
+                Self::Journal => text("{\"format\":\"movieclassifier.search/"),
+                Self::ShardManifest => text("{\n  \"format\": \"movieclassifier.shard/"),
+            })
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::Movies => "a table of movies",
+            Self::Vectors => "a table of vectors",
+            Self::Trials => "a table of trials",
+            Self::Model => "a model file",
+            Self::LossCurves => "the loss curves of a model",
+            Self::IngestReport => "a report of `prepare`",
+            Self::Report => "a report of `trainer report`",
+            Self::Plot => "an SVG",
+            Self::Journal => "the journal of a search",
+            Self::ShardManifest => "the manifest of a shard",
+        }
+    }
+}
+
+/// The local path of a location, or `None` for a URL of an object store.
+fn local(location: &Path) -> Option<&Path> {
+    match location.to_str().and_then(|text| text.split_once("://")) {
+        Some(("file", path)) => Some(Path::new(path)),
+        Some(_) => None,
+        None => Some(location),
+    }
+}
+
+/// Returns the absolute path without symbolic links, also of a file that does not exist yet.
+fn resolve(path: &Path, links: usize) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if links > 0
+        && let Ok(target) = path.read_link()
+    {
+        return resolve(&parent.unwrap_or(Path::new("")).join(target), links - 1);
+    }
+    match (parent, path.file_name()) {
+        (Some(parent), Some(name)) => resolve(parent, links).join(name),
+        (None, Some(name)) => resolve(Path::new("."), 0).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn check(folder: &Path, input: &str, output: &str, second: &str) -> Result<(), OutputError> {
+        let at = |name: &str| folder.join(name);
+        OutputGuard::new(true)
+            .input("--input", &at(input), |name| name.ends_with(".csv"))
+            .output("--output", &at(output), FileKind::Movies)
+            .output("--report", &at(second), FileKind::IngestReport)
+            .check()
+    }
+
+    #[test]
+    fn an_output_is_no_input_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("f")).unwrap();
+        std::fs::write(at("f/x.csv"), "x").unwrap();
+        symlink("f/x.csv", at("link")).unwrap();
+        symlink("link", at("second")).unwrap();
+        symlink("f", at("g")).unwrap();
+        symlink("new/one", at("dangling")).unwrap();
+        std::fs::hard_link(at("f/x.csv"), at("hard")).unwrap();
+        for output in ["f/x.csv", "f/../f/x.csv", "link", "second", "g/x.csv", "hard"] {
+            for (output, other) in [(output, "r"), ("r", output)] {
+                let error = check(folder.path(), "f/x.csv", output, other).unwrap_err();
+                assert!(matches!(error, OutputError::IsInput { .. }), "{output}: {error}");
+            }
+        }
+        std::fs::write(at("f/not-read"), "").unwrap();
+        check(folder.path(), "f", "f/not-read", "r").unwrap();
+        let inside = check(folder.path(), "f", "link", "r").unwrap_err();
+        assert!(matches!(inside, OutputError::IsInput { .. }), "a file of an input folder: {inside}");
+        for (output, second) in
+            [("a", "a"), ("new/one", "dangling"), ("f/new", "g/new"), ("a/b/c", "./a/b/c")]
+        {
+            let error = check(folder.path(), "f/x.csv", output, second).unwrap_err();
+            assert!(matches!(error, OutputError::Twice { .. }), "{output}: {error}");
+        }
+        let error = check(folder.path(), "f/x.csv", "g", "r").unwrap_err();
+        assert!(matches!(error, OutputError::Folder { .. }), "{error}");
+        check(folder.path(), "f/x.csv", "a", "b").unwrap();
+    }
+
+    #[test]
+    fn only_a_file_of_the_same_kind_is_replaced_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let contents = [
+            (FileKind::Model, &b"\x40\0\0\0\0\0\0\0{\"__metadata__\""[..]),
+            (FileKind::IngestReport, b"{\n  \"input\": \"x.csv\""),
+            (FileKind::LossCurves, b"{\"format\":\"movieclassifier.fit/1\""),
+            (FileKind::Report, b"# Genre model: metrics\n"),
+            (FileKind::Plot, b"<svg width"),
+            (FileKind::Journal, b"{\"format\":\"movieclassifier.search/1\""),
+            (FileKind::Movies, b"PAR1 damaged"),
+        ];
+        let check = |force, kind| OutputGuard::new(force).output("--output", &path, kind).check();
+        for (kind, _) in contents {
+            check(false, kind).unwrap();
+        }
+        for (kind, content) in contents {
+            std::fs::write(&path, content).unwrap();
+            check(false, kind).unwrap();
+        }
+        std::fs::write(&path, "id,title,overview\n").unwrap();
+        for (kind, _) in contents {
+            let error = check(false, kind).unwrap_err();
+            assert!(error.to_string().contains("--force replaces it"), "{error}");
+            check(true, kind).unwrap();
+        }
+    }
+}
