@@ -155,9 +155,12 @@ fn a_table_that_loses_most_of_its_rows_fails_unless_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let table = b"id,title,overview,genres\n1,A,O.,Sport\n2,B,O.,Sport\n3,C,O.,Drama\n";
     let message = refuse(folder.path(), "movies.csv", table, "");
-    for words in
-        ["found 1 in 3", "2 dropped, no genre of the label set (line 2", "unknown genres: Sport (2)", "--allow-loss"]
-    {
+    for words in [
+        "found 1 in 3",
+        "2 dropped, no genre of the label set (line 2",
+        "unknown genres: Sport (2)",
+        "--allow-loss",
+    ] {
         assert!(message.contains(words), "{message}");
     }
     assert_eq!(prepare(folder.path(), "movies.csv", table, " --allow-loss").0.len(), 1);

@@ -230,7 +230,7 @@ mod tests {
         let reader = MoviesReader::open(&path).unwrap();
         assert_eq!(reader.labels(), &set);
         assert_eq!(reader.collect::<Result<Vec<_>, _>>().unwrap(), written);
-        let old = TableReader::open(&path, &[FORMATS.built_in]).err().unwrap().to_string();
+        let old = TableReader::open(&path, &[FORMATS.built_in], READ_BATCH).err().unwrap().to_string();
         assert!(old.contains("expected format \"movieclassifier.movies/1\""), "{old}");
     }
 

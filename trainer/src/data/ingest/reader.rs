@@ -1,11 +1,12 @@
 //! The reader of tables of movies: keeps the usable movies and reports every other row.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use genre_model::{LabelSet, MovieLabels};
 use movie_table::{
-    ColumnNames, Genre, GenresFormat, ProblemKind, Row, RowProblem, Source, TableOptions, TableReader,
-    is_placeholder, movie_id,
+    ColumnNames, Genre, GenresField, GenresFormat, ProblemKind, Row, RowProblem, Source, TableOptions,
+    TableReader, UnreadableGenres, is_placeholder, movie_id,
 };
 
 use crate::Movie;
@@ -56,12 +57,39 @@ pub enum IngestError {
     },
 }
 
+/// Genres that were read before, by their field. Tables repeat the same few thousand combinations,
+/// and reading a Python literal costs as much as everything else about a movie.
+#[derive(Default)]
+struct KnownGenres(HashMap<String, Arc<[Genre]>>);
+
+impl KnownGenres {
+    /// Fields that are kept at most, and the longest of them.
+    const MAX_FIELDS: usize = 4096;
+    const MAX_BYTES: usize = 512;
+
+    fn read(&mut self, field: GenresField, format: GenresFormat) -> Result<Arc<[Genre]>, UnreadableGenres> {
+        let GenresField::Text(text) = &field else { return Ok(field.genres(format)?.into()) };
+        if let Some(genres) = self.0.get(text) {
+            return Ok(genres.clone());
+        }
+        let genres: Arc<[Genre]> = field.genres(format)?.into();
+        if let GenresField::Text(text) = field
+            && text.len() <= Self::MAX_BYTES
+            && self.0.len() < Self::MAX_FIELDS
+        {
+            self.0.insert(text, genres.clone());
+        }
+        Ok(genres)
+    }
+}
+
 /// Reads movies one by one, in the order of the table. Memory grows only with the ids seen.
 ///
 /// Yields the usable movies. After the last, [`report`](Self::report) covers all rows.
 pub struct MovieReader {
     reader: TableReader,
     options: IngestOptions,
+    known_genres: KnownGenres,
     seen: HashSet<u64>,
     report: IngestReport,
     has_ended: bool,
@@ -72,7 +100,14 @@ impl MovieReader {
     pub fn open(source: &Source, options: &IngestOptions) -> Result<Self, IngestError> {
         let reader = TableReader::open(source, &options.table)?;
         let report = IngestReport::new(source.name(), &options.labels);
-        Ok(Self { reader, options: options.clone(), seen: HashSet::new(), report, has_ended: false })
+        Ok(Self {
+            reader,
+            options: options.clone(),
+            known_genres: KnownGenres::default(),
+            seen: HashSet::new(),
+            report,
+            has_ended: false,
+        })
     }
 
     /// Returns the report on the rows read so far.
@@ -85,14 +120,14 @@ impl MovieReader {
     /// genres to `take`, whatever the label set.
     pub(crate) fn each_genres(
         mut self,
-        mut take: impl FnMut(Vec<Genre>) -> Result<(), String>,
+        mut take: impl FnMut(&[Genre]) -> Result<(), String>,
     ) -> Result<(), IngestError> {
         while let Some(row) = self.reader.next() {
             let Ok(row) = row? else { continue };
             let Ok((id, _, genres)) = self.usable(row) else { continue };
             if self.seen.insert(id) {
                 let name = || self.reader.name().to_owned();
-                take(genres).map_err(|reason| IngestError::Unusable { name: name(), reason })?;
+                take(&genres).map_err(|reason| IngestError::Unusable { name: name(), reason })?;
             }
         }
         Ok(())
@@ -119,7 +154,7 @@ impl MovieReader {
     }
 
     /// Returns id, overview and genres of a row, or why it is dropped and what was found.
-    fn usable(&self, row: Row) -> Result<(u64, String, Vec<Genre>), (DropReason, String)> {
+    fn usable(&mut self, row: Row) -> Result<(u64, String, Arc<[Genre]>), (DropReason, String)> {
         let id = movie_id(row.id.as_deref().unwrap_or_default())
             .map_err(|error| (DropReason::InvalidId, error.to_string()))?;
         let overview = row.overview.ok_or((DropReason::NoOverview, String::new()))?;
@@ -127,7 +162,9 @@ impl MovieReader {
         if is_placeholder(&overview) && !self.options.keep_overviews.iter().any(is_kept) {
             return Err((DropReason::PlaceholderOverview, format!("found {overview:?}")));
         }
-        let genres = row.genres.map_or(Ok(Vec::new()), |field| field.genres(self.options.genres_format));
+        let format = self.options.genres_format;
+        let genres =
+            row.genres.map_or_else(|| Ok(Arc::default()), |field| self.known_genres.read(field, format));
         let genres = genres.map_err(|error| (DropReason::UnreadableGenres, error.to_string()))?;
         Ok((id, overview, genres))
     }
@@ -137,7 +174,7 @@ impl MovieReader {
         let (title, language) = (row.title.take(), row.language.take());
         let (id, overview, genres) = self.usable(row)?;
         let mut labels = MovieLabels::default();
-        for genre in &genres {
+        for genre in genres.iter() {
             match genres::label(genre, &self.options.labels) {
                 Some(label) => labels.insert(label),
                 None => self.report.unknown_genre(genre),

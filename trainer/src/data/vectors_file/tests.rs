@@ -181,6 +181,6 @@ fn vectors_of_another_label_set_carry_it() {
     assert_eq!(vectors.labels, labels);
     assert_eq!(vectors.targets.shape(), [4, 2]);
     assert!(vectors.targets.rows().into_iter().all(|row| row.to_vec() == [0.0, 1.0]));
-    let old = TableReader::open(&path, &[FORMATS.built_in]).err().unwrap().to_string();
+    let old = TableReader::open(&path, &[FORMATS.built_in], BATCH).err().unwrap().to_string();
     assert!(old.contains("found \"movieclassifier.vectors/3\""), "{old}");
 }
