@@ -304,7 +304,13 @@ mod tests {
     fn replica() -> Replica {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let replica = Replica::new("test".to_owned(), channel, None);
-        replica.answered(&encoder("ab"));
+        let identity = encoder("ab");
+        replica.answered(&EncoderDescription {
+            identity,
+            dimension: 2,
+            max_batch_size: 1,
+            max_text_bytes: 1,
+        });
         replica
     }
 

@@ -9,7 +9,7 @@ use encoder_svc::scheduler::cost::CostModel;
 use futures_util::StreamExt as _;
 use proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, Priority};
-use service_kit::Target;
+use service_kit::{Shutdown, Target};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -25,8 +25,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const COUNTED: Duration = Duration::from_secs(8);
 /// The largest difference from an equal share, as a part of it.
 const TOLERANCE: f64 = 0.1;
-/// The time for the cancelled calls and the closed connections to reach the encoder.
-const CLOSING: Duration = Duration::from_secs(1);
+/// The texts of a stream; the next one then begins.
+const ITEMS: usize = 60;
 /// The pause after a rejected call.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -90,20 +90,20 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
         encoded: Arc::default(),
         costs: costs.clone(),
     });
+    let over = Shutdown::new();
     let mut calls = JoinSet::new();
     for sharer in &sharers {
         for _ in 0..sharer.habit.calls() {
-            calls.spawn(sharer.clone().send_for_ever());
+            calls.spawn(sharer.clone().send_until(over.clone()));
         }
     }
     tokio::time::sleep(WARM_UP).await;
     sharers.iter().for_each(|sharer| sharer.encoded.store(0, Ordering::Relaxed));
     tokio::time::sleep(COUNTED).await;
     let shares: Vec<_> = sharers.iter().map(|sharer| sharer.encoded.load(Ordering::Relaxed)).collect();
-    calls.shutdown().await;
-    drop(sharers);
-    // A host's connections are not closed once its client has ended.
-    tokio::time::sleep(CLOSING).await;
+    over.cancel();
+    // A call that is dropped would leave its request stream open.
+    while calls.join_next().await.is_some() {}
     let mean = shares.iter().sum::<u64>() as f64 / shares.len() as f64;
     let is_equal = |share: &u64| (*share as f64 - mean).abs() <= TOLERANCE * mean;
     let named: Vec<_> =
@@ -117,8 +117,8 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
 }
 
 impl Sharer {
-    async fn send_for_ever(mut self) {
-        loop {
+    async fn send_until(mut self, over: Shutdown) {
+        while !over.is_cancelled() {
             let sent = match self.habit {
                 Habit::Streams => self.stream().await,
                 Habit::Batches => self.batch(self.texts.clone()).await,
@@ -144,7 +144,7 @@ impl Sharer {
 
     async fn stream(&mut self) -> Result<(), tonic::Status> {
         let texts = self.texts.clone();
-        let items = (0_usize..).map(move |number| EncodeStreamRequest {
+        let items = (0..ITEMS).map(move |number| EncodeStreamRequest {
             id: number.to_string(),
             text: texts[number % texts.len()].clone(),
             priority: Priority::Bulk.into(),
