@@ -54,8 +54,14 @@ MUTANTS = [
     Mutant(
         "a permit is never released",
         "encoder-svc/src/scheduler/admission.rs",
-        "self.admitted = None;",
+        "limit.texts.dec();\n        self.admitted = None;",
         "std::mem::forget(self.admitted.take());",
+    ),
+    Mutant(
+        "one caller can fill the queue",
+        "encoder-svc/src/scheduler/queue.rs",
+        "push(share.caller, share.units, entry);",
+        "push(service_kit::CallerId::UNKNOWN, share.units, entry);",
     ),
     Mutant(
         "the deadline of a request is ignored",
