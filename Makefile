@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-api test-s3 test-deploy test-abuse environments binaries \
-    nightly test-use-large test-docker simulate simulate-mutants soak soak-fairness fuzz \
+    nightly test-use-large test-docker simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -114,8 +114,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, simulate (1,000 seeds), simulate-mutants, soak, soak-fairness, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker simulate simulate-mutants soak soak-fairness fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -152,6 +152,21 @@ soak-fairness: models ## run a polite API key alone for 5 minutes, then beside a
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
 	$(VENV) tests/soak/fairness.py
+
+SOAK_SECONDS ?= 1800
+soak-hostile: models ## both services with two keys, a hostile and a polite one, for SOAK_SECONDS=1800; check the polite one's latency
+	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
+	BINARIES=target/release $(VENV) tests/soak/hostile.py --seconds $(SOAK_SECONDS)
+
+# Another seed each day. The same seed sends the same frames, in a time that depends on the service.
+ABUSE_SECONDS ?= 300
+ABUSE_SEED ?= $(shell date +%Y%m%d)
+misbehave: models ## clients that misbehave at random over HTTP/2 on every listener, ABUSE_SECONDS=300 plain and as long over TLS
+	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
+	BINARIES=target/release ABUSE_SECONDS=$(ABUSE_SECONDS) ABUSE_SEED=$(ABUSE_SEED) \
+	    $(VENV) -m pytest -q -s tests/abuse/test_misbehaving_client.py
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
