@@ -13,7 +13,7 @@ use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-use super::stream::{self, CallService};
+use super::stream::{self, CallService, SEND_BUFFER};
 use crate::Shutdown;
 use crate::memory::{CallGuard, Connection};
 
@@ -21,12 +21,10 @@ use crate::memory::{CallGuard, Connection};
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the peer has to answer the ping before the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the peer has to react to a GOAWAY, when its connection must make room for others.
+/// How long the peer's system has to accept a GOAWAY when its connection must make room for others.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The request bytes of a stream that its handler has not read. The window opens when it reads.
 pub(super) const STREAM_WINDOW: u32 = 64 << 10;
-/// The reply bytes of a stream that h2 may hold until the socket accepts them.
-const SEND_BUFFER: usize = 64 << 10;
 /// The longest list of headers, in bytes.
 const MAX_HEADERS: u32 = 16 << 10;
 /// The bytes that h2 reserves for each small DATA frame of its budget.
@@ -87,12 +85,9 @@ where
             }
         } else if closed.as_mut().poll(context).is_ready() {
             end = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
-            if connection.is_idle() {
-                // Says that calls in flight towards us are still served, so that none is lost.
-                h2.graceful_shutdown();
-            } else {
-                h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            }
+            // Says which calls were processed, so that a client repeats one that has just begun.
+            let reason = if connection.is_idle() { Reason::NO_ERROR } else { Reason::ENHANCE_YOUR_CALM };
+            h2.abrupt_shutdown(reason);
             context.waker().wake_by_ref();
         }
         if !is_closing && closing.as_mut().poll(context).is_ready() {

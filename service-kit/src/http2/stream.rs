@@ -22,8 +22,8 @@ use crate::memory::{Call, CallGuard};
 
 /// How long a reply may make no progress because its client does not read it.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes that are passed to h2 at once: a frame of the size that every client accepts.
-const FRAME: usize = 16 << 10;
+/// The reply bytes of a stream that h2 may hold until the socket accepts them.
+pub(super) const SEND_BUFFER: usize = 64 << 10;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -161,7 +161,7 @@ impl Stream {
         }
         loop {
             if let Some(data) = waiting {
-                let Poll::Ready(granted) = poll_capacity(send, data.len().min(FRAME), context)? else {
+                let Poll::Ready(granted) = poll_capacity(send, data.len().min(SEND_BUFFER), context)? else {
                     self.stall(context)?;
                     self.settle(Wait::Reader { sent })?;
                     return Poll::Pending;

@@ -33,9 +33,13 @@ impl ConnectionLimit {
 
     /// Counts a connection. Over the limit, closes another one that has been idle longest, or whose
     /// calls have all waited for their client longest; clients reconnect when they next call.
-    /// Returns `None` if every connection is busy.
+    /// Returns `None` if every connection is busy, or too many are about to close.
     pub(crate) fn open(&self) -> Option<ConnectionGuard> {
         if self.open.load(Ordering::Relaxed) >= self.max && !self.close_quietest() {
+            return None;
+        }
+        // Those that are about to close take memory, too.
+        if self.connections().len() >= 2 * self.max {
             return None;
         }
         let connection = Connection::new(self.budget.clone(), self.open.clone());

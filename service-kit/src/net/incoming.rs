@@ -66,7 +66,7 @@ async fn accept(
             }
         };
         let Some(guard) = limit.open() else {
-            tracing::debug!(%peer, "connection limit reached and no connection is idle: closed");
+            tracing::debug!(%peer, "connection limit reached: refused");
             continue;
         };
         // Send small responses without waiting for more data. If this fails, they are only slower.
