@@ -64,6 +64,9 @@ where
         .initial_connection_window_size(max_streams * STREAM_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS)
+        // A client may cancel all of its calls at once. One that opens and cancels calls in a loop
+        // (CVE-2023-44487) exceeds this soon.
+        .max_pending_accept_reset_streams(max_streams as usize)
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .handshake::<_, Bytes>(io);
     let mut h2 = {
