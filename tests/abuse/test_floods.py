@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from abused import CLASSIFIER, MIB, OVER_PLAIN_AND_TLS, Pair, pair  # noqa: F401
 from http2 import (
+    ACK,
     CANCEL,
     CONTINUATION,
     END_HEADERS,
@@ -88,3 +91,20 @@ def test_unread_responses_to_pings_and_settings_take_no_memory(pair: Pair, liste
         print(f"{sent // len(asked)} frames of {kind} were accepted on {listener}")
         pair.assert_others_are_served()
         assert pair.classifier.resident() - before < 8 * MIB
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_wrong_frames_do_not_fill_the_log(pair: Pair, listener: str) -> None:  # noqa: F811
+    """h2 warns of each reply to a PING that it never sent."""
+    before = pair.classifier.log.stat().st_size
+    with pair.classifier.connect(listener) as connection:
+        connection.send(frame(PING, b"abcdefgh", ACK) * 5_000)
+        # The reply to this one shows that all were read.
+        connection.send(frame(PING, b"the last"))
+        seen = b""
+        while seen != b"the last":
+            kind, flags, _, payload = connection.read_frame(time.monotonic() + 10)
+            seen = payload if kind == PING and flags & ACK else b""
+    grown = pair.classifier.log.stat().st_size - before
+    print(f"{grown} bytes of log for 5,000 wrong frames on {listener}")
+    assert grown < 10_000

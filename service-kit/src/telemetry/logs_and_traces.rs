@@ -62,7 +62,8 @@ pub struct TraceSettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         // ONNX Runtime logs graph optimisation at `info`, which does not help an operator.
-        Self { format: LogFormat::Text, filter: "info,ort=warn".to_owned() }
+        // h2 warns of each wrong frame, so a client without a key could fill the disk with log lines.
+        Self { format: LogFormat::Text, filter: "info,ort=warn,h2=error".to_owned() }
     }
 }
 
