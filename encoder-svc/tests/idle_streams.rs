@@ -58,7 +58,7 @@ impl Server {
     /// The number of admitted texts of both classes.
     fn admitted(&self) -> u64 {
         let mut socket = std::net::TcpStream::connect(self.http).unwrap();
-        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
         let lines = text.lines().filter(|line| line.starts_with("movieclassifier_encoder_admitted_texts{"));
