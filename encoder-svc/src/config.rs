@@ -389,7 +389,7 @@ mod tests {
                 value => value.to_string(),
             };
             let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
-            let variables = std::collections::HashMap::from([(variable.clone(), text)]);
+            let variables = std::collections::BTreeMap::from([(variable.clone(), text)]);
             let loaded = service_kit::load_settings_from::<EncoderSvcSettings>(
                 &variables,
                 ENVIRONMENT_PREFIX,

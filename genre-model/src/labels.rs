@@ -197,6 +197,7 @@ impl LabelSet {
     }
 
     /// The names of all labels, in order.
+    #[must_use]
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.0.labels.iter().map(|label| label.name.as_str())
     }
@@ -293,6 +294,7 @@ impl MovieLabels {
     }
 
     /// The indices of the labels, ascending.
+    #[must_use]
     pub fn indices(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.0.iter().map(|index| usize::from(*index))
     }

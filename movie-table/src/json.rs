@@ -91,8 +91,7 @@ impl Json {
                     input.line
                 )));
             }
-            (Place::Start, Some(b'[')) => byte = input.after_blanks()?,
-            (Place::Inside, Some(b',')) => byte = input.after_blanks()?,
+            (Place::Start, Some(b'[')) | (Place::Inside, Some(b',')) => byte = input.after_blanks()?,
             (Place::Inside, Some(b']')) => {}
             (Place::Start, found) => return Err(unexpected(input, "the start", found)),
             (Place::Inside, found) => return Err(unexpected(input, "a comma or the end", found)),

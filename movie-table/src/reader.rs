@@ -24,7 +24,7 @@ pub struct TableReader {
 
 enum Rows {
     Delimited(Box<Delimited>),
-    Json(Json),
+    Json(Box<Json>),
 }
 
 impl TableReader {
@@ -52,7 +52,7 @@ impl TableReader {
             Format::Jsonl | Format::Json => {
                 let is_array = format == Format::Json && first == Some(b'[');
                 let bytes = Box::new(io::Cursor::new(head).chain(bytes));
-                Rows::Json(Json::new(&name, bytes, is_array, &options.columns))
+                Rows::Json(Box::new(Json::new(&name, bytes, is_array, &options.columns)))
             }
         };
         Ok(Self { name, rows, progress, has_ended: false })

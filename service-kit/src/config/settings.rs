@@ -5,7 +5,7 @@
 //! them, but without a suggestion, and only if every value has the right type. This module compares
 //! the keys with those of the defaults instead.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +98,7 @@ fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
 
 /// Like [`load_settings`], from these variables instead of those of the process.
 pub fn load_settings_from<T: Settings>(
-    variables: &HashMap<String, String>,
+    variables: &BTreeMap<String, String>,
     prefix: &str,
     file: Option<&Path>,
     flags: Overrides,
@@ -250,7 +250,7 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Nested {
         file: Option<PathBuf>,
-        tables: Vec<HashMap<String, usize>>,
+        tables: Vec<BTreeMap<String, usize>>,
     }
 
     impl Default for Sample {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn from_variable(name: &str, value: &str) -> Result<Sample, SettingsError> {
-        let variables = HashMap::from([(format!("P_{name}"), value.to_owned())]);
+        let variables = BTreeMap::from([(format!("P_{name}"), value.to_owned())]);
         load_settings_from(&variables, "P", None, Overrides::default())
     }
 

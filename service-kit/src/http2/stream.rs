@@ -139,7 +139,7 @@ impl Stream {
         if self.respond.poll_reset(context)?.is_ready() {
             return Poll::Ready(Err(Ended::Gone));
         }
-        self.settle(Wait::Request { arrived })?;
+        self.settle(&Wait::Request { arrived })?;
         Poll::Pending
     }
 
@@ -155,7 +155,7 @@ impl Stream {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let arrived = self.begin(context)?;
-        let mut sent = false;
+        let mut has_read = false;
         if send.poll_reset(context)?.is_ready() {
             return Poll::Ready(Err(Ended::Gone));
         }
@@ -163,10 +163,10 @@ impl Stream {
             if let Some(data) = waiting {
                 let Poll::Ready(granted) = poll_capacity(send, data.len().min(SEND_BUFFER), context)? else {
                     self.stall(context)?;
-                    self.settle(Wait::Reader { sent })?;
+                    self.settle(&Wait::Reader { has_read })?;
                     return Poll::Pending;
                 };
-                sent = true;
+                has_read = true;
                 self.stalled = None;
                 let part = data.split_to(granted.min(data.len()));
                 let whole = data.is_empty();
@@ -181,7 +181,7 @@ impl Stream {
                 continue;
             }
             let Poll::Ready(frame) = body.as_mut().poll_frame(context) else {
-                self.settle(Wait::Request { arrived })?;
+                self.settle(&Wait::Request { arrived })?;
                 return Poll::Pending;
             };
             let Some(frame) = frame else {
@@ -215,12 +215,12 @@ impl Stream {
     }
 
     /// What every poll that must wait ends with.
-    fn settle(&mut self, wait: Wait) -> Result<(), Ended> {
+    fn settle(&mut self, wait: &Wait) -> Result<(), Ended> {
         let exhausted = |_| Ended::Reset(Reason::ENHANCE_YOUR_CALM);
         let waits_for_request = self.intake.settle().map_err(exhausted)?;
         match wait {
-            Wait::Reader { sent } => self.call.set_waiting(true, sent),
-            Wait::Request { arrived } => self.call.set_waiting(waits_for_request, arrived),
+            Wait::Reader { has_read } => self.call.set_waiting(true, *has_read),
+            Wait::Request { arrived } => self.call.set_waiting(waits_for_request, *arrived),
         }
         Ok(())
     }
@@ -228,8 +228,8 @@ impl Stream {
 
 /// What a stream waits for.
 enum Wait {
-    /// The client, to read its reply. `sent` says whether it has just read some.
-    Reader { sent: bool },
+    /// The client, to read its reply. `has_read` says whether it has just read some.
+    Reader { has_read: bool },
     /// The handler, which may wait for the client's next request bytes. `arrived` says whether some
     /// have just arrived.
     Request { arrived: bool },

@@ -15,7 +15,7 @@ pub(crate) struct MemoryMetrics(pub(crate) MemoryBudget);
 
 impl Collector for MemoryMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let held = ConstGauge::new(self.0.held() as i64);
+        let held = ConstGauge::new(i64::try_from(self.0.held()).unwrap_or(i64::MAX));
         held.encode(encoder.encode_descriptor(
             "client_memory_bytes",
             "Memory held for clients",

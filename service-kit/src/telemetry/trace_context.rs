@@ -113,9 +113,10 @@ impl TraceLayer {
         if !on && !trusted {
             return None;
         }
-        let context = match trusted {
-            true => TraceContextPropagator::new().extract(&Headers(request.headers())),
-            false => TraceContext::new(),
+        let context = if trusted {
+            TraceContextPropagator::new().extract(&Headers(request.headers()))
+        } else {
+            TraceContext::new()
         };
         let name = self.name(request);
         let span = tracing::info_span!(

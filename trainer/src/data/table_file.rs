@@ -134,13 +134,14 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Returns the `format` in the metadata of a Parquet file, `Some(None)` if it has none, and `None`
-/// if the file cannot be read.
-pub(crate) fn format_of(path: &Path) -> Option<Option<String>> {
+/// Returns the `format` in the metadata of a Parquet file, which is empty if the file has none.
+/// Returns `None` if the file cannot be read.
+pub(crate) fn format_of(path: &Path) -> Option<String> {
     let file = File::open(path).ok()?;
     let metadata = unless_it_panics(|| ParquetMetaDataReader::new().parse_and_finish(&file)).ok()?;
     let entries = metadata.file_metadata().key_value_metadata().into_iter().flatten();
-    Some(entries.filter(|entry| entry.key == "format").find_map(|entry| entry.value.clone()))
+    let format = entries.filter(|entry| entry.key == "format").find_map(|entry| entry.value.clone());
+    Some(format.unwrap_or_default())
 }
 
 /// Reads a file batch by batch.
@@ -250,7 +251,7 @@ fn with_views(schema: &SchemaRef) -> SchemaRef {
     ))
 }
 
-/// Explains a table without our metadata, which pandas, polars and DuckDB drop when they save it.
+/// Explains a table without our metadata, which pandas, polars and `DuckDB` drop when they save it.
 fn saved_again(format: &str, created_by: Option<&str>) -> String {
     let writer = created_by.unwrap_or("an unknown program");
     let remedy = if format.starts_with("movieclassifier.movies/") {

@@ -98,19 +98,21 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
         }
     }
     tokio::time::sleep(WARM_UP).await;
-    sharers.iter().for_each(|sharer| sharer.encoded.store(0, Ordering::Relaxed));
+    for sharer in &sharers {
+        sharer.encoded.store(0, Ordering::Relaxed);
+    }
     tokio::time::sleep(COUNTED).await;
-    let shares: Vec<_> = sharers.iter().map(|sharer| sharer.encoded.load(Ordering::Relaxed)).collect();
+    let counts: Vec<_> = sharers.iter().map(|sharer| sharer.encoded.load(Ordering::Relaxed)).collect();
     over.cancel();
     // A call that is dropped would leave its request stream open.
     while calls.join_next().await.is_some() {}
-    let mean = shares.iter().sum::<u64>() as f64 / shares.len() as f64;
+    let mean = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
     let is_equal = |share: &u64| (*share as f64 - mean).abs() <= TOLERANCE * mean;
     let named: Vec<_> =
-        HABITS.iter().zip(&shares).map(|(habit, share)| format!("{habit:?} {share}")).collect();
+        HABITS.iter().zip(&counts).map(|(habit, share)| format!("{habit:?} {share}")).collect();
     world.event(&format!("sharers: {}", named.join(", ")));
-    world.ledger.add("shared:units", shares.iter().sum());
-    if mean == 0.0 || !shares.iter().all(is_equal) {
+    world.ledger.add("shared:units", counts.iter().sum());
+    if mean == 0.0 || !counts.iter().all(is_equal) {
         world.violation(&format!("callers got {} instead of equal shares", named.join(", ")));
     }
     Ok(())
@@ -138,7 +140,9 @@ impl Sharer {
         // Bulk has the longer queue, so that every caller can keep texts waiting.
         let message = EncodeRequest { texts: texts.clone(), priority: Priority::Bulk.into() };
         self.client.encode(message).await?;
-        texts.iter().for_each(|text| self.count(text));
+        for text in &texts {
+            self.count(text);
+        }
         Ok(())
     }
 

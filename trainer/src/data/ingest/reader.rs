@@ -83,6 +83,9 @@ impl KnownGenres {
     }
 }
 
+/// Id, overview and genres of a row.
+type Usable = (u64, String, Arc<[Genre]>);
+
 /// Reads movies one by one, in the order of the table. Memory grows only with the ids seen.
 ///
 /// Yields the usable movies. After the last, [`report`](Self::report) covers all rows.
@@ -154,7 +157,7 @@ impl MovieReader {
     }
 
     /// Returns id, overview and genres of a row, or why it is dropped and what was found.
-    fn usable(&mut self, row: Row) -> Result<(u64, String, Arc<[Genre]>), (DropReason, String)> {
+    fn usable(&mut self, row: Row) -> Result<Usable, (DropReason, String)> {
         let id = movie_id(row.id.as_deref().unwrap_or_default())
             .map_err(|error| (DropReason::InvalidId, error.to_string()))?;
         let overview = row.overview.ok_or((DropReason::NoOverview, String::new()))?;
@@ -218,11 +221,9 @@ impl MovieReader {
             let example = dropped.examples.first().map_or(String::new(), |row| format!(" ({row})"));
             format!("; {} dropped, {reason}{example}", dropped.rows)
         });
-        let mut reasons: String = dropped.collect();
-        if !self.report.unknown_genres.is_empty() {
-            reasons += &format!("; unknown genres: {}", self.report.unknown());
-        }
-        reasons
+        let unknown = (!self.report.unknown_genres.is_empty())
+            .then(|| format!("; unknown genres: {}", self.report.unknown()));
+        dropped.chain(unknown).collect()
     }
 }
 
