@@ -51,8 +51,8 @@ fn movies() -> impl Strategy<Value = Vec<Movie>> {
     let genres = prop::sample::subsequence(vec!["Drama", "War", "Science Fiction"], 0..=3);
     let movie = (any::<u32>(), text, text, genres).prop_map(|(id, title, overview, genres)| Movie {
         id: id.into(),
-        title: title.to_owned(),
-        overview: overview.to_owned(),
+        title: title.clone(),
+        overview: overview.clone(),
         genres,
     });
     prop::collection::vec(movie, 1..6)
