@@ -397,11 +397,8 @@ mod tests {
                 service_kit::Overrides::default(),
             );
             let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
-            if !at.is_null() {
-                assert_eq!(loaded, EncoderSvcSettings::default(), "{variable}");
-            } else {
-                assert_ne!(loaded, EncoderSvcSettings::default(), "{variable}");
-            }
+            let is_default = loaded == EncoderSvcSettings::default();
+            assert_eq!(is_default, !at.is_null(), "{variable}");
         }
     }
 

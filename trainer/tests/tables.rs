@@ -15,13 +15,11 @@ use trainer::data::movie_source::MovieSource;
 
 const DRAMA_AND_WAR: [&str; 2] = ["Drama", "War"];
 
+/// Id, title, overview and labels of a movie.
+type Kept = (u64, String, String, Vec<String>);
+
 /// Runs `prepare` and returns the movies and the report.
-fn prepare(
-    folder: &Path,
-    name: &str,
-    content: &[u8],
-    options: &str,
-) -> (Vec<(u64, String, String, Vec<String>)>, Value) {
+fn prepare(folder: &Path, name: &str, content: &[u8], options: &str) -> (Vec<Kept>, Value) {
     std::fs::write(folder.join(name), content).unwrap();
     succeed(folder, &format!("prepare --input {name} --output m.parquet --report r.json{options}"));
     let report = std::fs::read(folder.join("r.json")).unwrap();
