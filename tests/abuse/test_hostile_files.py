@@ -19,6 +19,7 @@ import pytest
 from abused import MIB, Pair, pair  # noqa: F401
 from conftest import BINARIES, ROOT
 from movies import write_movies
+from proc import wait_for_peak
 
 PEAK_MIB = 300
 """The trainer's resident memory, whatever the input unpacks to."""
@@ -40,10 +41,9 @@ def trainer(*arguments: str | Path, folder: Path, **variables: str) -> Run:
     environment = os.environ | {"ORT_DYLIB_PATH": str(ROOT / ".runtime/lib/libonnxruntime.so")} | variables
     with (folder / "errors.txt").open("w+") as errors:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = wait_for_peak(process)
         errors.seek(0)
-        return Run(process.returncode, errors.read(), usage.ru_maxrss / 1024)
+        return Run(process.returncode, errors.read(), peak / (1 << 20))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 from abused import CLASSIFIER, ENCODER, MIB, OVER_PLAIN_AND_TLS, PROMPT_SECONDS, Pair, Service, pair  # noqa: F401
+from bounds import growth_bound
 from error_details import details
 from http2 import (
     CONTINUATION,
@@ -134,7 +135,8 @@ def test_unfinished_messages_share_a_memory_limit(pair: Pair, listener: str) -> 
         rejected = sum(has_ended() for has_ended in ended)
     print(f"{rejected} of 40 rejected or evicted, {grown / MIB:.0f} MiB held")
     assert rejected >= 20
-    assert grown < 192 * MIB
+    # Chunks of HTTP/1 bodies keep the buffers that they were read into, which hold up to twice as much.
+    assert grown < growth_bound(service, connections=40)
 
 
 MOST = 8_000_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BINARIES, ROOT
+from proc import wait_for_peak
 
 MIB = 1 << 20
 HEADER = b"id,title,overview,genres\n"
@@ -27,12 +27,18 @@ def row(number: int, overview: bytes) -> bytes:
 
 def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], int]:
     """Runs the trainer, and returns its outcome and the most memory that it held, in bytes."""
-    command = ["/usr/bin/env", f"TMPDIR={folder}", BINARIES / "trainer", *arguments]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    # The figure is the highest of all children so far.
-    return done, after * 1024 if after > before else 0
+    process = subprocess.Popen(
+        [BINARIES / "trainer", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    peak = wait_for_peak(process)
+    out, errors = process.communicate(timeout=300)
+    assert peak > 0
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors), peak
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zip"])
