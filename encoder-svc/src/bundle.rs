@@ -195,7 +195,7 @@ pub enum BundleError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
     /// A file does not have the hash that the manifest gives.

@@ -21,11 +21,11 @@ fn caller(index: usize) -> CallerId {
 /// How a caller sends its texts, always more than the workers can take.
 #[derive(Debug, Clone, Copy)]
 enum Habit {
-    /// So many unary calls of one text at a time.
+    /// Concurrent unary calls of one text each.
     Unary(usize),
-    /// So many batches at a time, each of so many texts.
+    /// Concurrent batches, and the texts of each.
     Batches(usize, usize),
-    /// So many streams, each with 64 texts in flight.
+    /// Concurrent streams, each with 64 texts in flight.
     Streams(usize),
 }
 

@@ -93,7 +93,7 @@ pub enum InvalidLabelSet {
         first: String,
         /// The name of the other.
         second: String,
-        /// What they share.
+        /// The name or id that both have.
         what: String,
     },
 }

@@ -35,7 +35,7 @@ pub enum ModelFileError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
 }

@@ -19,7 +19,7 @@ pub enum TableError {
     Invalid {
         /// The file, or `standard input`.
         name: String,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
 }
@@ -63,7 +63,7 @@ pub struct RowProblem {
     pub line: u64,
     /// The kind of the problem.
     pub kind: ProblemKind,
-    /// What was expected and what was found.
+    /// The expectation, and the value found.
     pub reason: String,
 }
 

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_no_list_of_genres() {
+    fn rejects_a_field_that_is_no_list_of_genres() {
         let error =
             |field: &str, format| GenresField::Text(field.to_owned()).genres(format).unwrap_err().to_string();
         assert!(error("[{'id': 18}", GenresFormat::Auto).contains("found \"[{'id': 18}\""));

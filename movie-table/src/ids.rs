@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_no_whole_number() {
+    fn names_a_value_that_is_no_whole_number() {
         for field in [
             "-1",
             "1.5",

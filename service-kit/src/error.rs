@@ -62,7 +62,7 @@ pub enum ApiError {
         status: http::StatusCode,
         /// In `UPPER_SNAKE_CASE`.
         reason: &'static str,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         message: String,
     },
     /// The caller's deadline passed: `DEADLINE_EXCEEDED`.
@@ -74,7 +74,7 @@ pub enum ApiError {
     Mismatch {
         /// In `UPPER_SNAKE_CASE`.
         reason: &'static str,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         message: String,
     },
     /// A defect or a hardware failure: `INTERNAL`.
@@ -90,7 +90,7 @@ pub enum ApiError {
 pub struct FieldViolation {
     /// Its path in the request, such as `texts[3]`.
     pub field: String,
-    /// What was expected and what was found.
+    /// The expectation, and the value found.
     pub description: String,
     /// In `UPPER_SNAKE_CASE`.
     pub reason: &'static str,

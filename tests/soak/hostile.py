@@ -149,7 +149,7 @@ async def soak(options: argparse.Namespace) -> int:
                     attacker.kill()
                     await attacker.wait()
                 print(f"{name}: {beside[name].row(name)[1:]}", file=sys.stderr)
-                # What the attack left in the queues is not the polite caller's time alone.
+                # The queues must be empty before the polite caller is measured alone.
                 await asyncio.sleep(1)
             await client.channel.close()
             panics = [service.log.stem for service in pair.both() if service.process.poll() is not None or service.lines("panicked")]

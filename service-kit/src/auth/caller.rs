@@ -139,7 +139,7 @@ impl Caller {
     ///
     /// # Errors
     /// Returns [`ApiError::RateLimited`] if the quota is used up for now, and [`ApiError::Invalid`]
-    /// if it never allows so many texts at once.
+    /// if its burst is smaller than `texts`.
     pub fn charge(&self, field: &str, texts: usize) -> Result<(), ApiError> {
         self.quota.as_ref().map_or(Ok(()), |quota| quota.charge(field, texts))
     }

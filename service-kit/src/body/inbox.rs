@@ -19,7 +19,7 @@ use crate::memory::{Call, Exhausted};
 /// Frames that are shorter are copied together while they wait.
 const SHORT_FRAME: usize = 4 << 10;
 
-/// What has arrived and was not read.
+/// Bytes that have arrived and were not read.
 #[derive(Default)]
 struct Inbox {
     /// Every chunk but the last is as it arrived, or is not short.

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_is_ahead_of_new_work() {
+    fn counts_the_work_ahead_of_new_work() {
         let limit = FairLimit::new(1000);
         let _held = [(0, 100), (1, 10), (2, 40)]
             .map(|(index, amount)| limit.try_acquire(caller(index), amount).unwrap());

@@ -25,7 +25,7 @@ pub struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What was expected and what was found.
+    /// The expectation, and the value found.
     pub detail: String,
     /// The reason in `UPPER_SNAKE_CASE`, as in `google.rpc.ErrorInfo`.
     pub reason: String,
@@ -43,7 +43,7 @@ pub struct Problem {
 pub struct FieldProblem {
     /// Its path in the request, such as `movies[3].overview`.
     pub field: String,
-    /// What was expected and what was found.
+    /// The expectation, and the value found.
     pub description: String,
     /// The reason in `UPPER_SNAKE_CASE`.
     pub reason: String,

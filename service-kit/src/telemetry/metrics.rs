@@ -19,8 +19,8 @@ pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; ver
 const LATENCY_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// How long a rendering is used again, in multiples of the time that it took. Clients can ask as
-/// often as they like and cost at most one part in so many of a core.
+/// How long a rendering is used again, in multiples of the time that it took. However often clients
+/// ask, rendering takes at most a twentieth of a core.
 const REUSE: u32 = 20;
 
 /// The metrics of one service; by default their names have no prefix. Clones share the registry.

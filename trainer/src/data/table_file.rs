@@ -41,7 +41,7 @@ pub enum TableError {
     Invalid {
         /// Which file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
 }

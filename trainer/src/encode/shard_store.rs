@@ -81,7 +81,7 @@ pub enum ShardError {
     Set {
         /// The folder.
         location: String,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
 }

@@ -27,7 +27,7 @@ pub enum LabelSetError {
     Invalid {
         /// Which file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
     /// The movies cannot be read.

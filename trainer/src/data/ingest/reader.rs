@@ -52,7 +52,7 @@ pub enum IngestError {
     Unusable {
         /// The file, or `standard input`.
         name: String,
-        /// What was expected and what was found.
+        /// The expectation, and the value found.
         reason: String,
     },
 }
