@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -73,17 +74,23 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(timeout=30) == 0, "expected exit code 0 after SIGTERM"
 
 
-@pytest.fixture(scope="session")
-def fp32_encoder() -> Iterator[str]:
-    """The address of an encoder with the single-precision bundle."""
+@contextlib.contextmanager
+def encoder_of(bundle: str | Path) -> Iterator[str]:
+    """Runs an encoder of a bundle and yields its address."""
     address = f"127.0.0.1:{free_port()}"
-    bundle = ".runtime/bundles/minilm-512-fp32"
-    process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", bundle)
+    process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", str(bundle))
     try:
         wait_until_serving(address, process)
         yield address
     finally:
         stop(process)
+
+
+@pytest.fixture(scope="session")
+def fp32_encoder() -> Iterator[str]:
+    """The address of an encoder with the single-precision bundle."""
+    with encoder_of(".runtime/bundles/minilm-512-fp32") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -54,18 +54,6 @@ def trainer(*arguments: str | Path) -> str:
     return result.stdout
 
 
-@contextlib.contextmanager
-def tiny_encoder() -> Iterator[str]:
-    """Runs an encoder of the small bundle and yields its address."""
-    address = f"127.0.0.1:{free_port()}"
-    process = start("encoder-svc", "serve", "--listen", address, "--http-listen", "", "--bundle", BUNDLE)
-    try:
-        wait_until_serving(address, process)
-        yield address
-    finally:
-        stop(process)
-
-
 def train(folder: Path, table: Path, encoder: str, *labels: str) -> Path:
     """Turns a table of texts into a model file."""
     movies, vectors, model = (folder / name for name in ("movies.parquet", "vectors.parquet", "model.safetensors"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from label_sets import LABELS_FILE, MANY, TEXTS, THREE, served, tiny_encoder, train, write_tickets, write_topics
+from conftest import encoder_of
+from label_sets import BUNDLE, LABELS_FILE, MANY, TEXTS, THREE, served, train, write_tickets, write_topics
 from reflection import ReflectionClient
 
 SERVICE = "movieclassifier.classifier.v1.ClassifierService"
@@ -29,7 +30,7 @@ def labels_of(address: str) -> list[str]:
 def test_three_labels_of_a_labels_file_are_served(tmp_path: Path) -> None:
     write_tickets(tmp_path / "tickets.csv")
     (tmp_path / "labels.toml").write_text(LABELS_FILE)
-    with tiny_encoder() as encoder:
+    with encoder_of(BUNDLE) as encoder:
         model = train(tmp_path, tmp_path / "tickets.csv", encoder, str(tmp_path / "labels.toml"))
         with served(model, encoder) as services:
             assert labels_of(services.classifier) == list(THREE)
@@ -42,7 +43,7 @@ def test_three_labels_of_a_labels_file_are_served(tmp_path: Path) -> None:
 
 def test_three_hundred_labels_of_the_data_are_served(tmp_path: Path) -> None:
     write_topics(tmp_path / "topics.csv")
-    with tiny_encoder() as encoder:
+    with encoder_of(BUNDLE) as encoder:
         model = train(tmp_path, tmp_path / "topics.csv", encoder, "from-data", "--min-count", "8")
         with served(model, encoder) as services:
             assert labels_of(services.classifier) == list(MANY)

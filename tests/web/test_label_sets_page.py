@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from browser import Page, driver  # noqa: F401
-from label_sets import LABELS_FILE, MANY, TEXTS, THREE, served, tiny_encoder, train, write_tickets, write_topics
+from conftest import encoder_of
+from label_sets import BUNDLE, LABELS_FILE, MANY, TEXTS, THREE, served, train, write_tickets, write_topics
 from selenium import webdriver
 
 
@@ -16,7 +17,7 @@ def test_three_labels_in_any_script(driver: webdriver.Chrome, tmp_path: Path) ->
     labels = labels.replace('name = "Billing"', 'name = "請求"\naliases = ["Billing"]')
     (tmp_path / "labels.toml").write_text(labels)
     names = ["障害", "請求", THREE[2]]
-    with tiny_encoder() as encoder:
+    with encoder_of(BUNDLE) as encoder:
         model = train(tmp_path, tmp_path / "tickets.csv", encoder, str(tmp_path / "labels.toml"))
         with served(model, encoder) as services:
             page = Page(driver, services.rest)
@@ -39,7 +40,7 @@ def test_three_labels_in_any_script(driver: webdriver.Chrome, tmp_path: Path) ->
 
 def test_three_hundred_labels(driver: webdriver.Chrome, tmp_path: Path) -> None:  # noqa: F811
     write_topics(tmp_path / "topics.csv")
-    with tiny_encoder() as encoder:
+    with encoder_of(BUNDLE) as encoder:
         model = train(tmp_path, tmp_path / "topics.csv", encoder, "from-data", "--min-count", "8")
         with served(model, encoder) as services:
             page = Page(driver, services.rest)

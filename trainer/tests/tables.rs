@@ -165,7 +165,7 @@ fn a_table_that_loses_most_of_its_rows_fails_unless_allowed() {
 }
 
 #[test]
-fn rejects_what_is_no_table_with_the_command_that_makes_one() {
+fn names_the_command_that_converts_an_unreadable_file() {
     let folder = tempfile::tempdir().unwrap();
     let utf16: Vec<u8> = "\u{feff}id,title\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut tar = vec![0; 1024];
