@@ -63,7 +63,7 @@ test-api: models api-environment binaries ## fuzz the REST API against its OpenA
 test-s3: models s3-environment binaries ## the trainer's shards on an S3 server (moto)
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
 
-test-deploy: kubernetes-environment binaries ## the Kubernetes manifests: schemas, policy, and settings that the services accept
+test-deploy: models kubernetes-environment binaries ## the Kubernetes manifests: schemas, policy, settings that the services accept, TLS
 	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes
 
 # One build for all suites. `test-rust` builds the same targets with the same features, so whichever runs second finds

@@ -113,7 +113,7 @@ def test_relative_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", [page for page in pages() if page not in HISTORY])
 def test_named_metrics_settings_and_files_exist(page: str) -> None:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    files = (".json", ".rs", ".toml", ".yaml")
+    files = (".crt", ".json", ".rs", ".toml", ".yaml")
     named = {key for key in SETTING.findall(text) if not key.endswith(files)}
     assert documented(text) - current_metrics() == set()
     assert named - current_settings() == set()

@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 KUBECTL = Path(sys.executable).parent / "kubectl"
+BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug"))
 
 Manifest = dict[str, Any]
 
@@ -25,19 +26,25 @@ OVERLAYS = sorted(
     for path in KUBERNETES.glob(pattern)
     if path.parent.name != "common"
 )
-# Components are rendered on top of production, where they are used.
-ALL = OVERLAYS + [f"overlays/production+{component}" for component in COMPONENTS]
+# Components are rendered on top of production, where they are used: each alone, and all together in both orders. Models come
+# from one place only.
+TOGETHER = [component for component in COMPONENTS if component != "models-from-claim"]
+ALL = OVERLAYS + [
+    f"overlays/production+{selected}"
+    for selected in (*COMPONENTS, "+".join(TOGETHER), "+".join(reversed(TOGETHER)))
+]
 
 
 @cache
 def rendered_text(name: str) -> str:
-    """Returns what `kubectl apply -k` would apply. `OVERLAY+COMPONENT` is an overlay with a component."""
-    overlay, _, component = name.partition("+")
-    if not component:
+    """Returns what `kubectl apply -k` would apply. `OVERLAY+COMPONENT+…` is an overlay with components."""
+    overlay, *components = name.split("+")
+    if not components:
         return kustomize(KUBERNETES / overlay)
     with tempfile.TemporaryDirectory() as folder:
         here = os.path.relpath(KUBERNETES, os.path.realpath(folder))
-        kustomization = {"resources": [f"{here}/{overlay}"], "components": [f"{here}/components/{component}"]}
+        selected = [f"{here}/components/{component}" for component in components]
+        kustomization = {"resources": [f"{here}/{overlay}"], "components": selected}
         Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
         return kustomize(Path(folder))
 
@@ -75,3 +82,11 @@ def settings_file(name: str, workload: Manifest) -> str:
     (volume,) = (volume for volume in pod(workload)["volumes"] if volume["name"] == "settings")
     (text,) = named(name, "ConfigMap", volume["configMap"]["name"])["data"].values()
     return str(text)
+
+
+def variables_of(container: Manifest) -> dict[str, str]:
+    """Returns the environment variables of a container, with the CPU limit where the downward API inserts it."""
+    limit = container["resources"]["limits"]["cpu"]
+    return {
+        variable["name"]: variable["value"] if "value" in variable else limit for variable in container.get("env", [])
+    }

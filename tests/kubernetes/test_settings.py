@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
-from manifests import ALL, ROOT, Manifest, of_kind, pod, settings_file  # noqa: E402
+from manifests import ALL, BINARIES, ROOT, of_kind, pod, settings_file, variables_of  # noqa: E402
+from tls_secrets import MOUNT, Authority  # noqa: E402
 
-BINARIES = Path(os.environ.get("BINARIES", ROOT / "target" / "debug"))
 NO_PORTS = {"encoder": ["--http-listen", ""], "classifier": ["--rest-listen", ""]}
 # The error of a start with valid settings.
 MISSING = {
@@ -40,20 +40,22 @@ def error_of(service: str, file: Path | None, variables: dict[str, str]) -> str:
     return "" if otherwise in done.stderr else done.stderr
 
 
-def variables_of(container: Manifest) -> dict[str, str]:
-    limit = container["resources"]["limits"]["cpu"]
-    return {
-        variable["name"]: variable["value"] if "value" in variable else limit for variable in container.get("env", [])
-    }
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates in place of those that the component `tls` mounts."""
+    folder = tmp_path_factory.mktemp("secret")
+    Authority(folder / "authority").issue(folder / "mounted", "localhost")
+    return folder / "mounted"
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.startswith("overlays/")])
-def test_accepts_the_settings_of_the_manifests(name: str, tmp_path: Path) -> None:
+def test_accepts_the_settings_of_the_manifests(name: str, secret: Path, tmp_path: Path) -> None:
     for workload in of_kind(name, "Deployment"):
         file = tmp_path / "settings.toml"
         file.write_text(settings_file(name, workload), encoding="utf-8")
         (container,) = pod(workload)["containers"]
-        assert error_of(workload["metadata"]["name"], file, variables_of(container)) == ""
+        variables = {key: value.replace(MOUNT, str(secret)) for key, value in variables_of(container).items()}
+        assert error_of(workload["metadata"]["name"], file, variables) == ""
 
 
 def test_accepts_the_settings_of_compose() -> None:

@@ -1,0 +1,88 @@
+"""What each component adds, and what base and production leave to components."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
+import yaml  # noqa: E402
+from manifests import ALL, KUBERNETES, OVERLAYS, ROOT, Manifest, named, of_kind, pod, variables_of  # noqa: E402
+
+QUEUE = "movieclassifier_encoder_queue_seconds"
+
+
+def metrics(name: str, autoscaler: str) -> list[Manifest]:
+    found: list[Manifest] = named(name, "HorizontalPodAutoscaler", autoscaler)["spec"]["metrics"]
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "scale-by-queue" not in name])
+def test_autoscalers_need_no_metrics_adapter(name: str) -> None:
+    """An autoscaler that misses one of its metrics never scales down."""
+    for autoscaler in of_kind(name, "HorizontalPodAutoscaler"):
+        assert [metric["type"] for metric in autoscaler["spec"]["metrics"]] == ["Resource"]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "scale-by-queue" in name])
+def test_scale_by_queue_adds_the_expected_wait_and_brings_the_adapters_rule(name: str) -> None:
+    assert metrics(name, "classifier") == metrics("overlays/production", "classifier")
+    cpu, wait = metrics(name, "encoder")
+    assert [cpu] == metrics("overlays/production", "encoder")
+    assert wait["type"] == "Pods"
+    assert wait["pods"]["metric"] == {"name": QUEUE, "selector": {"matchLabels": {"class": "online"}}}
+    rules = yaml.safe_load((KUBERNETES / "components/scale-by-queue/prometheus-adapter.yaml").read_text("utf-8"))
+    (rule,) = rules["rules"]
+    # The adapter finds a pod's series by the labels that it names in `resources`.
+    assert rule["seriesQuery"] == QUEUE + '{namespace!="",pod!=""}'
+    assert rule["resources"]["overrides"].keys() == {"namespace", "pod"}
+    # The autoscaler's selector reaches the query.
+    assert "<<.LabelMatchers>>" in rule["metricsQuery"]
+
+
+def mounts(name: str, workload: Manifest, volume: str) -> list[Manifest]:
+    (container,) = pod(workload)["containers"]
+    return [mount for mount in container["volumeMounts"] if mount["name"] == volume]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_image_volumes_are_mounted_whole(name: str) -> None:
+    """containerd before 2.2 ignores the subPath of an image volume without an error."""
+    for workload in of_kind(name, "Deployment", "Job"):
+        for volume in pod(workload)["volumes"]:
+            if "image" in volume:
+                assert [mount for mount in mounts(name, workload, volume["name"]) if "subPath" in mount] == []
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "models-from-image" in name])
+def test_services_read_their_models_where_the_image_has_them(name: str) -> None:
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
+    stage = dockerfile.partition("AS models\n")[2]
+    copied = dict(re.findall(r"(?m)^COPY (?:--from=\S+ )?(\S+) (\S+)$", stage))
+    default = {"encoder": "minilm-512", "classifier": "default.safetensors"}
+    in_image = {
+        "encoder": f"{copied['/runtime/bundles']}/{default['encoder']}",
+        "classifier": f"{copied['models/default.safetensors']}{default['classifier']}",
+    }
+    for app, variable in (("encoder", "ENCODER_SVC_ENCODER__BUNDLE"), ("classifier", "CLASSIFIER_SVC_MODEL")):
+        workload = named(name, "Deployment", app)
+        (mount,) = mounts(name, workload, "models")
+        (container,) = pod(workload)["containers"]
+        assert variables_of(container)[variable] == mount["mountPath"] + in_image[app]
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name != "trainer/claim"])
+def test_deleting_an_overlay_keeps_the_claim(name: str) -> None:
+    """`kubectl delete -k` deletes all that the overlay renders. A Namespace takes along what it contains."""
+    assert of_kind(name, "PersistentVolumeClaim") == []
+    assert not name.startswith("trainer/") or of_kind(name, "Namespace") == []
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("trainer/")])
+def test_jobs_use_the_claim_of_its_own_kustomization(name: str) -> None:
+    (claim,) = of_kind("trainer/claim", "PersistentVolumeClaim")
+    for job in of_kind(name, "Job"):
+        used = [volume["persistentVolumeClaim"] for volume in pod(job)["volumes"] if "persistentVolumeClaim" in volume]
+        assert used == [{"claimName": claim["metadata"]["name"]}]
+        assert job["metadata"]["namespace"] == claim["metadata"]["namespace"]
