@@ -11,8 +11,8 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model lint supply-chain sbom clean \
-    test test-rust test-python test-export test-services test-api test-s3 test-deploy test-abuse environments binaries \
-    nightly test-use-large test-docker simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
+    test test-rust test-python test-export test-services test-api test-s3 test-deploy test-proto test-abuse environments binaries \
+    nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -41,7 +41,7 @@ default-model: models ## fit models/default.safetensors and its report from DATA
 # ---- Tests of every change ----
 
 # .ci/run runs the same suites, some of them in parallel, and then test-abuse.
-test: test-rust test-export test-services test-api test-s3 test-deploy ## install everything, run every fast test
+test: test-rust test-export test-services test-api test-s3 test-deploy test-proto ## install everything, run every fast test
 
 test-rust: models ## unit and integration tests of all crates
 	$(CARGO) $(TESTER) --locked --workspace
@@ -52,7 +52,7 @@ test-export: python-environment ## tests of the Python package that makes encode
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
 
 test-services: python-environment binaries ## the real binaries: clients, failover, shutdown, traces, metrics, web page
-	$(VENV) -m pytest -q tests --ignore tests/abuse
+	$(VENV) -m pytest -q tests --ignore tests/abuse --ignore tests/generated --ignore tests/proto
 
 test-abuse: python-environment binaries ## the real binaries under attack: floods, slow clients, 10,000 connections (1 minute)
 	$(VENV) -m pytest -q tests/abuse
@@ -65,6 +65,9 @@ test-s3: models s3-environment binaries ## the trainer's shards on an S3 server 
 
 test-deploy: models kubernetes-environment binaries ## the Kubernetes manifests: schemas, policy, settings that the services accept, TLS
 	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes
+
+test-proto: python-environment node-tools ## the .proto files: buf's rules of style, and clients of the last release; skipped without Node.js
+	$(VENV) -m pytest -q -p no:cacheprovider tests/proto
 
 # One build for all suites. `test-rust` builds the same targets with the same features, so whichever runs second finds
 # them built.
@@ -103,6 +106,17 @@ kubernetes-environment: $(K8S_VENV)/.stamp
 $(K8S_VENV)/.stamp: tests/kubernetes/requirements.txt
 	$(hashed_venv)
 
+# The tools that tests/client_tools.py finds: generators of clients, compilers, buf.
+CLIENT_TOOLS := $(RUNTIME)/client-tools
+.PHONY: node-tools
+node-tools: $(if $(shell command -v npm),$(CLIENT_TOOLS)/node/.stamp)
+$(CLIENT_TOOLS)/node/.stamp: tests/generated/package.json tests/generated/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+$(CLIENT_TOOLS)/python/.stamp: tests/generated/requirements.txt
+	$(hashed_venv)
+
 lint: ## check formatting, clippy and module circles; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -114,8 +128,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, clients, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -132,6 +146,9 @@ test-use-large: models ## convert a stand-in of Universal Sentence Encoder large
 test-docker: ## build the images, run them and the Compose file; skipped without a Docker engine (15 minutes)
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt
 	DOCKER_TESTS=1 $(VENV) -m pytest -q -s -p no:cacheprovider tests/docker
+
+test-clients: python-environment binaries node-tools $(CLIENT_TOOLS)/python/.stamp ## generate clients from /openapi.json in Python and TypeScript, compile and run them
+	$(VENV) -m pytest -q -p no:cacheprovider tests/generated
 
 # Each seed is a separate process. Two of them use one core each.
 SEEDS ?= 50

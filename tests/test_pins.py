@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,22 @@ def test_every_list_of_packages_is_closed(name: str) -> None:
     pins = {line.split("#")[0].strip() for line in lines(name)} - {""}
     hashed = {line.split()[0] for line in lines(name.removesuffix(".in") + ".txt") if re.match(r"[a-z0-9-]+==", line)}
     assert pins == hashed
+
+
+def test_every_npm_package_has_a_version_and_a_hash() -> None:
+    for manifest in listed("package.json"):
+        folder = (REPOSITORY / manifest).parent
+        wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+        packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+        assert packages.pop("")["devDependencies"] == wanted
+        assert [version for version in wanted.values() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
+        assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
+
+
+def test_npm_installs_only_what_is_locked_and_runs_no_scripts() -> None:
+    found = [line.strip() for name in sources() for line in lines(name) if re.match(r"\s*@?npm (ci|i|install)\b", line)]
+    assert found
+    assert [line for line in found if "npm ci " not in line or "--ignore-scripts" not in line] == []
 
 
 def images(name: str) -> list[str]:
