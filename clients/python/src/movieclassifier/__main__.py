@@ -1,0 +1,7 @@
+"""`python -m movieclassifier`."""
+
+import sys
+
+from movieclassifier.cli import main
+
+sys.exit(main())

@@ -1,0 +1,276 @@
+"""The client of classifier-svc for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Literal, cast, overload
+
+import grpc
+
+from movieclassifier._channel import Connection, Tls, metadata_of
+from movieclassifier._stream import CLOSED_EARLY, SILENT
+from movieclassifier._window import Result, Window, converted_result
+from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
+from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
+from movieclassifier.errors import ServiceError, call_error, error_of
+from movieclassifier.results import Classification, Model, Movie, classification_of, model_of
+
+Call = grpc.aio.StreamStreamCall[wire.ClassifyStreamRequest, wire.ClassifyStreamResponse]
+
+# What grpcio reports in place of the status if a stream ends while a message is written to it (`_write` in grpc/aio).
+LOST_STATUS = "Internal error from Core"
+BROKEN = "the stream ended while a movie was sent"
+# A service that rejects a stream does so after its first message. Nothing else is written meanwhile, so that the status
+# is not lost.
+FIRST_ANSWER_SECONDS = 0.2
+
+
+class AsyncClassifier:
+    """`Classifier` for asyncio: the same arguments, methods and errors. Create it inside the running event loop."""
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50052",
+        *,
+        tls: Tls | bool = False,
+        api_key: str | None = None,
+        deadline: float = 10.0,
+    ) -> None:
+        self._deadline = deadline
+        self._metadata = metadata_of(api_key)
+        self._channel = Connection.to(address, tls).aio_channel()
+        self._stub = service.ClassifierServiceStub(self._channel)
+
+    async def __aenter__(self) -> AsyncClassifier:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection. Calls that are open fail."""
+        await self._channel.close()
+
+    async def model(self, *, deadline: float | None = None) -> Model:
+        """Describes the model that the service runs. Raises ServiceError."""
+        try:
+            response = await self._stub.GetModel(
+                wire.GetModelRequest(), timeout=self._seconds(deadline), metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise call_error(failure) from failure
+        return model_of(response)
+
+    async def classify(
+        self,
+        overview: str,
+        title: str = "",
+        *,
+        include_scores: bool = False,
+        explain: bool = False,
+        deadline: float | None = None,
+    ) -> Classification:
+        """Classifies one movie. See `Classifier.classify`."""
+        request = wire.ClassifyRequest(title=title, overview=overview, include_scores=include_scores, explain=explain)
+        try:
+            response = await self._stub.Classify(request, timeout=self._seconds(deadline), metadata=self._metadata)
+        except grpc.aio.AioRpcError as failure:
+            raise call_error(failure) from failure
+        return classification_of(response)
+
+    @overload
+    def classify_many(
+        self,
+        movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
+        *,
+        include_scores: bool = False,
+        errors: Literal["raise"] = "raise",
+        window: int = 256,
+        patience: float = 60.0,
+    ) -> AsyncGenerator[Classification, None]: ...
+
+    @overload
+    def classify_many(
+        self,
+        movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
+        *,
+        include_scores: bool = False,
+        errors: Literal["return"],
+        window: int = 256,
+        patience: float = 60.0,
+    ) -> AsyncGenerator[Classification | ServiceError, None]: ...
+
+    def classify_many(
+        self,
+        movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
+        *,
+        include_scores: bool = False,
+        errors: Literal["raise", "return"] = "raise",
+        window: int = 256,
+        patience: float = 60.0,
+    ) -> AsyncGenerator[Classification | ServiceError, None]:
+        """Classifies any number of movies over one stream, in bounded memory. See `Classifier.classify_many`.
+
+        A task reads `movies`. Reading an iterable that is not asynchronous must not block.
+        """
+        state = Window(window, patience, include_scores, errors, time.monotonic())
+        stream = _Stream(lambda: self._stub.ClassifyStream(metadata=self._metadata), movies, state, patience)
+        return _raised(stream.results()) if errors == "raise" else stream.results()
+
+    def _seconds(self, deadline: float | None) -> float:
+        return self._deadline if deadline is None else deadline
+
+
+async def _raised(results: AsyncGenerator[Result, None]) -> AsyncGenerator[Classification, None]:
+    async with contextlib.aclosing(results):
+        async for result in results:
+            if isinstance(result, ServiceError):
+                raise result
+            yield result
+
+
+class _Stream:
+    """The movies of one `classify_many`: one task reads the input, one drives the streams, the caller takes results."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[], Call],
+        movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
+        window: Window,
+        patience: float,
+    ) -> None:
+        self._open, self._movies, self._window, self._patience = open_stream, movies, window, patience
+        self._answered: asyncio.Future[None]
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._call: Call | None = None
+        self._was_silent = False
+        self._failure: BaseException | None = None
+        self._input_failure: BaseException | None = None
+
+    async def results(self) -> AsyncGenerator[Result, None]:
+        """Yields one result for each movie, in order."""
+        works = (self._read_input, self._drive)
+        tasks = [asyncio.create_task(work(), name=f"movieclassifier{work.__name__}") for work in works]
+        try:
+            while True:
+                while not self._window.has_result() and self._failure is None and not self._window.is_finished():
+                    await self._wait(self._patience / 4)
+                    self._replace_a_silent_stream()
+                if not self._window.has_result():
+                    failure = self._failure or self._input_failure
+                    if failure is not None:
+                        raise failure
+                    return
+                result = self._window.pop()
+                self._notify()
+                yield result
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _notify(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait(self, seconds: float | None = None) -> None:
+        """Waits for a change, but not longer than `seconds`."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            self._waiters.discard(waiter)
+
+    def _replace_a_silent_stream(self) -> None:
+        if self._call is not None and self._window.silent_for(time.monotonic()) >= self._patience / 2:
+            self._was_silent = True
+            self._call.cancel()
+
+    async def _inputs(self) -> AsyncIterator[Movie | str]:
+        if isinstance(self._movies, AsyncIterable):
+            async for movie in self._movies:
+                yield movie
+        else:
+            for movie in self._movies:
+                yield movie
+
+    async def _read_input(self) -> None:
+        """Adds the movies of the input as long as there is room, so a slow consumer stops it."""
+        try:
+            async for movie in self._inputs():
+                self._window.add(movie, time.monotonic())
+                self._notify()
+                while not self._window.has_room():
+                    await self._wait()
+        except Exception as failure:
+            self._input_failure = failure
+        self._window.end()
+        self._notify()
+
+    async def _drive(self) -> None:
+        """Opens one stream after another until every movie is answered."""
+        try:
+            while True:
+                while not self._window.needs_stream():
+                    if self._window.is_answered():
+                        return
+                    await self._wait()
+                error = await self._run_stream()
+                if error is None and not self._window.needs_stream():
+                    continue
+                error = error or error_of(grpc.StatusCode.UNAVAILABLE, CLOSED_EARLY)
+                delay = self._window.interrupted(error, time.monotonic())
+                self._notify()
+                await asyncio.sleep(delay)
+        except Exception as failure:
+            self._failure = failure
+            self._notify()
+
+    async def _run_stream(self) -> ServiceError | None:
+        """Sends and receives until the stream ends. Returns its error, if it has one."""
+        self._was_silent = False
+        self._answered = asyncio.get_running_loop().create_future()
+        call = self._call = self._open()
+        sender = asyncio.ensure_future(self._send(call))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                if not self._answered.done():
+                    self._answered.set_result(None)
+                found = cast(wire.ClassifyStreamResponse, response)
+                self._window.answer(found.id, converted_result(found), time.monotonic())
+                self._notify()
+        except grpc.aio.AioRpcError as failure:
+            if failure.details() == LOST_STATUS:
+                return error_of(grpc.StatusCode.UNAVAILABLE, BROKEN)
+            return call_error(failure)
+        except asyncio.CancelledError:
+            if not self._was_silent:
+                raise
+            return error_of(grpc.StatusCode.UNAVAILABLE, SILENT.format(self._patience / 2))
+        finally:
+            self._call = None
+            call.cancel()
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        return None
+
+    async def _send(self, call: Call) -> None:
+        """Sends what the window allows. The reader reports the error of the stream."""
+        is_first = True
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while not self._window.is_answered():
+                now = time.monotonic()
+                request = self._window.take(now)
+                if request is None:
+                    await self._wait(self._window.delay(now))
+                    continue
+                await call.write(request)
+                if is_first:
+                    is_first = False
+                    await asyncio.wait([self._answered], timeout=FIRST_ANSWER_SECONDS)
+            await call.done_writing()
