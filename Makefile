@@ -11,7 +11,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model lint supply-chain sbom clean \
-    test test-rust test-python test-export test-services test-api test-s3 test-deploy test-proto test-abuse environments binaries \
+    test test-rust test-python test-export test-services test-python-client test-api test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
 
@@ -41,7 +41,7 @@ default-model: models ## fit models/default.safetensors and its report from DATA
 # ---- Tests of every change ----
 
 # .ci/run runs the same suites, some of them in parallel, and then test-abuse.
-test: test-rust test-export test-services test-api test-s3 test-deploy test-proto ## install everything, run every fast test
+test: test-rust test-export test-services test-python-client test-api test-s3 test-deploy test-proto ## install everything, run every fast test
 
 test-rust: models ## unit and integration tests of all crates
 	$(CARGO) $(TESTER) --locked --workspace
@@ -53,6 +53,9 @@ test-export: python-environment ## tests of the Python package that makes encode
 
 test-services: python-environment binaries ## the real binaries: clients, failover, shutdown, traces, metrics, web page
 	$(VENV) -m pytest -q tests --ignore tests/abuse --ignore tests/generated --ignore tests/proto
+
+test-python-client: models python-client-environment binaries ## the Python package movieclassifier: build, types, style, streams that break
+	$(PYTHON_CLIENT_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/python_client
 
 test-abuse: python-environment binaries ## the real binaries under attack: floods, slow clients, 10,000 connections (1 minute)
 	$(VENV) -m pytest -q tests/abuse
@@ -74,9 +77,9 @@ test-proto: python-environment node-tools ## the .proto files: buf's rules of st
 binaries:
 	$(CARGO) build --locked --workspace --tests
 
-environments: python-environment api-environment s3-environment kubernetes-environment
+environments: python-environment python-client-environment api-environment s3-environment kubernetes-environment
 
-.PHONY: python-environment api-environment s3-environment kubernetes-environment
+.PHONY: python-environment python-client-environment api-environment s3-environment kubernetes-environment
 python-environment:
 	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
@@ -87,6 +90,12 @@ define hashed_venv
 @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 @touch $@
 endef
+
+# Separate because no other suite needs mypy, ruff and three libraries of tables.
+PYTHON_CLIENT_VENV := $(RUNTIME)/python-client-venv
+python-client-environment: $(PYTHON_CLIENT_VENV)/.stamp
+$(PYTHON_CLIENT_VENV)/.stamp: tests/python_client/requirements.txt
+	$(hashed_venv)
 
 # Separate from the tests' own environment: schemathesis depends on other versions of the same packages.
 API_VENV := $(RUNTIME)/api-venv
