@@ -57,7 +57,8 @@ impl Classifier {
         include: Include,
         call: &Call,
     ) -> Result<ClassifyResponse, ApiError> {
-        let violations = self.violations("", &movie);
+        let mut violations = self.violations("", &movie);
+        violations.extend(include.genres.violations());
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
@@ -86,6 +87,7 @@ impl Classifier {
             .iter()
             .enumerate()
             .flat_map(|(index, movie)| self.violations(&format!("movies[{index}]."), movie))
+            .chain(include.genres.violations())
             .collect();
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));

@@ -16,6 +16,7 @@ use tracing::{Instrument as _, Span};
 use crate::call::Call;
 use crate::classifier::Classifier;
 use crate::pipeline::Include;
+use crate::selection::Selection;
 
 /// The handlers. They translate between messages and [`Classifier`].
 #[derive(Clone)]
@@ -43,7 +44,8 @@ impl ClassifierServer {
         charged: Result<(), ApiError>,
     ) -> ClassifyStreamResponse {
         let movie = Movie { title: request.title, overview: request.overview };
-        let include = Include { scores: request.include_scores, explanation: false };
+        let genres = Selection::of_request(request.min_probability, request.top_k);
+        let include = Include { genres, scores: request.include_scores, explanation: false };
         let result = match charged {
             Ok(()) => self.0.classify(movie, include, call).await,
             Err(error) => Err(error),
@@ -79,7 +81,8 @@ impl ClassifierService for ClassifierServer {
         let call = Call::of(&request);
         let request = request.into_inner();
         let movie = Movie { title: request.title, overview: request.overview };
-        let include = Include { scores: request.include_scores, explanation: request.explain };
+        let genres = Selection::of_request(request.min_probability, request.top_k);
+        let include = Include { genres, scores: request.include_scores, explanation: request.explain };
         Ok(Response::new(self.0.classify(movie, include, &call).await?))
     }
 
@@ -89,7 +92,8 @@ impl ClassifierService for ClassifierServer {
     ) -> Result<Response<BatchClassifyResponse>, Status> {
         let call = Call::of(&request);
         let request = request.into_inner();
-        let include = Include { scores: request.include_scores, explanation: false };
+        let genres = Selection::of_request(request.min_probability, request.top_k);
+        let include = Include { genres, scores: request.include_scores, explanation: false };
         let (results, model_version) = self.0.classify_batch(&request.movies, include, &call).await?;
         Ok(Response::new(BatchClassifyResponse { results, model_version }))
     }

@@ -6,8 +6,8 @@
 //! 2. [`classifier`] checks it against the limits. Both transports and the command line call it, so
 //!    they accept the same requests.
 //! 3. `pipeline` composes the text, gets its vector from an encoder, scores it with the model of
-//!    the [`model_store`] and applies the thresholds. `explain` lists the variants of a movie that
-//!    an explanation scores.
+//!    the [`model_store`] and applies the thresholds or the request's own [`selection`]. `explain`
+//!    lists the variants of a movie that an explanation scores.
 //!
 //! `readiness` watches whether a matching encoder answers. [`run`] is the whole service.
 
@@ -22,6 +22,7 @@ pub mod model_store;
 mod pipeline;
 mod readiness;
 pub mod rest;
+pub mod selection;
 
 use encoder_client::EncoderClient;
 use service_kit::{
@@ -37,6 +38,7 @@ pub use crate::error::StartError;
 pub use crate::model_file::{ModelFile, ModelSource};
 pub use crate::model_store::ModelStore;
 pub use crate::pipeline::Include;
+pub use crate::selection::Selection;
 
 /// Loads the model, connects to an encoder that matches it, and serves on `listeners` until
 /// shutdown.

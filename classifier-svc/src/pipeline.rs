@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::call::Call;
 use crate::explain::occlusion::Occlusions;
 use crate::model_store::ModelStore;
+use crate::selection::Selection;
 
 /// The current model and the encoders. Clones share them.
 #[derive(Clone)]
@@ -25,9 +26,11 @@ pub(crate) struct Pipeline {
     turns: Arc<FairLimit>,
 }
 
-/// What a response includes besides the predicted genres.
+/// What a response includes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Include {
+    /// Which labels are predicted.
+    pub genres: Selection,
     /// The probabilities of all labels.
     pub scores: bool,
     /// The contribution of each segment of the movie.
@@ -171,18 +174,11 @@ fn response(
         .map(|((label, &probability), &threshold)| GenreScore {
             label: label.clone(),
             probability,
-            threshold,
+            threshold: include.genres.threshold(threshold),
         })
         .collect();
-    let mut genres: Vec<_> = scores
-        .iter()
-        .enumerate()
-        .filter(|(index, score)| thresholds.predicts(*index, score.probability))
-        .map(|(_, score)| score.clone())
-        .collect();
-    genres.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     ClassifyResponse {
-        genres,
+        genres: include.genres.of(&scores, thresholds),
         scores: if include.scores { scores } else { Vec::new() },
         model_version: model.version().to_owned(),
         truncated,

@@ -22,7 +22,7 @@ fn movie(overview: &str) -> ClassifyRequest {
         title: "Harbour".to_owned(),
         overview: overview.to_owned(),
         include_scores: true,
-        explain: false,
+        ..ClassifyRequest::default()
     }
 }
 
@@ -52,7 +52,7 @@ async fn a_batch_returns_the_same_as_single_calls() {
     let classifier = start_classifier(&model, &encoder.url());
     let overviews = ["rain", "a horse", "a war of three kings", "rain"];
     let movies = overviews.map(|o| Movie { title: "Harbour".to_owned(), overview: o.to_owned() }).to_vec();
-    let request = BatchClassifyRequest { movies, include_scores: true };
+    let request = BatchClassifyRequest { movies, include_scores: true, ..BatchClassifyRequest::default() };
     let batch = classifier.client().batch_classify(request).await.unwrap().into_inner();
     for (overview, result) in overviews.into_iter().zip(batch.results) {
         let alone = classifier.client().classify(movie(overview)).await.unwrap().into_inner();
@@ -71,7 +71,7 @@ async fn a_stream_answers_every_movie_once_and_survives_an_invalid_one() {
             id: i.to_string(),
             title: String::new(),
             overview: if i == 3 { " ".to_owned() } else { format!("a story of {i} days") },
-            include_scores: false,
+            ..ClassifyStreamRequest::default()
         })
         .collect();
     let stream = classifier.client().classify_stream(tokio_stream::iter(requests)).await.unwrap();
@@ -188,7 +188,7 @@ async fn passes_the_deadline_on_to_the_encoder() {
     let (_folder, model) = model_file("tiny-512");
     let classifier = start_classifier(&model, &encoder.url());
     let movies = vec![Movie { title: String::new(), overview: "storm over the sea ".repeat(60) }; 256];
-    let mut request = tonic::Request::new(BatchClassifyRequest { movies, include_scores: false });
+    let mut request = tonic::Request::new(BatchClassifyRequest { movies, ..BatchClassifyRequest::default() });
     request.set_timeout(Duration::from_millis(30));
     let failure = classifier.client().batch_classify(request).await.unwrap_err();
     // tonic's client reports its own timeout as CANCELLED.

@@ -90,7 +90,11 @@ async fn a_hundred_reloads_under_load_fail_no_call_and_mix_no_versions() {
                     let movies = (0..5)
                         .map(|i| Movie { title: String::new(), overview: format!("rain {client_index} {i}") })
                         .collect();
-                    let request = BatchClassifyRequest { movies, include_scores: true };
+                    let request = BatchClassifyRequest {
+                        movies,
+                        include_scores: true,
+                        ..BatchClassifyRequest::default()
+                    };
                     let batch = client.batch_classify(request).await.expect("no call fails").into_inner();
                     for result in batch.results {
                         assert_eq!(result.model_version, batch.model_version);

@@ -49,7 +49,7 @@ async fn word_features_count_alone_and_in_a_batch() {
     let mut alone = Vec::new();
     for movie in &movies {
         let Movie { title, overview } = movie.clone();
-        let request = ClassifyRequest { title, overview, include_scores: true, explain: false };
+        let request = ClassifyRequest { title, overview, include_scores: true, ..ClassifyRequest::default() };
         alone.push(client.classify(request).await.unwrap().into_inner());
     }
     let probability = |movie: usize, genre: usize| alone[movie].scores[genre].probability;
@@ -61,7 +61,11 @@ async fn word_features_count_alone_and_in_a_batch() {
         assert!((probability(movie, genre) - 0.5).abs() < 1e-6, "movie {movie}, genre {genre}");
     }
 
-    let request = BatchClassifyRequest { movies: movies.to_vec(), include_scores: true };
+    let request = BatchClassifyRequest {
+        movies: movies.to_vec(),
+        include_scores: true,
+        ..BatchClassifyRequest::default()
+    };
     let together = client.batch_classify(request).await.unwrap().into_inner();
     let results: Vec<_> = together.results.iter().map(|result| &result.scores).collect();
     assert_eq!(

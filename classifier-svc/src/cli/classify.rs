@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use movie_table::TableArgs;
 use proto::classifier::v1::ClassifyRequest;
+use service_kit::print;
 
 use super::backend::{Backend, BackendArgs};
 use super::record_output::OutputFormat;
@@ -38,6 +39,12 @@ pub(super) struct ClassifyArgs {
     /// Also show what each sentence contributes to each genre.
     #[arg(long, conflicts_with = "input")]
     explain: bool,
+    /// Predict the genres whose probability is above this value, in place of the model's thresholds.
+    #[arg(long, value_name = "PROBABILITY")]
+    min_probability: Option<f32>,
+    /// Show at most this many genres, the most probable; without --min-probability, exactly so many.
+    #[arg(long, value_name = "GENRES")]
+    top_k: Option<u32>,
     #[command(flatten)]
     backend: BackendArgs,
 }
@@ -46,20 +53,26 @@ pub(super) async fn classify(args: ClassifyArgs) -> anyhow::Result<()> {
     // The input first, since its errors cost no model.
     let input = args.input.as_deref().map(|path| many::open(path, &args.table.options())).transpose()?;
     let backend = Backend::open(&args.backend).await?;
+    let selection = ClassifyRequest {
+        min_probability: args.min_probability,
+        top_k: args.top_k,
+        ..ClassifyRequest::default()
+    };
     if let Some(input) = input {
-        return many::classify(&backend, input, args.output).await;
+        return many::classify(&backend, input, &selection, args.output).await;
     }
     let request = ClassifyRequest {
         title: args.title.clone(),
         overview: args.overview.unwrap_or_default(),
         include_scores: true,
         explain: args.explain,
+        ..selection
     };
     let response = backend.classify(request).await.map_err(|status| backend.explain(&status))?;
-    if args.json {
-        println!("{}", output::json(&args.title, response));
+    let text = if args.json {
+        output::json(&args.title, response)
     } else {
-        println!("{}", output::table(&args.title, &response, args.all));
-    }
-    Ok(())
+        output::table(&args.title, &response, args.all)
+    };
+    Ok(print(&text)?)
 }

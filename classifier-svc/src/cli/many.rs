@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use movie_table::{Row, RowProblem, Source, TableOptions, TableReader, is_placeholder};
 use proto::classifier::v1::ClassifyRequest;
 use same_file::Handle;
+use service_kit::until_reader_left;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -35,14 +36,17 @@ pub(super) fn open(path: &Path, options: &TableOptions) -> anyhow::Result<TableR
     TableReader::open(&Source::new(path), options).context("--input")
 }
 
-/// Classifies every movie of the table and writes the results to standard output.
+/// Classifies every movie of the table and writes the results to standard output. Each request is
+/// `selection` with the movie's texts.
 ///
 /// # Errors
 ///
-/// Fails if the table cannot be read, and at the end if any movie failed.
+/// Fails if the table cannot be read, and at the end if any movie failed. Ends without an error as
+/// soon as nothing reads the output.
 pub(super) async fn classify(
     backend: &Backend,
     input: TableReader,
+    selection: &ClassifyRequest,
     output_format: OutputFormat,
 ) -> anyhow::Result<()> {
     let (read, bar) = (input.progress(), bar(input.progress().total));
@@ -57,13 +61,17 @@ pub(super) async fn classify(
         Ok(())
     });
     let outcomes = ReceiverStream::new(records)
-        .map(|(row, record)| classify_record(backend, row, record))
+        .map(|(row, record)| classify_record(backend, row, record, selection.clone()))
         .buffered(IN_FLIGHT);
     pin_mut!(outcomes);
     let mut writer = RecordWriter::new(output_format, std::io::stdout().lock())?;
     let (mut all, mut failed) = (0_usize, Vec::new());
     while let Some(outcome) = outcomes.next().await {
-        writer.write(&outcome)?;
+        if !until_reader_left(writer.write(&outcome))? {
+            // `head` has read enough. The movies left need no classification.
+            bar.finish_and_clear();
+            return Ok(());
+        }
         all += 1;
         if outcome.result.is_err() {
             failed.push(outcome.row);
@@ -85,7 +93,12 @@ pub(super) async fn classify(
     )
 }
 
-async fn classify_record(backend: &Backend, row: usize, record: Record) -> Outcome {
+async fn classify_record(
+    backend: &Backend,
+    row: usize,
+    record: Record,
+    selection: ClassifyRequest,
+) -> Outcome {
     let movie = match record {
         Ok(movie) => movie,
         Err(problem) => {
@@ -103,7 +116,7 @@ async fn classify_record(backend: &Backend, row: usize, record: Record) -> Outco
             return Outcome { row, id, title, result: Err(error) };
         }
     };
-    let request = ClassifyRequest { title: title.clone(), overview, include_scores: false, explain: false };
+    let request = ClassifyRequest { title: title.clone(), overview, ..selection };
     let result = backend.classify(request).await;
     let result = result.map_err(|status| format!("line {line}: {}", backend.explain(&status)));
     Outcome { row, id, title, result }

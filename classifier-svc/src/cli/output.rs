@@ -38,7 +38,8 @@ pub(super) fn table(title: &str, response: &ClassifyResponse, all: bool) -> Stri
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["Genre", "Probability", "Threshold"]);
         for row in rows {
-            let mark = if all && row.probability > row.threshold { " *" } else { "" };
+            let is_predicted = response.genres.iter().any(|genre| genre.label == row.label);
+            let mark = if all && is_predicted { " *" } else { "" };
             let number = |value: f32| Cell::new(format!("{value:.3}")).set_alignment(CellAlignment::Right);
             table.add_row([
                 Cell::new(format!("{}{mark}", row.label)),

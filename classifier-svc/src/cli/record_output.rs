@@ -1,6 +1,6 @@
 //! Writes one record for each movie: its genres, or its error.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use clap::ValueEnum;
 use classifier_svc::rest::types;
@@ -49,7 +49,7 @@ pub(super) enum RecordWriter<W: Write> {
 }
 
 impl<W: Write> RecordWriter<W> {
-    pub(super) fn new(format: OutputFormat, out: W) -> anyhow::Result<Self> {
+    pub(super) fn new(format: OutputFormat, out: W) -> io::Result<Self> {
         Ok(match format {
             OutputFormat::Jsonl => Self::Jsonl(out),
             OutputFormat::Csv => {
@@ -61,7 +61,7 @@ impl<W: Write> RecordWriter<W> {
     }
 
     /// Writes and flushes one record, so a reader of the pipe sees it at once.
-    pub(super) fn write(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, outcome: &Outcome) -> io::Result<()> {
         let response = outcome.result.as_ref().ok();
         let error = outcome.result.as_ref().err().map(String::as_str);
         match self {

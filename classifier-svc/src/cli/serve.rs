@@ -6,7 +6,7 @@ use clap::Args;
 use classifier_svc::config::{ENVIRONMENT_PREFIX, METRICS_PREFIX, TRACED_CRATES};
 use classifier_svc::{ClassifierSvcConfig, ClassifierSvcSettings};
 use service_kit::{
-    Listeners, Metrics, Overrides, init_telemetry, load_settings, print_settings, shutdown_on_signals,
+    Listeners, Metrics, Overrides, init_telemetry, load_settings, print, print_settings, shutdown_on_signals,
 };
 
 use super::embedded;
@@ -56,8 +56,7 @@ pub(super) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let printed = print_settings(&settings);
     let config = ClassifierSvcConfig::try_from(settings)?;
     if args.print_config {
-        print!("{printed}");
-        return Ok(());
+        return Ok(print(printed.trim_end())?);
     }
     let telemetry = init_telemetry("classifier-svc", &TRACED_CRATES, &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;

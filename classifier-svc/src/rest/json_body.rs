@@ -47,7 +47,10 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
             .await
             .map_err(|_| body_timeout(rest.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let text = text(&bytes).map_err(|found| {
+            ApiError::invalid("(body)", "INVALID_JSON", format!("the body must be UTF-8; {found}"))
+        })?;
+        let mut json = serde_json::Deserializer::from_str(text);
         let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             // The path is empty before the first field, and JSON allows an empty key.
@@ -56,11 +59,34 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
         })?;
         // Reject trailing characters after the value.
         json.end().map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
-        // serde_json does not check the encoding of ignored fields.
-        std::str::from_utf8(&bytes)
-            .map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
         Ok(Self { body, call: Call { caller, deadline, is_item: false } })
     }
+}
+
+/// Returns a body's text without its byte order mark, or says in which encoding the body seems to
+/// be instead of UTF-8.
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    // JSON begins with an ASCII character, which has zeros beside it in UTF-16 and UTF-32
+    // (RFC 4627, section 3).
+    let other = match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, _, ..] | [_, 0, 0, 0, ..] => {
+            Some("UTF-32")
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("UTF-16"),
+        _ => None,
+    };
+    if let Some(other) = other {
+        return Err(format!("found {other}"));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let byte = bytes[at];
+        match error.error_len() {
+            None => format!("found the first bytes of a character at its end, offset {at}"),
+            Some(_) => format!("found byte 0x{byte:02x} at offset {at}, as in Latin-1 or Windows-1252"),
+        }
+    })
 }
 
 fn is_json(request: &Request) -> bool {
@@ -92,4 +118,32 @@ fn body_timeout(timeout: Duration) -> ApiError {
 
 fn rejection(status: StatusCode, reason: &'static str, message: String) -> ApiError {
     ApiError::Http { status, reason, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_a_byte_order_mark() {
+        assert_eq!(text(b"\xef\xbb\xbf{}"), Ok("{}"));
+        assert_eq!(text("{\"a\": \"é\"}".as_bytes()), Ok("{\"a\": \"é\"}"));
+        assert_eq!(text(b""), Ok(""));
+    }
+
+    #[test]
+    fn names_the_encoding_of_a_body_that_is_not_utf_8() {
+        let utf16 =
+            |bytes: fn(u16) -> [u8; 2]| "{\"a\": 1}".encode_utf16().flat_map(bytes).collect::<Vec<_>>();
+        for units in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+            assert_eq!(text(&utf16(units)), Err("found UTF-16".to_owned()));
+            let with_mark = [&units(0xfeff)[..], &utf16(units)].concat();
+            assert_eq!(text(&with_mark), Err("found UTF-16".to_owned()));
+        }
+        assert_eq!(text(b"{\0\0\0}\0\0\0"), Err("found UTF-32".to_owned()));
+        let latin = text(b"{\"a\": \"caf\xe9\"}").unwrap_err();
+        assert_eq!(latin, "found byte 0xe9 at offset 10, as in Latin-1 or Windows-1252");
+        let cut = text(b"{\"a\": \"\xc3").unwrap_err();
+        assert_eq!(cut, "found the first bytes of a character at its end, offset 7");
+    }
 }

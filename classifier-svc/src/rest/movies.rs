@@ -9,6 +9,7 @@ use super::json_body::JsonBody;
 use super::state::RestState;
 use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
 use crate::pipeline::Include;
+use crate::selection::Selection;
 
 /// Classify one movie.
 #[utoipa::path(
@@ -20,8 +21,12 @@ pub(super) async fn classify(
     State(rest): State<RestState>,
     JsonBody { body: request, call }: JsonBody<ClassifyRequest>,
 ) -> Result<Json<ClassifyResponse>, ApiError> {
-    let movie = wire::Movie { title: request.title, overview: request.overview };
-    let include = Include { scores: request.include_scores, explanation: request.explain };
+    let movie = wire::Movie { title: request.title.unwrap_or_default(), overview: request.overview };
+    let include = Include {
+        genres: Selection { min_probability: request.min_probability, top_k: request.top_k },
+        scores: request.include_scores.unwrap_or_default(),
+        explanation: request.explain.unwrap_or_default(),
+    };
     Ok(Json(rest.classifier.classify(movie, include, &call).await?.into()))
 }
 
@@ -38,7 +43,11 @@ pub(super) async fn batch_classify(
     JsonBody { body: request, call }: JsonBody<BatchClassifyRequest>,
 ) -> Result<Json<BatchClassifyResponse>, ApiError> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
-    let include = Include { scores: request.include_scores, explanation: false };
+    let include = Include {
+        genres: Selection { min_probability: request.min_probability, top_k: request.top_k },
+        scores: request.include_scores.unwrap_or_default(),
+        explanation: false,
+    };
     let (results, model_version) = rest.classifier.classify_batch(&movies, include, &call).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }

@@ -52,7 +52,7 @@ pub(super) async fn predict_genre(
     }
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
-    let include = Include { scores: true, explanation: false };
+    let include = Include { scores: true, ..Include::default() };
     let classified = rest.classifier.classify_batch(&movies, include, &call).await;
     let (results, _) = classified.map_err(in_columns)?;
     let responses = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {

@@ -14,31 +14,37 @@ use super::object;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifyRequest {
-    /// May be missing or empty.
-    #[serde(default)]
+    /// May be missing, null or empty.
     #[schema(example = "Dust Creek")]
-    pub title: String,
+    pub title: Option<String>,
     /// What the movie is about; must not be blank.
     #[schema(
         example = "A retired gunslinger defends a frontier town against the hired men of a cattle baron."
     )]
     pub overview: String,
     /// Include the probabilities of all genres.
-    #[serde(default)]
-    pub include_scores: bool,
+    #[schema(default = false)]
+    pub include_scores: Option<bool>,
     /// Include what each sentence contributes to each genre.
-    #[serde(default)]
-    pub explain: bool,
+    #[schema(default = false)]
+    pub explain: Option<bool>,
+    /// Replaces the threshold of every genre: a genre is predicted if its probability is above this
+    /// value.
+    #[schema(minimum = 0.0, maximum = 1.0, example = 0.5)]
+    pub min_probability: Option<f64>,
+    /// Return only this many of the predicted genres, the most probable. Without `min_probability`,
+    /// no threshold applies: exactly this many genres are predicted, or all if there are fewer.
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    pub top_k: Option<u32>,
 }
 
 /// A movie.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Movie {
-    /// May be missing or empty.
-    #[serde(default)]
+    /// May be missing, null or empty.
     #[schema(example = "Reef")]
-    pub title: String,
+    pub title: Option<String>,
     /// What the movie is about; must not be blank.
     #[schema(example = "A documentary about the slow death of a coral reef.")]
     pub overview: String,
@@ -52,8 +58,14 @@ pub struct BatchClassifyRequest {
     #[serde(deserialize_with = "object::all")]
     pub movies: Vec<Movie>,
     /// Include the probabilities of all genres.
-    #[serde(default)]
-    pub include_scores: bool,
+    #[schema(default = false)]
+    pub include_scores: Option<bool>,
+    /// For every movie, as in `ClassifyRequest`.
+    #[schema(minimum = 0.0, maximum = 1.0, example = 0.5)]
+    pub min_probability: Option<f64>,
+    /// For every movie, as in `ClassifyRequest`.
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    pub top_k: Option<u32>,
 }
 
 /// The genres of a movie.
@@ -83,7 +95,9 @@ pub struct GenreScore {
     /// Between 0 and 1.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub probability: f32,
-    /// The genre is predicted when its probability is above the threshold.
+    /// The genre is predicted when its probability is above the threshold. It is `min_probability`
+    /// if the request has one, otherwise the model's; with `top_k` alone, genres under their
+    /// threshold are predicted, too.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub threshold: f32,
 }
@@ -224,7 +238,7 @@ impl From<wire::GetModelResponse> for Model {
 
 impl From<Movie> for wire::Movie {
     fn from(movie: Movie) -> Self {
-        Self { title: movie.title, overview: movie.overview }
+        Self { title: movie.title.unwrap_or_default(), overview: movie.overview }
     }
 }
 

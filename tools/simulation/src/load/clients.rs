@@ -287,6 +287,7 @@ impl Client {
                 overview: movie.overview.clone(),
                 include_scores: call.scores,
                 explain: call.kind == Kind::Explain,
+                ..ClassifyRequest::default()
             },
         );
         let response = self.rpc().classify(request).await;
@@ -301,7 +302,9 @@ impl Client {
 
     async fn batch(&self, call: &Call) -> Outcome {
         let movies = call.movies.clone();
-        let request = within(call.deadline, BatchClassifyRequest { movies, include_scores: call.scores });
+        let request =
+            BatchClassifyRequest { movies, include_scores: call.scores, ..BatchClassifyRequest::default() };
+        let request = within(call.deadline, request);
         let response = self.rpc().batch_classify(request).await;
         let response = response.map_err(|status| self.failed("a batch", &status))?.into_inner();
         if response.results.len() != call.movies.len() {
@@ -339,6 +342,7 @@ impl Client {
                 title: movie.title.clone(),
                 overview: movie.overview.clone(),
                 include_scores: call.scores,
+                ..ClassifyStreamRequest::default()
             })
             .collect();
         let slowly = futures_util::stream::iter(requests).then(|request| async {

@@ -116,7 +116,12 @@ impl Services {
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(AxumBody::from(body))
                 .expect("the path is valid");
-            let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
+            let response = self
+                .router
+                .clone()
+                .oneshot(service_kit::canonical_path(request))
+                .await
+                .expect("the router does not fail");
             let (parts, body) = response.into_parts();
             let kind = parts.headers.get(http::header::CONTENT_TYPE);
             let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();

@@ -11,7 +11,8 @@ use proto::classifier::v1::{
 use crate::harness::grpc::{Reply, frame, request_message, request_messages};
 use crate::harness::inputs::seed_with_mode;
 use crate::harness::rules::{
-    MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, batch_violations, movie_violations,
+    LABELS, MAX_BATCH, MAX_OVERVIEW_CHARS, MAX_TITLE_CHARS, batch_violations, fits_selection,
+    movie_violations, selection_violations,
 };
 use crate::harness::services::SERVICES;
 use crate::target::Target;
@@ -25,6 +26,8 @@ pub(crate) const TARGET: Target = Target {
         "\u{12}\u{2}",
         "\u{18}\u{1}",
         "\u{20}\u{1}",
+        "\u{2d}\0\0\0\u{3f}",
+        "\u{30}\u{3}",
         "\u{feff}",
         "\u{180e}",
         "é",
@@ -59,12 +62,13 @@ fn unary(body: Vec<u8>) {
     let request: Option<ClassifyRequest> = request_message(&body, MAX_MESSAGE);
     let reply = call("Classify", body);
     let Some(request) = request else { return reply.assert_malformed() };
-    let violations = movie_violations("", &request.title, &request.overview);
+    let mut violations = movie_violations("", &request.title, &request.overview);
+    violations.extend(selection_violations(request.min_probability.map(f64::from), request.top_k));
     if !violations.is_empty() {
         return reply.assert_rejected_for(&violations);
     }
     let response: ClassifyResponse = reply.message();
-    assert_valid(&response, request.include_scores);
+    assert_valid(&response, request.include_scores, request.min_probability, request.top_k);
     assert_eq!(response.explanation.is_some(), request.explain);
     for segment in response.explanation.iter().flat_map(|explanation| &explanation.segments) {
         let texts = [&request.title, &request.overview];
@@ -85,14 +89,20 @@ fn batch(body: Vec<u8>) {
     let Some(request) = request else { return reply.assert_malformed() };
     let of_movie =
         |index, movie: &Movie| movie_violations(&format!("movies[{index}]."), &movie.title, &movie.overview);
-    let violations = batch_violations("movies", &request.movies, MAX_BATCH, of_movie);
+    let violations = batch_violations(
+        "movies",
+        &request.movies,
+        MAX_BATCH,
+        of_movie,
+        selection_violations(request.min_probability.map(f64::from), request.top_k),
+    );
     if !violations.is_empty() {
         return reply.assert_rejected_for(&violations);
     }
     let response: BatchClassifyResponse = reply.message();
     assert_eq!(response.results.len(), request.movies.len(), "one result per movie");
     for result in &response.results {
-        assert_valid(result, request.include_scores);
+        assert_valid(result, request.include_scores, request.min_probability, request.top_k);
         assert_eq!(result.model_version, response.model_version);
     }
 }
@@ -104,7 +114,8 @@ fn stream(body: Vec<u8>) {
     let mut responses: Vec<ClassifyStreamResponse> = reply.messages();
     assert_eq!(responses.len(), requests.len(), "one response per movie");
     for request in &requests {
-        let violations = movie_violations("", &request.title, &request.overview);
+        let mut violations = movie_violations("", &request.title, &request.overview);
+        violations.extend(selection_violations(request.min_probability.map(f64::from), request.top_k));
         // Several movies may have the same ID; the response belongs to one of them.
         let fits = |response: &ClassifyStreamResponse| {
             response.id == request.id
@@ -122,14 +133,20 @@ fn stream(body: Vec<u8>) {
     }
 }
 
-fn assert_valid(response: &ClassifyResponse, with_scores: bool) {
+fn assert_valid(
+    response: &ClassifyResponse,
+    with_scores: bool,
+    min_probability: Option<f32>,
+    top_k: Option<u32>,
+) {
     for score in response.genres.iter().chain(&response.scores) {
         assert!((0.0..=1.0).contains(&score.probability), "{score:?}");
         assert!((0.0..=1.0).contains(&score.threshold), "{score:?}");
     }
-    assert!(response.genres.iter().all(|genre| genre.probability > genre.threshold));
+    let genres: Vec<_> = response.genres.iter().map(|genre| (genre.probability, genre.threshold)).collect();
+    assert!(fits_selection(&genres, min_probability.map(f64::from), top_k), "{genres:?}");
     assert!(response.genres.is_sorted_by(|a, b| a.probability >= b.probability), "most probable first");
-    assert_eq!(response.scores.len(), if with_scores { 20 } else { 0 });
+    assert_eq!(response.scores.len(), if with_scores { LABELS } else { 0 });
     assert_eq!(response.model_version.len(), 12);
 }
 
@@ -137,13 +154,27 @@ fn seeds() -> Vec<Vec<u8>> {
     let text = str::to_owned;
     let movie = |title: &str, overview: &str| Movie { title: text(title), overview: text(overview) };
     let one = |title: &str, overview: &str, explain| {
-        ClassifyRequest { title: text(title), overview: text(overview), include_scores: explain, explain }
+        ClassifyRequest {
+            title: text(title),
+            overview: text(overview),
+            include_scores: explain,
+            explain,
+            ..ClassifyRequest::default()
+        }
+        .encode_to_vec()
+    };
+    let selected = |min_probability, top_k| {
+        let overview = text("A pilot lands.");
+        ClassifyRequest { overview, min_probability, top_k, ..ClassifyRequest::default() }.encode_to_vec()
+    };
+    let batch = |movies: Vec<Movie>| {
+        BatchClassifyRequest { movies, include_scores: true, top_k: Some(2), ..Default::default() }
             .encode_to_vec()
     };
-    let batch = |movies: Vec<Movie>| BatchClassifyRequest { movies, include_scores: true }.encode_to_vec();
     let item = |id: &str, overview: &str| {
         let (id, overview) = (text(id), text(overview));
-        let request = ClassifyStreamRequest { id, title: String::new(), overview, include_scores: true };
+        let request =
+            ClassifyStreamRequest { id, overview, include_scores: true, ..ClassifyStreamRequest::default() };
         frame(&request.encode_to_vec())
     };
     vec![
@@ -151,6 +182,9 @@ fn seeds() -> Vec<Vec<u8>> {
         seed_with_mode(0, &one("", "Un phare, deux sœurs 🎬", false)),
         seed_with_mode(0, &one(&"long title ".repeat(3), &"and a long overview ".repeat(4), false)),
         seed_with_mode(0, &one("", "\u{180e}\u{feff}\0", true)),
+        seed_with_mode(0, &selected(Some(0.25), Some(3))),
+        seed_with_mode(0, &selected(None, Some(30))),
+        seed_with_mode(0, &selected(Some(f32::NAN), Some(0))),
         seed_with_mode(1, &batch(vec![movie("A", "A pilot lands."), movie("", "A train leaves.")])),
         seed_with_mode(
             1,

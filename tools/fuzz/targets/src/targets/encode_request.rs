@@ -52,7 +52,7 @@ fn unary(body: Vec<u8>) {
     let reply = call("Encode", body);
     let Some(request) = request else { return reply.assert_malformed() };
     let of_text = |index, text: &String| text_violations(&format!("texts[{index}]"), text);
-    let violations = batch_violations("texts", &request.texts, MAX_TEXTS, of_text);
+    let violations = batch_violations("texts", &request.texts, MAX_TEXTS, of_text, Vec::new());
     if !violations.is_empty() {
         return reply.assert_rejected_for(&violations);
     }

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::harness::inputs::seeds_of;
-use crate::harness::rules::{MAX_BATCH, Violations, batch_violations, movie_violations};
+use crate::harness::rules::{
+    MAX_BATCH, Violations, batch_violations, fits_selection, movie_violations, selection_violations,
+};
 use crate::harness::services::SERVICES;
 use crate::target::Target;
 
@@ -17,6 +19,8 @@ pub(crate) const TARGET: Target = Target {
         "\"movies\"",
         "\"include_scores\"",
         "\"explain\"",
+        "\"min_probability\"",
+        "\"top_k\"",
         "true",
         "null",
         "\\ud800",
@@ -39,8 +43,15 @@ pub(crate) const TARGET: Target = Target {
 
 const PATHS: [&str; 3] = ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"];
 /// The reasons with which the API can reject a body.
-const REASONS: [&str; 6] =
-    ["INVALID_JSON", "EMPTY_TEXT", "TEXT_TOO_LONG", "EMPTY_BATCH", "BATCH_TOO_LARGE", "LENGTHS_DIFFER"];
+const REASONS: [&str; 7] = [
+    "INVALID_JSON",
+    "EMPTY_TEXT",
+    "TEXT_TOO_LONG",
+    "EMPTY_BATCH",
+    "BATCH_TOO_LARGE",
+    "LENGTHS_DIFFER",
+    "OUT_OF_RANGE",
+];
 
 /// The first byte selects the path, the rest is the body.
 fn check(data: &[u8]) {
@@ -50,11 +61,11 @@ fn check(data: &[u8]) {
     let (status, content_type, response) = SERVICES.post(PATHS[kind], body.to_vec());
     let response: Value = serde_json::from_slice(&response).expect("every response is JSON");
     match expected {
-        Some((movies, violations)) if violations.is_empty() => {
+        Some((movies, rule, violations)) if violations.is_empty() => {
             assert_eq!((status, content_type.as_str()), (200, "application/json"), "{response}");
-            assert_valid(kind, &movies, &response);
+            assert_valid(kind, &movies, rule, &response);
         }
-        Some((_, violations)) => assert_rejected(status, &content_type, &response, Some(&violations)),
+        Some((_, _, violations)) => assert_rejected(status, &content_type, &response, Some(&violations)),
         // The reference API ignores unknown keys together with their values, as long as the body is
         // UTF-8.
         None if kind == 2 && status == 200 => assert!(std::str::from_utf8(body).is_ok()),
@@ -65,8 +76,11 @@ fn check(data: &[u8]) {
     }
 }
 
-/// The movies of a request as title and overview, and its violations.
-type Request = (Vec<(String, String)>, Violations);
+/// The movies of a request as title and overview, its rule for genres, and its violations.
+type Request = (Vec<(String, String)>, Rule, Violations);
+
+/// A request's `min_probability` and `top_k`.
+type Rule = (Option<f64>, Option<u32>);
 
 /// Parses a body independently of the service. `None` means that it is malformed.
 fn parse(kind: usize, body: &[u8]) -> Option<Request> {
@@ -80,6 +94,7 @@ fn parse(kind: usize, body: &[u8]) -> Option<Request> {
 
 /// Returns the JSON object in a body, unless an object in it has a key twice.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     let value: Value = serde_json::from_slice(body).ok()?;
     let unique: Unique = serde_json::from_slice(body).ok()?;
     let Value::Object(object) = value else { return None };
@@ -87,8 +102,25 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
 }
 
 fn movie(object: &Map<String, Value>) -> Option<(String, String)> {
-    let text = |key: &str| object.get(key).map(|value| value.as_str().map(str::to_owned));
+    let text = |key: &str| given(object, key).map(|value| value.as_str().map(str::to_owned));
     Some((text("title").unwrap_or(Some(String::new()))?, text("overview")??))
+}
+
+/// The value of a key; null is absent.
+fn given<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    object.get(key).filter(|value| !value.is_null())
+}
+
+fn rule(object: &Map<String, Value>) -> Option<Rule> {
+    let min_probability = match given(object, "min_probability") {
+        Some(value) => Some(value.as_f64()?),
+        None => None,
+    };
+    let top_k = match given(object, "top_k") {
+        Some(value) => Some(u32::try_from(value.as_u64()?).ok()?),
+        None => None,
+    };
+    Some((min_probability, top_k))
 }
 
 fn has_only(object: &Map<String, Value>, keys: &[&str]) -> bool {
@@ -96,21 +128,24 @@ fn has_only(object: &Map<String, Value>, keys: &[&str]) -> bool {
 }
 
 fn are_flags(object: &Map<String, Value>, keys: &[&str]) -> bool {
-    keys.iter().all(|key| object.get(*key).is_none_or(Value::is_boolean))
+    keys.iter().all(|key| given(object, key).is_none_or(Value::is_boolean))
 }
 
 fn classify(object: &Map<String, Value>) -> Option<Request> {
     let flags = ["include_scores", "explain"];
-    if !has_only(object, &["title", "overview", flags[0], flags[1]]) || !are_flags(object, &flags) {
+    let keys = ["title", "overview", flags[0], flags[1], "min_probability", "top_k"];
+    if !has_only(object, &keys) || !are_flags(object, &flags) {
         return None;
     }
-    let (title, overview) = movie(object)?;
-    let violations = movie_violations("", &title, &overview);
-    Some((vec![(title, overview)], violations))
+    let ((title, overview), rule) = (movie(object)?, rule(object)?);
+    let mut violations = movie_violations("", &title, &overview);
+    violations.extend(selection_violations(rule.0, rule.1));
+    Some((vec![(title, overview)], rule, violations))
 }
 
 fn batch(object: &Map<String, Value>) -> Option<Request> {
-    if !has_only(object, &["movies", "include_scores"]) || !are_flags(object, &["include_scores"]) {
+    let keys = ["movies", "include_scores", "min_probability", "top_k"];
+    if !has_only(object, &keys) || !are_flags(object, &["include_scores"]) {
         return None;
     }
     let movie = |value: &Value| {
@@ -121,8 +156,10 @@ fn batch(object: &Map<String, Value>) -> Option<Request> {
     let of_movie = |index, (title, overview): &(String, String)| {
         movie_violations(&format!("movies[{index}]."), title, overview)
     };
-    let violations = batch_violations("movies", &movies, MAX_BATCH, of_movie);
-    Some((movies, violations))
+    let rule = rule(object)?;
+    let of_rule = selection_violations(rule.0, rule.1);
+    let violations = batch_violations("movies", &movies, MAX_BATCH, of_movie, of_rule);
+    Some((movies, rule, violations))
 }
 
 fn reference(object: &Map<String, Value>) -> Option<Request> {
@@ -131,15 +168,15 @@ fn reference(object: &Map<String, Value>) -> Option<Request> {
     };
     let (titles, overviews) = (texts("title")?, texts("overview")?);
     if titles.len() != overviews.len() {
-        return Some((Vec::new(), vec![("overview".to_owned(), "LENGTHS_DIFFER")]));
+        return Some((Vec::new(), (None, None), vec![("overview".to_owned(), "LENGTHS_DIFFER")]));
     }
     let movies: Vec<_> = titles.into_iter().zip(overviews).collect();
     let of_movie = |index, (title, overview): &(String, String)| {
         let in_column = |(field, reason)| (format!("{field}[{index}]"), reason);
         movie_violations("", title, overview).into_iter().map(in_column).collect()
     };
-    let violations = batch_violations("overview", &movies, MAX_BATCH, of_movie);
-    Some((movies, violations))
+    let violations = batch_violations("overview", &movies, MAX_BATCH, of_movie, Vec::new());
+    Some((movies, (None, None), violations))
 }
 
 fn assert_rejected(status: u16, content_type: &str, response: &Value, expected: Option<&Violations>) {
@@ -160,7 +197,7 @@ fn assert_rejected(status: u16, content_type: &str, response: &Value, expected: 
     }
 }
 
-fn assert_valid(kind: usize, movies: &[(String, String)], response: &Value) {
+fn assert_valid(kind: usize, movies: &[(String, String)], rule: Rule, response: &Value) {
     let results: Vec<&Value> = match kind {
         0 => vec![response],
         1 => response["results"].as_array().map(|all| all.iter().collect()).unwrap_or_default(),
@@ -178,7 +215,9 @@ fn assert_valid(kind: usize, movies: &[(String, String)], response: &Value) {
     for result in results {
         let genres = result["genres"].as_array().expect("a result has genres");
         let number = |genre: &Value, key: &str| genre[key].as_f64().expect("a number");
-        assert!(genres.iter().all(|genre| number(genre, "probability") > number(genre, "threshold")));
+        let of_genre = |genre| (number(genre, "probability") as f32, number(genre, "threshold") as f32);
+        let pairs: Vec<_> = genres.iter().map(of_genre).collect();
+        assert!(fits_selection(&pairs, rule.0, rule.1), "{rule:?}: {genres:?}");
         assert!(genres.is_sorted_by(|a, b| number(a, "probability") >= number(b, "probability")));
         assert!(result["model_version"].is_string() && result["truncated"].is_boolean());
     }
@@ -248,6 +287,10 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"1{"movies": [{"overview": "A heist."}, {"title": "T", "overview": "A duel."}], "include_scores": false}"#,
         r#"1{"movies": [{"overview": ""}, ["T", "A duel."], {"overview": "x", "year": 1}]}"#,
         r#"1{"movies": []}"#,
+        r#"0{"title": null, "overview": "A heist.", "min_probability": 0.25, "top_k": 3}"#,
+        r#"0{"overview": "A heist.", "explain": null, "min_probability": 1e39, "top_k": 0}"#,
+        r#"1{"movies": [{"overview": "A heist."}], "top_k": 30, "include_scores": null}"#,
+        "0\u{feff}{\"overview\": \"A heist.\"}",
         r#"2{"title": ["Reef", ""], "overview": ["A diver.", "A train."], "more": [1, null]}"#,
         r#"2{"title": [], "overview": ["A diver."]}"#,
         r#"2{"title": ["", ""], "overview": ["", "ok"]}"#,
