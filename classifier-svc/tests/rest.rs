@@ -11,7 +11,7 @@ use common::{Running, any_port, classifier_settings, model_file, start_encoder};
 use encoder_client::EncoderClient;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
-use service_kit::{ApiKeySettings, Metrics, Shutdown};
+use service_kit::{ApiKeySettings, Metrics, Shutdown, canonical_path};
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 
@@ -48,7 +48,7 @@ impl Api {
     }
 
     async fn call(&self, request: Request<Body>) -> Reply {
-        let response = self.routes.clone().oneshot(request).await.unwrap();
+        let response = self.routes.clone().oneshot(canonical_path(request)).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 1 << 24).await.unwrap();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);

@@ -1,11 +1,12 @@
 //! Serving both listeners of a service until shutdown.
 
 use axum::Router;
+use tower::ServiceExt as _;
 
 use crate::memory::ConnectionLimit;
 use crate::net::incoming::Incoming;
 use crate::net::server::{Listens, serve_connections};
-use crate::{GrpcServer, Listeners, ServerTls, Shutdown};
+use crate::{GrpcServer, Listeners, ServerTls, Shutdown, canonical_path};
 
 /// The most connections of an HTTP listener if nothing else is set.
 pub const DEFAULT_MAX_HTTP_CONNECTIONS: usize = 1024;
@@ -34,6 +35,8 @@ pub async fn serve(
     let http = async {
         if let Some(listener) = listeners.http {
             let connections = Incoming::new(listener, tls, http_limit, closing.clone());
+            // Before the routes are matched.
+            let http = http.map_request(canonical_path);
             serve_connections(connections, Listens::Http, http, drain, closing.clone()).await;
         }
     };

@@ -6,6 +6,7 @@ import re
 import urllib.request
 from dataclasses import dataclass, field
 
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -29,7 +30,8 @@ class Family:
 
 def scrape(address: str) -> dict[str, Family]:
     """Returns families by the names of METRICS.md. For counters these are the names of their samples."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"accept": OPEN_METRICS})
+    with urllib.request.urlopen(request, timeout=10) as response:
         assert response.headers["content-type"].startswith("application/openmetrics-text")
         text = response.read().decode()
     assert text.endswith("# EOF\n"), "the text is truncated"

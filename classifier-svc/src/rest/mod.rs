@@ -47,7 +47,6 @@ pub fn routes(
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
         .route("/v1/model", get(movies::model))
-        .route("/predict_genre/", post(predict_genre::predict_genre))
         .route("/predict_genre", post(predict_genre::predict_genre))
         .layer(DefaultBodyLimit::max(max_body))
         .layer(require_api_key(keys, |_| false, |error| error.to_http()))

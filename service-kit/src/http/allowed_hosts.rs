@@ -47,11 +47,12 @@ impl AllowedHosts {
             return Ok(if is_local { Self::Only([LOCAL.to_owned()].into()) } else { Self::Any });
         }
         let lower = |name: &String| {
-            let is_name =
-                name.parse::<Authority>().is_ok_and(|authority| authority.as_str() == authority.host());
+            // A pattern such as *.example would match no host.
+            let is_name = !name.contains('*')
+                && name.parse::<Authority>().is_ok_and(|authority| authority.as_str() == authority.host());
             is_name.then(|| name.to_ascii_lowercase()).ok_or_else(|| InvalidSetting {
                 key,
-                expected: "host names without ports, such as movies.example, or *".to_owned(),
+                expected: "whole host names without ports, such as movies.example, or * for all".to_owned(),
                 found: format!("{name:?}"),
             })
         };
@@ -147,7 +148,9 @@ mod tests {
         assert_eq!(hosts(&[], "0.0.0.0:8081", false), AllowedHosts::Any);
         assert_eq!(hosts(&[], "127.0.0.1:8081", true), AllowedHosts::Any);
         assert_eq!(hosts(&["a", "*"], "127.0.0.1:8081", false), AllowedHosts::Any);
-        let names = ["a:80".to_owned()];
-        assert!(AllowedHosts::new("k", &names, "127.0.0.1:1".parse().unwrap(), false).is_err());
+        for name in ["a:80", "*.example", ""] {
+            let names = [name.to_owned()];
+            assert!(AllowedHosts::new("k", &names, "127.0.0.1:1".parse().unwrap(), false).is_err(), "{name}");
+        }
     }
 }

@@ -3,12 +3,12 @@
 use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
+use crate::telemetry::exposition::Exposition;
 use crate::{ApiError, DEFAULT_MAX_HTTP_CONNECTIONS, Metrics, Readiness};
 
 /// Settings of an HTTP listener that serves only probes and metrics.
@@ -47,13 +47,15 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
         };
         (status, no_store(), text).into_response()
     };
+    let metrics_in_accepted_format = move |headers: HeaderMap| async move {
+        let exposition = Exposition::of(&headers);
+        let headers = [(CONTENT_TYPE, exposition.content_type()), (VARY, ACCEPT.into())];
+        (headers, metrics.render_shared(exposition))
+    };
     Router::new()
         .route("/livez", get(move || async move { (no_store(), "alive\n") }))
         .route("/readyz", get(ready))
-        .route(
-            "/metrics",
-            get(move || async move { ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.render_shared()) }),
-        )
+        .route("/metrics", get(metrics_in_accepted_format))
 }
 
 /// Answers 500 when a handler panics, so that a panic costs only its own request. The panic hook

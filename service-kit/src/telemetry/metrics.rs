@@ -1,4 +1,4 @@
-//! Metrics, in the OpenMetrics text format that Prometheus scrapes.
+//! Metrics, in the text formats that Prometheus scrapes.
 //!
 //! Every name is `<prefix>_<what>_<unit>`. The text encoder adds `_total` to the names of counters.
 
@@ -11,8 +11,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-/// The content type of [`Metrics::render`].
-pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use super::exposition::{Exposition, to_text};
 
 /// Upper bounds of the buckets, in seconds: from the duration of a rejection to the longest usual
 /// deadline.
@@ -31,7 +30,22 @@ pub struct Metrics(Arc<Shared>);
 struct Shared {
     registry: Mutex<Registry>,
     /// The last rendering, and until when it is used again.
-    rendered: Mutex<Option<(Bytes, Instant)>>,
+    rendered: Mutex<Option<(Rendered, Instant)>>,
+}
+
+/// All metrics in each format.
+struct Rendered {
+    open_metrics: Bytes,
+    text: Bytes,
+}
+
+impl Rendered {
+    fn in_format(&self, exposition: Exposition) -> Bytes {
+        match exposition {
+            Exposition::OpenMetrics => self.open_metrics.clone(),
+            Exposition::Text => self.text.clone(),
+        }
+    }
 }
 
 /// Returns a histogram of durations in seconds.
@@ -72,19 +86,21 @@ impl Metrics {
         text
     }
 
-    /// Returns what [`Self::render`] returns, or has returned a moment ago. Requests that arrive
-    /// together share one rendering.
-    pub(crate) fn render_shared(&self) -> Bytes {
+    /// Returns all metrics in this format, as they are now or were a moment ago. Requests that
+    /// arrive together share one rendering.
+    pub(crate) fn render_shared(&self, exposition: Exposition) -> Bytes {
         let mut rendered = self.0.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = Instant::now();
-        if let Some((text, until)) = &*rendered
+        if let Some((rendered, until)) = &*rendered
             && begin < *until
         {
-            return text.clone();
+            return rendered.in_format(exposition);
         }
-        let text = Bytes::from(self.render());
-        *rendered = Some((text.clone(), Instant::now() + begin.elapsed() * REUSE));
-        text
+        let open_metrics = self.render();
+        let new = Rendered { text: to_text(&open_metrics).into(), open_metrics: open_metrics.into() };
+        let bytes = new.in_format(exposition);
+        *rendered = Some((new, Instant::now() + begin.elapsed() * REUSE));
+        bytes
     }
 }
 

@@ -3,6 +3,7 @@
 //! Metrics of a protocol live with that protocol, in `grpc` and `http`; trace context is the same
 //! for both.
 
+pub(crate) mod exposition;
 pub(crate) mod logs_and_traces;
 pub(crate) mod metrics;
 pub(crate) mod trace_context;
