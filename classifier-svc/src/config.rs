@@ -10,7 +10,7 @@ use service_kit::{
     AllowedHosts, ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, DEFAULT_MAX_CONNECTIONS,
     DEFAULT_MAX_HTTP_CONNECTIONS, Drain, InvalidSetting, Secret, ServerTls, ServerTlsSettings, Settings,
     Target, TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address,
-    redact_urls, seconds, serialize_redacted,
+    path, positive_seconds, redact_urls, seconds, serialize_redacted,
 };
 
 use crate::error::StartError;
@@ -268,7 +268,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
             Some(listen) => Some(RestConfig {
                 listen,
                 max_connections: connections("rest.max_connections", settings.rest.max_connections)?,
-                timeout: seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
+                timeout: positive_seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
                 cors_origins: origins(&settings.rest.cors_origins)?,
                 allowed_hosts: AllowedHosts::new(
                     "rest.allowed_hosts",
@@ -289,7 +289,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
             rest,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
-            model: settings.model,
+            model: path("model", settings.model)?,
             model_poll: positive_seconds("model_poll_seconds", settings.model_poll_seconds)?,
             encoder: ClientConfig::try_from(settings.encoder)?,
             limits: Limits {
@@ -312,8 +312,8 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                     movies => movies,
                 },
             },
-            log: settings.log,
-            trace: settings.trace,
+            log: settings.log.checked()?,
+            trace: settings.trace.checked()?,
         })
     }
 }
@@ -336,11 +336,11 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
             None
         };
         let api_key = match (settings.api_key, settings.api_key_file) {
-            (Some(key), _) => Some(key),
+            (Some(key), _) => Some(api_key("encoder.api_key", key)?),
             (None, Some(path)) => {
                 let key = std::fs::read_to_string(&path)
                     .map_err(|source| StartError::ApiKeyFile { path, source })?;
-                Some(Secret::from(key.trim().to_owned()))
+                Some(api_key("encoder.api_key_file", Secret::from(key.trim().to_owned()))?)
             }
             (None, None) => None,
         };
@@ -358,27 +358,41 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
     }
 }
 
-/// Converts a number of seconds between repetitions, which must not be zero.
-fn positive_seconds(key: &'static str, found: f64) -> Result<Duration, InvalidSetting> {
-    let period = seconds(key, found)?;
-    if period < Duration::from_millis(1) {
-        let expected = "a number of seconds, 0.001 or more".to_owned();
-        return Err(InvalidSetting { key, expected, found: found.to_string() });
-    }
-    Ok(period)
-}
-
+/// Checks origins and writes them as browsers do, which send the name in lower case and omit the
+/// default port.
 fn origins(origins: &[String]) -> Result<Vec<http::HeaderValue>, InvalidSetting> {
     let origin = |text: &String| {
-        let plausible = text == "*" || text.starts_with("http://") || text.starts_with("https://");
-        let value = http::HeaderValue::from_str(text).ok().filter(|_| plausible && !text.ends_with('/'));
+        let lower = text.to_ascii_lowercase();
+        let (host, default_port) = match (lower.strip_prefix("http://"), lower.strip_prefix("https://")) {
+            (Some(host), _) => (host, ":80"),
+            (None, host) => (host.unwrap_or_default(), ":443"),
+        };
+        let authority = host.parse::<http::uri::Authority>().ok();
+        let is_origin = authority.is_some_and(|found| !found.host().is_empty() && !host.contains(['@', '*']));
+        let value = lower.strip_suffix(default_port).unwrap_or(&lower);
+        let value = http::HeaderValue::from_str(value).ok().filter(|_| is_origin || text == "*");
         value.ok_or_else(|| InvalidSetting {
             key: "rest.cors_origins",
-            expected: "origins such as https://movies.example, or *".to_owned(),
+            expected:
+                "whole origins such as https://movies.example, or * for all; a * inside an origin matches \
+                nothing, so list each subdomain"
+                    .to_owned(),
             found: format!("{text:?}"),
         })
     };
     origins.iter().map(origin).collect()
+}
+
+/// Checks that a key can be sent, without showing it.
+fn api_key(key: &'static str, found: Secret) -> Result<Secret, InvalidSetting> {
+    let is_key =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_key(found.expose()) {
+        return Ok(found);
+    }
+    let found = if found.expose().is_empty() { "none" } else { "other characters" };
+    let expected = "a key of printable ASCII characters".to_owned();
+    Err(InvalidSetting { key, expected, found: found.to_owned() })
 }
 
 #[cfg(test)]
@@ -453,11 +467,72 @@ mod tests {
     }
 
     #[test]
-    fn rejects_an_origin_with_a_path() {
+    fn rejects_what_no_browser_sends_as_an_origin() {
+        for origin in [
+            "https://movies.example/",
+            "https://movies.example/app",
+            "https://*.movies.example",
+            "movies.example",
+            "https://",
+            "https://a b",
+            "https://user@movies.example",
+            "ftp://movies.example",
+            "",
+        ] {
+            let message = origins(&[origin.to_owned()]).unwrap_err().to_string();
+            assert!(message.starts_with("setting rest.cors_origins: expected whole origins"), "{message}");
+        }
+    }
+
+    #[test]
+    fn writes_origins_as_browsers_do() {
+        for (setting, sent) in [
+            ("https://movies.example", "https://movies.example"),
+            ("HTTPS://Movies.example:443", "https://movies.example"),
+            ("http://localhost:80", "http://localhost"),
+            ("https://movies.example:80", "https://movies.example:80"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origins(&[setting.to_owned()]).unwrap(), [sent]);
+        }
+    }
+
+    /// Every number, with values that nothing could work with.
+    #[test]
+    fn a_number_that_cannot_work_is_rejected_by_its_key() {
+        let defaults = serde_json::to_value(ClassifierSvcSettings::default()).unwrap();
+        for key in service_kit::keys(&defaults) {
+            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
+            let too_large = match at {
+                serde_json::Value::Number(number) if number.is_f64() => "1e300",
+                serde_json::Value::Number(_) => "9000000000000000000",
+                _ => continue,
+            };
+            for wrong in ["-1", too_large] {
+                let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
+                let variables = std::collections::BTreeMap::from([(variable, wrong.to_owned())]);
+                let loaded = service_kit::load_settings_from::<ClassifierSvcSettings>(
+                    &variables,
+                    ENVIRONMENT_PREFIX,
+                    None,
+                    service_kit::Overrides::default(),
+                );
+                let message = match loaded {
+                    Ok(settings) => ClassifierSvcConfig::try_from(settings).unwrap_err().to_string(),
+                    Err(error) => error.to_string(),
+                };
+                assert!(message.contains(&key), "{key} = {wrong}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_sent_is_rejected_without_showing_it() {
         let mut settings = ClassifierSvcSettings::default();
-        settings.rest.cors_origins = vec!["https://movies.example/".to_owned()];
+        settings.encoder.api_key = Some("hunter2\n".to_owned().into());
         let message = ClassifierSvcConfig::try_from(settings).unwrap_err().to_string();
-        assert!(message.contains("rest.cors_origins"), "{message}");
+        assert!(message.contains("encoder.api_key") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{
     AllowedHosts, ApiKeys, AuthSettings, DEFAULT_MAX_CONNECTIONS, Drain, HttpSettings, ServerTls,
     ServerTlsSettings, Settings, TelemetrySettings, TraceSettings, connections, in_range, listen_address,
-    optional_listen_address, seconds,
+    optional_listen_address, path, seconds, word,
 };
 
 use crate::error::StartError;
@@ -63,6 +63,7 @@ pub struct EncoderSettings {
     /// `.runtime/lib/libonnxruntime.so`.
     pub runtime_library: Option<PathBuf>,
     /// The device that runs the graph.
+    #[serde(deserialize_with = "word")]
     pub device: Device,
     /// The index of the GPU, as CUDA numbers them.
     pub device_id: u8,
@@ -303,8 +304,8 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
                 },
             },
             encoder,
-            log: settings.log,
-            trace: settings.trace,
+            log: settings.log.checked()?,
+            trace: settings.trace.checked()?,
         })
     }
 }
@@ -321,7 +322,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
         let milliseconds =
             |name, value| in_range(name, value, 1, 600_000).map(|ms| Duration::from_millis(ms as u64));
         Ok(Self {
-            bundle: settings.bundle,
+            bundle: path("encoder.bundle", settings.bundle)?,
             runtime_library: settings.runtime_library,
             device: settings.device,
             device_id: settings.device_id.into(),
@@ -399,6 +400,35 @@ mod tests {
             let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
             let is_default = loaded == EncoderSvcSettings::default();
             assert_eq!(is_default, !at.is_null(), "{variable}");
+        }
+    }
+
+    /// Every number, with values that nothing could work with.
+    #[test]
+    fn a_number_that_cannot_work_is_rejected_by_its_key() {
+        let defaults = serde_json::to_value(EncoderSvcSettings::default()).unwrap();
+        for key in service_kit::keys(&defaults) {
+            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
+            let too_large = match at {
+                serde_json::Value::Number(number) if number.is_f64() => "1e300",
+                serde_json::Value::Number(_) => "9000000000000000000",
+                _ => continue,
+            };
+            for wrong in ["-1", too_large] {
+                let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
+                let variables = std::collections::BTreeMap::from([(variable, wrong.to_owned())]);
+                let loaded = service_kit::load_settings_from::<EncoderSvcSettings>(
+                    &variables,
+                    ENVIRONMENT_PREFIX,
+                    None,
+                    service_kit::Overrides::default(),
+                );
+                let message = match loaded {
+                    Ok(settings) => EncoderSvcConfig::try_from(settings).unwrap_err().to_string(),
+                    Err(error) => error.to_string(),
+                };
+                assert!(message.contains(&key), "{key} = {wrong}: {message}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use encoder_svc::config::ENVIRONMENT_PREFIX;
 use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings};
 use service_kit::{
-    HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, print_settings,
+    HealthcheckArgs, Listeners, Overrides, init_telemetry, load_settings, print, print_settings,
     run_command_on_threads, shutdown_on_signals,
 };
 
@@ -109,8 +109,7 @@ async fn serve(args: ServeArgs, settings: EncoderSvcSettings) -> anyhow::Result<
     let printed = print_settings(&settings);
     let config = EncoderSvcConfig::try_from(settings)?;
     if args.print_config {
-        print!("{printed}");
-        return Ok(());
+        return Ok(print(printed.trim_end())?);
     }
     let telemetry = init_telemetry("encoder-svc", &["encoder_svc"], &config.log, &config.trace)?;
     let shutdown = shutdown_on_signals()?;

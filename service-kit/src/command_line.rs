@@ -1,5 +1,6 @@
 //! Arguments and exit codes that all command lines share.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,10 +86,31 @@ fn run_command_on(
         .and_then(|runtime| runtime.block_on(command));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", describe_error(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error),
+    }
+}
+
+/// Prints an error to standard error, and returns the exit code for it.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    // `eprintln!` would panic if the reader of a pipe has left.
+    let _ = writeln!(io::stderr(), "error: {}", describe_error(error));
+    ExitCode::FAILURE
+}
+
+/// Prints a text and a line end to standard output. It is no error if the reader of the pipe has left,
+/// as `head` does: `println!` would panic.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    until_reader_left(writeln!(stdout, "{text}").and_then(|()| stdout.flush())).map(|_| ())
+}
+
+/// Returns whether what was written has a reader: `false` if the reader of the pipe has left.
+pub fn until_reader_left(written: io::Result<()>) -> io::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

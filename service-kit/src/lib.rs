@@ -29,11 +29,15 @@ mod text_limits;
 mod tls;
 
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
-pub use command_line::{ClientTlsArgs, HealthcheckArgs, describe_error, run_command, run_command_on_threads};
+pub use command_line::{
+    ClientTlsArgs, HealthcheckArgs, describe_error, print, report, run_command, run_command_on_threads,
+    until_reader_left,
+};
 pub use config::redaction::{redact_urls, serialize_redacted};
 pub use config::secret::Secret;
 pub use config::setting_check::{
-    InvalidSetting, connections, in_range, listen_address, optional_listen_address, seconds,
+    InvalidSetting, connections, in_range, listen_address, optional_listen_address, path, positive_seconds,
+    seconds, word,
 };
 pub use config::settings::{
     Overrides, Settings, SettingsError, documented_keys, keys, load_settings, load_settings_from,
@@ -49,6 +53,7 @@ pub use grpc::message_budget::{BudgetedBody, MessageBudget};
 pub use grpc::server::{DEFAULT_MAX_CONNECTIONS, GrpcServer, ServeError};
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use http::allowed_hosts::{AllowedHosts, check_hosts};
+pub use http::canonical_path::canonical_path;
 pub use http::metrics::http_metrics;
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use http::server::{HttpSettings, catch_panics, operations_routes};

@@ -34,9 +34,15 @@ Settings come from four places; each overrides the one before:
    `CLASSIFIER_SVC_LIMITS__MAX_BATCH_SIZE`,
 4. command-line flags (`serve --help`).
 
+A variable that is empty sets nothing, so the file or the default applies; only for a text such as
+`rest.listen` or `trace.endpoint` is empty a value. Lists are written as `a,b` or as JSON. Words such
+as `json` may be in any case. Durations are at most 1,000,000,000 seconds.
+
 `serve --print-config` prints the settings in effect as a TOML file, without secrets. An unknown key
-is an error that names the most similar key; a renamed key is an error that names the new one
-([renamed keys](glossary.md#renamed)). With `classifier-svc serve --embedded`, the encoder inside
+is an error that names its variable or file and the most similar key; a renamed key is an error that
+names the new one ([renamed keys](glossary.md#renamed)). Kubernetes sets variables such as
+`CLASSIFIER_SVC_PORT` and `CLASSIFIER_SVC_SERVICE_HOST` for a Service of that name; they are ignored. A
+value that cannot work is an error that names the setting, what it expects and what it found. With `classifier-svc serve --embedded`, the encoder inside
 takes its settings from `ENCODER_SVC_…` variables.
 """
 

@@ -12,10 +12,7 @@ fn main() -> ExitCode {
     let outcome = start().and_then(|_running| cli::commands::run(arguments.command));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", service_kit::describe_error(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => service_kit::report(&error),
     }
 }
 

@@ -130,6 +130,20 @@ impl ApiKey {
             // The value is not shown, because it may be the key itself.
             found: format!("something else for {:?}", settings.name),
         })?;
+        let invalid = |key, expected: &str| InvalidSetting {
+            key,
+            expected: expected.to_owned(),
+            found: format!("none for {:?}", settings.name),
+        };
+        if settings.name.trim().is_empty() {
+            return Err(invalid("auth.keys.name", "the name of the key's owner"));
+        }
+        if settings.burst > 0 && settings.requests_per_second == 0 {
+            return Err(invalid("auth.keys.requests_per_second", "a rate, because burst is set"));
+        }
+        if settings.texts_burst > 0 && settings.texts_per_second == 0 {
+            return Err(invalid("auth.keys.texts_per_second", "a rate, because texts_burst is set"));
+        }
         let limiter = quota(settings.requests_per_second, settings.burst).map(RateLimiter::direct);
         let texts = quota(settings.texts_per_second, settings.texts_burst).map(TextQuota::new);
         let caller = Caller::of_key(&settings.name, texts.map(Arc::new));

@@ -7,3 +7,4 @@ pub(crate) mod redaction;
 pub(crate) mod secret;
 pub(crate) mod setting_check;
 pub(crate) mod settings;
+mod variables;

@@ -6,13 +6,14 @@
 //! the keys with those of the defaults instead.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{Config, Environment, File, FileFormat, Value};
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+
+use super::variables::{self, variable_of};
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,13 +27,13 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// A key is unknown, most often because it is misspelled.
-    #[error("{place}: unknown key {key}{}", nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
+    #[error("{place}: unknown key {key}{}", nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     UnknownKey {
         /// The file or variable that has the key.
         place: String,
         /// The key, such as `limits.max_batch`.
         key: String,
-        /// The most similar known key.
+        /// The most similar known key, or its variable if `place` is one.
         nearest: Option<String>,
     },
     /// A key was renamed after an earlier release.
@@ -52,6 +53,12 @@ pub enum SettingsError {
         variable: String,
         /// What is wrong with the JSON.
         source: serde_json::Error,
+    },
+    /// A variable of a setting has bytes that are no text.
+    #[error("environment variable {variable}: expected UTF-8, found other bytes")]
+    NotUtf8 {
+        /// The variable.
+        variable: String,
     },
     /// A value has the wrong type. The message says where.
     #[error("settings: {0}")]
@@ -79,7 +86,9 @@ impl Overrides {
 }
 
 /// Loads settings. The defaults of `T` also define the known keys. The variable `PREFIX_A__B` sets
-/// the key `a.b`; lists are written as `a,b` or as JSON.
+/// the key `a.b`; lists are written as `a,b` or as JSON. A variable that is empty sets nothing, unless
+/// the setting is a text that may be empty; an empty text for a setting without a default sets
+/// nothing, wherever it comes from.
 ///
 /// # Errors
 /// Fails if the file cannot be read, a key is unknown or renamed, or a value has the wrong type.
@@ -88,12 +97,7 @@ pub fn load_settings<T: Settings>(
     file: Option<&Path>,
     flags: Overrides,
 ) -> Result<T, SettingsError> {
-    load_settings_from(&std::env::vars_os().filter_map(utf8).collect(), prefix, file, flags)
-}
-
-/// Returns a variable that is valid UTF-8. No setting can have another value.
-fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
+    load_settings_from(&variables::of_process(prefix, std::env::vars_os())?, prefix, file, flags)
 }
 
 /// Like [`load_settings`], from these variables instead of those of the process.
@@ -104,6 +108,7 @@ pub fn load_settings_from<T: Settings>(
     flags: Overrides,
 ) -> Result<T, SettingsError> {
     let known = serde_json::to_value(T::default()).unwrap_or_default();
+    let variables = variables::of_settings(variables, prefix, &known);
     let mut builder = Config::builder();
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
@@ -111,15 +116,15 @@ pub fn load_settings_from<T: Settings>(
         // Check the keys before the config crate reads them as paths: it would allocate a list for
         // `"a[999999999]"`. The config crate reports files that are not TOML.
         if let Ok(given) = toml::from_str(&text) {
-            let place = |_: &str| format!("settings file {}", path.display());
-            check_keys::<T>(&given, &known, place)?;
+            let place = format!("settings file {}", path.display());
+            check_keys::<T>(&given, &known, |_| place.clone(), str::to_owned)?;
         }
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     let environment = Environment::with_prefix(prefix).prefix_separator("_").separator("__");
     // Values stay strings until the type of their setting is known: the key `0042` is not 42.
     builder = builder.add_source(environment.source(Some(variables.clone().into_iter().collect())));
-    for key in list_keys(&known) {
+    for key in keys_of(&known, Json::is_array) {
         let variable = variable_of(prefix, &key);
         if let Some(text) = variables.get(&variable) {
             let list = list(text).map_err(|source| SettingsError::List { variable, source })?;
@@ -129,23 +134,29 @@ pub fn load_settings_from<T: Settings>(
     for (key, value) in flags.0 {
         builder = builder.set_override(key, value)?;
     }
-    let settings = builder.build()?;
+    let mut settings = builder.build_cloned()?;
+    for key in keys_of(&known, Json::is_null) {
+        if settings.get_string(&key).is_ok_and(|text| text.is_empty()) {
+            builder = builder.set_override(key, Value::new(None, ValueKind::Nil))?;
+            settings = builder.build_cloned()?;
+        }
+    }
     // The keys of the file are already checked and those of flags are known, so an unknown key
     // comes from the environment.
-    let variable = |key: &str| format!("environment variable {}", variable_of(prefix, key));
-    check_keys::<T>(&settings.clone().try_deserialize()?, &known, variable)?;
+    let variable = |key: &str| variable_of(prefix, key);
+    let place = |key: &str| format!("environment variable {}", variable(key));
+    check_keys::<T>(&settings.clone().try_deserialize()?, &known, place, variable)?;
     Ok(settings.try_deserialize()?)
 }
 
-/// Returns the environment variable that sets a key.
-fn variable_of(prefix: &str, key: &str) -> String {
-    format!("{prefix}_{}", key.replace('.', "__").to_uppercase())
+/// Returns the default of a key.
+pub(super) fn at<'a>(known: &'a Json, key: &str) -> Option<&'a Json> {
+    key.split('.').try_fold(known, |value, part| value.get(part))
 }
 
-/// Returns the keys whose defaults are lists.
-fn list_keys(known: &Json) -> Vec<String> {
-    let at = |key: &str| key.split('.').try_fold(known, |value, part| value.get(part));
-    keys(known).into_iter().filter(|key| at(key).is_some_and(Json::is_array)).collect()
+/// Returns the keys whose defaults are of a kind.
+fn keys_of(known: &Json, kind: impl Fn(&Json) -> bool) -> Vec<String> {
+    keys(known).into_iter().filter(|key| at(known, key).is_some_and(&kind)).collect()
 }
 
 /// Parses a list: JSON if it begins like it, otherwise strings separated by commas.
@@ -196,18 +207,21 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Checks that every given key is known. `place` names the file or variable that has a key.
+/// Checks that every given key is known. `place` names the file or variable that has a key, and
+/// `name` is how a key is written there.
 fn check_keys<T: Settings>(
     given: &Json,
     known: &Json,
     place: impl Fn(&str) -> String,
+    name: impl Fn(&str) -> String,
 ) -> Result<(), SettingsError> {
     let Some(key) = unknown_key(given, known, "") else { return Ok(()) };
     let place = place(&key);
     if let Some((_, new)) = T::RENAMED_KEYS.iter().find(|(old, _)| *old == key) {
         return Err(SettingsError::RenamedKey { place, key, new });
     }
-    Err(SettingsError::UnknownKey { place, nearest: nearest(&key, &keys(known)), key })
+    let nearest = nearest(&key, &keys(known)).map(|key| name(&key));
+    Err(SettingsError::UnknownKey { place, nearest, key })
 }
 
 /// Returns the first given key that is not known.
@@ -318,7 +332,45 @@ mod tests {
     #[test]
     fn an_unknown_variable_is_named() {
         let message = from_variable("SESIONS", "1").unwrap_err().to_string();
-        assert!(message.starts_with("environment variable P_SESIONS: unknown key"), "{message}");
+        assert_eq!(message, "environment variable P_SESIONS: unknown key sesions; did you mean P_SESSIONS?");
+        let message = from_variable("NESTED_FILE", "a").unwrap_err().to_string();
+        assert!(message.ends_with("did you mean P_NESTED__FILE?"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_variable_sets_nothing_unless_its_setting_may_be_empty() {
+        for name in ["KEY", "SESSIONS", "DRAIN_SECONDS", "CACHE", "ORIGINS", "NESTED__FILE", "NESTED__TABLES"]
+        {
+            assert_eq!(from_variable(name, "").unwrap(), Sample::default(), "{name}");
+        }
+        assert_eq!(from_variable("LISTEN", "").unwrap().listen, "");
+        let file = file("key = \"from the file\"\norigins = [\"a\"]\n[nested]\nfile = \"\"");
+        let variables = BTreeMap::from([("P_KEY".to_owned(), String::new())]);
+        let loaded: Sample =
+            load_settings_from(&variables, "P", Some(file.path()), Overrides::default()).unwrap();
+        assert_eq!(loaded.key.unwrap().expose(), "from the file");
+        assert_eq!((loaded.nested.file, loaded.origins), (None, vec!["a".to_owned()]));
+        let flags = Overrides::default().with("nested.file", Some(""));
+        let loaded: Sample = load_settings_from(&BTreeMap::new(), "P", None, flags).unwrap();
+        assert_eq!(loaded, Sample::default());
+    }
+
+    #[test]
+    fn the_variables_of_a_kubernetes_service_set_nothing() {
+        for (name, value) in
+            [("PORT", "tcp://10.0.0.1:80"), ("SERVICE_HOST", "10.0.0.1"), ("X_PORT_80_TCP", "")]
+        {
+            assert_eq!(from_variable(name, value).unwrap(), Sample::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_names_its_key() {
+        for (name, wrong, key) in [("SESSIONS", "many", "sessions"), ("NESTED__TABLES", "1", "nested.tables")]
+        {
+            let message = from_variable(name, wrong).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(wrong), "{message}");
+        }
     }
 
     #[test]

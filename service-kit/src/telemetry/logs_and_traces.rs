@@ -17,10 +17,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use crate::telemetry::trace_context;
-use crate::{FileWatch, Shutdown, redact_urls, serialize_redacted};
+use crate::{FileWatch, InvalidSetting, Shutdown, redact_urls, serialize_redacted, word};
 
 /// OpenTelemetry's standard variable for the address of the collector.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// What a log filter looks like, for error messages.
+const FILTER_EXAMPLE: &str = "a log filter such as info or service_kit=debug,info";
 /// How often the settings file is checked if the system reports no event.
 const FILTER_POLL: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// `text` or `json`.
+    /// `text` or `json`, in any case.
+    #[serde(deserialize_with = "word")]
     pub format: LogFormat,
     /// A filter such as `info` or `service_kit=debug,info`. The environment variable `RUST_LOG`
     /// overrides it. A change in the settings file takes effect at once.
@@ -74,9 +77,40 @@ impl Default for TraceSettings {
     }
 }
 
-/// Traces are configured but cannot be exported.
+impl TelemetrySettings {
+    /// Checks the filter. Returns the settings.
+    pub fn checked(self) -> Result<Self, InvalidSetting> {
+        EnvFilter::try_new(&self.filter).map_err(|error| InvalidSetting {
+            key: "log.filter",
+            expected: FILTER_EXAMPLE.to_owned(),
+            found: format!("{:?} ({error})", self.filter),
+        })?;
+        Ok(self)
+    }
+}
+
+impl TraceSettings {
+    /// Checks the ratio. Returns the settings.
+    pub fn checked(self) -> Result<Self, InvalidSetting> {
+        if (0.0..=1.0).contains(&self.sample_ratio) {
+            return Ok(self);
+        }
+        let found = self.sample_ratio.to_string();
+        Err(InvalidSetting { key: "trace.sample_ratio", expected: "a number from 0 to 1".to_owned(), found })
+    }
+}
+
+/// Logs cannot be filtered, or traces are configured but cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
+    /// The variable `RUST_LOG` is no filter.
+    #[error("environment variable RUST_LOG: expected {FILTER_EXAMPLE}, found {found:?}: {source}")]
+    Filter {
+        /// The value of the variable.
+        found: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
     /// The exporter cannot be built.
     #[error("traces to {endpoint}: {source}")]
     Exporter {
@@ -115,7 +149,13 @@ pub fn init_telemetry(
     log: &TelemetrySettings,
     trace: &TraceSettings,
 ) -> Result<Telemetry, TelemetryError> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.filter));
+    let filter = match filter_variable() {
+        Some(found) => {
+            EnvFilter::try_new(&found).map_err(|source| TelemetryError::Filter { found, source })?
+        }
+        // The settings are checked.
+        None => EnvFilter::new(&log.filter),
+    };
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -145,6 +185,12 @@ pub fn init_telemetry(
         trace_context::switch_on();
     }
     Ok(Telemetry { filter: Some(handle), traces: provider.map(|provider| Arc::new(Traces(provider))) })
+}
+
+/// Returns the variable that overrides the filter of the settings; empty is unset.
+fn filter_variable() -> Option<String> {
+    let value = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|value| !value.is_empty())?;
+    Some(value.to_string_lossy().into_owned())
 }
 
 fn trace_provider(
@@ -187,7 +233,7 @@ impl Telemetry {
         read: impl Fn() -> Result<String, E>,
         shutdown: Shutdown,
     ) {
-        let Some(handle) = self.filter.filter(|_| std::env::var_os(EnvFilter::DEFAULT_ENV).is_none()) else {
+        let Some(handle) = self.filter.filter(|_| filter_variable().is_none()) else {
             return;
         };
         let mut watch = FileWatch::new(vec![file], FILTER_POLL);

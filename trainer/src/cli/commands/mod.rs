@@ -4,7 +4,6 @@ mod outputs;
 mod search;
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -282,10 +281,7 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// Prints to standard output. A closed pipe is not an error.
+/// Prints to standard output. The work goes on if nothing reads it.
 fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(service_kit::print(text)?)
 }

@@ -1,0 +1,97 @@
+"""Output whose reader leaves, as `head` does: no panic, no error, and services go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import BINARIES, ROOT, Services, free_port
+from movies import write_movies
+from waiting import wait_for
+
+
+def left_by_its_reader(lines: int, *command: str | Path, merge: bool = False) -> tuple[list[bytes], int, bytes]:
+    """Runs a command whose reader leaves after some lines. Returns these, the exit code and standard error."""
+    process = subprocess.Popen(
+        [BINARIES / command[0], *command[1:]],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if "_SVC_" not in k},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+    )
+    assert process.stdout
+    read = [process.stdout.readline() for _ in range(lines)]
+    process.stdout.close()
+    error = process.stderr.read() if process.stderr else b""
+    return read, process.wait(timeout=60), error
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "movies.csv"
+    write_movies(path, 400)
+    return path
+
+
+@pytest.mark.parametrize("output", ["jsonl", "csv"])
+def test_classify_ends_quietly_when_head_has_read_enough(services: Services, table: Path, output: str) -> None:
+    address = f"http://{services.classifier}"
+    command = ("classifier-svc", "classify", "--address", address, "--input", str(table), "--output", output)
+    lines, status, error = left_by_its_reader(1, *command)
+    assert lines[0].endswith(b"\n")
+    assert (status, error) == (0, b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--all"], ["--explain"]], ids=str)
+def test_one_movie_without_a_reader_is_no_error(services: Services, options: list[str]) -> None:
+    address = f"http://{services.classifier}"
+    command = ("classifier-svc", "classify", "--address", address, "--overview", "A storm. A horse.", *options)
+    assert left_by_its_reader(0, *command)[1:] == (0, b"")
+
+
+@pytest.mark.parametrize("service", ["encoder-svc", "classifier-svc"])
+@pytest.mark.parametrize("arguments", [["serve", "--print-config"], ["--help"], ["serve", "--help"], ["--version"]], ids=str)
+def test_what_a_service_prints_without_a_reader_is_no_error(service: str, arguments: list[str]) -> None:
+    assert left_by_its_reader(0, service, *arguments)[1:] == (0, b"")
+
+
+def test_an_error_without_a_reader_keeps_its_exit_code() -> None:
+    command = ("classifier-svc", "classify", "--address", "http://127.0.0.1:1", "--overview", "A storm.")
+    assert left_by_its_reader(0, *command, merge=True)[1] == 1
+
+
+def test_a_service_whose_log_lost_its_reader_goes_on() -> None:
+    """As when the collector of the logs of a container has crashed."""
+    rest = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [BINARIES / "classifier-svc", "serve", "--listen", f"127.0.0.1:{free_port()}", "--rest-listen", rest]
+        + ["--encoder", "http://127.0.0.1:1"],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if "_SVC_" not in k} | {"RUST_LOG": "debug"},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stderr
+        process.stderr.readline()
+        process.stderr.close()
+
+        def alive() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://{rest}/livez", timeout=5) as response:
+                    return bool(response.status == 200)
+            except OSError:
+                return False
+
+        wait_for(alive, "the service answers", seconds=30)
+        for _ in range(20):
+            assert alive()
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.wait()
