@@ -149,6 +149,38 @@ def test_renamed_settings_and_metrics_are_gone() -> None:
     assert [old for old, _ in settings if old in current_settings()] == []
 
 
+# Upper-case words in the code of the services that are no reasons, or none that an answer can have.
+NO_REASONS = {"INVALID_INPUT", "CLASSIFIER_SVC", "ENCODER_SVC", "ORT_DYLIB_PATH", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+NO_REASONS |= {"CARGO_CRATE_NAME", "SERVICE", "PROTO"}
+
+
+def reasons_in_code() -> set[str]:
+    """The reasons of errors in the code of the services, without its tests."""
+    found = set()
+    for path in sources():
+        if re.match(r"/(service-kit|encoder-client|encoder-svc|classifier-svc)/src/.*\.rs$", path):
+            if "/cli/" in path or path.endswith(("/tests.rs", "/grpc/metrics.rs", "/main.rs", "/command_line.rs")):
+                continue
+            code = (REPOSITORY / path[1:]).read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+            found |= set(re.findall(r'"([A-Z][A-Z_]{4,})"', code))
+    return found - NO_REASONS
+
+
+def reasons_in_table(page: str, heading: str) -> set[str]:
+    """The reasons in the rows of a section."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    column = 3 if heading == "Errors" else 1
+    return {reason for row in rows for reason in re.findall(r"`([A-Z][A-Z_]{4,})`", row.split("|")[column])}
+
+
+def test_every_reason_of_an_error_is_documented_with_its_remedy() -> None:
+    reasons = reasons_in_code()
+    assert {"EMPTY_TEXT", "QUEUE_FULL", "NOT_FOUND", "INTERNAL"} <= reasons
+    assert reasons_in_table("docs/api.md", "Errors") == reasons
+    assert reasons_in_table("docs/operations.md", "Troubleshooting") == reasons
+
+
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs/decisions").glob("0*.md")), ids=lambda page: page.stem)
 def test_a_decision_has_its_four_parts_and_is_listed(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
