@@ -101,6 +101,17 @@ def test_broken_streams_lose_and_double_nothing(run: Run, fake: FakeService) -> 
     assert fake.streams == 9
 
 
+def test_a_stream_that_the_service_resets_is_continued(run: Run, fake: FakeService) -> None:
+    def resetting(number: int, requests: Iterator[Request], context: grpc.ServicerContext) -> Responses:
+        yield from map(good, requests if number > 2 else itertools.islice(requests, 7))
+        context.abort(grpc.StatusCode.CANCELLED, "reset")
+
+    fake.stream = resetting
+    with serving(fake) as address:
+        assert labels(run(address, names(50))) == names(50)
+    assert fake.streams == 3
+
+
 def test_a_stream_that_the_service_closes_early_is_continued(run: Run, fake: FakeService) -> None:
     def closing(number: int, requests: Iterator[Request], context: grpc.ServicerContext) -> Responses:
         yield from map(good, requests if number > 3 else itertools.islice(requests, 7))
@@ -216,6 +227,13 @@ def test_texts_that_cannot_be_sent_fail_alone(run: Run, fake: FakeService) -> No
         results = run(address, ["good", Movie("\ud800"), "fine"], errors="return")
     assert [isinstance(result, InvalidRequest) for result in results] == [False, True, False]
     assert fake.received == ["good", "fine"]
+
+
+def test_a_text_that_cannot_be_sent_is_reported_at_once(run: Run, fake: FakeService) -> None:
+    begin = time.monotonic()
+    with serving(fake) as address, pytest.raises(InvalidRequest):
+        run(address, ["good", Movie("\ud800")])
+    assert time.monotonic() - begin < 10
 
 
 def test_an_input_of_another_type_is_a_type_error(run: Run, fake: FakeService) -> None:

@@ -80,6 +80,9 @@ class Stream:
                 with self._lock:
                     self._window.add(movie, time.monotonic())
                     self._work.notify_all()
+                    if self._window.has_result():
+                        # It could not be sent, and failed at once.
+                        self._result.notify_all()
                     self._room.wait_for(lambda: self._is_closed or self._window.has_room())
                     if self._is_closed:
                         return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -32,22 +34,23 @@ def converted_result(response: wire.ClassifyStreamResponse) -> Result:
 @dataclass(slots=True)
 class _Entry:
     index: int
-    movie: Movie
+    request: wire.ClassifyStreamRequest
     failing_since: float | None = None
 
 
 class Window:
     """Movies that wait, movies in flight, and results that wait for their turn; together at most `size`.
 
-    Every movie that was added leaves it once, in order. `now` is in seconds of a monotonic clock.
+    Every movie that was added leaves it once, in order. `options` are fields of each request. `now` is in seconds of a
+    monotonic clock.
     """
 
-    def __init__(self, size: int, patience: float, include_scores: bool, errors: str, now: float) -> None:
+    def __init__(self, size: int, patience: float, errors: str, options: Mapping[str, Any], now: float) -> None:
         if size < 1 or patience <= 0:
             raise ValueError(f"expected a window of at least 1 and a patience over 0, found {size} and {patience}")
         if errors not in ("raise", "return"):
             raise ValueError(f'expected errors to be "raise" or "return", found {errors!r}')
-        self._size, self._patience, self._include_scores = size, patience, include_scores
+        self._size, self._patience, self._options = size, patience, options
         self._added = self._yielded = 0
         self._ended = False
         self._waiting: deque[_Entry] = deque()
@@ -72,8 +75,16 @@ class Window:
         if self._added == self._yielded:
             # Until now the service had nothing to do.
             self._progress = now
-        self._waiting.append(_Entry(self._added, Movie(movie) if isinstance(movie, str) else movie))
+        overview, title = (movie, "") if isinstance(movie, str) else (movie.overview, movie.title)
+        index = self._added
         self._added += 1
+        try:
+            request = wire.ClassifyStreamRequest(id=str(index), title=title, overview=overview, **self._options)
+        except (TypeError, ValueError) as error:
+            message = f"expected texts of valid Unicode: {error}"
+            self._finish(index, error_of(grpc.StatusCode.INVALID_ARGUMENT, message, "MALFORMED_MESSAGE"), now)
+        else:
+            self._waiting.append(_Entry(index, request))
 
     def end(self) -> None:
         """Marks the end of the input."""
@@ -113,24 +124,13 @@ class Window:
 
     def take(self, now: float) -> wire.ClassifyStreamRequest | None:
         """Returns the next movie to send, if there is one that may be sent now."""
-        while self.delay(now) == 0.0:
-            entry = self._waiting.popleft()
-            try:
-                request = wire.ClassifyStreamRequest(
-                    id=str(entry.index),
-                    title=entry.movie.title,
-                    overview=entry.movie.overview,
-                    include_scores=self._include_scores,
-                )
-            except (TypeError, ValueError) as error:
-                message = f"expected texts of valid Unicode: {error}"
-                self._finish(entry, error_of(grpc.StatusCode.INVALID_ARGUMENT, message, "MALFORMED_MESSAGE"), now)
-                continue
-            if not self._in_flight:
-                self._heard = now
-            self._in_flight[request.id] = entry
-            return request
-        return None
+        if self.delay(now) != 0.0:
+            return None
+        entry = self._waiting.popleft()
+        if not self._in_flight:
+            self._heard = now
+        self._in_flight[entry.request.id] = entry
+        return entry.request
 
     def is_waiting(self) -> bool:
         """Whether a movie waits to be sent."""
@@ -144,7 +144,7 @@ class Window:
             return
         is_temporary = isinstance(result, ServiceError) and result.code in TEMPORARY
         if not is_temporary or self._is_overdue(entry, now):
-            self._finish(entry, result, now)
+            self._finish(entry.index, result, now)
             return
         self._waiting.appendleft(entry)
         self._back_off(now)
@@ -162,14 +162,14 @@ class Window:
         if error.code in CAUSED_BY_A_MOVIE and unanswered:
             if len(unanswered) == 1:
                 self._waiting.remove(unanswered[0])
-                self._finish(unanswered[0], error, now)
+                self._finish(unanswered[0].index, error, now)
             else:
                 # One of them ends the stream. Sent one at a time, they show which.
                 self._alone_until = max(entry.index for entry in unanswered)
             return 0.0
         # A consumer that pauses for long may find the time over, but the service was hardly tried.
         is_over = now - self._progress >= self._patience and self._interruptions >= FEWEST_TRIES
-        if error.code not in TEMPORARY or is_over:
+        if error.code not in TEMPORARY | {grpc.StatusCode.CANCELLED} or is_over:
             raise error
         self._back_off(now, error.retry_after)
         return max(0.0, self._hold_until - now)
@@ -178,14 +178,12 @@ class Window:
         """Returns for how many seconds the service owes a response."""
         return now - self._heard if self._in_flight else 0.0
 
-    def _finish(self, entry: _Entry, result: Result, now: float) -> None:
+    def _finish(self, index: int, result: Result, now: float) -> None:
         if isinstance(result, ServiceError):
-            result = error_of(
-                result.code, result.message, result.reason, violations=result.violations, index=entry.index
-            )
+            result = error_of(result.code, result.message, result.reason, violations=result.violations, index=index)
         else:
             self._interruptions = self._failures = 0
-        self._results[entry.index] = result
+        self._results[index] = result
         self._progress = now
 
     def _is_overdue(self, entry: _Entry, now: float) -> bool:

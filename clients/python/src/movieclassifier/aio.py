@@ -116,7 +116,7 @@ class AsyncClassifier:
 
         A task reads `movies`. Reading an iterable that is not asynchronous must not block.
         """
-        state = Window(window, patience, include_scores, errors, time.monotonic())
+        state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
         stream = _Stream(lambda: self._stub.ClassifyStream(metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
 

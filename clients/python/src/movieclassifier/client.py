@@ -150,7 +150,7 @@ class Classifier:
             ServiceError: one movie failed and `errors` is "raise" (its `index` says which), or the whole call failed
                 (its `index` is None).
         """
-        state = Window(window, patience, include_scores, errors, time.monotonic())
+        state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
         stream = Stream(lambda r: self._stub.ClassifyStream(r, metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
 
