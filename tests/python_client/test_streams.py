@@ -20,6 +20,7 @@ from movieclassifier import (
     Classification,
     Classifier,
     DeadlineExceeded,
+    Encoder,
     FailedPrecondition,
     InvalidRequest,
     Movie,
@@ -378,6 +379,14 @@ def test_threads_end_with_their_iterator(fake: FakeService) -> None:
         while ours() and time.monotonic() < end:
             time.sleep(0.02)
         assert ours() == []
+
+
+@pytest.mark.parametrize("text", ["a movie", b"a movie"])
+def test_one_text_is_not_taken_for_many(text: Any) -> None:
+    with Classifier("127.0.0.1:9") as classifier, Encoder("127.0.0.1:9") as encoder:
+        for call in (classifier.classify_many, encoder.encode, encoder.encode_many):
+            with pytest.raises(TypeError, match="expected an iterable, such as a list, found one"):
+                call(text)
 
 
 @pytest.mark.parametrize("wrong", [{"window": 0}, {"patience": 0}, {"errors": "ignore"}])

@@ -16,7 +16,7 @@ from movieclassifier._window import Result, Window, converted_result
 from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
 from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
 from movieclassifier.errors import ServiceError, call_error, error_of
-from movieclassifier.results import Classification, Model, Movie, classification_of, model_of
+from movieclassifier.results import Classification, Model, Movie, classification_of, model_of, not_a_text
 
 Call = grpc.aio.StreamStreamCall[wire.ClassifyStreamRequest, wire.ClassifyStreamResponse]
 
@@ -116,6 +116,7 @@ class AsyncClassifier:
 
         A task reads `movies`. Reading an iterable that is not asynchronous must not block.
         """
+        not_a_text(movies)
         state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
         stream = _Stream(lambda: self._stub.ClassifyStream(metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()

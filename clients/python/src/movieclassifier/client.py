@@ -16,7 +16,7 @@ from movieclassifier._window import Result, Window
 from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
 from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
 from movieclassifier.errors import ServiceError, call_error
-from movieclassifier.results import Classification, Model, Movie, classification_of, model_of
+from movieclassifier.results import Classification, Model, Movie, classification_of, model_of, not_a_text
 
 Frame = TypeVar("Frame")
 
@@ -150,6 +150,7 @@ class Classifier:
             ServiceError: one movie failed and `errors` is "raise" (its `index` says which), or the whole call failed
                 (its `index` is None).
         """
+        not_a_text(movies)
         state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
         stream = Stream(lambda r: self._stub.ClassifyStream(r, metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()

@@ -9,6 +9,12 @@ from typing import Literal, NamedTuple
 from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
 
 
+def not_a_text(texts: object) -> None:
+    """Rejects one text in place of many, because a string is an iterable of its letters. Raises TypeError."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"expected an iterable, such as a list, found one {type(texts).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Movie:
     """A movie to classify."""

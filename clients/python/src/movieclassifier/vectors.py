@@ -12,6 +12,7 @@ from movieclassifier._channel import Connection, Tls, metadata_of
 from movieclassifier.encoder.v1 import encoder_service_pb2 as wire
 from movieclassifier.encoder.v1 import encoder_service_pb2_grpc as service
 from movieclassifier.errors import FailedPrecondition, call_error
+from movieclassifier.results import not_a_text
 
 if TYPE_CHECKING:
     from grpc import _CallFuture
@@ -116,12 +117,13 @@ class Encoder:
             FailedPrecondition: the encoder changed in between, and vectors of different encoders must not be mixed.
             ServiceError: the call failed; its subclasses say how.
         """
+        not_a_text(texts)
         info = self.info()
         batches = [batch.values for batch in self._encode(texts, info, bulk)]
         return np.concatenate(batches) if batches else np.empty((0, info.dimension), np.float32)
 
     def encode_many(self, texts: Iterable[str], *, bulk: bool = True) -> Iterator[Vectors]:
-        """Yields the vectors of any number of texts batch by batch, in order and in bounded memory.
+        """Returns the vectors of any number of texts batch by batch, in order and in bounded memory.
 
         Args:
             texts: as in `encode`. It is read two batches ahead of the result that was taken last.
@@ -130,7 +132,8 @@ class Encoder:
         Raises:
             ServiceError: as in `encode`.
         """
-        yield from self._encode(texts, self.info(), bulk)
+        not_a_text(texts)
+        return self._encode(texts, self.info(), bulk)
 
     def _encode(self, texts: Iterable[str], info: EncoderInfo, bulk: bool) -> Iterator[Vectors]:
         priority = wire.PRIORITY_BULK if bulk else wire.PRIORITY_ONLINE
