@@ -44,6 +44,15 @@ def test_classifies_a_movie(services: Services) -> None:
     assert len(classify(services.classifier, "--overview", OVERVIEW, "--all").stdout.splitlines()) == 20
 
 
+def test_shows_the_most_probable_genres(services: Services, tmp_path: Path) -> None:
+    result = classify(services.classifier, "--overview", OVERVIEW, "--top-k", "5")
+    assert re.findall(r"(?m)^\* ", result.stdout) == ["* "] * 5
+    movies = tmp_path / "movies.jsonl"
+    movies.write_text(json.dumps({"overview": OVERVIEW}))
+    arguments = ("--input", str(movies), "--top-k", "2", "--min-probability", "0")
+    assert len(json.loads(classify(services.classifier, *arguments).stdout)["genres"]) == 2
+
+
 def test_explains_every_sentence(services: Services) -> None:
     result = classify(services.classifier, "--overview", OVERVIEW, "--explain")
     for sentence in re.findall(r"[^.]+\.", OVERVIEW):

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from conftest import Services, free_port, start, stop, wait_until_serving
 
 pytest.importorskip("built_package", reason="needs an environment of its own: run `make test-python-client`")
 import numpy as np
+import pyarrow as pa
 from movieclassifier import (
     AsyncClassifier,
     Classification,
@@ -59,6 +61,35 @@ def test_classifies_a_movie_with_scores_and_an_explanation(classifier: Classifie
     assert [segment.source for segment in result.explanation] == ["title", "overview", "overview"]
     plain = classifier.classify(OVERVIEW, TITLE)
     assert (plain.genres, plain.scores, plain.explanation) == (result.genres, (), ())
+
+
+def test_a_call_may_replace_the_thresholds(services: Services, classifier: Classifier) -> None:
+    scores = classifier.classify(OVERVIEW, include_scores=True).scores
+    ranked = sorted(scores, key=lambda score: -score.probability)
+    above = tuple(score.label for score in ranked if score.probability > 0.25)
+    options: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+        ({"top_k": 3}, tuple(score.label for score in ranked[:3])),
+        ({"min_probability": 0.25}, above),
+        ({"min_probability": 0.25, "top_k": 1}, above[:1]),
+        ({"min_probability": 1.0}, ()),
+    ]
+
+    async def asynchronous(wanted: dict[str, Any]) -> list[Classification]:
+        async with AsyncClassifier(services.classifier, deadline=60) as other:
+            many = [result async for result in other.classify_many([OVERVIEW], **wanted)]
+            return [await other.classify(OVERVIEW, **wanted), *many]
+
+    for wanted, expected in options:
+        found = [classifier.classify(OVERVIEW, **wanted), *classifier.classify_many([OVERVIEW], **wanted)]
+        found += asyncio.run(asynchronous(wanted))
+        assert [result.labels for result in found] == [expected] * 4
+        table = pa.table({"overview": [OVERVIEW]})
+        assert classifier.classify_frame(table, title=None, **wanted)["labels"].to_pylist() == [list(expected)]
+    with pytest.raises(InvalidRequest) as raised:
+        classifier.classify(OVERVIEW, min_probability=1.5)
+    assert [violation.field for violation in raised.value.violations] == ["min_probability"]
+    with pytest.raises(ValueError, match="-1"):
+        classifier.classify_many([OVERVIEW], top_k=-1)
 
 
 def test_describes_the_model(classifier: Classifier) -> None:

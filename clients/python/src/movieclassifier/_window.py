@@ -50,6 +50,8 @@ class Window:
             raise ValueError(f"expected a window of at least 1 and a patience over 0, found {size} and {patience}")
         if errors not in ("raise", "return"):
             raise ValueError(f'expected errors to be "raise" or "return", found {errors!r}')
+        # Raises for a wrong option here, and not for each movie.
+        wire.ClassifyStreamRequest(**options)
         self._size, self._patience, self._options = size, patience, options
         self._added = self._yielded = 0
         self._ended = False

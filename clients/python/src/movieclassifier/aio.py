@@ -71,10 +71,19 @@ class AsyncClassifier:
         *,
         include_scores: bool = False,
         explain: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         deadline: float | None = None,
     ) -> Classification:
         """Classifies one movie. See `Classifier.classify`."""
-        request = wire.ClassifyRequest(title=title, overview=overview, include_scores=include_scores, explain=explain)
+        request = wire.ClassifyRequest(
+            title=title,
+            overview=overview,
+            include_scores=include_scores,
+            explain=explain,
+            min_probability=min_probability,
+            top_k=top_k,
+        )
         try:
             response = await self._stub.Classify(request, timeout=self._seconds(deadline), metadata=self._metadata)
         except grpc.aio.AioRpcError as failure:
@@ -87,6 +96,8 @@ class AsyncClassifier:
         movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["raise"] = "raise",
         window: int = 256,
         patience: float = 60.0,
@@ -98,6 +109,8 @@ class AsyncClassifier:
         movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["return"],
         window: int = 256,
         patience: float = 60.0,
@@ -108,6 +121,8 @@ class AsyncClassifier:
         movies: Iterable[Movie | str] | AsyncIterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["raise", "return"] = "raise",
         window: int = 256,
         patience: float = 60.0,
@@ -117,7 +132,8 @@ class AsyncClassifier:
         A task reads `movies`. Reading an iterable that is not asynchronous must not block.
         """
         not_a_text(movies)
-        state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
+        options = {"include_scores": include_scores, "min_probability": min_probability, "top_k": top_k}
+        state = Window(window, patience, errors, options, time.monotonic())
         stream = _Stream(lambda: self._stub.ClassifyStream(metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
 

@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     classify.add_argument("--all", action="store_true", help="show all genres; * marks the predicted ones")
     classify.add_argument("--explain", action="store_true", help="show what each sentence contributes, with --overview")
+    classify.add_argument("--min-probability", type=float, metavar="P", help="replaces the thresholds of all genres")
+    classify.add_argument("--top-k", type=int, metavar="K", help="only the K most probable of the predicted genres")
     classify.add_argument("--input-format", choices=FORMATS, help="default: from the file's name, otherwise jsonl")
     classify.add_argument("--output", choices=("jsonl", "csv"), default="jsonl", help="default: %(default)s")
     for column in ("id", "title", "overview"):
@@ -87,7 +89,14 @@ def _run(classifier: Classifier, found: argparse.Namespace) -> int:
         return 0
     if found.input is not None:
         return _classify_file(classifier, found)
-    result = classifier.classify(found.overview, found.title, include_scores=found.all, explain=found.explain)
+    result = classifier.classify(
+        found.overview,
+        found.title,
+        include_scores=found.all,
+        explain=found.explain,
+        min_probability=found.min_probability,
+        top_k=found.top_k,
+    )
     if found.json:
         print(json.dumps({"title": found.title, **_as_json(result)}, ensure_ascii=False, indent=2))
     else:
@@ -108,7 +117,13 @@ def _classify_file(classifier: Classifier, found: argparse.Namespace) -> int:
     failed = 0
     write = _csv_writer() if found.output == "csv" else _write_json
     with _opened(found.input) as lines:
-        results = classifier.classify_many(movies(lines), include_scores=found.all, errors="return")
+        results = classifier.classify_many(
+            movies(lines),
+            include_scores=found.all,
+            min_probability=found.min_probability,
+            top_k=found.top_k,
+            errors="return",
+        )
         for number, result in enumerate(results, 1):
             row = pending.popleft()
             record: dict[str, Any] = {"row": number, "id": row.id, "title": row.movie.title}
@@ -182,7 +197,7 @@ def _as_json(result: Classification) -> dict[str, Any]:
 
 def _print_table(result: Classification, show_all: bool) -> None:
     for genre in result.scores if show_all else result.genres:
-        mark = "*" if genre.probability > genre.threshold else " "
+        mark = "*" if genre.label in result.labels else " "
         print(f"{mark} {genre.label:<16} {genre.probability:6.1%}  (threshold {genre.threshold:.1%})")
     if not result.genres:
         print("no genre is above its threshold")

@@ -76,6 +76,8 @@ class Classifier:
         *,
         include_scores: bool = False,
         explain: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         deadline: float | None = None,
     ) -> Classification:
         """Classifies one movie.
@@ -85,13 +87,23 @@ class Classifier:
             title: its title; may be empty.
             include_scores: also return the probabilities of all genres.
             explain: also return what each sentence contributes to each predicted genre. Costs a run for each sentence.
+            min_probability: replaces the threshold of every genre, 0 to 1.
+            top_k: return only the `top_k` most probable of the predicted genres, at least 1. Without `min_probability`,
+                no threshold applies: exactly so many are predicted.
             deadline: seconds for this call instead of the client's.
 
         Raises:
             InvalidRequest: a text is blank or too long; `violations` name it.
             ServiceError: the call failed; its subclasses say how.
         """
-        request = wire.ClassifyRequest(title=title, overview=overview, include_scores=include_scores, explain=explain)
+        request = wire.ClassifyRequest(
+            title=title,
+            overview=overview,
+            include_scores=include_scores,
+            explain=explain,
+            min_probability=min_probability,
+            top_k=top_k,
+        )
         try:
             response = self._stub.Classify(request, timeout=self._seconds(deadline), metadata=self._metadata)
         except grpc.RpcError as failure:
@@ -104,6 +116,8 @@ class Classifier:
         movies: Iterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["raise"] = "raise",
         window: int = 256,
         patience: float = 60.0,
@@ -115,6 +129,8 @@ class Classifier:
         movies: Iterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["return"],
         window: int = 256,
         patience: float = 60.0,
@@ -125,6 +141,8 @@ class Classifier:
         movies: Iterable[Movie | str],
         *,
         include_scores: bool = False,
+        min_probability: float | None = None,
+        top_k: int | None = None,
         errors: Literal["raise", "return"] = "raise",
         window: int = 256,
         patience: float = 60.0,
@@ -139,6 +157,8 @@ class Classifier:
         Args:
             movies: movies, or overviews of movies without a title. Another thread reads it.
             include_scores: also return the probabilities of all genres.
+            min_probability: as in `classify`.
+            top_k: as in `classify`.
             errors: what happens if one movie fails, for example because its overview is blank. "raise" raises its
                 error, and "return" yields it in place of the result and goes on.
             window: movies that are sent or waiting at a time, at least 1. Values under the service's
@@ -151,7 +171,8 @@ class Classifier:
                 (its `index` is None).
         """
         not_a_text(movies)
-        state = Window(window, patience, errors, {"include_scores": include_scores}, time.monotonic())
+        options = {"include_scores": include_scores, "min_probability": min_probability, "top_k": top_k}
+        state = Window(window, patience, errors, options, time.monotonic())
         stream = Stream(lambda r: self._stub.ClassifyStream(r, metadata=self._metadata), movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
 
@@ -162,6 +183,8 @@ class Classifier:
         title: str | None = "title",
         overview: str = "overview",
         prefix: str = "",
+        min_probability: float | None = None,
+        top_k: int | None = None,
         window: int = 256,
         patience: float = 60.0,
     ) -> Frame:
@@ -172,6 +195,8 @@ class Classifier:
             title: the column of titles; None if there is none. A null is an empty title.
             overview: the column of overviews. A row whose overview is null or blank gets an error.
             prefix: put before the names of the new columns.
+            min_probability: as in `classify`.
+            top_k: as in `classify`.
             window: as in `classify_many`.
             patience: as in `classify_many`.
 
@@ -188,7 +213,13 @@ class Classifier:
         """
         table = frames.open_table(frame, title, overview, prefix)
         results = self.classify_many(
-            table.movies(), include_scores=True, errors="return", window=window, patience=patience
+            table.movies(),
+            include_scores=True,
+            min_probability=min_probability,
+            top_k=top_k,
+            errors="return",
+            window=window,
+            patience=patience,
         )
         return table.with_results(results)
 

@@ -32,7 +32,8 @@ class GenreScore(NamedTuple):
     label: str
     probability: float
     threshold: float
-    """The genre is predicted if `probability > threshold`."""
+    """The genre is predicted if `probability > threshold`: `min_probability` if that was passed, otherwise the model's.
+    With `top_k` alone, no threshold applies."""
 
 
 @dataclass(frozen=True, slots=True)
