@@ -21,19 +21,20 @@ use crate::config::Limits;
 const NOT_BLANK: &str = r"[^\s\x00-\x1f\x7f-\x9f\u180e\ufeff]";
 
 /// Why a call fails: status, name of the reusable response, and when it happens.
-const PROBLEMS: [(&str, &str, &str); 9] = [
+const PROBLEMS: [(&str, &str, &str); 10] = [
     ("400", "BadRequest", "The request is invalid, and a retry does not help; `errors` names the fields."),
     ("401", "Unauthorized", "An API key is required: `Authorization: Bearer KEY`."),
     ("408", "RequestTimeout", "The body did not arrive within the time limit of a request."),
     ("413", "ContentTooLarge", "The body is larger than any allowed request."),
     ("415", "UnsupportedMediaType", "The content type of the body is not application/json."),
+    ("421", "MisdirectedRequest", "The service does not answer under the host name of the request."),
     ("429", "TooManyRequests", "Too many calls with this API key; Retry-After says when to try again."),
     ("500", "InternalServerError", "A defect in the service or a hardware failure."),
     ("503", "ServiceUnavailable", "Overloaded (Retry-After says when to try again), or no encoder answers."),
     ("504", "GatewayTimeout", "The request took longer than its time limit."),
 ];
 /// The problems that a call without a body can have.
-const PROBLEMS_WITHOUT_BODY: [&str; 2] = ["401", "429"];
+const PROBLEMS_WITHOUT_BODY: [&str; 3] = ["401", "421", "429"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -75,17 +76,18 @@ pub fn document(limits: Limits) -> Document {
     }
     for path in document.paths.paths.values_mut() {
         for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
-            allow_keys(operation);
             add_problems(operation);
         }
     }
+    document.security = Some(optional_key());
     document
 }
 
-/// Makes an API key optional: a service without configured keys accepts calls without one.
-fn allow_keys(operation: &mut Operation) {
-    let key = SecurityRequirement::new("apiKey", [] as [&str; 0]);
-    operation.security = Some(vec![SecurityRequirement::default(), key]);
+/// Returns the requirement of an API key, which is optional: a service without configured keys
+/// accepts calls without one. It stands once for all operations, because `openapi-python-client`
+/// makes the key mandatory for an operation that has a requirement of its own.
+fn optional_key() -> Vec<SecurityRequirement> {
+    vec![SecurityRequirement::default(), SecurityRequirement::new("apiKey", [] as [&str; 0])]
 }
 
 fn add_problems(operation: &mut Operation) {
