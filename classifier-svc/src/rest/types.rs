@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use proto::classifier::v1 as wire;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::object;
@@ -35,6 +36,7 @@ pub struct ClassifyRequest {
     /// Return only this many of the predicted genres, the most probable. Without `min_probability`,
     /// no threshold applies: exactly this many genres are predicted, or all if there are fewer.
     #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    #[serde(default, deserialize_with = "whole_number")]
     pub top_k: Option<u32>,
 }
 
@@ -65,7 +67,19 @@ pub struct BatchClassifyRequest {
     pub min_probability: Option<f64>,
     /// For every movie, as in `ClassifyRequest`.
     #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    #[serde(default, deserialize_with = "whole_number")]
     pub top_k: Option<u32>,
+}
+
+/// Deserializes a whole number or null. `3.0` is a whole number, as in JSON Schema, and so to the
+/// clients that it comes from.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let text = number.to_string();
+    let digits = text.strip_suffix(".0").unwrap_or(&text);
+    let expected =
+        || D::Error::custom(format!("expected a whole number of at most {}, found {text}", u32::MAX));
+    digits.parse().map(Some).map_err(|_| expected())
 }
 
 /// The genres of a movie.
@@ -259,5 +273,21 @@ mod tests {
         assert_eq!(error.path().to_string(), "movies[1]");
         let movie = serde_json::Value::from_iter([("overview", "A diver.")]);
         assert!(Object::<ClassifyRequest>::deserialize(movie).is_ok());
+    }
+
+    #[test]
+    fn top_k_is_a_whole_number_also_with_a_fraction_of_zero() {
+        let top_k = |value: &str| {
+            let body = format!(r#"{{"overview": "A diver.", "top_k": {value}}}"#);
+            serde_json::from_str::<ClassifyRequest>(&body).map(|request| request.top_k)
+        };
+        assert_eq!(top_k("3").unwrap(), Some(3));
+        assert_eq!(top_k("8823.0").unwrap(), Some(8823));
+        assert_eq!(top_k("4294967295.0").unwrap(), Some(u32::MAX));
+        assert_eq!(top_k("null").unwrap(), None);
+        assert_eq!(serde_json::from_str::<ClassifyRequest>(r#"{"overview": "A"}"#).unwrap().top_k, None);
+        for wrong in ["1.5", "-1", "4294967296", "4294967296.0", "1e300", "\"3\"", "true"] {
+            assert!(top_k(wrong).is_err(), "{wrong}");
+        }
     }
 }
