@@ -64,6 +64,23 @@ def test_an_error_without_a_reader_keeps_its_exit_code() -> None:
     assert left_by_its_reader(0, *command, merge=True)[1] == 1
 
 
+def test_the_trainer_finishes_its_work_when_its_reader_leaves(table: Path, tmp_path: Path) -> None:
+    """As with `trainer fit 2>&1 | head -1`: the report is cut off, the files are whole."""
+    movies, vectors, model = (tmp_path / name for name in ("m.parquet", "v.parquet", "m.safetensors"))
+    steps = [
+        (movies, "prepare", "--input", table, "--output", movies),
+        (vectors, "encode", "--movies", movies, "--output", vectors, "--embedded"),
+        (model, "fit", "--vectors", vectors, "--output", model),
+        (model, "evaluate", "--vectors", vectors, "--model", model, "--split", "test"),
+    ]
+    for output, *arguments in steps:
+        for lines, merge in ((0, True), (1, False)):
+            _, status, _ = left_by_its_reader(lines, "trainer", *arguments, merge=merge)
+            assert status == 0, arguments
+            assert output.stat().st_size > 0
+    assert left_by_its_reader(0, "trainer", "fit", "--help")[1:] == (0, b"")
+
+
 def test_a_service_whose_log_lost_its_reader_goes_on() -> None:
     """As when the collector of the logs of a container has crashed."""
     rest = f"127.0.0.1:{free_port()}"

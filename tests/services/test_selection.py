@@ -122,10 +122,16 @@ def test_an_impossible_value_names_its_field(client: Any, services: Services, fi
             assert (status, problem["reason"], problem["errors"][0]["field"]) == (400, "OUT_OF_RANGE", field)
 
 
-@pytest.mark.parametrize(("field", "value"), [("top_k", -1), ("top_k", 1.5), ("min_probability", "half")])
+@pytest.mark.parametrize(("field", "value"), [("top_k", -1), ("top_k", 1.5), ("top_k", 2**32), ("min_probability", "half")])
 def test_a_value_of_another_type_names_its_field(services: Services, field: str, value: object) -> None:
     status, problem = post(services, "/v1/movies:classify", MOVIE | {field: value})
     assert (status, problem["reason"], problem["errors"][0]["field"]) == (400, "INVALID_JSON", field)
+
+
+def test_an_integer_may_be_written_as_a_float(services: Services) -> None:
+    three = post(services, "/v1/movies:classify", MOVIE | {"top_k": 3})
+    assert post(services, "/v1/movies:classify", MOVIE | {"top_k": 3.0}) == three
+    assert three[0] == 200
 
 
 def test_an_explanation_covers_the_selected_genres(client: Any) -> None:

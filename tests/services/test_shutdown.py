@@ -98,4 +98,4 @@ def test_unknown_key_is_rejected_with_a_suggestion() -> None:
     environment = {"ENCODER_SVC_LIMITS__MAX_BATCHSIZE": "9"}
     outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
     assert outcome.returncode == 1
-    assert "limits.max_batchsize; did you mean limits.max_batch_size?" in outcome.stderr
+    assert "limits.max_batchsize; did you mean ENCODER_SVC_LIMITS__MAX_BATCH_SIZE?" in outcome.stderr

@@ -47,45 +47,49 @@ impl<T: DeserializeOwned> FromRequest<RestState> for JsonBody<T> {
             .await
             .map_err(|_| body_timeout(rest.timeout))?
             .map_err(|rejection| unreadable(&rejection))?;
-        let text = text(&bytes).map_err(|found| {
-            ApiError::invalid("(body)", "INVALID_JSON", format!("the body must be UTF-8; {found}"))
-        })?;
-        let mut json = serde_json::Deserializer::from_str(text);
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        // serde knows the field, but of the encoding only that it is wrong.
+        let invalid = |field: String, error: &serde_json::Error| {
+            let description = match other_encoding(bytes) {
+                Some(found) => format!("the body must be UTF-8; found {found}"),
+                None => error.to_string(),
+            };
+            ApiError::invalid(field, "INVALID_JSON", description)
+        };
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             // The path is empty before the first field, and JSON allows an empty key.
             let field = if matches!(path.as_str(), "." | "?" | "") { "(body)".to_owned() } else { path };
-            ApiError::invalid(field, "INVALID_JSON", error.inner().to_string())
+            invalid(field, error.inner())
         })?;
         // Reject trailing characters after the value.
-        json.end().map_err(|error| ApiError::invalid("(body)", "INVALID_JSON", error.to_string()))?;
+        json.end().map_err(|error| invalid("(body)".to_owned(), &error))?;
+        // serde_json does not check the encoding of ignored fields.
+        if let Some(found) = other_encoding(bytes) {
+            let description = format!("the body must be UTF-8; found {found}");
+            return Err(ApiError::invalid("(body)", "INVALID_JSON", description));
+        }
         Ok(Self { body, call: Call { caller, deadline, is_item: false } })
     }
 }
 
-/// Returns a body's text without its byte order mark, or says in which encoding the body seems to
-/// be instead of UTF-8.
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+/// Says in which encoding a body without a byte order mark of UTF-8 seems to be, unless it is UTF-8.
+fn other_encoding(bytes: &[u8]) -> Option<String> {
     // JSON begins with an ASCII character, which has zeros beside it in UTF-16 and UTF-32
     // (RFC 4627, section 3).
-    let other = match bytes {
+    match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, _, ..] | [_, 0, 0, 0, ..] => {
-            Some("UTF-32")
+            return Some("UTF-32".to_owned());
         }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("UTF-16"),
-        _ => None,
-    };
-    if let Some(other) = other {
-        return Err(format!("found {other}"));
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => return Some("UTF-16".to_owned()),
+        _ => {}
     }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        let byte = bytes[at];
-        match error.error_len() {
-            None => format!("found the first bytes of a character at its end, offset {at}"),
-            Some(_) => format!("found byte 0x{byte:02x} at offset {at}, as in Latin-1 or Windows-1252"),
-        }
+    let error = std::str::from_utf8(bytes).err()?;
+    let at = error.valid_up_to();
+    Some(match error.error_len() {
+        None => format!("the first bytes of a character at its end, offset {at}"),
+        Some(_) => format!("byte 0x{:02x} at offset {at}, as in Latin-1 or Windows-1252", bytes[at]),
     })
 }
 
@@ -125,25 +129,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn skips_a_byte_order_mark() {
-        assert_eq!(text(b"\xef\xbb\xbf{}"), Ok("{}"));
-        assert_eq!(text("{\"a\": \"é\"}".as_bytes()), Ok("{\"a\": \"é\"}"));
-        assert_eq!(text(b""), Ok(""));
-    }
-
-    #[test]
     fn names_the_encoding_of_a_body_that_is_not_utf_8() {
+        let found = |bytes: &[u8]| other_encoding(bytes).unwrap_or_default();
+        assert_eq!(found("{\"a\": \"é\"}".as_bytes()) + &found(b""), "");
         let utf16 =
             |bytes: fn(u16) -> [u8; 2]| "{\"a\": 1}".encode_utf16().flat_map(bytes).collect::<Vec<_>>();
         for units in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
-            assert_eq!(text(&utf16(units)), Err("found UTF-16".to_owned()));
-            let with_mark = [&units(0xfeff)[..], &utf16(units)].concat();
-            assert_eq!(text(&with_mark), Err("found UTF-16".to_owned()));
+            assert_eq!(found(&utf16(units)), "UTF-16");
+            assert_eq!(found(&[&units(0xfeff)[..], &utf16(units)].concat()), "UTF-16");
         }
-        assert_eq!(text(b"{\0\0\0}\0\0\0"), Err("found UTF-32".to_owned()));
-        let latin = text(b"{\"a\": \"caf\xe9\"}").unwrap_err();
-        assert_eq!(latin, "found byte 0xe9 at offset 10, as in Latin-1 or Windows-1252");
-        let cut = text(b"{\"a\": \"\xc3").unwrap_err();
-        assert_eq!(cut, "found the first bytes of a character at its end, offset 7");
+        assert_eq!(found(b"{\0\0\0}\0\0\0"), "UTF-32");
+        let latin = found(b"{\"a\": \"caf\xe9\"}");
+        assert_eq!(latin, "byte 0xe9 at offset 10, as in Latin-1 or Windows-1252");
+        let cut = found(b"{\"a\": \"\xc3");
+        assert_eq!(cut, "the first bytes of a character at its end, offset 7");
     }
 }

@@ -35,7 +35,7 @@ pub struct ClassifyRequest {
     pub min_probability: Option<f64>,
     /// Return only this many of the predicted genres, the most probable. Without `min_probability`,
     /// no threshold applies: exactly this many genres are predicted, or all if there are fewer.
-    #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
     #[serde(default, deserialize_with = "whole_number")]
     pub top_k: Option<u32>,
 }
@@ -66,7 +66,7 @@ pub struct BatchClassifyRequest {
     #[schema(minimum = 0.0, maximum = 1.0, example = 0.5)]
     pub min_probability: Option<f64>,
     /// For every movie, as in `ClassifyRequest`.
-    #[schema(minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u32, example = 3)]
     #[serde(default, deserialize_with = "whole_number")]
     pub top_k: Option<u32>,
 }

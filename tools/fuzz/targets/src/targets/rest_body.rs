@@ -117,7 +117,10 @@ fn rule(object: &Map<String, Value>) -> Option<Rule> {
         None => None,
     };
     let top_k = match given(object, "top_k") {
-        Some(value) => Some(u32::try_from(value.as_u64()?).ok()?),
+        // In JSON Schema, 3.0 is an integer.
+        Some(value) => Some(value.as_f64().filter(|found| {
+            found.is_sign_positive() && found.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(found)
+        })? as u32),
         None => None,
     };
     Some((min_probability, top_k))
@@ -288,7 +291,7 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"1{"movies": [{"overview": ""}, ["T", "A duel."], {"overview": "x", "year": 1}]}"#,
         r#"1{"movies": []}"#,
         r#"0{"title": null, "overview": "A heist.", "min_probability": 0.25, "top_k": 3}"#,
-        r#"0{"overview": "A heist.", "explain": null, "min_probability": 1e39, "top_k": 0}"#,
+        r#"0{"overview": "A heist.", "explain": null, "min_probability": 1e39, "top_k": 0.0}"#,
         r#"1{"movies": [{"overview": "A heist."}], "top_k": 30, "include_scores": null}"#,
         "0\u{feff}{\"overview\": \"A heist.\"}",
         r#"2{"title": ["Reef", ""], "overview": ["A diver.", "A train."], "more": [1, null]}"#,
