@@ -132,6 +132,8 @@ fn of_status(failed: &Status) -> ApiError {
         Code::Unknown | Code::Internal | Code::Cancelled if status::has_transport_cause(failed) => {
             unreachable_encoder(format!("no encoder answers: {}", failed.message()))
         }
+        // Something else answers at the encoder's address.
+        Code::Unimplemented => unreachable_encoder(format!("no encoder answers: {}", failed.message())),
         Code::DeadlineExceeded | Code::Cancelled => ApiError::DeadlineExceeded,
         // The encoder's limits are tighter than the caller's.
         Code::InvalidArgument => ApiError::invalid("texts", "REFUSED_BY_ENCODER", failed.message()),

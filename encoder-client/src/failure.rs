@@ -6,7 +6,7 @@ use genre_model::EncoderIdentity;
 use tonic::Status;
 
 use crate::error::EncoderError;
-use crate::status::{Class, classify};
+use crate::status::{Class, classify, explained};
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self::Status(Box::new(status))
+        Self::Status(Box::new(explained(status)))
     }
 }
 

@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use service_kit::PUSHBACK;
+use proto::classifier::v1::classifier_service_server;
+use service_kit::{NOT_SERVED, PUSHBACK, SERVICES};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -73,6 +74,32 @@ pub(crate) fn has_transport_cause(status: &Status) -> bool {
     status.source().is_some()
 }
 
+/// Gives a status without words the meaning of its code, and says what answered in place of an
+/// encoder.
+pub(crate) fn explained(status: Status) -> Status {
+    let message = match status.code() {
+        // The failure of a connection has words and a source, which a copy would lose.
+        _ if has_transport_cause(&status) => return status,
+        Code::Unimplemented => not_an_encoder(&status),
+        code if status.message().is_empty() => code.description().to_owned(),
+        _ => return status,
+    };
+    let (details, metadata) = (status.details().to_vec().into(), status.metadata().clone());
+    Status::with_details_and_metadata(status.code(), message, details, metadata)
+}
+
+fn not_an_encoder(status: &Status) -> String {
+    let not_served = status.get_details_error_info().filter(|info| info.reason == NOT_SERVED);
+    let services = not_served.and_then(|mut info| info.metadata.remove(SERVICES)).unwrap_or_default();
+    if services.split(',').any(|service| service == classifier_service_server::SERVICE_NAME) {
+        return "that is a classifier, not an encoder".to_owned();
+    }
+    match status.message() {
+        "" => "that is not an encoder: it serves no such method".to_owned(),
+        message => format!("that is not an encoder: {message}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use service_kit::ApiError;
@@ -86,6 +113,29 @@ mod tests {
         let overloaded = ApiError::Overloaded { message: "full".to_owned(), retry_after };
         assert_eq!(classify(&overloaded.into()), Class::Busy(retry_after));
         assert_eq!(classify(&Status::unavailable("tcp connect error")), Class::Unreachable);
+    }
+
+    #[test]
+    fn says_what_answers_in_place_of_an_encoder() {
+        let not_served = |services: &str| ApiError::NotServed {
+            message: "/a.B/C is not served here".to_owned(),
+            services: services.to_owned(),
+        };
+        let message = |status| explained(status).message().to_owned();
+        let classifier = not_served(classifier_service_server::SERVICE_NAME);
+        assert_eq!(message(classifier.into()), "that is a classifier, not an encoder");
+        let other = message(not_served("x.Y").into());
+        assert_eq!(other, "that is not an encoder: /a.B/C is not served here");
+        assert!(message(Status::unimplemented("")).starts_with("that is not an encoder"));
+    }
+
+    #[test]
+    fn a_status_without_words_gets_those_of_its_code_and_keeps_its_pause() {
+        let mut status = Status::unavailable("");
+        status.metadata_mut().insert(PUSHBACK, "70".parse().unwrap());
+        let status = explained(status);
+        assert_eq!(status.message(), Code::Unavailable.description());
+        assert_eq!(classify(&status), Class::Busy(Duration::from_millis(70)));
     }
 
     #[test]

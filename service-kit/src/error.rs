@@ -3,6 +3,7 @@
 //! Depends on no other module, because all of them return these errors. `tonic::Status` alone does
 //! not fit: the same error also becomes an HTTP problem or the error of one item of a stream.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -16,6 +17,11 @@ pub(crate) const DOMAIN: &str = "movieclassifier";
 
 /// The metadata key by which a gRPC server says when to retry (gRFC A6).
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The reason of a call that the listener does not serve.
+pub const NOT_SERVED: &str = "NOT_SERVED";
+/// The key in the metadata of its `google.rpc.ErrorInfo` that lists the services of the listener.
+pub const SERVICES: &str = "services";
 
 /// The retry hint of a call that does not fit into the memory budget.
 const NO_MEMORY_RETRY: Duration = Duration::from_secs(1);
@@ -64,6 +70,14 @@ pub enum ApiError {
         reason: &'static str,
         /// The expectation, and the value found.
         message: String,
+    },
+    /// The listener does not serve this call: `UNIMPLEMENTED`.
+    #[error("{message}")]
+    NotServed {
+        /// The call, and what the listener serves.
+        message: String,
+        /// The services of the listener's own, separated by commas.
+        services: String,
     },
     /// The caller's deadline passed: `DEADLINE_EXCEEDED`.
     #[error("the deadline passed before the response was ready")]
@@ -151,6 +165,7 @@ impl ApiError {
             Self::Overloaded { .. } | Self::Unavailable { .. } => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Mismatch { .. } => Code::FailedPrecondition,
+            Self::NotServed { .. } => Code::Unimplemented,
             Self::Internal { .. } => Code::Internal,
         }
     }
@@ -167,6 +182,7 @@ impl ApiError {
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::NotServed { .. } => NOT_SERVED,
             Self::Internal { .. } => "INTERNAL",
         }
     }
@@ -189,7 +205,11 @@ impl ApiError {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, []);
+        let mut metadata = HashMap::new();
+        if let ApiError::NotServed { services, .. } = &error {
+            metadata.insert(SERVICES.to_owned(), services.clone());
+        }
+        let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata);
         if let ApiError::Invalid(violations) = &error {
             for violation in violations {
                 details.add_bad_request_violation(&violation.field, &violation.description);

@@ -44,7 +44,7 @@ pub use config::settings::{
     print_settings,
 };
 pub use deadline::Deadline;
-pub use error::{ApiError, FieldViolation, ItemError, PUSHBACK};
+pub use error::{ApiError, FieldViolation, ItemError, NOT_SERVED, PUSHBACK, SERVICES};
 pub use fair::{FairLimit, FairPermit, FairQueue};
 pub use file_watch::FileWatch;
 pub use grpc::decode_error::malformed_item;

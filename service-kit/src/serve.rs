@@ -1,8 +1,11 @@
 //! Serving both listeners of a service until shutdown.
 
 use axum::Router;
-use tower::ServiceExt as _;
+use tokio::net::TcpListener;
+use tonic::Status;
+use tower::ServiceBuilder;
 
+use crate::grpc::served::{answer_early, is_grpc, speaks_http};
 use crate::memory::ConnectionLimit;
 use crate::net::incoming::Incoming;
 use crate::net::server::{Listens, serve_connections};
@@ -23,6 +26,17 @@ pub async fn serve(
     tls: Option<ServerTls>,
     shutdown: Shutdown,
 ) {
+    let port = |listener: &TcpListener| listener.local_addr().ok().map(|address| address.port());
+    let (grpc_port, http_port) = (port(&listeners.grpc), listeners.http.as_ref().and_then(port));
+    let grpc = grpc.with_http_port(http_port);
+    // Tells a gRPC client that it has the wrong port, in a form that it understands.
+    let http = ServiceBuilder::new()
+        .layer(answer_early(move |request: &http::Request<_>| {
+            is_grpc(request.headers()).then(|| Status::from(speaks_http(grpc_port)).into_http())
+        }))
+        // Before the routes are matched.
+        .map_request(canonical_path)
+        .service(http);
     let drain = grpc.drain().finish;
     let closing = grpc.closing_after(shutdown);
     // The listeners share their certificates, so one watch serves both.
@@ -35,8 +49,6 @@ pub async fn serve(
     let http = async {
         if let Some(listener) = listeners.http {
             let connections = Incoming::new(listener, tls, http_limit, closing.clone());
-            // Before the routes are matched.
-            let http = http.map_request(canonical_path);
             serve_connections(connections, Listens::Http, http, drain, closing.clone()).await;
         }
     };

@@ -14,13 +14,15 @@ use encoder_client::EncoderClient;
 use proto::classifier::v1::classifier_service_client::ClassifierServiceClient;
 use proto::classifier::v1::classifier_service_server::ClassifierService as _;
 use proto::classifier::v1::{ClassifyRequest, ClassifyResponse};
+use proto::encoder::v1::encoder_service_server;
 use service_kit::{
-    ClientTlsArgs, Metrics, Overrides, Target, TelemetrySettings, TraceSettings, init_telemetry,
+    ClientTlsArgs, Metrics, Overrides, SERVICES, Target, TelemetrySettings, TraceSettings, init_telemetry,
     load_settings,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 use super::embedded;
 
@@ -107,10 +109,23 @@ impl Backend {
             Self::Remote(_) if status.code() == Code::Unauthenticated => {
                 anyhow::anyhow!("{}; set it in the variable {API_KEY_VARIABLE}", status.message())
             }
+            Self::Remote(remote) if status.code() == Code::Unimplemented => {
+                anyhow::anyhow!("{}: {}", remote.address, not_a_classifier(status))
+            }
             Self::Remote(_) => anyhow::anyhow!("{:?}: {}", status.code(), status.message()),
             Self::Embedded(_) => anyhow::anyhow!("{}", status.message()),
         }
     }
+}
+
+fn not_a_classifier(status: &Status) -> String {
+    let services = status.get_details_error_info().and_then(|mut info| info.metadata.remove(SERVICES));
+    if services
+        .is_some_and(|services| services.split(',').any(|name| name == encoder_service_server::SERVICE_NAME))
+    {
+        return "that is an encoder, not a classifier".to_owned();
+    }
+    format!("that is not a classifier: {}", status.message())
 }
 
 async fn embedded(args: &BackendArgs) -> anyhow::Result<ClassifierServer> {

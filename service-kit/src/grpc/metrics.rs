@@ -1,7 +1,7 @@
 //! Durations and outcomes of calls, by method and code.
 //!
 //! A call ends with its trailers, so a stream is measured from its first byte to its status. Only
-//! methods in the served descriptors get their own labels, because clients can invent paths. The
+//! methods that are served get their own labels, because clients can invent paths. The
 //! metrics and trace layers of tower-http do not fit: they see neither the status in the trailers
 //! nor a call that its client cancels.
 
@@ -59,8 +59,8 @@ struct Methods {
 pub(crate) struct RpcMetricsLayer(Arc<Methods>);
 
 impl RpcMetricsLayer {
-    /// Returns a layer that knows the methods in encoded descriptor sets.
-    pub(crate) fn new(metrics: &Metrics, descriptors: &[&[u8]]) -> Self {
+    /// Returns a layer that knows methods such as `package.Service/Method`.
+    pub(crate) fn new<'a>(metrics: &Metrics, methods: impl Iterator<Item = &'a str>) -> Self {
         let durations: Family<_, _, fn() -> Histogram> = metrics.register(
             "rpc_seconds",
             "gRPC calls from first byte to status, by method and code",
@@ -73,8 +73,7 @@ impl RpcMetricsLayer {
             let in_flight = in_flight.get_or_create_owned(&label);
             Arc::new(Method { name: name.to_owned(), in_flight, by_code: Default::default() })
         };
-        let names = descriptors.iter().flat_map(|encoded| methods_of(encoded));
-        let by_path = names.map(|name| (format!("/{name}"), method(&name))).collect();
+        let by_path = methods.map(|name| (format!("/{name}"), method(name))).collect();
         Self(Arc::new(Methods { durations, by_path, other: method(OTHER) }))
     }
 }
@@ -236,7 +235,8 @@ mod tests {
     use super::*;
 
     fn layer(metrics: &Metrics) -> RpcMetricsLayer {
-        RpcMetricsLayer::new(metrics, &[tonic_health::pb::FILE_DESCRIPTOR_SET])
+        let methods = methods_of(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        RpcMetricsLayer::new(metrics, methods.iter().map(String::as_str))
     }
 
     async fn call(layer: &RpcMetricsLayer, path: &str, status: Status) {

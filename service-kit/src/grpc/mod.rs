@@ -1,4 +1,5 @@
-//! The gRPC server: its stack of layers, deadlines, metrics, message budget and health.
+//! The gRPC server: its stack of layers, what it serves, deadlines, metrics, message budget and
+//! health.
 //!
 //! Handlers live in the services, and code that only HTTP needs lives in `http`.
 
@@ -8,4 +9,5 @@ pub(crate) mod health;
 pub(crate) mod in_memory;
 pub(crate) mod message_budget;
 pub(crate) mod metrics;
+pub(crate) mod served;
 pub(crate) mod server;

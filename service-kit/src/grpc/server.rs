@@ -9,6 +9,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
+use tonic_reflection::server::Builder;
 use tower::ServiceBuilder;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,7 +18,8 @@ use crate::body::RequestBody;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
-use crate::grpc::metrics::{RpcMetricsLayer, methods_of};
+use crate::grpc::metrics::RpcMetricsLayer;
+use crate::grpc::served::{Served, answer_early, is_grpc, not_grpc, speaks_grpc};
 use crate::memory::{ConnectionGuard, ConnectionLimit, MemoryMetrics};
 use crate::net::server::{Listens, serve_connections};
 use crate::{
@@ -46,6 +48,8 @@ pub struct GrpcServer {
     descriptors: &'static [u8],
     memory: MemoryBudget,
     max_connections: usize,
+    own: Vec<&'static str>,
+    http_port: Option<u16>,
 }
 
 impl GrpcServer {
@@ -55,20 +59,22 @@ impl GrpcServer {
     /// # Errors
     /// Fails if `descriptors` is not a descriptor set.
     pub fn new(descriptors: &'static [u8], drain: Drain, metrics: Metrics) -> Result<Self, ServeError> {
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(descriptors)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
+        reflection(descriptors).build_v1()?;
         let (health, health_service) = Health::new();
         let mut routes = Routes::builder();
         routes.add_service(health_service);
-        routes.add_service(reflection().build_v1()?);
-        // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
-        routes.add_service(reflection().build_v1alpha()?);
-        let memory = MemoryBudget::for_messages_of(0);
-        let max_connections = DEFAULT_MAX_CONNECTIONS;
-        Ok(Self { routes, health, keys: None, drain, metrics, descriptors, memory, max_connections })
+        Ok(Self {
+            routes,
+            health,
+            keys: None,
+            drain,
+            metrics,
+            descriptors,
+            memory: MemoryBudget::for_messages_of(0),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            own: Vec::new(),
+            http_port: None,
+        })
     }
 
     /// Requires one of `keys` for every call except health checks. With `None`, no call needs a
@@ -91,6 +97,12 @@ impl GrpcServer {
     #[must_use]
     pub fn with_max_connections(mut self, max: usize) -> Self {
         self.max_connections = max;
+        self
+    }
+
+    /// Names the port of the HTTP listener to clients that take this one for it.
+    pub(crate) fn with_http_port(mut self, port: Option<u16>) -> Self {
+        self.http_port = port;
         self
     }
 
@@ -117,6 +129,7 @@ impl GrpcServer {
         S::Future: Send + 'static,
     {
         self.health.add_service(S::NAME);
+        self.own.push(S::NAME);
         self.routes.add_service(service);
         self
     }
@@ -166,28 +179,43 @@ impl GrpcServer {
 
     /// Serves until `closing`. Then accepts no new connections and lets calls in flight run for up
     /// to [`Drain::finish`].
-    pub(crate) async fn serve_until<I, C>(self, incoming: I, closing: Shutdown)
+    pub(crate) async fn serve_until<I, C>(mut self, incoming: I, closing: Shutdown)
     where
         I: Stream<Item = (C, ConnectionGuard)>,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.metrics.register_collector(MemoryMetrics(self.memory.clone()));
         let budget = MessageBudget::new(self.memory);
-        let descriptors = [self.descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        let paths = descriptors.into_iter().flat_map(methods_of).map(|name| format!("/{name}"));
+        let served = Served::new(self.own, self.descriptors);
+        let accepted = "`new` has built reflection from the same descriptors";
+        let reflection = || served.names().fold(reflection(self.descriptors), Builder::with_service_name);
+        self.routes.add_service(reflection().build_v1().expect(accepted));
+        // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
+        self.routes.add_service(reflection().build_v1alpha().expect(accepted));
+        let paths = served.measured().map(|method| format!("/{method}"));
+        let http_port = self.http_port;
+        let listens = Listens::Grpc { refusal: speaks_grpc(http_port).into() };
         let service = ServiceBuilder::new()
             // The stack, outermost layer first: a request passes it downwards, its response
             // upwards.
             //
+            // Answers 415 to requests that are not gRPC.
+            .layer(answer_early(move |request: &http::Request<_>| {
+                (!is_grpc(request.headers())).then(|| not_grpc(request.headers(), http_port))
+            }))
             // Puts the call into the caller's trace.
             .layer(TraceLayer::of_methods(self.keys.clone(), paths))
             // Measures every call, including those that a layer below rejects or the client
             // cancels.
-            .layer(RpcMetricsLayer::new(&self.metrics, &descriptors))
+            .layer(RpcMetricsLayer::new(&self.metrics, served.measured()))
             // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
             .layer(DeadlineLayer)
             // Rejects calls without a valid API key.
             .layer(require_api_key(self.keys, is_health, |error| Status::from(error).into_http()))
+            // Answers UNIMPLEMENTED, and what is served, to calls of anything else.
+            .layer(answer_early(move |request: &http::Request<_>| {
+                served.check(request.uri().path()).map(|error| Status::from(error).into_http())
+            }))
             // Replaces tonic's codes for rejected messages with those of our contract.
             .layer(MapResponseLayer::new(|response: http::Response<_>| {
                 map_malformed(response.map(Body::new))
@@ -200,8 +228,14 @@ impl GrpcServer {
             // panics after its response has begun, the stream ends instead.
             .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http::<Body>()))
             .service(self.routes.routes().prepare());
-        serve_connections(incoming, Listens::Grpc, service, self.drain.finish, closing).await;
+        serve_connections(incoming, listens, service, self.drain.finish, closing).await;
     }
+}
+
+fn reflection(descriptors: &[u8]) -> Builder<'_> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(descriptors)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 #[cfg(test)]
@@ -210,6 +244,10 @@ mod tests {
     use std::future::Ready;
     use std::task::{Context, Poll};
 
+    use prost::Message as _;
+    use prost_types::{
+        FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+    };
     use tower::{Service, ServiceExt as _};
 
     use super::*;
@@ -236,9 +274,26 @@ mod tests {
         }
     }
 
+    /// The encoded descriptor of [`Defective`].
+    fn descriptors() -> &'static [u8] {
+        let method = MethodDescriptorProto { name: Some("Call".to_owned()), ..Default::default() };
+        let service = ServiceDescriptorProto {
+            name: Some("Defective".to_owned()),
+            method: vec![method],
+            ..Default::default()
+        };
+        let file = FileDescriptorProto {
+            name: Some("test.proto".to_owned()),
+            package: Some("test".to_owned()),
+            service: vec![service],
+            ..Default::default()
+        };
+        FileDescriptorSet { file: vec![file] }.encode_to_vec().leak()
+    }
+
     #[tokio::test]
     async fn a_panic_fails_one_call_but_not_the_connection() {
-        let server = GrpcServer::new(&[], Drain::default(), Metrics::default()).unwrap();
+        let server = GrpcServer::new(descriptors(), Drain::default(), Metrics::default()).unwrap();
         let server = server.with_service(Defective);
         server.health().await.set_serving(true).await;
         let mut channel = server.in_memory(Shutdown::new());

@@ -64,6 +64,7 @@ impl ApiError {
             // A mismatch is within the server, so it is not a client error as in Google's table.
             Code::Unavailable | Code::FailedPrecondition => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

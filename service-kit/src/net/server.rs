@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use http::Request;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use tower::{ServiceExt as _, service_fn};
 
 use super::protocol_detection::{Protocol, detect};
 use super::write_timeout::WriteTimeout;
@@ -37,15 +37,14 @@ const GRPC_STREAMS: u32 = 200;
 /// The most open requests of an HTTP connection: browsers need about 6, and a proxy can open more
 /// connections.
 const HTTP_STREAMS: u32 = 32;
-/// The answer to a client of HTTP/1 at a gRPC listener.
-const NOT_GRPC: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 58\r\n\
-connection: close\r\n\r\nthis port speaks gRPC; REST is served on the HTTP listener";
-
 /// What a listener serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listens {
-    /// HTTP/2 only.
-    Grpc,
+    /// gRPC, which needs HTTP/2.
+    Grpc {
+        /// The text for clients of HTTP/1.
+        refusal: Arc<str>,
+    },
     /// HTTP/1 and HTTP/2.
     Http,
 }
@@ -67,7 +66,8 @@ pub(crate) async fn serve_connections<I, C, S>(
         // Dropped before the drain, which closes the listener.
         let mut incoming = pin!(incoming);
         while let Some(Some((stream, guard))) = closing.run_until_cancelled(incoming.next()).await {
-            let connection = serve_connection(stream, listens, service.clone(), guard, closing.clone());
+            let connection =
+                serve_connection(stream, listens.clone(), service.clone(), guard, closing.clone());
             connections.spawn(connection);
         }
     }
@@ -104,21 +104,32 @@ async fn serve_connection<C, S>(
         Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "connection closed before its protocol was known"),
     };
-    let mut stream = WriteTimeout::new(stream, guard.connection().clone());
+    let stream = WriteTimeout::new(stream, guard.connection().clone());
     match (protocol, listens) {
-        (Protocol::Http2, _) => {
-            let streams = if listens == Listens::Grpc { GRPC_STREAMS } else { HTTP_STREAMS };
+        (Protocol::Http2, listens) => {
+            let streams = if listens == Listens::Http { HTTP_STREAMS } else { GRPC_STREAMS };
             if let Err(error) = serve_http2(stream, service, streams, guard.connection(), closing).await {
                 tracing::debug!(%error, "HTTP/2 connection failed");
             }
         }
         (Protocol::Http1, Listens::Http) => serve_http1(stream, service, &guard, closing).await,
-        (Protocol::Http1, Listens::Grpc) => {
-            // A client that does not read the answer needs none.
-            let _ = stream.write_all(NOT_GRPC).await;
-            let _ = stream.shutdown().await;
+        (Protocol::Http1, Listens::Grpc { refusal }) => {
+            let refuse = service_fn(move |_: Request<RequestBody>| {
+                std::future::ready(Ok::<_, Infallible>(needs_http2(&refusal)))
+            });
+            serve_http1(stream, refuse, &guard, closing).await;
         }
     }
+}
+
+/// Answers a client of HTTP/1 at a gRPC listener.
+fn needs_http2(refusal: &str) -> Response<axum::body::Body> {
+    let mut response = Response::new(axum::body::Body::from(refusal.to_owned()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn serve_http1<IO, S>(stream: IO, service: S, guard: &ConnectionGuard, closing: Shutdown)
@@ -127,7 +138,7 @@ where
     S: CallService<Reply: Unpin> + Sync,
 {
     let connection = guard.connection();
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+    let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {
         let (service, opened) = (service.clone(), CallGuard::open(connection, head_bytes(&request), true));
         async move {
             let Ok(guard) = opened.map(Arc::new) else {
