@@ -7,10 +7,11 @@ use std::time::Duration;
 use encoder_client::{ClientConfig, OnlinePolicy, Policy};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    AllowedHosts, ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, DEFAULT_MAX_CONNECTIONS,
-    DEFAULT_MAX_HTTP_CONNECTIONS, Drain, InvalidSetting, Secret, ServerTls, ServerTlsSettings, Settings,
-    Target, TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address,
-    path, positive_seconds, redact_urls, seconds, serialize_redacted,
+    AllowedHosts, ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, ConnectionRules,
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, InvalidSetting, Secret,
+    ServerTls, ServerTlsSettings, Settings, Target, TelemetrySettings, TraceSettings, connections, in_range,
+    listen_address, optional_listen_address, path, positive_seconds, redact_urls, seconds,
+    serialize_redacted,
 };
 
 use crate::error::StartError;
@@ -36,6 +37,8 @@ pub struct ClassifierSvcSettings {
     /// The most open connections of the gRPC listener; over it, the one that is idle longest is
     /// closed.
     pub max_connections: usize,
+    /// Connections of the gRPC listener.
+    pub grpc: GrpcSettings,
     /// Seconds for which new calls are still accepted after shutdown begins, until load balancers
     /// notice `NOT_SERVING`.
     pub endpoint_removal_seconds: f64,
@@ -137,6 +140,7 @@ impl Default for ClassifierSvcSettings {
         Self {
             listen: "127.0.0.1:50052".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            grpc: GrpcSettings::default(),
             endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
             rest: RestSettings::default(),
@@ -187,6 +191,8 @@ pub struct ClassifierSvcConfig {
     pub listen: SocketAddr,
     /// The most open connections of the gRPC listener, at least 1.
     pub max_connections: usize,
+    /// The rules of each connection of the gRPC listener.
+    pub connection_rules: ConnectionRules,
     /// The two phases of shutdown.
     pub drain: Drain,
     /// The HTTP listener; `None` if it is off.
@@ -282,6 +288,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
             max_connections: connections("max_connections", settings.max_connections)?,
+            connection_rules: settings.grpc.to_rules()?,
             drain: Drain {
                 removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
                 finish: seconds("drain_seconds", settings.drain_seconds)?,

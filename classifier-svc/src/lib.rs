@@ -120,6 +120,7 @@ pub async fn start(
         .with_keys(config.keys.clone())
         .with_max_message_bytes(max_message_bytes)
         .with_max_connections(config.max_connections)
+        .with_rules(config.connection_rules)
         .with_service(grpc::ClassifierServer::new(classifier.clone()).into_grpc());
     let health = server.health().await;
     health.set_serving(ready).await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    AllowedHosts, ApiKeys, AuthSettings, DEFAULT_MAX_CONNECTIONS, Drain, HttpSettings, ServerTls,
-    ServerTlsSettings, Settings, TelemetrySettings, TraceSettings, connections, in_range, listen_address,
-    optional_listen_address, path, seconds, word,
+    AllowedHosts, ApiKeys, AuthSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS, Drain, GrpcSettings,
+    HttpSettings, ServerTls, ServerTlsSettings, Settings, TelemetrySettings, TraceSettings, connections,
+    in_range, listen_address, optional_listen_address, path, seconds, word,
 };
 
 use crate::error::StartError;
@@ -30,6 +30,8 @@ pub struct EncoderSvcSettings {
     /// The most open connections of the gRPC listener; over it, the one that is idle longest is
     /// closed.
     pub max_connections: usize,
+    /// Connections of the gRPC listener.
+    pub grpc: GrpcSettings,
     /// The threads that serve calls; 0 means one for every four cores.
     pub call_threads: usize,
     /// At shutdown, the seconds between `NOT_SERVING` and the last new call. Load balancers need
@@ -118,6 +120,7 @@ impl Default for EncoderSvcSettings {
         Self {
             listen: "127.0.0.1:50051".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            grpc: GrpcSettings::default(),
             call_threads: 0,
             endpoint_removal_seconds: 0.0,
             drain_seconds: 10.0,
@@ -164,6 +167,8 @@ pub struct EncoderSvcConfig {
     pub listen: SocketAddr,
     /// The most open connections of the gRPC listener, at least 1.
     pub max_connections: usize,
+    /// The rules of each connection of the gRPC listener.
+    pub connection_rules: ConnectionRules,
     /// The timing of a shutdown.
     pub drain: Drain,
     /// The address of the HTTP listener, if there is one.
@@ -276,6 +281,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
         Ok(Self {
             listen: listen_address("listen", &settings.listen)?,
             max_connections: connections("max_connections", settings.max_connections)?,
+            connection_rules: settings.grpc.to_rules()?,
             drain: Drain {
                 removal: seconds("endpoint_removal_seconds", settings.endpoint_removal_seconds)?,
                 finish: seconds("drain_seconds", settings.drain_seconds)?,

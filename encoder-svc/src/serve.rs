@@ -20,6 +20,7 @@ pub(crate) fn server(
     Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
         .with_max_message_bytes(config.limits.max_message_bytes())
         .with_max_connections(config.max_connections)
+        .with_rules(config.connection_rules)
         .with_service(service))
 }
 

@@ -69,6 +69,19 @@ pub fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> 
     T::deserialize(word)
 }
 
+/// Converts a number of seconds between `from` and `to`, both included.
+pub(crate) fn seconds_between(
+    key: &'static str,
+    found: f64,
+    from: f64,
+    to: f64,
+) -> Result<Duration, InvalidSetting> {
+    if (from..=to).contains(&found) {
+        return seconds(key, found);
+    }
+    Err(InvalidSetting { key, expected: format!("{from} to {to} seconds"), found: found.to_string() })
+}
+
 /// Parses an address to listen on.
 pub fn listen_address(key: &'static str, found: &str) -> Result<SocketAddr, InvalidSetting> {
     found.parse().map_err(|_| InvalidSetting {

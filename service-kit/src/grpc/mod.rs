@@ -11,3 +11,4 @@ pub(crate) mod message_budget;
 pub(crate) mod metrics;
 pub(crate) mod served;
 pub(crate) mod server;
+pub(crate) mod settings;

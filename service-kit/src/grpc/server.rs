@@ -20,6 +20,7 @@ use crate::grpc::decode_error::map_malformed;
 use crate::grpc::health::is_health;
 use crate::grpc::metrics::RpcMetricsLayer;
 use crate::grpc::served::{Served, answer_early, is_grpc, not_grpc, speaks_grpc};
+use crate::http2::ConnectionRules;
 use crate::memory::{ConnectionGuard, ConnectionLimit, MemoryMetrics};
 use crate::net::server::{Listens, serve_connections};
 use crate::{
@@ -48,6 +49,7 @@ pub struct GrpcServer {
     descriptors: &'static [u8],
     memory: MemoryBudget,
     max_connections: usize,
+    rules: ConnectionRules,
     own: Vec<&'static str>,
     http_port: Option<u16>,
 }
@@ -72,6 +74,7 @@ impl GrpcServer {
             descriptors,
             memory: MemoryBudget::for_messages_of(0),
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            rules: ConnectionRules::default(),
             own: Vec::new(),
             http_port: None,
         })
@@ -97,6 +100,13 @@ impl GrpcServer {
     #[must_use]
     pub fn with_max_connections(mut self, max: usize) -> Self {
         self.max_connections = max;
+        self
+    }
+
+    /// Sets the rules of each connection.
+    #[must_use]
+    pub fn with_rules(mut self, rules: ConnectionRules) -> Self {
+        self.rules = rules;
         self
     }
 
@@ -194,7 +204,7 @@ impl GrpcServer {
         self.routes.add_service(reflection().build_v1alpha().expect(accepted));
         let paths = served.measured().map(|method| format!("/{method}"));
         let http_port = self.http_port;
-        let listens = Listens::Grpc { refusal: speaks_grpc(http_port).into() };
+        let listens = Listens::Grpc { refusal: speaks_grpc(http_port).into(), rules: self.rules };
         let service = ServiceBuilder::new()
             // The stack, outermost layer first: a request passes it downwards, its response
             // upwards.

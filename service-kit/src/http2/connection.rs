@@ -13,14 +13,11 @@ use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+use super::rules::{AgeTimer, Aged, ConnectionRules};
 use super::stream::{self, CallService, SEND_BUFFER};
 use crate::Shutdown;
 use crate::memory::{CallGuard, Connection};
 
-/// How long a connection may be silent before a keepalive ping is sent.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the peer has to answer the ping before the connection is closed.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer's system has to accept a GOAWAY when its connection must make room for others.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The request bytes of a stream that its handler has not read. The window opens when it reads.
@@ -40,7 +37,7 @@ const UNPOLLED_STREAMS: usize = 16;
 const SMALL_FRAMES_BUDGET: usize =
     UNPOLLED_STREAMS * (STREAM_WINDOW as usize / SHORTEST_MESSAGE) * SMALL_FRAME;
 
-/// Serves a connection until it closes. After `closing`, accepts no new streams and lets open ones
+/// Serves a connection until it closes. After `closing`, or when it is too old, accepts no new streams and lets open ones
 /// end.
 ///
 /// # Errors
@@ -48,7 +45,7 @@ const SMALL_FRAMES_BUDGET: usize =
 pub(crate) async fn serve_http2<IO, S>(
     io: IO,
     service: S,
-    max_streams: u32,
+    rules: &ConnectionRules,
     connection: &Arc<Connection>,
     closing: Shutdown,
 ) -> Result<(), h2::Error>
@@ -56,6 +53,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     S: CallService,
 {
+    let max_streams = rules.max_streams;
     let handshake = Builder::new()
         .max_concurrent_streams(max_streams)
         .initial_window_size(STREAM_WINDOW)
@@ -77,7 +75,8 @@ where
             () = &mut closed => return Ok(()),
         }
     };
-    let mut keepalive = h2.ping_pong().map(Keepalive::new);
+    let mut keepalive = h2.ping_pong().map(|pings| Keepalive::new(pings, rules));
+    let mut age = rules.max_age.map(AgeTimer::new);
     let mut closed = pin!(connection.closed());
     let mut closing = pin!(closing.cancelled_owned());
     let (mut end, mut is_closing) = (None::<Pin<Box<Sleep>>>, false);
@@ -96,6 +95,20 @@ where
         if !is_closing && closing.as_mut().poll(context).is_ready() {
             is_closing = true;
             h2.graceful_shutdown();
+        }
+        // Again, because the timer of the next step must be registered.
+        while end.is_none()
+            && let Some(Poll::Ready(step)) = age.as_mut().map(|age| age.poll(context))
+        {
+            match step {
+                // Says which calls are processed only after a round trip, so that none is lost.
+                Aged::Retires => h2.graceful_shutdown(),
+                Aged::Ends => {
+                    end = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+                    h2.abrupt_shutdown(Reason::NO_ERROR);
+                }
+            }
+            context.waker().wake_by_ref();
         }
         if let Some(keepalive) = &mut keepalive
             && keepalive.poll_failed(context).is_ready()
@@ -156,12 +169,15 @@ pub(crate) fn head_bytes<B>(request: &Request<B>) -> usize {
 struct Keepalive {
     pings: PingPong,
     timer: Pin<Box<Sleep>>,
+    interval: Duration,
+    timeout: Duration,
     waiting: bool,
 }
 
 impl Keepalive {
-    fn new(pings: PingPong) -> Self {
-        Self { pings, timer: Box::pin(tokio::time::sleep(KEEPALIVE_INTERVAL)), waiting: false }
+    fn new(pings: PingPong, rules: &ConnectionRules) -> Self {
+        let (interval, timeout) = (rules.keepalive_interval, rules.keepalive_timeout);
+        Self { pings, timer: Box::pin(tokio::time::sleep(interval)), interval, timeout, waiting: false }
     }
 
     /// Is ready once the peer has not answered a ping in time.
@@ -169,7 +185,7 @@ impl Keepalive {
         loop {
             if self.waiting && self.pings.poll_pong(context).is_ready() {
                 // An error ends the connection, too.
-                self.restart(KEEPALIVE_INTERVAL);
+                self.restart(self.interval);
                 self.waiting = false;
             }
             std::task::ready!(self.timer.as_mut().poll(context));
@@ -177,7 +193,7 @@ impl Keepalive {
                 return Poll::Ready(());
             }
             self.waiting = self.pings.send_ping(Ping::opaque()).is_ok();
-            self.restart(if self.waiting { KEEPALIVE_TIMEOUT } else { KEEPALIVE_INTERVAL });
+            self.restart(if self.waiting { self.timeout } else { self.interval });
         }
     }
 

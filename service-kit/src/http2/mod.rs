@@ -6,9 +6,12 @@
 //! does not expose h2's limit on small DATA frames, which ends connections of well-behaved clients.
 
 mod connection;
+mod rules;
 mod stream;
 
 pub(crate) use connection::{head_bytes, serve_http2};
+pub(crate) use rules::ConnectionAge;
+pub use rules::ConnectionRules;
 pub(crate) use stream::CallService;
 
 #[cfg(test)]

@@ -38,8 +38,35 @@ async fn client<S: CallService + Sync>(
 }
 
 fn serve<S: CallService + Sync>(stream: DuplexStream, service: S, budget: &MemoryBudget) {
+    serve_by(ConnectionRules { max_streams: 128, ..ConnectionRules::default() }, stream, service, budget);
+}
+
+fn serve_by<S: CallService + Sync>(
+    rules: ConnectionRules,
+    stream: DuplexStream,
+    service: S,
+    budget: &MemoryBudget,
+) {
     let guard = ConnectionLimit::new(budget.clone(), 1000).open().unwrap();
-    tokio::spawn(async move { serve_http2(stream, service, 128, guard.connection(), Shutdown::new()).await });
+    tokio::spawn(
+        async move { serve_http2(stream, service, &rules, guard.connection(), Shutdown::new()).await },
+    );
+}
+
+/// A client of a connection that may be `age` old, whose calls are answered after `answer`.
+async fn aging_client(
+    age: ConnectionAge,
+    answer: Duration,
+) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+    let slow = service_fn(move |_: Request<RequestBody>| async move {
+        tokio::time::sleep(answer).await;
+        Ok::<_, Infallible>(Response::new(Body::from("done")))
+    });
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let rules = ConnectionRules { max_age: Some(age), ..ConnectionRules::default() };
+    serve_by(rules, far, slow, &MemoryBudget::with_limit(MIB));
+    let (requests, connection) = Builder::new().handshake::<_, Bytes>(near).await.unwrap();
+    (requests, tokio::spawn(connection))
 }
 
 fn request() -> Request<()> {
@@ -234,4 +261,34 @@ async fn over_the_limit_the_connection_that_is_idle_longest_is_closed() {
     tokio::time::timeout(Duration::from_secs(1), guards[1].connection().closed()).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(1), guards[0].connection().closed()).await.is_err());
     drop(busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_ends_once_its_calls_have_ended() {
+    let age = ConnectionAge { limit: Duration::from_secs(100), grace: None };
+    let mut ages = Vec::new();
+    for _ in 0..20 {
+        let begin = tokio::time::Instant::now();
+        let (_requests, connection) = aging_client(age, Duration::ZERO).await;
+        connection.await.unwrap().unwrap();
+        ages.push(begin.elapsed().as_secs());
+    }
+    assert!(ages.iter().all(|age| (90..=111).contains(age)), "{ages:?}");
+    assert!(ages.iter().min() < ages.iter().max(), "no jitter: {ages:?}");
+
+    let (mut requests, connection) = aging_client(age, Duration::from_secs(500)).await;
+    let (response, _) = requests.send_request(request(), true).unwrap();
+    assert_eq!(read_all(response).await.unwrap(), b"done");
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_longer_than_the_grace_of_an_old_connection_is_ended() {
+    let age = ConnectionAge { limit: Duration::from_secs(100), grace: Some(Duration::from_secs(50)) };
+    let begin = tokio::time::Instant::now();
+    let (mut requests, _connection) = aging_client(age, Duration::from_secs(500)).await;
+    let (response, _) = requests.send_request(request(), true).unwrap();
+    read_all(response).await.unwrap_err();
+    let seconds = begin.elapsed().as_secs();
+    assert!((140..=162).contains(&seconds), "{seconds} s");
 }

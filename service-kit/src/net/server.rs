@@ -21,7 +21,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::protocol_detection::{Protocol, detect};
 use super::write_timeout::WriteTimeout;
 use crate::body::{ReplyBody, RequestBody};
-use crate::http2::{CallService, head_bytes, serve_http2};
+use crate::http2::{CallService, ConnectionRules, head_bytes, serve_http2};
 use crate::memory::{CallGuard, ConnectionGuard};
 use crate::{ApiError, Shutdown};
 
@@ -31,12 +31,6 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The bytes of an HTTP/1 connection's buffers: the longest headers, and a reply until it is
 /// written.
 const HTTP1_BUFFER: usize = 16 << 10;
-/// The most open gRPC calls of a connection. Clients with more wait, or open another connection. A
-/// classifier has one connection to each encoder, whose queue may hold hundreds of texts.
-const GRPC_STREAMS: u32 = 200;
-/// The most open requests of an HTTP connection: browsers need about 6, and a proxy can open more
-/// connections.
-const HTTP_STREAMS: u32 = 32;
 /// What a listener serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listens {
@@ -44,6 +38,8 @@ pub(crate) enum Listens {
     Grpc {
         /// The text for clients of HTTP/1.
         refusal: Arc<str>,
+        /// The rules of each connection.
+        rules: ConnectionRules,
     },
     /// HTTP/1 and HTTP/2.
     Http,
@@ -107,13 +103,16 @@ async fn serve_connection<C, S>(
     let stream = WriteTimeout::new(stream, guard.connection().clone());
     match (protocol, listens) {
         (Protocol::Http2, listens) => {
-            let streams = if listens == Listens::Http { HTTP_STREAMS } else { GRPC_STREAMS };
-            if let Err(error) = serve_http2(stream, service, streams, guard.connection(), closing).await {
+            let rules = match listens {
+                Listens::Grpc { rules, .. } => rules,
+                Listens::Http => ConnectionRules::of_http(),
+            };
+            if let Err(error) = serve_http2(stream, service, &rules, guard.connection(), closing).await {
                 tracing::debug!(%error, "HTTP/2 connection failed");
             }
         }
         (Protocol::Http1, Listens::Http) => serve_http1(stream, service, &guard, closing).await,
-        (Protocol::Http1, Listens::Grpc { refusal }) => {
+        (Protocol::Http1, Listens::Grpc { refusal, .. }) => {
             let refuse = service_fn(move |_: Request<RequestBody>| {
                 std::future::ready(Ok::<_, Infallible>(needs_http2(&refusal)))
             });
