@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use crate::attempts::{Attempts, Call};
 use crate::config::ClientConfig;
-use crate::discovery;
+use crate::discovery::Discovery;
 use crate::error::EncoderError;
 use crate::policy::Policy;
 use crate::replica::Replica;
@@ -44,8 +44,9 @@ impl EncoderClient {
         }
         let names: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
         let client = Self::new(Replicas::new(Vec::new(), names.join(", ")), config.policy, metrics);
-        discovery::refresh(&client.attempts.replicas, &config).await;
-        tokio::spawn(discovery::follow(client.attempts.clone(), config, shutdown));
+        let mut discovery = Discovery::new(client.attempts.clone(), config);
+        discovery.refresh().await;
+        tokio::spawn(discovery.follow(shutdown));
         client
     }
 

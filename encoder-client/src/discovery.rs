@@ -4,57 +4,187 @@
 //! `tower::discover` and `tonic::transport::Channel::balance_channel` feed their own balancer,
 //! which would hide the replicas from retries and hedges.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_kit::Shutdown;
+use service_kit::{Shutdown, Target};
+use tokio::time::Instant;
+use tower::retry::backoff::ExponentialBackoff;
 
 use crate::attempts::Attempts;
 use crate::config::ClientConfig;
+use crate::policy;
 use crate::replica::Replica;
-use crate::replicas::Replicas;
 
-/// Time between lookups while no address is known.
-const WHEN_EMPTY: Duration = Duration::from_millis(500);
+/// The first backoff of a name that cannot be looked up. The longest is the interval of lookups.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Looks up the names at regular intervals until shutdown.
-pub(crate) async fn follow(attempts: Arc<Attempts>, config: ClientConfig, shutdown: Shutdown) {
-    let follow = async {
-        loop {
-            let is_empty = attempts.replicas.all().is_empty();
-            let interval = config.resolve_interval;
-            tokio::time::sleep(if is_empty { WHEN_EMPTY.min(interval) } else { interval }).await;
-            refresh(&attempts.replicas, &config).await;
-        }
-    };
-    shutdown.run_until_cancelled(follow).await;
+/// Keeps the replicas of a client up to date.
+pub(crate) struct Discovery {
+    attempts: Arc<Attempts>,
+    config: ClientConfig,
+    names: Vec<Name>,
 }
 
-/// Looks up the names once. Replicas that are still listed keep their state. If the lookup of a
-/// name fails, its replicas stay: a failing name server says nothing about encoders.
-pub(crate) async fn refresh(replicas: &Replicas, config: &ClientConfig) {
-    let old = replicas.all();
-    let mut new: Vec<Arc<Replica>> = Vec::new();
-    for target in &config.targets {
-        let prefix = format!("{target} at ");
-        let known = |name: &str| old.iter().find(|replica| replica.name() == name).cloned();
-        match target.resolve().await {
-            Ok(addresses) => new.extend(addresses.into_iter().map(|address| {
-                let name = format!("{prefix}{address}");
-                known(&name).unwrap_or_else(|| {
-                    tracing::info!(replica = name, "encoder found");
-                    let channel = target.channel(Some(address), config.tls.clone());
-                    Arc::new(Replica::new(name, channel, config.api_key.as_ref()))
-                })
-            })),
+/// The host name of a target.
+struct Name {
+    target: Target,
+    /// When to look it up.
+    next: Instant,
+    /// Set while it cannot be looked up.
+    backoff: Option<ExponentialBackoff>,
+}
+
+impl Name {
+    /// Returns all addresses, or `None` if it is not time for a lookup, or if the lookup fails.
+    async fn look_up(&mut self, interval: Duration) -> Option<Vec<SocketAddr>> {
+        if Instant::now() < self.next {
+            return None;
+        }
+        let found = self.target.resolve().await.and_then(|addresses| match addresses.is_empty() {
+            true => Err(io::Error::other("the name has no address")),
+            false => Ok(addresses),
+        });
+        let target = &self.target;
+        match found {
+            Ok(addresses) => {
+                if self.backoff.take().is_some() {
+                    tracing::info!(%target, "the encoder's name can be looked up again");
+                }
+                self.next = Instant::now() + interval;
+                Some(addresses)
+            }
             Err(error) => {
-                tracing::warn!(%target, %error, "the encoder's name cannot be looked up");
-                new.extend(old.iter().filter(|replica| replica.name().starts_with(&prefix)).cloned());
+                if self.backoff.is_none() {
+                    tracing::warn!(%target, %error, "the encoder's name cannot be looked up; trying again");
+                }
+                let backoff = self.backoff.get_or_insert_with(|| policy::backoff(FIRST_BACKOFF, interval));
+                self.next = Instant::now() + policy::next(backoff);
+                None
             }
         }
     }
-    for gone in old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())) {
-        tracing::info!(replica = gone.name(), "encoder gone");
+}
+
+impl Discovery {
+    pub(crate) fn new(attempts: Arc<Attempts>, config: ClientConfig) -> Self {
+        let next = Instant::now();
+        let name = |target: &Target| Name { target: target.clone(), next, backoff: None };
+        Self { names: config.targets.iter().map(name).collect(), attempts, config }
     }
-    replicas.replace(new);
+
+    /// Looks up the names at regular intervals until shutdown.
+    pub(crate) async fn follow(mut self, shutdown: Shutdown) {
+        let follow = async {
+            while let Some(next) = self.names.iter().map(|name| name.next).min() {
+                tokio::time::sleep_until(next).await;
+                self.refresh().await;
+            }
+        };
+        shutdown.run_until_cancelled(follow).await;
+    }
+
+    /// Looks up the names whose time has come. Replicas that are still listed keep their state. If
+    /// the lookup of a name fails, its replicas stay: a failing name server says nothing about
+    /// encoders.
+    pub(crate) async fn refresh(&mut self) {
+        let (config, replicas) = (&self.config, &self.attempts.replicas);
+        let old = replicas.all();
+        let mut new: Vec<Arc<Replica>> = Vec::new();
+        for name in &mut self.names {
+            let prefix = format!("{} at ", name.target);
+            let known = |name: &str| old.iter().find(|replica| replica.name() == name).cloned();
+            match name.look_up(config.resolve_interval).await {
+                Some(addresses) => new.extend(addresses.into_iter().map(|address| {
+                    let full = format!("{prefix}{address}");
+                    known(&full).unwrap_or_else(|| {
+                        tracing::info!(replica = full, "encoder found");
+                        let channel = name.target.channel(Some(address), config.tls.clone());
+                        Arc::new(Replica::new(full, channel, config.api_key.as_ref()))
+                    })
+                })),
+                None => {
+                    new.extend(old.iter().filter(|replica| replica.name().starts_with(&prefix)).cloned());
+                }
+            }
+        }
+        for gone in old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())) {
+            tracing::info!(replica = gone.name(), "encoder gone");
+        }
+        replicas.replace(new);
+        let unresolved = self.names.iter().filter(|name| name.backoff.is_some()).count();
+        self.attempts.metrics.set_unresolved(unresolved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::BoxFuture;
+    use service_kit::{Io, Metrics, Transport};
+
+    use super::*;
+    use crate::policy::{OnlinePolicy, Policy};
+    use crate::replicas::Replicas;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// A name server that counts lookups and fails those before `fixed`.
+    #[derive(Debug)]
+    struct NameServer {
+        fixed: Instant,
+        lookups: Mutex<Vec<Instant>>,
+    }
+
+    impl Transport for NameServer {
+        fn resolve<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            self.lookups.lock().unwrap().push(Instant::now());
+            let found = if Instant::now() < self.fixed {
+                Err(io::Error::other("unknown name"))
+            } else {
+                Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+            };
+            Box::pin(std::future::ready(found))
+        }
+
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+            Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_does_not_resolve_is_looked_up_ever_more_rarely() {
+        let begin = Instant::now();
+        let server =
+            Arc::new(NameServer { fixed: begin + Duration::from_secs(100), lookups: Mutex::default() });
+        let policy = Policy::Online(OnlinePolicy { timeout: INTERVAL, hedge_after: None });
+        let config = ClientConfig {
+            targets: vec![Target::parse("http://encoder:1").unwrap().over(server.clone())],
+            resolve_interval: INTERVAL,
+            policy,
+            tls: None,
+            api_key: None,
+        };
+        let metrics = Metrics::default();
+        let attempts = Arc::new(Attempts::new(Replicas::new(Vec::new(), String::new()), policy, &metrics));
+        let gauge = |metrics: &Metrics, value: usize| {
+            metrics.render().contains(&format!("encoder_unresolved_names {value}\n"))
+        };
+        tokio::spawn(Discovery::new(attempts.clone(), config).follow(Shutdown::new()));
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let waits: Vec<_> =
+            server.lookups.lock().unwrap().windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        assert!(waits[0] <= 0.51, "{waits:?}");
+        // Each backoff is random in its upper half.
+        assert!(waits.iter().all(|wait| *wait <= 10.1), "{waits:?}");
+        assert!((10..30).contains(&waits.len()), "{waits:?}");
+        assert!(waits.iter().skip(6).all(|wait| *wait >= 4.9), "{waits:?}");
+        assert!(gauge(&metrics, 1) && attempts.replicas.all().is_empty());
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(gauge(&metrics, 0), "{}", metrics.render());
+        assert_eq!(attempts.replicas.all().len(), 1);
+    }
 }

@@ -23,6 +23,7 @@ pub(crate) struct CallMetrics {
     pub(crate) hedges: Counter,
     replicas: Gauge,
     ejected: Gauge,
+    unresolved: Gauge,
 }
 
 impl CallMetrics {
@@ -33,6 +34,7 @@ impl CallMetrics {
         for outcome in OUTCOMES {
             attempts.get_or_create(&Outcome { outcome }).inc_by(0);
         }
+        let unresolved = "Host names of encoders that cannot be looked up";
         let ejected = "Encoder replicas that do not answer or are ejected";
         Self {
             attempts,
@@ -40,11 +42,15 @@ impl CallMetrics {
             hedges: metrics.register("encoder_hedges", "Attempts beside a silent one", Counter::default()),
             replicas: metrics.register("encoder_replicas", "Encoder replicas known", Gauge::default()),
             ejected: metrics.register("encoder_ejected_replicas", ejected, Gauge::default()),
+            unresolved: metrics.register("encoder_unresolved_names", unresolved, Gauge::default()),
         }
     }
 
+    pub(crate) fn set_unresolved(&self, names: usize) {
+        self.unresolved.set(gauge(names));
+    }
+
     pub(crate) fn set_replicas(&self, all: usize, ejected: usize) {
-        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.replicas.set(gauge(all));
         self.ejected.set(gauge(ejected));
     }
@@ -68,4 +74,8 @@ impl CallMetrics {
     fn count(&self, outcome: &'static str) {
         self.attempts.get_or_create(&Outcome { outcome }).inc();
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -202,7 +202,7 @@ pub(crate) fn next(backoff: &mut ExponentialBackoff) -> Duration {
 
 /// Doubles from `first` to `longest`; half of each backoff is random, so that callers do not retry
 /// at the same moment.
-fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
+pub(crate) fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
     let longest = longest.max(Duration::from_millis(1));
     ExponentialBackoffMaker::new(first.min(longest) / 2, longest / 2, 1.0, HasherRng::default())
         .expect("the first backoff is at most the longest, which is not zero")
