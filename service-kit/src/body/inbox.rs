@@ -79,7 +79,7 @@ impl Shared {
 
 /// The part of the stream's task: moves frames from h2 to the inbox.
 pub(crate) struct Intake {
-    /// `None` once the body has ended or its reader is gone.
+    /// `None` once the body has ended.
     stream: Option<RecvStream>,
     inbox: Shared,
     call: Arc<Call>,
@@ -109,18 +109,16 @@ impl Intake {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let mut arrived = false;
-        if self.inbox.lock().dropped {
-            // Nobody opens the window again, so the client stops sending.
-            self.stream = None;
-            return false;
-        }
+        // Without a reader, bytes are discarded. Nobody opens the window again, so the client stops
+        // sending.
+        let discard = self.inbox.lock().dropped;
         let ended = loop {
             let Poll::Ready(data) = stream.poll_data(context) else { break false };
             arrived = true;
             let mut inbox = self.inbox.lock();
             match data {
                 // An empty frame carries nothing, and hints at no end.
-                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) if data.is_empty() || discard => {}
                 Some(Ok(data)) => inbox.push(data),
                 Some(Err(error)) => {
                     inbox.error = Some(error);
@@ -149,6 +147,11 @@ impl Intake {
             }
         }
         arrived
+    }
+
+    /// Whether the client may still send.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// Counts what the handler left in the inbox, and returns whether the handler waits for more.

@@ -22,6 +22,8 @@ use crate::memory::{Call, CallGuard};
 
 /// How long a reply may make no progress because its client does not read it.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may go on sending a request that was answered.
+const LINGER: Duration = Duration::from_secs(1);
 /// The reply bytes of a stream that h2 may hold until the socket accepts them.
 pub(super) const SEND_BUFFER: usize = 64 << 10;
 
@@ -77,9 +79,13 @@ pub(super) async fn serve<S: CallService>(
     guard.call().describe(&mut parts.extensions);
     let request = Request::from_parts(parts, RequestBody::Http2(body));
     let mut stream = Stream { respond, intake, call: guard.call().clone(), stalled: None };
-    if let Err(Ended::Reset(reason)) = stream.run(service.oneshot(request)).await {
-        tracing::debug!(%reason, "stream reset");
-        stream.respond.send_reset(reason);
+    match stream.run(service.oneshot(request)).await {
+        Ok(()) => stream.linger().await,
+        Err(Ended::Gone) => {}
+        Err(Ended::Reset(reason)) => {
+            tracing::debug!(%reason, "stream reset");
+            stream.respond.send_reset(reason);
+        }
     }
 }
 
@@ -113,6 +119,19 @@ impl Stream {
         let mut body = pin!(body);
         let mut waiting = None;
         poll_fn(|context| self.poll_reply(&mut send, body.as_mut(), &mut waiting, context)).await
+    }
+
+    /// Lets a client finish a request that was answered early. Some clients, such as curl, report
+    /// a reset in place of the reply if it arrives while they send.
+    async fn linger(&mut self) {
+        if !self.intake.is_open() {
+            return;
+        }
+        let finished = poll_fn(|context| {
+            let waits = self.begin(context).and_then(|arrived| self.settle(&Wait::Request { arrived }));
+            if waits.is_ok() && self.intake.is_open() { Poll::Pending } else { Poll::Ready(()) }
+        });
+        let _ = tokio::time::timeout(LINGER, finished).await;
     }
 
     /// What every poll begins with. Returns whether request bytes arrived.

@@ -236,6 +236,23 @@ async fn opens_the_window_only_as_the_handler_reads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_answered_early_may_be_finished_for_a_moment() {
+    let budget = MemoryBudget::with_limit(MIB);
+    let (mut requests, _connection) = client(replies_of(1), &budget, 1 << 20).await;
+    let mut begin = || requests.send_request(request(), false).unwrap();
+    let (response, mut send) = begin();
+    assert_eq!(read_all(response).await.unwrap(), [7]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    send.send_data(Bytes::from(vec![7; 50 << 10]), true).expect("the stream is open");
+    let (response, mut send) = begin();
+    assert_eq!(read_all(response).await.unwrap(), [7]);
+    send.send_data(Bytes::from(vec![7; MIB]), false).expect("the stream is open");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    send.send_data(Bytes::from_static(b"more"), true).expect_err("the stream is reset");
+    assert_eq!(budget.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closes_a_connection_that_answers_no_ping() {
     let budget = MemoryBudget::with_limit(MIB);
     let (mut near, far) = tokio::io::duplex(64 << 10);
