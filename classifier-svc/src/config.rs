@@ -99,6 +99,8 @@ pub struct RestSettings {
     /// Origins whose pages may call the API, such as `https://movies.example`; `*` for all. Pages
     /// of this service are always allowed.
     pub cors_origins: Vec<String>,
+    /// Whether the listener also serves gRPC-Web, for clients in browsers.
+    pub grpc_web: bool,
     /// Host names under which the listener answers, besides IP addresses; `*` for all. If empty, a
     /// listener on a loopback address without API keys answers as `localhost` only, others under any.
     pub allowed_hosts: Vec<String>,
@@ -111,6 +113,7 @@ impl Default for RestSettings {
             max_connections: DEFAULT_MAX_HTTP_CONNECTIONS,
             timeout_seconds: 30.0,
             cors_origins: Vec::new(),
+            grpc_web: false,
             allowed_hosts: Vec::new(),
         }
     }
@@ -226,6 +229,8 @@ pub struct RestConfig {
     pub timeout: Duration,
     /// Origins whose pages may call.
     pub cors_origins: Vec<http::HeaderValue>,
+    /// Whether the listener also serves gRPC-Web.
+    pub grpc_web: bool,
     /// Host names under which the listener answers.
     pub allowed_hosts: AllowedHosts,
 }
@@ -276,6 +281,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                 max_connections: connections("rest.max_connections", settings.rest.max_connections)?,
                 timeout: positive_seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
                 cors_origins: origins(&settings.rest.cors_origins)?,
+                grpc_web: settings.rest.grpc_web,
                 allowed_hosts: AllowedHosts::new(
                     "rest.allowed_hosts",
                     &settings.rest.allowed_hosts,

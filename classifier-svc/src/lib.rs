@@ -64,7 +64,7 @@ pub async fn run(
         None => EncoderClient::discover(config.encoder.clone(), &metrics, shutdown.clone()).await,
     };
     let source = ModelFile::watch(config.model.clone(), config.model_poll);
-    let Service { server, classifier, readiness } =
+    let Service { mut server, classifier, readiness } =
         start(&config, models, encoders, source, metrics.clone(), shutdown.clone()).await?;
     let operations = operations_routes(readiness, metrics.clone());
 
@@ -76,8 +76,12 @@ pub async fn run(
     let routes = match &config.rest {
         Some(rest) => {
             let trace = TraceLayer::new(config.keys.clone());
-            let routes =
+            let mut routes =
                 rest::routes(classifier, rest, config.keys, server.memory()).layer(trace).merge(operations);
+            if rest.grpc_web {
+                let web = server.web_routes(rest.timeout);
+                routes = routes.merge(web.layer(rest::grpc_web_cors(&rest.cors_origins)));
+            }
             let routes = check_hosts(catch_panics(routes), rest.allowed_hosts.clone());
             rest::with_security_headers(http_metrics(routes, &metrics))
         }

@@ -52,6 +52,7 @@ pub use grpc::health::Health;
 pub use grpc::message_budget::{BudgetedBody, MessageBudget};
 pub use grpc::server::{DEFAULT_MAX_CONNECTIONS, GrpcServer, ServeError};
 pub use grpc::settings::GrpcSettings;
+pub use grpc::web::{GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, is_grpc_web};
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use http::allowed_hosts::{AllowedHosts, check_hosts};
 pub use http::canonical_path::canonical_path;

@@ -22,8 +22,11 @@ use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
-use service_kit::{ApiError, ApiKeys, MemoryBudget, MessageBudget, require_api_key};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use service_kit::{
+    ApiError, ApiKeys, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget, MessageBudget,
+    is_grpc_web, require_api_key,
+};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -90,8 +93,17 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(Duration::from_secs(3600))
 }
 
-async fn not_found() -> ApiError {
-    let message = "no such path; /openapi.json lists the paths".to_owned();
+/// Returns CORS as [`routes`] has it, with the headers of gRPC-Web.
+pub fn grpc_web_cors(origins: &[HeaderValue]) -> CorsLayer {
+    cors(origins).allow_headers(GRPC_WEB_REQUEST_HEADERS).expose_headers(GRPC_WEB_RESPONSE_HEADERS)
+}
+
+async fn not_found(headers: HeaderMap) -> ApiError {
+    let message = if is_grpc_web(&headers) {
+        "no such method, or gRPC-Web is off; set rest.grpc_web to serve it".to_owned()
+    } else {
+        "no such path; /openapi.json lists the paths".to_owned()
+    };
     ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }
 }
 

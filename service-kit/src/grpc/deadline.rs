@@ -9,19 +9,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderName;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::Deadline;
 
+/// The header with the client's deadline.
+pub(super) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How much earlier than the client's deadline this layer answers. Timers have a resolution of a millisecond.
 const HEADROOM: Duration = Duration::from_millis(2);
 
 /// Parses `grpc-timeout`: at most eight digits and a unit
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>). Ignores a malformed value,
 /// as tonic does.
-fn parse_timeout(header: &str) -> Option<Duration> {
+pub(super) fn parse_timeout(header: &str) -> Option<Duration> {
     let unit = header.chars().last()?;
     let digits = &header[..header.len() - unit.len_utf8()];
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -72,7 +75,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let timeout = request.headers().get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
         let deadline = timeout
             .and_then(parse_timeout)
             .map_or(Deadline::NONE, |timeout| Deadline::after(timeout.saturating_sub(HEADROOM)));

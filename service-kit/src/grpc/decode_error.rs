@@ -10,14 +10,17 @@ use tonic::{Code, Status};
 
 use crate::ApiError;
 
-/// The beginning of prost's decode error, which tonic passes on as `INTERNAL`.
-const DECODE_ERROR: &str = "failed to decode Protobuf message";
+/// The beginnings of prost's decode error and of tonic-web's error of a body, such as base64 that is
+/// none. tonic passes them on as `INTERNAL`.
+const MALFORMED: [&str; 2] = ["failed to decode Protobuf message", "tonic-web: "];
 
 /// Returns the error that replaces `status`, if tonic rejected a message with it.
 fn rejection(status: &Status) -> Option<ApiError> {
     let reason = match status.code() {
         Code::OutOfRange => "MESSAGE_TOO_LARGE",
-        Code::Internal if status.message().starts_with(DECODE_ERROR) => "MALFORMED_MESSAGE",
+        Code::Internal if MALFORMED.iter().any(|begin| status.message().starts_with(begin)) => {
+            "MALFORMED_MESSAGE"
+        }
         _ => return None,
     };
     Some(ApiError::invalid("(message)", reason, status.message()))

@@ -12,3 +12,5 @@ pub(crate) mod metrics;
 pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod settings;
+mod stack;
+pub(crate) mod web;

@@ -54,6 +54,11 @@ impl Served {
         Self { paths: Arc::new(paths.collect()), own }
     }
 
+    /// Returns the services of the listener's own.
+    pub(crate) fn own(&self) -> &[&'static str] {
+        &self.own
+    }
+
     /// Returns the names of the services that reflection lists.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.own.clone().into_iter().chain(COMMON)

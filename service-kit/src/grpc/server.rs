@@ -1,32 +1,22 @@
-//! The gRPC server around the handlers: health, reflection, and the stack of layers that every call
-//! passes.
+//! The gRPC server around the handlers: health and reflection beside them, connections, shutdown.
 
 use std::convert::Infallible;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_reflection::server::Builder;
 use tower::ServiceBuilder;
-use tower::util::{MapRequestLayer, MapResponseLayer};
-use tower_http::catch_panic::CatchPanicLayer;
 
+use super::served::{Served, answer_early, is_grpc, not_grpc, speaks_grpc};
+use super::stack::Stack;
 use crate::body::RequestBody;
-use crate::grpc::deadline::DeadlineLayer;
-use crate::grpc::decode_error::map_malformed;
-use crate::grpc::health::is_health;
-use crate::grpc::metrics::RpcMetricsLayer;
-use crate::grpc::served::{Served, answer_early, is_grpc, not_grpc, speaks_grpc};
 use crate::http2::ConnectionRules;
 use crate::memory::{ConnectionGuard, ConnectionLimit, MemoryMetrics};
 use crate::net::server::{Listens, serve_connections};
-use crate::{
-    ApiError, ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Shutdown, TraceLayer,
-    require_api_key,
-};
+use crate::{ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Shutdown};
 
 /// The most connections of a gRPC listener if nothing else is set.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
@@ -51,6 +41,7 @@ pub struct GrpcServer {
     max_connections: usize,
     rules: ConnectionRules,
     own: Vec<&'static str>,
+    stack: Option<Stack>,
     http_port: Option<u16>,
 }
 
@@ -76,6 +67,7 @@ impl GrpcServer {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             rules: ConnectionRules::default(),
             own: Vec::new(),
+            stack: None,
             http_port: None,
         })
     }
@@ -187,6 +179,24 @@ impl GrpcServer {
         closing
     }
 
+    /// Returns the handlers with all their layers. No service can be added after that.
+    pub(super) fn stack(&mut self) -> Stack {
+        if let Some(stack) = &self.stack {
+            return stack.clone();
+        }
+        self.metrics.register_collector(MemoryMetrics(self.memory.clone()));
+        let served = Served::new(self.own.clone(), self.descriptors);
+        let accepted = "`new` has built reflection from the same descriptors";
+        let reflection = || served.names().fold(reflection(self.descriptors), Builder::with_service_name);
+        let mut routes = std::mem::take(&mut self.routes);
+        routes.add_service(reflection().build_v1().expect(accepted));
+        // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
+        routes.add_service(reflection().build_v1alpha().expect(accepted));
+        let budget = MessageBudget::new(self.memory.clone());
+        let stack = Stack::new(routes.routes().prepare(), served, self.keys.take(), &self.metrics, budget);
+        self.stack.insert(stack).clone()
+    }
+
     /// Serves until `closing`. Then accepts no new connections and lets calls in flight run for up
     /// to [`Drain::finish`].
     pub(crate) async fn serve_until<I, C>(mut self, incoming: I, closing: Shutdown)
@@ -194,50 +204,14 @@ impl GrpcServer {
         I: Stream<Item = (C, ConnectionGuard)>,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.metrics.register_collector(MemoryMetrics(self.memory.clone()));
-        let budget = MessageBudget::new(self.memory);
-        let served = Served::new(self.own, self.descriptors);
-        let accepted = "`new` has built reflection from the same descriptors";
-        let reflection = || served.names().fold(reflection(self.descriptors), Builder::with_service_name);
-        self.routes.add_service(reflection().build_v1().expect(accepted));
-        // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
-        self.routes.add_service(reflection().build_v1alpha().expect(accepted));
-        let paths = served.measured().map(|method| format!("/{method}"));
         let http_port = self.http_port;
         let listens = Listens::Grpc { refusal: speaks_grpc(http_port).into(), rules: self.rules };
         let service = ServiceBuilder::new()
-            // The stack, outermost layer first: a request passes it downwards, its response
-            // upwards.
-            //
             // Answers 415 to requests that are not gRPC.
             .layer(answer_early(move |request: &http::Request<_>| {
                 (!is_grpc(request.headers())).then(|| not_grpc(request.headers(), http_port))
             }))
-            // Puts the call into the caller's trace.
-            .layer(TraceLayer::of_methods(self.keys.clone(), paths))
-            // Measures every call, including those that a layer below rejects or the client
-            // cancels.
-            .layer(RpcMetricsLayer::new(&self.metrics, served.measured()))
-            // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
-            .layer(DeadlineLayer)
-            // Rejects calls without a valid API key.
-            .layer(require_api_key(self.keys, is_health, |error| Status::from(error).into_http()))
-            // Answers UNIMPLEMENTED, and what is served, to calls of anything else.
-            .layer(answer_early(move |request: &http::Request<_>| {
-                served.check(request.uri().path()).map(|error| Status::from(error).into_http())
-            }))
-            // Replaces tonic's codes for rejected messages with those of our contract.
-            .layer(MapResponseLayer::new(|response: http::Response<_>| {
-                map_malformed(response.map(Body::new))
-            }))
-            // Bounds the bytes of unfinished messages over all calls.
-            .layer(MapRequestLayer::new(move |request: http::Request<RequestBody>| {
-                budget.grpc_messages(request).map(Body::new)
-            }))
-            // Answers INTERNAL when the handler panics; the panic hook logs the cause. If a stream
-            // panics after its response has begun, the stream ends instead.
-            .layer(CatchPanicLayer::custom(|_| Status::from(ApiError::defect()).into_http::<Body>()))
-            .service(self.routes.routes().prepare());
+            .service(self.stack().service::<RequestBody>());
         serve_connections(incoming, listens, service, self.drain.finish, closing).await;
     }
 }
@@ -258,6 +232,7 @@ mod tests {
     use prost_types::{
         FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
     };
+    use tonic::Status;
     use tower::{Service, ServiceExt as _};
 
     use super::*;
