@@ -112,7 +112,7 @@ def test_a_browser_gets_the_answer_of_grpc(web: Web, kind: str) -> None:
     with grpc.insecure_channel(web.grpc) as channel:
         fields = {"overview": request.overview, "include_scores": True}
         expected = ReflectionClient(with_key(channel, KEY)).call(CLASSIFIER, "Classify", **fields)
-    assert web.response.FromString(message) == expected
+    assert message == expected.SerializeToString()
     assert response.getheader("access-control-allow-origin") == ORIGIN
     exposed = response.getheader("access-control-expose-headers", "")
     assert {"grpc-status", "grpc-message", "grpc-status-details-bin"} <= set(exposed.split(","))
