@@ -43,9 +43,11 @@ impl Name {
         if Instant::now() < self.next {
             return None;
         }
-        let found = self.target.resolve().await.and_then(|addresses| match addresses.is_empty() {
-            true => Err(io::Error::other("the name has no address")),
-            false => Ok(addresses),
+        let found = self.target.resolve().await.and_then(|addresses| {
+            if addresses.is_empty() {
+                return Err(io::Error::other("the name has no address"));
+            }
+            Ok(addresses)
         });
         let target = &self.target;
         match found {
