@@ -14,6 +14,7 @@ use service_kit::{
     serialize_redacted,
 };
 
+use crate::cors_origins;
 use crate::error::StartError;
 
 /// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
@@ -280,7 +281,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
                 listen,
                 max_connections: connections("rest.max_connections", settings.rest.max_connections)?,
                 timeout: positive_seconds("rest.timeout_seconds", settings.rest.timeout_seconds)?,
-                cors_origins: origins(&settings.rest.cors_origins)?,
+                cors_origins: cors_origins::checked(&settings.rest.cors_origins)?,
                 grpc_web: settings.rest.grpc_web,
                 allowed_hosts: AllowedHosts::new(
                     "rest.allowed_hosts",
@@ -371,31 +372,6 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
     }
 }
 
-/// Checks origins and writes them as browsers do, which send the name in lower case and omit the
-/// default port.
-fn origins(origins: &[String]) -> Result<Vec<http::HeaderValue>, InvalidSetting> {
-    let origin = |text: &String| {
-        let lower = text.to_ascii_lowercase();
-        let (host, default_port) = match (lower.strip_prefix("http://"), lower.strip_prefix("https://")) {
-            (Some(host), _) => (host, ":80"),
-            (None, host) => (host.unwrap_or_default(), ":443"),
-        };
-        let authority = host.parse::<http::uri::Authority>().ok();
-        let is_origin = authority.is_some_and(|found| !found.host().is_empty() && !host.contains(['@', '*']));
-        let value = lower.strip_suffix(default_port).unwrap_or(&lower);
-        let value = http::HeaderValue::from_str(value).ok().filter(|_| is_origin || text == "*");
-        value.ok_or_else(|| InvalidSetting {
-            key: "rest.cors_origins",
-            expected:
-                "whole origins such as https://movies.example, or * for all; a * inside an origin matches \
-                nothing, so list each subdomain"
-                    .to_owned(),
-            found: format!("{text:?}"),
-        })
-    };
-    origins.iter().map(origin).collect()
-}
-
 /// Checks that a key can be sent, without showing it.
 fn api_key(key: &'static str, found: Secret) -> Result<Secret, InvalidSetting> {
     let is_key =
@@ -430,25 +406,10 @@ mod tests {
 
     #[test]
     fn every_key_can_be_set_by_its_variable() {
-        let defaults = serde_json::to_value(ClassifierSvcSettings::default()).unwrap();
-        for key in service_kit::keys(&defaults) {
-            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
-            let text = match at {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Null => "0042".to_owned(),
-                value => value.to_string(),
-            };
-            let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
-            let variables = std::collections::BTreeMap::from([(variable.clone(), text)]);
-            let loaded = service_kit::load_settings_from::<ClassifierSvcSettings>(
-                &variables,
-                ENVIRONMENT_PREFIX,
-                None,
-                service_kit::Overrides::default(),
-            );
-            let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
-            let is_default = loaded == ClassifierSvcSettings::default();
-            assert_eq!(is_default, !at.is_null(), "{variable}");
+        for set in service_kit::load_each::<ClassifierSvcSettings>(ENVIRONMENT_PREFIX, service_kit::own_value)
+        {
+            let loaded = set.loaded.unwrap_or_else(|error| panic!("{}: {error}", set.key));
+            assert_eq!(loaded == ClassifierSvcSettings::default(), set.has_default, "{}", set.key);
         }
     }
 
@@ -479,64 +440,20 @@ mod tests {
         assert!(message.contains("tls.ca"), "{message}");
     }
 
-    #[test]
-    fn rejects_what_no_browser_sends_as_an_origin() {
-        for origin in [
-            "https://movies.example/",
-            "https://movies.example/app",
-            "https://*.movies.example",
-            "movies.example",
-            "https://",
-            "https://a b",
-            "https://user@movies.example",
-            "ftp://movies.example",
-            "",
-        ] {
-            let message = origins(&[origin.to_owned()]).unwrap_err().to_string();
-            assert!(message.starts_with("setting rest.cors_origins: expected whole origins"), "{message}");
-        }
-    }
-
-    #[test]
-    fn writes_origins_as_browsers_do() {
-        for (setting, sent) in [
-            ("https://movies.example", "https://movies.example"),
-            ("HTTPS://Movies.example:443", "https://movies.example"),
-            ("http://localhost:80", "http://localhost"),
-            ("https://movies.example:80", "https://movies.example:80"),
-            ("http://[::1]:3000", "http://[::1]:3000"),
-            ("*", "*"),
-        ] {
-            assert_eq!(origins(&[setting.to_owned()]).unwrap(), [sent]);
-        }
-    }
-
     /// Every number, with values that nothing could work with.
     #[test]
     fn a_number_that_cannot_work_is_rejected_by_its_key() {
-        let defaults = serde_json::to_value(ClassifierSvcSettings::default()).unwrap();
-        for key in service_kit::keys(&defaults) {
-            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
-            let too_large = match at {
-                serde_json::Value::Number(number) if number.is_f64() => "1e300",
-                serde_json::Value::Number(_) => "9000000000000000000",
-                _ => continue,
+        let sets = service_kit::load_each::<ClassifierSvcSettings>(
+            ENVIRONMENT_PREFIX,
+            service_kit::impossible_numbers,
+        );
+        assert!(sets.len() > 20);
+        for set in sets {
+            let message = match set.loaded {
+                Ok(settings) => ClassifierSvcConfig::try_from(settings).unwrap_err().to_string(),
+                Err(error) => error.to_string(),
             };
-            for wrong in ["-1", too_large] {
-                let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
-                let variables = std::collections::BTreeMap::from([(variable, wrong.to_owned())]);
-                let loaded = service_kit::load_settings_from::<ClassifierSvcSettings>(
-                    &variables,
-                    ENVIRONMENT_PREFIX,
-                    None,
-                    service_kit::Overrides::default(),
-                );
-                let message = match loaded {
-                    Ok(settings) => ClassifierSvcConfig::try_from(settings).unwrap_err().to_string(),
-                    Err(error) => error.to_string(),
-                };
-                assert!(message.contains(&key), "{key} = {wrong}: {message}");
-            }
+            assert!(message.contains(&set.key), "{} = {}: {message}", set.key, set.value);
         }
     }
 

@@ -14,6 +14,7 @@
 pub mod call;
 pub mod classifier;
 pub mod config;
+mod cors_origins;
 mod error;
 pub mod explain;
 pub mod grpc;

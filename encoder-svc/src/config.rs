@@ -387,54 +387,24 @@ mod tests {
 
     #[test]
     fn every_key_can_be_set_by_its_variable() {
-        let defaults = serde_json::to_value(EncoderSvcSettings::default()).unwrap();
-        for key in service_kit::keys(&defaults) {
-            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
-            let text = match at {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Null => "0042".to_owned(),
-                value => value.to_string(),
-            };
-            let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
-            let variables = std::collections::BTreeMap::from([(variable.clone(), text)]);
-            let loaded = service_kit::load_settings_from::<EncoderSvcSettings>(
-                &variables,
-                ENVIRONMENT_PREFIX,
-                None,
-                service_kit::Overrides::default(),
-            );
-            let loaded = loaded.unwrap_or_else(|error| panic!("{variable}: {error}"));
-            let is_default = loaded == EncoderSvcSettings::default();
-            assert_eq!(is_default, !at.is_null(), "{variable}");
+        for set in service_kit::load_each::<EncoderSvcSettings>(ENVIRONMENT_PREFIX, service_kit::own_value) {
+            let loaded = set.loaded.unwrap_or_else(|error| panic!("{}: {error}", set.key));
+            assert_eq!(loaded == EncoderSvcSettings::default(), set.has_default, "{}", set.key);
         }
     }
 
     /// Every number, with values that nothing could work with.
     #[test]
     fn a_number_that_cannot_work_is_rejected_by_its_key() {
-        let defaults = serde_json::to_value(EncoderSvcSettings::default()).unwrap();
-        for key in service_kit::keys(&defaults) {
-            let at = key.split('.').fold(&defaults, |value, part| &value[part]);
-            let too_large = match at {
-                serde_json::Value::Number(number) if number.is_f64() => "1e300",
-                serde_json::Value::Number(_) => "9000000000000000000",
-                _ => continue,
+        let sets =
+            service_kit::load_each::<EncoderSvcSettings>(ENVIRONMENT_PREFIX, service_kit::impossible_numbers);
+        assert!(sets.len() > 20);
+        for set in sets {
+            let message = match set.loaded {
+                Ok(settings) => EncoderSvcConfig::try_from(settings).unwrap_err().to_string(),
+                Err(error) => error.to_string(),
             };
-            for wrong in ["-1", too_large] {
-                let variable = format!("{ENVIRONMENT_PREFIX}_{}", key.replace('.', "__").to_uppercase());
-                let variables = std::collections::BTreeMap::from([(variable, wrong.to_owned())]);
-                let loaded = service_kit::load_settings_from::<EncoderSvcSettings>(
-                    &variables,
-                    ENVIRONMENT_PREFIX,
-                    None,
-                    service_kit::Overrides::default(),
-                );
-                let message = match loaded {
-                    Ok(settings) => EncoderSvcConfig::try_from(settings).unwrap_err().to_string(),
-                    Err(error) => error.to_string(),
-                };
-                assert!(message.contains(&key), "{key} = {wrong}: {message}");
-            }
+            assert!(message.contains(&set.key), "{} = {}: {message}", set.key, set.value);
         }
     }
 

@@ -43,6 +43,7 @@ pub use config::settings::{
     Overrides, Settings, SettingsError, documented_keys, keys, load_settings, load_settings_from,
     print_settings,
 };
+pub use config::sweep::{OneVariable, impossible_numbers, load_each, own_value};
 pub use deadline::Deadline;
 pub use error::{ApiError, FieldViolation, ItemError, NOT_SERVED, PUSHBACK, SERVICES};
 pub use fair::{FairLimit, FairPermit, FairQueue};

@@ -7,4 +7,5 @@ pub(crate) mod redaction;
 pub(crate) mod secret;
 pub(crate) mod setting_check;
 pub(crate) mod settings;
+pub(crate) mod sweep;
 mod variables;
