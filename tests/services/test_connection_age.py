@@ -56,6 +56,16 @@ def frames(connection: socket.socket) -> list[tuple[int, bytes]]:
     return found
 
 
+def silent_connection(address: str) -> tuple[list[tuple[int, bytes]], float]:
+    """Says hello and nothing else. Returns what the service sends until it closes the connection, and the seconds."""
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(HELLO)
+        begin = time.monotonic()
+        received = frames(connection)
+    return received, time.monotonic() - begin
+
+
 def test_a_client_of_old_connections_connects_anew_and_no_call_fails(tmp_path: Path) -> None:
     settings = f"max_connection_age_seconds = {AGE_SECONDS}\nmax_connection_age_grace_seconds = 5"
     with encoder(tmp_path, settings) as address, grpc.insecure_channel(address) as channel:
@@ -92,12 +102,7 @@ def test_open_calls_of_an_old_connection_finish_within_the_grace(tmp_path: Path)
 def test_a_client_that_answers_no_ping_is_disconnected(tmp_path: Path) -> None:
     settings = "keepalive_interval_seconds = 1.0\nkeepalive_timeout_seconds = 1.0\nmax_concurrent_streams = 7"
     with encoder(tmp_path, settings) as address:
-        host, port = address.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(HELLO)
-            begin = time.monotonic()
-            received = frames(connection)
-            seconds = time.monotonic() - begin
+        received, seconds = silent_connection(address)
     assert 1.5 < seconds < 10, seconds
     (settings_sent,) = [payload for kind, payload in received[:1] if kind == SETTINGS]
     pairs = [settings_sent[at : at + 6] for at in range(0, len(settings_sent), 6)]
@@ -108,12 +113,7 @@ def test_a_client_that_answers_no_ping_is_disconnected(tmp_path: Path) -> None:
 def test_an_old_idle_connection_is_told_to_go(tmp_path: Path) -> None:
     settings = f"max_connection_age_seconds = {AGE_SECONDS}\nmax_connection_age_grace_seconds = 1"
     with encoder(tmp_path, settings) as address:
-        host, port = address.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(HELLO)
-            begin = time.monotonic()
-            received = frames(connection)
-            seconds = time.monotonic() - begin
+        received, seconds = silent_connection(address)
     assert any(kind == GOAWAY for kind, _ in received)
     # This client does not answer the ping after GOAWAY, so the grace ends its connection.
     assert AGE_SECONDS * 0.9 <= seconds < 8, seconds
