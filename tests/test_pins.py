@@ -74,7 +74,7 @@ def test_every_npm_package_has_a_version_and_a_hash() -> None:
         assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
 
 
-def test_npm_installs_only_what_is_locked_and_runs_no_scripts() -> None:
+def test_npm_installs_only_locked_packages_and_runs_no_scripts() -> None:
     found = [line.strip() for name in sources() for line in lines(name) if re.match(r"\s*@?npm (ci|i|install)\b", line)]
     assert found
     assert [line for line in found if "npm ci " not in line or "--ignore-scripts" not in line] == []

@@ -47,7 +47,7 @@ def test_reflection_lists_what_the_port_serves(services: Services) -> None:
 
 
 @pytest.mark.parametrize("path", [f"/{ENCODER}/Encode", "/x.Y/Z", f"/{ENCODER}/NoSuchMethod", "/grpc.channelz.v1.C/D"])
-def test_an_unknown_service_is_answered_with_what_is_served(services: Services, path: str) -> None:
+def test_the_error_of_an_unknown_service_lists_those_of_the_port(services: Services, path: str) -> None:
     error = failure(services.classifier, path)
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     served = f"this port serves {CLASSIFIER} and the health and reflection services"

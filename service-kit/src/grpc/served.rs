@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_served_in_place_of_an_unknown_service_or_method() {
+    fn the_error_of_an_unknown_service_or_method_lists_those_served() {
         let served = Served::new(vec!["a.B"], &[]);
         let message = |path: &str| served.check(path).unwrap().to_string();
         let unknown = message("/c.D/E");

@@ -20,7 +20,7 @@ from movieclassifier.results import Classification, Model, Movie, classification
 
 Call = grpc.aio.StreamStreamCall[wire.ClassifyStreamRequest, wire.ClassifyStreamResponse]
 
-# What grpcio reports in place of the status if a stream ends while a message is written to it (`_write` in grpc/aio).
+# If a stream ends while a message is written to it, grpcio reports this instead of the status (`_write` in grpc/aio).
 LOST_STATUS = "Internal error from Core"
 BROKEN = "the stream ended while a movie was sent"
 # A service that rejects a stream does so after its first message. Nothing else is written meanwhile, so that the status
