@@ -33,6 +33,8 @@ pub use command_line::{
     ClientTlsArgs, HealthcheckArgs, describe_error, print, report, run_command, run_command_on_threads,
     until_reader_left,
 };
+pub use config::error::SettingsError;
+pub use config::keys::keys;
 pub use config::redaction::{redact_urls, serialize_redacted};
 pub use config::secret::Secret;
 pub use config::setting_check::{
@@ -40,8 +42,7 @@ pub use config::setting_check::{
     seconds, word,
 };
 pub use config::settings::{
-    Overrides, Settings, SettingsError, documented_keys, keys, load_settings, load_settings_from,
-    print_settings,
+    Overrides, Settings, documented_keys, load_settings, load_settings_from, print_settings,
 };
 pub use config::sweep::{OneVariable, impossible_numbers, load_each, own_value};
 pub use deadline::Deadline;
@@ -59,14 +60,14 @@ pub use http::allowed_hosts::{AllowedHosts, check_hosts};
 pub use http::canonical_path::canonical_path;
 pub use http::metrics::http_metrics;
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
-pub use http::server::{HttpSettings, catch_panics, operations_routes};
+pub use http::server::{DEFAULT_MAX_HTTP_CONNECTIONS, HttpSettings, catch_panics, operations_routes};
 pub use http2::ConnectionRules;
 pub use memory::MemoryBudget;
 pub use net::connect::{InvalidTarget, Target};
 pub use net::listener::{ListenError, Listeners, listen};
 pub use net::transport::{Io, Transport};
 pub use readiness::Readiness;
-pub use serve::{DEFAULT_MAX_HTTP_CONNECTIONS, serve};
+pub use serve::serve;
 pub use shutdown::{Drain, Shutdown, shutdown_on_signals};
 pub use telemetry::logs_and_traces::{
     LogFormat, Telemetry, TelemetryError, TelemetrySettings, TraceSettings, init_telemetry,

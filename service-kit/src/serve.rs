@@ -11,9 +11,6 @@ use crate::net::incoming::Incoming;
 use crate::net::server::{Listens, serve_connections};
 use crate::{GrpcServer, Listeners, ServerTls, Shutdown, canonical_path};
 
-/// The most connections of an HTTP listener if nothing else is set.
-pub const DEFAULT_MAX_HTTP_CONNECTIONS: usize = 1024;
-
 /// Serves `grpc` on the gRPC listener and `http` on the HTTP listener, if there is one, until both
 /// have drained.
 ///

@@ -3,6 +3,8 @@
 //!
 //! No setting of a service is defined here: each service passes in its prefix and defaults.
 
+pub(crate) mod error;
+pub(crate) mod keys;
 pub(crate) mod redaction;
 pub(crate) mod secret;
 pub(crate) mod setting_check;

@@ -6,64 +6,16 @@
 //! the keys with those of the defaults instead.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::{Config, Environment, File, FileFormat, Value, ValueKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::error::SettingsError;
+use super::keys::{join, keys, keys_of};
 use super::variables::{self, variable_of};
-
-/// Why settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The settings file cannot be read.
-    #[error("settings file {path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// A key is unknown, most often because it is misspelled.
-    #[error("{place}: unknown key {key}{}", nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
-    UnknownKey {
-        /// The file or variable that has the key.
-        place: String,
-        /// The key, such as `limits.max_batch`.
-        key: String,
-        /// The most similar known key, or its variable if `place` is one.
-        nearest: Option<String>,
-    },
-    /// A key was renamed after an earlier release.
-    #[error("{place}: key {key} is now called {new}; rename it")]
-    RenamedKey {
-        /// The file or variable that has the key.
-        place: String,
-        /// The old key.
-        key: String,
-        /// The new key.
-        new: &'static str,
-    },
-    /// A variable of a list is neither JSON nor strings separated by commas.
-    #[error("environment variable {variable}: expected JSON such as [\"a\", \"b\"], or a,b: {source}")]
-    List {
-        /// The variable.
-        variable: String,
-        /// What is wrong with the JSON.
-        source: serde_json::Error,
-    },
-    /// A variable of a setting has bytes that are no text.
-    #[error("environment variable {variable}: expected UTF-8, found other bytes")]
-    NotUtf8 {
-        /// The variable.
-        variable: String,
-    },
-    /// A value has the wrong type. The message says where.
-    #[error("settings: {0}")]
-    Invalid(#[from] config::ConfigError),
-}
 
 /// The settings of one program. `Serialize` defines the keys, `Default` their values.
 pub trait Settings: DeserializeOwned + Serialize + Default {
@@ -149,16 +101,6 @@ pub fn load_settings_from<T: Settings>(
     Ok(settings.try_deserialize()?)
 }
 
-/// Returns the default of a key.
-pub(super) fn at<'a>(known: &'a Json, key: &str) -> Option<&'a Json> {
-    key.split('.').try_fold(known, |value, part| value.get(part))
-}
-
-/// Returns the keys whose defaults are of a kind.
-fn keys_of(known: &Json, kind: impl Fn(&Json) -> bool) -> Vec<String> {
-    keys(known).into_iter().filter(|key| at(known, key).is_some_and(&kind)).collect()
-}
-
 /// Parses a list: JSON if it begins like it, otherwise strings separated by commas.
 fn list(text: &str) -> Result<Vec<Value>, serde_json::Error> {
     if text.trim_start().starts_with('[') {
@@ -183,28 +125,6 @@ pub fn documented_keys(file: &str) -> Result<Vec<String>, toml::de::Error> {
     let mut keys = keys(&toml::from_str(&lines.collect::<Vec<_>>().join("\n"))?);
     keys.sort();
     Ok(keys)
-}
-
-/// Returns the keys of all values that are not tables, as dotted paths.
-#[must_use]
-pub fn keys(settings: &Json) -> Vec<String> {
-    fn walk(value: &Json, path: &str, found: &mut Vec<String>) {
-        match value {
-            Json::Object(fields) if !fields.is_empty() => {
-                for (key, value) in fields {
-                    walk(value, &join(path, key), found);
-                }
-            }
-            _ => found.push(path.to_owned()),
-        }
-    }
-    let mut found = Vec::new();
-    walk(settings, "", &mut found);
-    found
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Checks that every given key is known. `place` names the file or variable that has a key, and
@@ -244,6 +164,8 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde::{Deserialize, Serialize};
 
     use super::*;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::settings::{Overrides, Settings, SettingsError, at, keys, load_settings_from};
+use super::error::SettingsError;
+use super::keys::{at, keys};
+use super::settings::{Overrides, Settings, load_settings_from};
 use super::variables::variable_of;
 
 /// Settings loaded from the variable of one key alone.

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use serde_json::Value as Json;
 
-use super::settings::{SettingsError, at, keys};
+use super::error::SettingsError;
+use super::keys::{at, keys};
 
 /// Returns the environment variable that sets a key.
 pub(super) fn variable_of(prefix: &str, key: &str) -> String {

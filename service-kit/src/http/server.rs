@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::telemetry::exposition::Exposition;
-use crate::{ApiError, DEFAULT_MAX_HTTP_CONNECTIONS, Metrics, Readiness};
+use crate::{ApiError, Metrics, Readiness};
+
+/// The most connections of an HTTP listener if nothing else is set.
+pub const DEFAULT_MAX_HTTP_CONNECTIONS: usize = 1024;
 
 /// Settings of an HTTP listener that serves only probes and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
