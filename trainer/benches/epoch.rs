@@ -146,6 +146,7 @@ fn synthetic(output: &Path, movies: u64) {
                 labels: vec![labels],
                 values: vector,
                 word_features: vec![WordFeatures::default()],
+                overviews: vec![id],
             })
             .unwrap();
     }

@@ -34,7 +34,7 @@ pub use data::ingest::reader::{IngestError, IngestOptions, MovieReader};
 pub use data::ingest::report::{DropReason, Dropped, DroppedRow, IngestReport, LabelCount};
 pub use data::movie::{DataDigest, Movie};
 pub use data::split::{Split, SplitChoice};
-pub use data::training_data::{FittingData, FittingDataError};
+pub use data::training_data::{Copies, FittingData, FittingDataError, FittingSource};
 pub use data::vectors::Vectors;
 pub use encode::batches::Load;
 pub use file_error::FileError;

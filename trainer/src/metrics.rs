@@ -1,6 +1,7 @@
 //! Metrics of predictions: counts, F1, calibration error, cross-entropy.
 //!
-//! linfa computes metrics of single-label classes; these are over several labels per movie.
+//! linfa computes metrics of single-label classes; these are over several labels per movie. A target
+//! is 1, 0, or NaN where nobody knows whether the movie has the genre; such pairs are not counted.
 
 use ndarray::{Array2, ArrayView2, Zip};
 use serde::Serialize;
@@ -71,6 +72,7 @@ pub fn count(probabilities: &Array2<f32>, targets: &Array2<f32>, thresholds: &[f
         {
             match (probability > threshold, *target > 0.5) {
                 (true, true) => count.true_positives += 1,
+                (true, false) if target.is_nan() => {}
                 (true, false) => count.false_positives += 1,
                 (false, true) => count.false_negatives += 1,
                 (false, false) => {}
@@ -108,6 +110,9 @@ pub struct ReliabilityBin {
 pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [ReliabilityBin; BINS] {
     let mut bins = [ReliabilityBin::default(); BINS];
     Zip::from(probabilities).and(targets).for_each(|probability, target| {
+        if target.is_nan() {
+            return;
+        }
         let bin = &mut bins[((probability * BINS as f32) as usize).min(BINS - 1)];
         bin.pairs += 1;
         bin.probability += f64::from(*probability);
@@ -123,19 +128,24 @@ pub fn reliability(probabilities: &Array2<f32>, targets: &Array2<f32>) -> [Relia
 pub fn expected_calibration_error(probabilities: &Array2<f32>, targets: &Array2<f32>) -> f64 {
     let bins = reliability(probabilities, targets);
     // n/N · |mean probability - frequency| is |difference of their sums| / N.
-    bins.iter().map(|bin| (bin.probability - bin.positives).abs()).sum::<f64>() / targets.len().max(1) as f64
+    let pairs: u64 = bins.iter().map(|bin| bin.pairs).sum();
+    bins.iter().map(|bin| (bin.probability - bin.positives).abs()).sum::<f64>() / pairs.max(1) as f64
 }
 
 /// Mean binary cross-entropy over all pairs of movie and genre, in nats.
 #[must_use]
 pub fn binary_cross_entropy(probabilities: &ArrayView2<'_, f32>, targets: &ArrayView2<'_, f32>) -> f64 {
-    let mut total = 0.0;
+    let (mut total, mut pairs) = (0.0, 0_u64);
     Zip::from(probabilities).and(targets).for_each(|probability, target| {
+        if target.is_nan() {
+            return;
+        }
+        pairs += 1;
         let p = f64::from(*probability).clamp(SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY);
         let y = f64::from(*target);
         total -= y * p.ln() + (1.0 - y) * (1.0 - p).ln();
     });
-    total / targets.len().max(1) as f64
+    total / pairs.max(1) as f64
 }
 
 #[cfg(test)]
@@ -164,6 +174,24 @@ mod tests {
         );
         // one bin: mean probability 0.25, a half is there
         assert_abs_diff_eq!(expected_calibration_error(&certain, &array![[1.0, 0.0]]), 0.25);
+    }
+
+    #[test]
+    fn pairs_of_unknown_targets_are_not_counted() {
+        let unknown = f32::NAN;
+        let (probabilities, targets) =
+            (array![[0.9, 0.4], [0.6, 0.8]], array![[1.0, 0.0], [unknown, unknown]]);
+        let counts = count(&probabilities, &targets, &[0.5, 0.5]);
+        assert_eq!(counts.iter().map(|count| count.false_positives).sum::<u64>(), 0);
+        let (known, known_targets) = (array![[0.9, 0.4]], array![[1.0, 0.0]]);
+        assert_abs_diff_eq!(
+            binary_cross_entropy(&probabilities.view(), &targets.view()),
+            binary_cross_entropy(&known.view(), &known_targets.view())
+        );
+        assert_abs_diff_eq!(
+            expected_calibration_error(&probabilities, &targets),
+            expected_calibration_error(&known, &known_targets)
+        );
     }
 
     #[test]

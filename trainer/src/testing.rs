@@ -32,5 +32,6 @@ pub(crate) fn vectors(movies: u64) -> Vectors {
         labels: set,
     };
     let word_features = ids.iter().map(|id| WordFeatures::of("", &format!("movie number {id}"))).collect();
-    Vectors::from_rows(VectorRows { ids, labels, values, word_features }, header)
+    let overviews = ids.clone();
+    Vectors::from_rows(VectorRows { ids, labels, values, word_features, overviews }, header)
 }

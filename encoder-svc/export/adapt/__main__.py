@@ -32,7 +32,7 @@ from export.adapt import adapter_file
 from export.adapt.adapter_file import AdapterError
 from export.adapt.arguments import arguments
 from export.adapt.compress import Compressor, student_of
-from export.adapt.data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, pad
+from export.adapt.data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, Source, pad
 from export.adapt.evaluation import Figures, figures, fit_head, fit_probe
 from export.adapt.model import MovieEncoder
 from export.adapt.texts import Texts, Views, load_tokenizer
@@ -47,8 +47,14 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
+def sources(args: argparse.Namespace) -> list[Source]:
+    return [Source.parse(text) for text in args.data]
+
+
 def load_texts(args: argparse.Namespace, split: str, max_tokens: int, subset: int = 0) -> tuple[MovieSet, Texts]:
-    movies = MovieSet.load(args.data, split)
+    movies = MovieSet.load(sources(args), split)
+    if movies.dropped:
+        say(f"{split}: dropped {', '.join(f'{count} with the {reason}' for reason, count in movies.dropped.items())}")
     if subset:
         movies = movies.subset(subset)
     return movies, Texts(movies, load_tokenizer(args.base / "tokenizer.json", max_tokens))
@@ -61,7 +67,8 @@ def start_run(folder: Path, config: Config) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config) if getattr(args, f.name) is not None}
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config) if getattr(args, f.name, None) is not None}
+    given["data"] = " ".join(map(str, sources(args)))
     if (args.run / CONFIG).is_file():
         stored = Config.read(args.run)
         config = dataclasses.replace(stored, **given)
@@ -80,8 +87,9 @@ def train(args: argparse.Namespace) -> None:
     if args.start_run:
         model.load_state_dict(load_weights(args.start_run, args.base, "best")[1].state_dict())
     trainer = Trainer(
-        config, model, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations, say
-    )
+        config, model, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,
+        args.workers, say,
+    )  # fmt: skip
     trainer.run()
 
 
@@ -127,7 +135,7 @@ def compress(args: argparse.Namespace) -> None:
     config, mean, _ = averaged(args.teacher, args.base, args.which)
     config = dataclasses.replace(
         config, mode="lora", rank=args.rank, epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
-        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, rdrop=0.0, ema=args.ema, start="",
+        new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, ema=args.ema, start="",
         tagline=args.tagline, cut=args.cut, word_dropout=args.word_dropout,
         bfloat16=args.bfloat16, seed=args.seed, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
@@ -136,8 +144,9 @@ def compress(args: argparse.Namespace) -> None:
     _, learn = load_texts(args, "train", config.max_tokens)
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     trainer = Compressor(
-        config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations, say
-    )
+        config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,
+        args.workers, say,
+    )  # fmt: skip
     trainer.teachers = [load_weights(folder, args.base, args.which)[1].to(args.device) for folder in args.teacher]
     for teacher in trainer.teachers:
         teacher.multiply_in_bfloat16(bool(config.bfloat16))
@@ -196,7 +205,7 @@ def export_adapter(args: argparse.Namespace) -> None:
     config, model, states = averaged(args.run, args.base, args.which)
     base = adapter_file.fresh_base(args.base, config.activation)
     rank = args.rank or config.rank
-    movies = MovieSet.load(args.data, "train")
+    movies = MovieSet.load(sources(args), "train")
     tensors = adapter_file.tensors_of(model, base, args.form, rank)
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     adapter_file.merge(base, tensors)

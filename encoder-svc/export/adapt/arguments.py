@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 import torch
@@ -16,10 +17,8 @@ SETTINGS = {
     "mode": "full: train all linear layers; lora: train only low-rank branches beside them",
     "rank": "rank of the branches in mode lora",
     "activation": f"final step of the vector: {' or '.join(ACTIVATIONS)}",
-    "objective": "bce, or asl: asymmetric, with less weight on easy negatives",
-    "asl_negative": "exponent of the negative's probability in asl",
     "label_smoothing": "fraction of each label that is replaced by 0.1",
-    "epochs": "passes over the train split; may be changed when resuming",
+    "epochs": "passes over the train movies; may be changed when resuming",
     "batch": "movies a step",
     "max_tokens": "longest text seen in training (serving and validation: 256)",
     "bfloat16": "1: matrix products in bfloat16, faster with AVX-512 BF16; evaluation stays in float32",
@@ -35,7 +34,6 @@ SETTINGS = {
     "tagline": "fraction of the texts shown with the movie's tagline, if it has one",
     "cut": "fraction of the batches whose texts each lose a run of 15 to 45 % of their tokens",
     "word_dropout": "fraction of the tokens replaced by [MASK]",
-    "rdrop": "weight of the agreement of two dropout passes (doubles the time); 0 disables it",
     "ema": "decay of the averaged weights, which are evaluated and exported",
     "seed": "seed of initial projection, order and dropout",
     "init_seed": "seed of the initial projection, which averaged runs must share; -1: use --seed",
@@ -50,7 +48,12 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export.adapt", description=description, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data", type=Path, required=True, help="Kaggle's movies_metadata.csv")
+    common.add_argument(
+        "--data", required=True, action="append", metavar="FILE[,rows=N][,weight=W][,unknown=LABEL+LABEL]",
+        help="Kaggle's movies_metadata.csv, or a file with its columns (repeatable; .gz is read). Runs train on the train "
+        "movies of all files and are measured on the validation movies of the first. rows: read that many records; weight: of "
+        "each movie in the loss; unknown: genres that the file does not know, so that their absence says nothing",
+    )  # fmt: skip
     common.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
     common.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's choice)")
 
@@ -97,6 +100,10 @@ def arguments(description: str) -> argparse.ArgumentParser:
             help="cpu or cuda (default: %(default)s)",
         )
         command.add_argument(
+            "--workers", type=int, default=len(os.sched_getaffinity(0)),
+            help="threads that each compute the gradient of a part of a batch (default: %(default)s, the cores; on a GPU one)",
+        )  # fmt: skip
+        command.add_argument(
             "--save-minutes", type=float, default=5.0, help="minutes between checkpoints (default: %(default)s)"
         )
         command.add_argument("--evaluations", type=int, default=2, help="evaluations per epoch (default: %(default)s)")
@@ -106,6 +113,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
         )  # fmt: skip
     settings = learn.add_argument_group("settings of the run, saved in its folder")
     for field in dataclasses.fields(Config):
+        if field.name == "data":
+            continue
         settings.add_argument(
             f"--{field.name.replace('_', '-')}", type=type(field.default), default=None,
             help=f"{SETTINGS[field.name].replace('%', '%%')} (default: {field.default})",

@@ -38,11 +38,14 @@ class Compressor(Trainer):
 
     teachers: list[MovieEncoder]
 
-    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         with torch.no_grad():
             taught = [teacher.vector(teacher.pool(ids, mask)) for teacher in self.teachers]
             chances = torch.stack([torch.sigmoid(t.logits(v)) for t, v in zip(self.teachers, taught, strict=True)])
             target = torch.stack(taught).mean(0)
         vector = self.model.vector(self.model.pool(ids, mask))
-        apart = F.mse_loss(vector, target)
-        return VECTOR_WEIGHT * apart + F.binary_cross_entropy_with_logits(self.model.logits(vector), chances.mean(0))
+        # What the teachers know of a label does not depend on what its file knows, so only the movie's weight counts.
+        movie = weights.amax(1, keepdim=True)
+        apart = (movie * (vector - target).square()).mean(1).sum() * weights.shape[1]
+        told = F.binary_cross_entropy_with_logits(self.model.logits(vector), chances.mean(0), weight=movie, reduction="sum")
+        return VECTOR_WEIGHT * apart + told

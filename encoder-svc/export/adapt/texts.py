@@ -16,7 +16,7 @@ SHORTEST_CUT, LONGEST_CUT = 0.15, 0.45  # Fractions of a text.
 
 
 class Texts:
-    """Labels and token ids of movies: with titles, without titles, and with titles and taglines."""
+    """Labels, their weights and token ids of movies: with titles, without titles, and with titles and taglines."""
 
     def __init__(self, movies: MovieSet, tokenizer: Tokenizer) -> None:
         def ids(texts: list[str]) -> list[list[int]]:
@@ -27,7 +27,7 @@ class Texts:
         self.tagged = ids([compose(movie.title, f"{movie.tagline} {movie.overview}".strip()) for movie in movies.movies])
         self.has_tagline = np.array([bool(movie.tagline) for movie in movies.movies])
         self.lengths = np.array([len(row) for row in self.titled])
-        self.labels = movies.labels()
+        self.labels, self.weights = movies.labels(), movies.weights()
 
     def __len__(self) -> int:
         return len(self.titled)

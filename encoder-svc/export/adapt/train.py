@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -32,8 +33,6 @@ class Config:
     mode: str = "full"  # full | lora
     rank: int = 16  # Of the low-rank branches in mode lora.
     activation: str = "tanh"
-    objective: str = "bce"  # bce | asl
-    asl_negative: float = 2.0
     label_smoothing: float = 0.0
     epochs: float = 3.0
     batch: int = 32
@@ -51,11 +50,11 @@ class Config:
     tagline: float = 0.0
     cut: float = 0.0
     word_dropout: float = 0.0
-    rdrop: float = 0.0
     ema: float = 0.998
     seed: int = 0
     init_seed: int = -1
     subset: int = 0
+    data: str = ""  # The sources, by file name.
     start: str = ""  # Name of the run that provided the initial weights.
     teachers: str = ""  # Names of the teachers of a compressed run.
 
@@ -106,22 +105,11 @@ def parameter_groups(model: MovieEncoder, config: Config) -> list[dict]:
     return [{"params": p, "lr": r, "peak": r, "weight_decay": d} for (r, d), p in groups.items()]
 
 
-def loss_of(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
-    if config.label_smoothing:
-        labels = labels * (1 - config.label_smoothing) + 0.1 * config.label_smoothing
-    if config.objective == "bce":
-        return F.binary_cross_entropy_with_logits(logits, labels)
-    # Asymmetric loss: easy negatives have less weight.
-    p = torch.sigmoid(logits)
-    negative = (p - 0.05).clamp(min=0)
-    weight = negative**config.asl_negative
-    return -(labels * F.logsigmoid(logits) + (1 - labels) * weight * torch.log1p(-negative.clamp(max=1 - 1e-6))).mean()
-
-
-def rdrop_of(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the symmetric Bernoulli KL divergence between two dropout passes."""
-    pa, pb = torch.sigmoid(a), torch.sigmoid(b)
-    return ((pa - pb) * (a - b)).mean()
+def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Returns the sum of the binary cross-entropies of labels `[movies, genres]`, each times its weight."""
+    if smoothing:
+        labels = labels * (1 - smoothing) + 0.1 * smoothing
+    return F.binary_cross_entropy_with_logits(logits, labels, weight=weights, reduction="sum")
 
 
 @torch.no_grad()
@@ -177,14 +165,20 @@ class Trainer:
 
     def __init__(
         self, config: Config, model: MovieEncoder, folder: Path, train: Texts, validation: Texts, device: str,
-        save_minutes: float, pause_file: Path, evaluations: int, report=print,
+        save_minutes: float, pause_file: Path, evaluations: int, workers: int = 1, report=print,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.train_set, self.validation = config, folder, train, validation
-        self.targets, self.views = torch.from_numpy(train.labels), config.views
+        self.targets, self.weights = torch.from_numpy(train.labels), torch.from_numpy(train.weights)
+        self.views = config.views
         self.save_minutes, self.pause_file = save_minutes, pause_file
         self.evaluations, self.report = evaluations, report
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self.live = [p for p in self.model.parameters() if p.requires_grad]
+        # Threads that share a matrix product wait for each other at the end of every one, which on a busy machine costs half of
+        # the time. Workers with a part of the batch each wait once a step.
+        self.workers = max(1, workers) if self.device.type == "cpu" else 1
+        self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) if self.workers > 1 else None
         self.model.multiply_in_bfloat16(bool(config.bfloat16))
         torch.manual_seed(config.seed)
         self.optimizer = torch.optim.AdamW(
@@ -246,24 +240,35 @@ class Trainer:
         left = (self.total - self.step) / max(1, self.total - warm)
         return self.config.final_lr + (1 - self.config.final_lr) * left
 
-    def _batch(self, movies: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _batch(self, movies: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ids, mask = pad(self.views.rows(self.train_set, movies, rng))
         ids = self.views.masked(ids, mask, rng)
-        return (
-            torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device),
-            self.targets[torch.from_numpy(movies)].to(self.device),
-        )  # fmt: skip
+        rows = torch.from_numpy(movies)
+        tensors = torch.from_numpy(ids), torch.from_numpy(mask), self.targets[rows], self.weights[rows]
+        return tuple(tensor.to(self.device) for tensor in tensors)
 
-    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        logits = self.model(ids, mask)
-        loss = loss_of(logits, labels, self.config)
-        if self.config.rdrop:
-            again = self.model(ids, mask)
-            loss = (loss + loss_of(again, labels, self.config)) / 2 + self.config.rdrop * rdrop_of(logits, again)
+    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Returns the loss of movies, summed over movies and genres."""
+        return loss_of(self.model(ids, mask), labels, weights, self.config.label_smoothing)
+
+    def _set_gradients(self, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
+        """Sets the gradient of each parameter to that of the mean loss of a batch, which it returns."""
+        total = batch[3].sum()
+
+        def part(first: int) -> tuple[float, tuple[Tensor, ...]]:
+            loss = self._loss(*(tensor[first :: self.workers] for tensor in batch)) / total
+            return loss.item(), torch.autograd.grad(loss, self.live)
+
+        parts = range(min(self.workers, len(batch[0])))
+        (loss, gradients), *others = self.pool.map(part, parts) if self.pool else map(part, parts)
+        for other, more in others:
+            loss += other
+            torch._foreach_add_(gradients, more)
+        for parameter, gradient in zip(self.live, gradients, strict=True):
+            parameter.grad = gradient
         return loss
 
     def run(self) -> None:
-        live = [p for p in self.model.parameters() if p.requires_grad]
         every = max(1, self.per_epoch // self.evaluations)
         saved = reported = time.monotonic()
         reported_step, losses = self.step, []
@@ -279,17 +284,14 @@ class Trainer:
                 epoch = self.step // self.per_epoch
                 batches = length_bucketed(self.train_set.lengths, self.config.batch, self.config.seed * 1009 + epoch)
             rng = np.random.default_rng((self.config.seed, self.step))
-            ids, mask, labels = self._batch(batches[self.step % self.per_epoch], rng)
+            batch = self._batch(batches[self.step % self.per_epoch], rng)
             scale = self._rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
-            loss = self._loss(ids, mask, labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(live, 1.0)
+            losses.append(self._set_gradients(batch))
+            torch.nn.utils.clip_grad_norm_(self.live, 1.0)
             self.optimizer.step()
             self.average.update()
-            losses.append(loss.item())
             self.step += 1
             now = time.monotonic()
             if now - reported > 30:

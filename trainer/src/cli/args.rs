@@ -12,6 +12,8 @@ use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
 use trainer::{IngestOptions, SplitChoice};
 
+use crate::cli::source_arg::SourceArg;
+
 const EXAMPLES: &str = "\
 From Kaggle's movies_metadata.csv to a model and its metrics, step by step:
   trainer prepare  --input movies_metadata.csv --output movies.parquet
@@ -213,10 +215,18 @@ pub(crate) struct Merge {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Table of vectors written by `trainer encode`, or a folder of shards. Repeatable: movies of all
+    /// tables count, each once. `,unknown=LABEL+LABEL` after the file names labels that its source does
+    /// not know, so that their absence says nothing; `,train-only` takes only its training movies
+    #[arg(long, required = true, value_name = "FILE[,unknown=LABEL][,train-only]")]
+    pub(crate) vectors: Vec<SourceArg>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Fit {
-    /// Table of vectors written by `trainer encode`, or a folder of shards
-    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
-    pub(crate) vectors: PathBuf,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
     /// Model file to write
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) output: PathBuf,
@@ -256,9 +266,8 @@ pub(crate) struct SearchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Search {
-    /// Table of vectors written by `trainer encode`, or a folder of shards
-    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
-    pub(crate) vectors: PathBuf,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
     /// Folder for journal.jsonl, trials.parquet, trials.svg and model.safetensors
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
@@ -303,9 +312,9 @@ pub(crate) struct Evaluate {
     /// Model file to measure
     #[arg(long, value_name = "FILE.safetensors", default_value = "models/default.safetensors")]
     pub(crate) model: PathBuf,
-    /// Table of vectors to use instead of an encoder
-    #[arg(long, value_name = "FILE.parquet")]
-    pub(crate) vectors: Option<PathBuf>,
+    /// Table of vectors to use instead of an encoder; repeatable, with the settings of `fit --vectors`
+    #[arg(long, value_name = "FILE[,unknown=LABEL]")]
+    pub(crate) vectors: Vec<SourceArg>,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Compose texts as if no movie had a title
@@ -318,9 +327,8 @@ pub(crate) struct Evaluate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Table of vectors written by `trainer encode`, or a folder of shards
-    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
-    pub(crate) vectors: PathBuf,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
     /// Model file that the report is about
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) model: PathBuf,

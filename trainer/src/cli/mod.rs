@@ -4,3 +4,5 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+mod runtime;
+mod source_arg;

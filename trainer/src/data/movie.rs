@@ -1,7 +1,8 @@
 //! A usable movie, and a digest over many.
 
-use genre_model::{LabelSet, MovieLabels};
+use genre_model::{LabelSet, MovieLabels, nfc};
 use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A movie with an overview and at least one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,16 @@ pub struct Movie {
     pub overview: String,
     /// Never empty. Indices into the label set of the source.
     pub labels: MovieLabels,
+}
+
+/// Returns a hash of the words of an overview, by which copies of it are found: those that differ
+/// only in case, punctuation, spaces or Unicode form have the same hash.
+#[must_use]
+pub fn overview_hash(overview: &str) -> u64 {
+    let overview = nfc(overview);
+    let words = overview.split(|character: char| !character.is_alphanumeric());
+    let words: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
+    xxh3_64(words.join(" ").as_bytes())
 }
 
 /// SHA-256 over movies in order: ids, titles, overviews and labels. Each field is preceded by its
@@ -87,6 +98,15 @@ mod tests {
         let (two, other) = (names(&["Billing", "Spam"]), names(&["BillingSpam"]));
         let sets = [two, other].map(|names| digest(LabelSet::of_names(&names).unwrap()));
         assert!(sets[0] != sets[1] && !sets.contains(&built_in));
+    }
+
+    #[test]
+    fn copies_of_an_overview_have_one_hash() {
+        let hashes = ["A storm, a ship.", "a  storm — a SHIP", "a storm a ship!"].map(overview_hash);
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]));
+        assert_eq!(overview_hash("caf\u{e9}"), overview_hash("cafe\u{301}"));
+        assert_ne!(overview_hash("a storm a ship"), overview_hash("a ship a storm"));
+        assert_ne!(overview_hash("ab c"), overview_hash("a bc"));
     }
 
     #[test]

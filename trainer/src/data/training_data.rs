@@ -1,17 +1,29 @@
 //! The movies that a fit may see: training and validation, never test.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use genre_model::{EncoderIdentity, InputTemplate, LabelSet, WordFeatures};
 use linfa::dataset::Dataset;
-use ndarray::Ix2;
+use ndarray::{Array2, Ix2};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Split, Vectors};
 
-/// Vectors of shape `[rows, dimension]` and targets of 0 and 1 of shape `[rows, labels]`.
+/// Vectors of shape `[rows, dimension]` and targets of shape `[rows, labels]`: 1, 0, or NaN where
+/// nobody knows whether the movie has the label.
 pub type LabelledVectors = Dataset<f32, f32, Ix2>;
 
-/// Training and validation movies of one encoder and one source. No constructor admits a test
-/// movie.
+/// The movies of one table of vectors, and what a fit may conclude from them.
+#[derive(Debug, Clone)]
+pub struct FittingSource<'a> {
+    /// All movies of the table. Its test movies stay behind.
+    pub vectors: &'a Vectors,
+    /// Whether the validation movies of the source are left out, too.
+    pub is_train_only: bool,
+}
+
+/// Training and validation movies of one encoder. No constructor admits a test movie.
 #[derive(Debug, Clone)]
 pub struct FittingData {
     train: LabelledVectors,
@@ -22,67 +34,143 @@ pub struct FittingData {
     template: InputTemplate,
     data_digest: String,
     labels: LabelSet,
+    dropped: Copies,
+}
+
+/// Movies left out because they appear twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Movies with the id of an earlier movie.
+    pub by_id: usize,
+    /// Training movies with the overview of an earlier training movie.
+    pub of_train: usize,
+    /// Training movies with the overview of a validation or test movie.
+    pub of_held_out: usize,
+}
+
+impl fmt::Display for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by_id, of_train, of_held_out } = self;
+        write!(
+            f,
+            "{by_id} movies with the id of an earlier one, {of_train} training movies with the overview of an earlier \
+             one, {of_held_out} with that of a validation or test movie"
+        )
+    }
 }
 
 /// Why movies may not be used in a fit.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq)]
 pub enum FittingDataError {
-    /// A movie belongs to another split.
-    #[error("movie {id}: expected {expected} movies only, found a {found} movie")]
-    WrongSplit {
-        /// The movie.
-        id: u64,
-        /// The split it was given for.
-        expected: Split,
-        /// The split it belongs to.
-        found: Split,
-    },
     /// A split has no movies.
-    #[error("expected {expected} movies, found none")]
+    #[error("expected {expected} movies, found none; left out {dropped}")]
     Empty {
         /// The split.
         expected: Split,
+        /// The movies that were left out before.
+        dropped: Copies,
     },
-    /// The splits do not belong together.
-    #[error(
-        "expected training and validation vectors of one encoder, template, label set and source, found different {what}s"
-    )]
+    /// The sources do not belong together.
+    #[error("expected vectors of one encoder, template and label set, found different {what}s")]
     Different {
         /// What differs.
         what: &'static str,
     },
 }
 
+/// Rows taken out of several sources.
+#[derive(Default)]
+struct Rows {
+    values: Vec<f32>,
+    targets: Vec<f32>,
+    word_features: Vec<WordFeatures>,
+}
+
+impl Rows {
+    fn push(&mut self, source: &FittingSource<'_>, row: usize) {
+        let vectors = source.vectors;
+        self.values.extend(vectors.vectors.row(row));
+        self.targets.extend(vectors.targets.row(row));
+        self.word_features.push(vectors.word_features[row].clone());
+    }
+
+    fn finish(self, dimension: usize, labels: usize) -> (LabelledVectors, Vec<WordFeatures>) {
+        let rows = self.word_features.len();
+        let matrix =
+            |columns, values| Array2::from_shape_vec((rows, columns), values).expect("columns of each row");
+        (Dataset::new(matrix(dimension, self.values), matrix(labels, self.targets)), self.word_features)
+    }
+}
+
 impl FittingData {
     /// Takes the training and validation movies out of `vectors` and leaves its test movies behind.
     pub fn of(vectors: &Vectors) -> Result<Self, FittingDataError> {
-        Self::new(vectors.subset(Split::Train), vectors.subset(Split::Validation))
+        Self::join(&[FittingSource { vectors, is_train_only: false }])
     }
 
-    /// Checks the split of every movie by its id, whatever the file states.
-    pub fn new(train: Vectors, validation: Vectors) -> Result<Self, FittingDataError> {
-        check(&train, Split::Train)?;
-        check(&validation, Split::Validation)?;
-        for (what, is_same) in [
-            ("encoder", train.encoder == validation.encoder),
-            ("template", train.template == validation.template),
-            ("label set", train.labels == validation.labels),
-            ("source", train.data_digest == validation.data_digest),
-        ] {
-            if !is_same {
-                return Err(FittingDataError::Different { what });
+    /// Joins the movies of several sources. The split of a movie follows from its id, whatever the
+    /// source states. Of movies with one id the first counts. A training movie is left out if its
+    /// overview is that of an earlier training movie, or of a held-out movie of any source.
+    ///
+    /// # Panics
+    /// If there are no sources.
+    pub fn join(sources: &[FittingSource<'_>]) -> Result<Self, FittingDataError> {
+        let first = sources[0].vectors;
+        Vectors::check_alike(sources.iter().map(|source| source.vectors))
+            .map_err(|what| FittingDataError::Different { what })?;
+        let (mut dropped, mut ids, mut held_out) = (Copies::default(), HashSet::new(), HashSet::new());
+        let (mut candidates, mut validation) = (Vec::new(), Rows::default());
+        for source in sources {
+            for (row, (id, overview)) in source.vectors.ids.iter().zip(&source.vectors.overviews).enumerate()
+            {
+                let split = Split::of(*id);
+                if !ids.insert(*id) {
+                    dropped.by_id += 1;
+                } else if split == Split::Train {
+                    candidates.push((source, row, *overview));
+                } else {
+                    held_out.insert(*overview);
+                    if split == Split::Validation && !source.is_train_only {
+                        validation.push(source, row);
+                    }
+                }
             }
         }
+        let (mut train, mut seen) = (Rows::default(), HashSet::new());
+        for (source, row, overview) in candidates {
+            if held_out.contains(&overview) {
+                dropped.of_held_out += 1;
+            } else if seen.insert(overview) {
+                train.push(source, row);
+            } else {
+                dropped.of_train += 1;
+            }
+        }
+        for (rows, expected) in [(&train, Split::Train), (&validation, Split::Validation)] {
+            if rows.word_features.is_empty() {
+                return Err(FittingDataError::Empty { expected, dropped });
+            }
+        }
+        let (dimension, labels) = (first.dimension(), first.labels.len());
+        let (train, train_word_features) = train.finish(dimension, labels);
+        let (validation, validation_word_features) = validation.finish(dimension, labels);
         Ok(Self {
-            train: Dataset::new(train.vectors, train.targets),
-            validation: Dataset::new(validation.vectors, validation.targets),
-            train_word_features: train.word_features,
-            validation_word_features: validation.word_features,
-            encoder: train.encoder,
-            template: train.template,
-            data_digest: train.data_digest,
-            labels: train.labels,
+            train,
+            validation,
+            train_word_features,
+            validation_word_features,
+            encoder: first.encoder.clone(),
+            template: first.template.clone(),
+            data_digest: Vectors::joint_digest(sources.iter().map(|source| source.vectors)),
+            labels: first.labels.clone(),
+            dropped,
         })
+    }
+
+    /// The movies that were left out because they appear twice.
+    #[must_use]
+    pub fn dropped(&self) -> Copies {
+        self.dropped
     }
 
     /// The movies from which gradients are computed.
@@ -152,20 +240,10 @@ impl FittingData {
         hex::encode(digest.finalize())
     }
 
-    /// SHA-256 over all movies of the source.
+    /// SHA-256 over all movies of the sources.
     #[must_use]
     pub fn data_digest(&self) -> &str {
         &self.data_digest
-    }
-}
-
-fn check(vectors: &Vectors, expected: Split) -> Result<(), FittingDataError> {
-    if vectors.is_empty() {
-        return Err(FittingDataError::Empty { expected });
-    }
-    match vectors.ids.iter().find(|id| Split::of(**id) != expected) {
-        Some(&id) => Err(FittingDataError::WrongSplit { id, expected, found: Split::of(id) }),
-        None => Ok(()),
     }
 }
 
@@ -174,23 +252,36 @@ mod tests {
     use super::*;
     use crate::testing::vectors;
 
+    fn source(vectors: &Vectors) -> FittingSource<'_> {
+        FittingSource { vectors, is_train_only: false }
+    }
+
+    /// The movies of `vectors(300)` with ids from 10,001 and other overviews.
+    fn more() -> Vectors {
+        let mut more = vectors(300);
+        more.ids.iter_mut().for_each(|id| *id += 10_000);
+        more.splits = more.ids.iter().map(|id| Split::of(*id)).collect();
+        more.overviews.iter_mut().for_each(|overview| *overview += 10_000);
+        more
+    }
+
     #[test]
-    fn rejects_a_test_movie_among_the_training_movies() {
-        let all = vectors(300);
-        let mut train = all.subset(Split::Train);
-        let leak = all.subset(Split::Test).ids[0];
-        // Even if the file states that it is a training movie.
-        train.ids[3] = leak;
-        let error = FittingData::new(train, all.subset(Split::Validation)).unwrap_err();
-        let expected = FittingDataError::WrongSplit { id: leak, expected: Split::Train, found: Split::Test };
-        assert_eq!(error, expected);
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("movie {leak}: expected train movies only, found a test movie"))
-        );
-        let swapped = FittingData::new(all.subset(Split::Train), all.subset(Split::Test));
-        assert!(matches!(swapped, Err(FittingDataError::WrongSplit { .. })));
+    fn no_test_movie_of_any_file_is_taken() {
+        let (mut all, mut more) = (vectors(300), more());
+        for vectors in [&mut all, &mut more] {
+            for row in 0..vectors.len() {
+                let value = if Split::of(vectors.ids[row]) == Split::Test { 9.0 } else { 1.0 };
+                vectors.vectors.row_mut(row).fill(value);
+                // Even if the file states that it is a training movie.
+                vectors.splits[row] = Split::Train;
+            }
+        }
+        let data = FittingData::join(&[source(&all), source(&more)]).unwrap();
+        let of = |split| all.ids.iter().chain(&more.ids).filter(|id| Split::of(**id) == split).count();
+        assert_eq!(data.train().records().dim(), (of(Split::Train), 8));
+        assert_eq!(data.validation().records().dim(), (of(Split::Validation), 8));
+        assert!(data.train().records().iter().chain(data.validation().records()).all(|value| *value < 2.0));
+        assert_eq!(data.dropped(), Copies::default());
     }
 
     #[test]
@@ -199,14 +290,49 @@ mod tests {
         let data = FittingData::of(&all).unwrap();
         assert_eq!(*data.train().records(), all.subset(Split::Train).vectors);
         assert_eq!(*data.validation().targets(), all.subset(Split::Validation).targets);
+        assert_eq!(data.data_digest(), all.data_digest);
     }
 
     #[test]
-    fn rejects_splits_of_different_encoders() {
-        let all = vectors(300);
-        let mut validation = all.subset(Split::Validation);
-        validation.encoder.version = "2".to_owned();
-        let error = FittingData::new(all.subset(Split::Train), validation).unwrap_err();
+    fn a_copy_of_a_test_movie_in_another_file_is_left_out() {
+        let (all, mut more) = (vectors(300), more());
+        let row_of = |split| more.ids.iter().position(|id| Split::of(*id) == split).unwrap();
+        let (train, validation) = (row_of(Split::Train), row_of(Split::Validation));
+        let test = all.ids.iter().position(|id| Split::of(*id) == Split::Test).unwrap();
+        more.overviews[train] = all.overviews[test];
+        let data = FittingData::join(&[source(&all), source(&more)]).unwrap();
+        assert_eq!(data.dropped(), Copies { of_held_out: 1, ..Copies::default() });
+        // Also if its held-out twin comes later, in the same file, or in a file only to train on.
+        more.overviews[train] = more.overviews[validation];
+        let train_only = FittingSource { is_train_only: true, ..source(&more) };
+        let data = FittingData::join(&[source(&all), train_only]).unwrap();
+        assert_eq!(data.dropped(), Copies { of_held_out: 1, ..Copies::default() });
+        assert_eq!(data.validation().records().nrows(), all.subset(Split::Validation).len());
+        // All movies of a file given twice are copies.
+        let data = FittingData::join(&[source(&all), source(&all)]).unwrap();
+        assert_eq!(data.dropped(), Copies { by_id: 300, ..Copies::default() });
+    }
+
+    #[test]
+    fn a_label_that_a_source_does_not_know_is_neither_present_nor_absent() {
+        let (all, mut more) = (vectors(300), more());
+        let war = all.labels.names().position(|name| name == "War").unwrap();
+        let expected = more.subset(Split::Train).targets.column(war).mapv(|target| target > 0.5);
+        more.set_unknown(war);
+        let data = FittingData::join(&[source(&all), source(&more)]).unwrap();
+        let (known, joined) = (all.subset(Split::Train).len(), data.train().targets());
+        for (row, target) in joined.column(war).iter().enumerate() {
+            assert_eq!(target.is_nan(), row >= known && !expected[row - known], "{row}: {target}");
+        }
+        let others = (0..joined.ncols()).filter(|label| *label != war);
+        assert!(others.flat_map(|label| joined.column(label).to_vec()).all(|target| !target.is_nan()));
+    }
+
+    #[test]
+    fn rejects_sources_of_different_encoders() {
+        let mut other = more();
+        other.encoder.version = "2".to_owned();
+        let error = FittingData::join(&[source(&vectors(300)), source(&other)]).unwrap_err();
         assert_eq!(error, FittingDataError::Different { what: "encoder" });
     }
 }

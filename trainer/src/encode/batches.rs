@@ -8,6 +8,7 @@ use encoder_client::BulkEncoder;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use genre_model::WordFeatures;
 
+use crate::data::movie::overview_hash;
 use crate::data::movie_source::{Inventory, Movies};
 use crate::data::vectors_file::VectorRows;
 use crate::encode::error::EncodeError;
@@ -125,11 +126,12 @@ pub(crate) async fn encode(
         let Batch { chunk, is_last, movies } = batch?;
         let (texts, word_features) = movies.iter().map(compose).unzip();
         let values = client.encode(texts).await?.values.into_raw_vec_and_offset().0;
+        let overviews = movies.iter().map(|movie| overview_hash(&movie.overview)).collect();
         let (ids, labels) = movies.into_iter().map(|movie| (movie.id, movie.labels)).unzip();
         Ok::<_, EncodeError>(EncodedBatch {
             chunk,
             is_last,
-            rows: VectorRows { ids, labels, values, word_features },
+            rows: VectorRows { ids, labels, values, word_features, overviews },
         })
     };
     let calls = load.in_flight.max(1) * client.replicas();

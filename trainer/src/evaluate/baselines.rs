@@ -3,11 +3,13 @@
 //!
 //! Both have the form of a model file, so all code that measures models can measure them.
 
+use std::borrow::Cow;
+
 use genre_model::{Activation, Dense, GenreModel, Mlp};
 use linfa::dataset::DatasetBase;
 use linfa::traits::Fit as _;
 use linfa_logistic::LogisticRegression;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rayon::prelude::*;
 
 use crate::data::training_data::FittingData;
@@ -26,7 +28,16 @@ pub fn logistic(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let records = data.train().records().mapv(f64::from);
     let targets = data.train().targets();
     let (labels, dimension) = (targets.ncols(), records.ncols());
-    let fit_one = |label| one_against_rest(&records, &targets.column(label).mapv(|target| target > 0.5));
+    let fit_one = |label| {
+        let targets = targets.column(label);
+        let known: Vec<usize> = (0..targets.len()).filter(|row| !targets[*row].is_nan()).collect();
+        let records = if known.len() == targets.len() {
+            Cow::Borrowed(&records)
+        } else {
+            Cow::Owned(records.select(Axis(0), &known))
+        };
+        one_against_rest(&records, &targets.select(Axis(0), &known).view())
+    };
     let rows: Vec<_> = (0..labels).into_par_iter().map(fit_one).collect();
     // relu(x) - relu(-x) = x
     let eye = Array2::<f32>::eye(dimension);
@@ -47,16 +58,14 @@ pub fn majority(data: &FittingData) -> Result<GenreModel, FitJobError> {
     let targets = data.train().targets();
     let dimension = data.train().records().ncols();
     let hidden = Dense { weight: Array2::zeros((1, dimension)), bias: Array1::zeros(1) };
-    let bias =
-        targets.columns().into_iter().map(|column| prior_log_odds(column.sum(), column.len())).collect();
+    let bias = targets.columns().into_iter().map(|column| prior_log_odds(&column)).collect();
     let output = Dense { weight: Array2::zeros((targets.ncols(), 1)), bias };
     finish(data, "majority: each genre's share of the training movies", hidden, output)
 }
 
-fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, f64) {
-    let positives = has.iter().filter(|has| **has).count();
-    let constant =
-        || (Array1::zeros(records.ncols()), f64::from(prior_log_odds(positives as f32, has.len())));
+fn one_against_rest(records: &Array2<f64>, targets: &ArrayView1<'_, f32>) -> (Array1<f64>, f64) {
+    let has = targets.mapv(|target| target > 0.5);
+    let constant = || (Array1::zeros(records.ncols()), f64::from(prior_log_odds(targets)));
     let dataset = DatasetBase::new(records.view(), has.view());
     let Ok(fitted) = LogisticRegression::default().max_iterations(ITERATIONS).fit(&dataset) else {
         return constant();
@@ -64,7 +73,7 @@ fn one_against_rest(records: &Array2<f64>, has: &Array1<bool>) -> (Array1<f64>, 
     // linfa does not state which class is positive; the mean scores of both classes show it.
     let scores = records.dot(fitted.params()) + fitted.intercept();
     let mean = |wanted: bool| {
-        let of_class = scores.iter().zip(has).filter(|(_, has)| **has == wanted).map(|(score, _)| *score);
+        let of_class = scores.iter().zip(&has).filter(|(_, has)| **has == wanted).map(|(score, _)| *score);
         let (count, sum) = of_class.fold((0_u32, 0.0), |(count, sum), score| (count + 1, sum + score));
         sum / f64::from(count.max(1))
     };

@@ -50,7 +50,7 @@ struct Candidates {
 }
 
 /// Chooses thresholds by `rule`. `probabilities` and `targets` have shape `[movies, genres]` and
-/// must be those of validation movies.
+/// must be those of validation movies. Pairs whose target is NaN, unknown, do not count.
 #[must_use]
 pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2<f32>) -> Thresholds {
     let grid: Vec<f32> = match rule {
@@ -73,8 +73,11 @@ pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2
             genres.iter().map(|genre| best_by(grid.len(), one_for_all, |c| f1(genre, c))).collect(),
         ),
         ThresholdRule::ExpectedF1 => {
-            let expected =
-                probabilities.columns().into_iter().map(|column| grid[best_expected(&column, &grid)]);
+            let columns = probabilities.columns().into_iter().zip(targets.columns());
+            let expected = columns.map(|(probabilities, targets)| {
+                let known = probabilities.iter().zip(targets).filter(|(_, target)| !target.is_nan());
+                grid[best_expected(&known.map(|(p, _)| *p).collect::<Vec<_>>(), &grid)]
+            });
             genres.iter().zip(expected).map(|(genre, own)| mean(global, own, weight(genre))).collect()
         }
     };
@@ -85,7 +88,8 @@ pub fn choose(rule: ThresholdRule, probabilities: &Array2<f32>, targets: &Array2
 fn candidates(probabilities: &Array2<f32>, targets: &Array2<f32>, grid: &[f32]) -> Vec<Candidates> {
     let genre = |(probabilities, targets): (ArrayView1<'_, f32>, ArrayView1<'_, f32>)| {
         let mut outcomes = vec![(0, 0); grid.len()];
-        for (probability, target) in probabilities.iter().zip(targets) {
+        for (probability, target) in probabilities.iter().zip(targets).filter(|(_, target)| !target.is_nan())
+        {
             let exceeded = grid.partition_point(|threshold| probability > threshold);
             for (right, predicted) in &mut outcomes[..exceeded] {
                 *right += u64::from(*target > 0.5);
@@ -105,7 +109,7 @@ fn f1_of(right: u64, predicted: u64, positives: u64) -> f64 {
 /// Returns the candidate with the highest expected F1 if probabilities are calibrated (Lipton et
 /// al., 2014, arXiv:1402.1892):
 /// `2 Σ p over predicted movies / (their number + Σ p over all movies)`.
-fn best_expected(probabilities: &ArrayView1<'_, f32>, grid: &[f32]) -> usize {
+fn best_expected(probabilities: &[f32], grid: &[f32]) -> usize {
     let expected: f64 = probabilities.iter().map(|p| f64::from(*p)).sum();
     best_by(grid.len(), 0, |candidate| {
         let predicted = probabilities.iter().filter(|p| **p > grid[candidate]);

@@ -40,7 +40,7 @@ impl WordModel {
     }
 }
 
-/// Fits `targets` of shape `[movies, labels]`. A higher `cost` of errors weakens the penalty on
+/// Fits `targets` of shape `[movies, labels]`: 1, 0, or NaN if unknown. A higher `cost` of errors weakens the penalty on
 /// weights.
 pub(crate) fn fit(
     movies: &[WordFeatures],
@@ -90,11 +90,16 @@ fn one_against_rest(
     targets: ArrayView1<'_, f32>,
     cost: f64,
 ) -> Result<Array1<f64>, Error> {
-    let signs = targets.mapv(|target| if target > 0.5 { 1.0 } else { -1.0 });
+    // The sign 0 of an unknown target takes its movie out of the gradient.
+    let signs = targets.mapv(|target| match target {
+        _ if target.is_nan() => 0.0,
+        _ if target > 0.5 => 1.0,
+        _ => -1.0,
+    });
     let mut start = Array1::zeros(buckets + 1);
     // Start at the share of the genre, which is the best guess without known words, because the fit
     // then converges sooner.
-    start[buckets] = f64::from(prior_log_odds(targets.sum(), targets.len()));
+    start[buckets] = f64::from(prior_log_odds(&targets));
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY).with_tolerance_grad(GRADIENT)?;
     let problem = Problem { rows, buckets, signs, cost };
     let result = Executor::new(problem, solver)
@@ -103,9 +108,13 @@ fn one_against_rest(
     Ok(result.state().get_best_param().cloned().unwrap_or(start))
 }
 
-/// Returns the log-odds that a movie has a genre, with one movie added on either side.
-pub(crate) fn prior_log_odds(positives: f32, movies: usize) -> f32 {
-    let share = (positives + 1.0) / (movies as f32 + 2.0);
+/// Returns the log-odds that a movie has a genre, with one movie added on either side. Targets are 1,
+/// 0, or NaN if unknown.
+pub(crate) fn prior_log_odds(targets: &ArrayView1<'_, f32>) -> f32 {
+    let known = targets.iter().filter(|target| !target.is_nan());
+    let (positives, movies) =
+        known.fold((0.0, 0.0), |(sum, movies), target| (sum + target, movies + 1.0_f32));
+    let share = (positives + 1.0) / (movies + 2.0);
     (share / (1.0 - share)).ln()
 }
 
@@ -208,6 +217,17 @@ mod tests {
             at[index] += step;
             assert!(((above - below) / (2.0 * step) - gradient[index]).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn movies_of_unknown_targets_do_not_influence_the_fit() {
+        let (movies, mut targets) = movies();
+        targets.column_mut(0).iter_mut().skip(150).for_each(|target| *target = f32::NAN);
+        let all = fit(&movies, &targets, 16.0).unwrap();
+        let known =
+            fit(&movies[..150], &targets.slice_axis(ndarray::Axis(0), (..150).into()).to_owned(), 16.0);
+        let logit = |model: &WordModel| model.logits(&[WordFeatures::of("", "storm ship the")])[[0, 0]];
+        assert!((logit(&all) - logit(&known.unwrap())).abs() < 1e-3);
     }
 
     #[test]

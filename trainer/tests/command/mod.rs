@@ -34,7 +34,7 @@ pub(crate) fn write_movies(folder: &Path, movies: u64) {
     let genres = ["Drama', 'id': 18", "Comedy', 'id': 35", "War', 'id': 10752"];
     let row = |id: u64| {
         let genre = genres[(id % 3) as usize];
-        format!("{id},Movie {id},What happens in number {},\"[{{'name': '{genre}}}]\"\n", id % 7)
+        format!("{id},Movie {id},What happens in number {id},\"[{{'name': '{genre}}}]\"\n")
     };
     let rows: String = (1..=movies).map(row).collect();
     std::fs::write(folder.join("movies.csv"), format!("id,title,overview,genres\n{rows}")).unwrap();

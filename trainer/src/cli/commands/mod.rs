@@ -2,6 +2,7 @@
 
 mod outputs;
 mod search;
+mod sources;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +14,6 @@ use genre_model::{GenreModel, LabelSet, write_atomically};
 use movie_table::Source;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
-use trainer::data::table_file::TableError;
 use trainer::encode::embedded;
 use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
 use trainer::encode::shard::Shard;
@@ -26,7 +26,9 @@ use trainer::fit::loss_curves::{LossCurves, LossRecorder};
 use trainer::fit::preset::Preset;
 use trainer::{FittingData, Load, Progress, Split, SplitChoice, Vectors};
 
+use self::sources::Sources;
 use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, IngestArgs, Merge, Prepare, Report};
+use crate::cli::runtime::block_on;
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
@@ -96,9 +98,8 @@ async fn encode(args: Encode) -> Result<()> {
 
 fn fit(args: &Fit) -> Result<()> {
     outputs::of_fit(args).check()?;
-    let vectors = read_vectors(&args.vectors)?;
-    let data =
-        FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
+    let sources = Sources::read(&args.sources.vectors)?;
+    let data = sources.fitting_data()?;
     let preset = Preset::named(args.preset).with(&args.changes);
     preset.check()?;
     let epochs = preset.network.max_epochs * preset.model.ensemble;
@@ -117,7 +118,7 @@ fn fit(args: &Fit) -> Result<()> {
         .save_beside(&args.output)
         .with_context(|| format!("loss curves {}", LossCurves::path_beside(&args.output).display()))?;
 
-    let mut lines = reference_lines(&model, &vectors, args.report_test)?;
+    let mut lines = reference_lines(&model, &sources.measured()?, args.report_test)?;
     if args.baselines {
         for NamedModel { name, model } in baselines(&data)? {
             let metrics = &model.provenance().metrics;
@@ -162,23 +163,23 @@ fn baselines(data: &FittingData) -> Result<Vec<NamedModel>> {
 
 fn evaluate(args: &Evaluate) -> Result<()> {
     let model = GenreModel::load(&args.model)?;
-    let vectors = match &args.vectors {
-        Some(path) => {
-            let vectors = read_vectors(path)?;
+    let vectors = match &args.vectors[..] {
+        [] => block_on(encode_for(args, &model))?,
+        sources => {
+            let vectors = Sources::read(sources)?.measured()?;
             if let Some(input) = &args.input {
                 let source = table(input, &args.ingest, vectors.labels.clone())?;
                 let digest = source.inventory()?.data_digest;
                 if digest != vectors.data_digest {
-                    let (vectors, input) = (path.display(), input.display());
+                    let (vectors, input) = (sources[0].path.display(), input.display());
                     bail!("vectors file {vectors}: expected the movies of {input}, found other movies");
                 }
             }
             vectors
         }
-        None => block_on(encode_for(args, &model))?,
     };
     let figures = Evaluation::of(&model, &vectors, args.split).with_context(|| {
-        let source = args.vectors.as_ref().or(args.input.as_ref());
+        let source = args.vectors.first().map(|source| &source.path).or(args.input.as_ref());
         format!(
             "model file {}, movies of {}",
             args.model.display(),
@@ -202,18 +203,19 @@ async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
 
 fn report(args: &Report) -> Result<()> {
     outputs::of_report(args).check()?;
-    let vectors = read_vectors(&args.vectors)?;
+    let sources = Sources::read(&args.sources.vectors)?;
     let load = |path: &Path| -> Result<NamedModel> {
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(NamedModel { name, model: GenreModel::load(path)? })
     };
     let paths = std::iter::once(&args.model).chain(&args.compare);
     let mut models = paths.map(|path| load(path)).collect::<Result<Vec<_>>>()?;
-    let context = || format!("vectors file {}", args.vectors.display());
     if !args.no_baselines {
-        models.extend(baselines(&FittingData::of(&vectors).with_context(context)?)?);
+        models.extend(baselines(&sources.fitting_data()?)?);
     }
-    let mut text = markdown(&models, &vectors).with_context(context)?;
+    let names = sources.names();
+    let vectors = sources.measured()?;
+    let mut text = markdown(&models, &vectors).with_context(|| names)?;
     let titles = titles(args.titles.as_deref())?;
     let subject = &models[0].model;
     let curves = LossCurves::load_beside(&args.model, subject.version())
@@ -267,18 +269,6 @@ fn merge(args: &Merge) -> Result<()> {
     let folder = ShardFolder::open(&args.shards)?;
     let movies = block_on(async { Ok(folder.merge(&args.output).await?) })?;
     print(&format!("wrote {}: {movies} movies", args.output.display()))
-}
-
-fn read_vectors(path: &Path) -> Result<Vectors> {
-    if ShardFolder::is_one(path) {
-        let folder = ShardFolder::open(path)?;
-        return block_on(async { Ok(folder.vectors().await?) });
-    }
-    Vectors::read(path).map_err(|error: TableError| anyhow::anyhow!("vectors file {error}"))
-}
-
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
 /// Prints to standard output. The work goes on if nothing reads it.

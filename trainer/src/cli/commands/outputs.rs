@@ -10,6 +10,7 @@ use trainer::fit::loss_curves::LossCurves;
 use trainer::output_guard::{FileKind, OutputGuard};
 
 use crate::cli::args::{Encode, Fit, IngestArgs, Merge, Prepare, Reference, ReplaceArgs, Report, Search};
+use crate::cli::source_arg::SourceArg;
 
 fn guard(args: &ReplaceArgs) -> OutputGuard {
     OutputGuard::new(args.force)
@@ -26,6 +27,10 @@ fn table(guard: OutputGuard, input: &Path, args: &IngestArgs) -> OutputGuard {
         Some(labels) if !args.labels_are_from_data() => guard.input("--labels", labels, |_| false),
         _ => guard,
     }
+}
+
+fn tables(guard: OutputGuard, vectors: &[SourceArg]) -> OutputGuard {
+    vectors.iter().fold(guard, |guard, source| guard.input("--vectors", &source.path, is_shard))
 }
 
 pub(super) fn of_prepare(args: &Prepare) -> OutputGuard {
@@ -65,14 +70,13 @@ pub(super) fn of_merge(args: &Merge) -> OutputGuard {
 
 pub(super) fn of_fit(args: &Fit) -> OutputGuard {
     let curves = LossCurves::path_beside(&args.output);
-    guard(&args.replace)
-        .input("--vectors", &args.vectors, is_shard)
+    tables(guard(&args.replace), &args.sources.vectors)
         .output("--output", &args.output, FileKind::Model)
         .output("loss curves of --output", &curves, FileKind::LossCurves)
 }
 
 pub(super) fn of_search(args: &Search) -> OutputGuard {
-    search_folder(guard(&args.replace).input("--vectors", &args.vectors, is_shard), &args.output)
+    search_folder(tables(guard(&args.replace), &args.sources.vectors), &args.output)
 }
 
 fn search_folder(guard: OutputGuard, folder: &Path) -> OutputGuard {
@@ -90,7 +94,7 @@ pub(super) fn of_reference(args: &Reference) -> OutputGuard {
 }
 
 pub(super) fn of_report(args: &Report) -> OutputGuard {
-    let mut guard = guard(&args.replace).input("--vectors", &args.vectors, is_shard);
+    let mut guard = tables(guard(&args.replace), &args.sources.vectors);
     for model in std::iter::once(&args.model).chain(&args.compare) {
         guard = guard.input("--model", model, |_| false);
     }

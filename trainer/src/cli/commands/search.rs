@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use encoder_client::BulkPolicy;
 use genre_model::InputTemplate;
 use movie_table::Source;
@@ -10,10 +10,12 @@ use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::job::{self, EncodeJob};
 use trainer::search::{self, SearchJob, SearchOutcome, Space, trials_table};
-use trainer::{FittingData, IngestOptions, Load};
+use trainer::{FittingData, IngestOptions, Load, Vectors};
 
-use super::{block_on, connect, outputs, print, read_vectors, reference_lines};
+use super::sources::Sources;
+use super::{connect, outputs, print, reference_lines};
 use crate::cli::args::{Reference, Search, SearchArgs};
+use crate::cli::runtime::block_on;
 
 /// The figures that the reference system printed, in the order of its lines, for the full Kaggle
 /// file and vectors of the Universal Sentence Encoder.
@@ -21,11 +23,10 @@ const REFERENCE_FIGURES: [&str; 4] = ["0.5582", "0.6114", "0.5571", "0.6086"];
 
 pub(super) fn search(args: &Search) -> Result<()> {
     outputs::of_search(args).check()?;
-    let vectors = read_vectors(&args.vectors)?;
-    let data =
-        FittingData::of(&vectors).with_context(|| format!("vectors file {}", args.vectors.display()))?;
+    let sources = Sources::read(&args.sources.vectors)?;
+    let data = sources.fitting_data()?;
     let outcome = search::run(&job(args.space, &args.trials, &args.output), &data)?;
-    let lines = reference_lines(&outcome.model, &vectors, args.report_test)?;
+    let lines = reference_lines(&outcome.model, &sources.measured()?, args.report_test)?;
     print(&format!("{}\n\n{}\n{}", table(&outcome), lines.join("\n"), wrote(&outcome, &args.output)))
 }
 
@@ -49,7 +50,7 @@ pub(super) fn reference(args: &Reference) -> Result<()> {
         let client = connect(&args.encoder, BulkPolicy::default()).await?;
         Ok(job::run(&encoding, &client).await?)
     })?;
-    let vectors = read_vectors(&output)?;
+    let vectors = Vectors::read(&output).map_err(|error| anyhow::anyhow!("vectors file {error}"))?;
     let data = FittingData::of(&vectors)?;
     let folder = args.work.join("search");
     let outcome = search::run(&job(Space::Reference, &args.trials, &folder), &data)?;

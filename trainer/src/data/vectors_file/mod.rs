@@ -2,7 +2,7 @@
 //!
 //! One row per movie, in the order of the source: `id` (int64), `split` (utf8), `labels` (list of
 //! utf8), `vector` (fixed-size list of float32), `words` and `title_words` (lists of uint32, the
-//! [`WordFeatures`]). The metadata names the encoder and the text template, and holds a hash over
+//! [`WordFeatures`]), `overview_hash` (uint64, by which a fit finds copies of an overview). The metadata names the encoder and the text template, and holds a hash over
 //! the rows, so a damaged file is never used.
 
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, UInt32Builder};
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float32Type, UInt32Type};
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
+use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use genre_model::{
     EncoderIdentity, Fingerprint, InputTemplate, LabelSet, MovieLabels, SPLIT_RULE, WordFeatures,
@@ -27,9 +27,9 @@ use crate::data::movie_columns::{
 };
 use crate::data::table_file::{TableError, TableReader, TableWriter};
 
-/// Format 1 had no word features.
+/// Format 1 had no word features, formats 2 and 3 no hashes of overviews.
 const FORMATS: Formats =
-    Formats { built_in: "movieclassifier.vectors/2", labelled: "movieclassifier.vectors/3" };
+    Formats { built_in: "movieclassifier.vectors/4", labelled: "movieclassifier.vectors/5" };
 
 /// The metadata that all vectors of a file share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct VectorRows {
     pub values: Vec<f32>,
     /// The word features of each movie.
     pub word_features: Vec<WordFeatures>,
+    /// The [hash of each movie's overview](crate::data::movie::overview_hash).
+    pub overviews: Vec<u64>,
 }
 
 impl VectorRows {
@@ -68,6 +70,7 @@ impl VectorRows {
             labels: Vec::with_capacity(movies),
             values: Vec::with_capacity(movies * dimension),
             word_features: Vec::with_capacity(movies),
+            overviews: Vec::with_capacity(movies),
         }
     }
 
@@ -77,6 +80,7 @@ impl VectorRows {
         self.labels.append(&mut other.labels);
         self.values.append(&mut other.values);
         self.word_features.append(&mut other.word_features);
+        self.overviews.append(&mut other.overviews);
     }
 
     fn split_off(&mut self, movies: usize, dimension: usize) -> Self {
@@ -85,6 +89,7 @@ impl VectorRows {
             labels: self.labels.split_off(movies),
             values: self.values.split_off(movies * dimension),
             word_features: self.word_features.split_off(movies),
+            overviews: self.overviews.split_off(movies),
         }
     }
 }
@@ -93,8 +98,13 @@ fn schema(dimension: i32) -> SchemaRef {
     let vector = DataType::FixedSizeList(Arc::new(element(DataType::Float32)), dimension);
     let vector = Field::new("vector", vector, false);
     let words = |name| Field::new(name, DataType::List(Arc::new(element(DataType::UInt32))), false);
-    let fields =
-        vec![id_field(), text_field("split"), labels_field(), vector, words("words"), words("title_words")];
+    let overview = Field::new("overview_hash", DataType::UInt64, false);
+    let words = [words("words"), words("title_words")];
+    let fields: Vec<_> = [id_field(), text_field("split"), labels_field(), vector]
+        .into_iter()
+        .chain(words)
+        .chain([overview])
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -116,12 +126,13 @@ impl ContentDigest {
 
     fn add(&mut self, rows: &VectorRows) {
         let dimension = rows.values.len() / rows.ids.len().max(1);
-        for (((id, labels), vector), words) in rows
+        for ((((id, labels), vector), words), overview) in rows
             .ids
             .iter()
             .zip(&rows.labels)
             .zip(rows.values.chunks(dimension.max(1)))
             .zip(&rows.word_features)
+            .zip(&rows.overviews)
         {
             self.hash.update(id.to_le_bytes());
             for name in self.labels.names_of(labels) {
@@ -130,6 +141,7 @@ impl ContentDigest {
             let bytes: Vec<u8> = vector.iter().copied().flat_map(f32::to_le_bytes).collect();
             self.hash.update(&bytes);
             self.hash.update(words.to_bytes());
+            self.hash.update(overview.to_le_bytes());
         }
     }
 
@@ -209,7 +221,8 @@ impl VectorsWriter {
                 labels_column(&self.header.labels, &rows.labels),
                 Arc::new(vectors),
             ];
-            movies.into_iter().chain(words).collect()
+            let overviews: ArrayRef = Arc::new(UInt64Array::from(rows.overviews));
+            movies.into_iter().chain(words).chain([overviews]).collect()
         };
         let batch = vectors
             .and_then(|vectors| RecordBatch::try_new(self.schema.clone(), columns(vectors)))
@@ -333,7 +346,8 @@ fn read_rows(batch: &RecordBatch, set: &LabelSet) -> Result<VectorRows, String> 
         return Err(format!("movie {id}: expected a vector of finite numbers, found {found}"));
     }
     let word_features = read_words(batch, ids.len());
-    Ok(VectorRows { ids, labels, values, word_features })
+    let overviews = batch.column(6).as_primitive::<UInt64Type>().values().to_vec();
+    Ok(VectorRows { ids, labels, values, word_features, overviews })
 }
 
 fn words_column(movies: &[WordFeatures], of: impl Fn(&WordFeatures) -> &[u32]) -> ArrayRef {

@@ -23,7 +23,8 @@ fn rows(ids: impl IntoIterator<Item = u64>, dimension: usize) -> VectorRows {
     let values = ids.iter().flat_map(|id| (0..dimension).map(move |i| (*id as f32 + i as f32 * 0.1).sin()));
     let word_features =
         ids.iter().map(|id| WordFeatures::of(&format!("Movie {id}"), "a diver and a map")).collect();
-    VectorRows { labels: vec![drama; ids.len()], values: values.collect(), word_features, ids }
+    let overviews = ids.iter().map(|id| id << 32).collect();
+    VectorRows { labels: vec![drama; ids.len()], values: values.collect(), word_features, overviews, ids }
 }
 
 fn write(path: &Path, batches: Vec<VectorRows>) {
@@ -47,6 +48,7 @@ fn reads_vectors_back_bit_for_bit() {
     let read = Vectors::read(&path).unwrap();
     let mut expected = rows((1..1500).chain(2000..4100), 3);
     assert_eq!(read.vectors.as_slice().unwrap(), expected.values);
+    assert_eq!(read.overviews, std::mem::take(&mut expected.overviews));
     assert_eq!(read.ids, std::mem::take(&mut expected.ids));
     assert_eq!((read.targets.dim(), read.targets.sum()), ((3599, 20), 3599.0));
     assert_eq!(
@@ -139,7 +141,8 @@ fn rejects_a_split_that_contradicts_the_id() {
         [WordFeatures::text, WordFeatures::title].map(|of| words_column(&[WordFeatures::default()], of));
     let movies: [ArrayRef; 4] =
         [id_column(&[test_movie]), split_column(&[train_movie]), labels, Arc::new(vector.unwrap())];
-    let columns = movies.into_iter().chain(words).collect();
+    let overview: ArrayRef = Arc::new(UInt64Array::from(vec![1]));
+    let columns = movies.into_iter().chain(words).chain([overview]).collect();
     writer.table.write(&RecordBatch::try_new(schema(1), columns).unwrap()).unwrap();
     writer.finish().unwrap();
     let message = Vectors::read(&path).unwrap_err().to_string();
@@ -158,7 +161,7 @@ fn rejects_other_columns_and_formats() {
         Vectors::read(&path)
             .unwrap_err()
             .to_string()
-            .contains("expected format \"movieclassifier.vectors/2\"")
+            .contains("expected format \"movieclassifier.vectors/4\"")
     );
     let table = TableWriter::create(&path, other, |properties| properties).unwrap();
     table.finish([("format", FORMATS.built_in.to_owned()), ("split_rule", SPLIT_RULE.to_owned())]).unwrap();
@@ -182,5 +185,5 @@ fn vectors_of_another_label_set_carry_it() {
     assert_eq!(vectors.targets.shape(), [4, 2]);
     assert!(vectors.targets.rows().into_iter().all(|row| row.to_vec() == [0.0, 1.0]));
     let old = TableReader::open(&path, &[FORMATS.built_in], BATCH).err().unwrap().to_string();
-    assert!(old.contains("found \"movieclassifier.vectors/3\""), "{old}");
+    assert!(old.contains("found \"movieclassifier.vectors/5\""), "{old}");
 }

@@ -77,15 +77,13 @@ impl Measured {
 
     /// Draws precision by recall over all pairs, and of the most common genres.
     pub(super) fn precision_recall(&self) -> Result<Figure, PlotError> {
-        let all: Vec<(f32, bool)> =
-            self.probabilities.iter().zip(&self.movies.targets).map(|(p, y)| (*p, *y > 0.5)).collect();
+        let all = known(self.probabilities.iter().zip(&self.movies.targets));
         let mut lines = vec![Line { name: "all pairs".to_owned(), points: precision_recall(all) }];
         for genre in self.most_common().into_iter().take(CURVES) {
             let (scores, targets) = (self.probabilities.column(genre), self.movies.targets.column(genre));
-            let pairs = scores.iter().zip(targets).map(|(p, y)| (*p, *y > 0.5)).collect();
             lines.push(Line {
                 name: self.movies.labels.name(genre).to_owned(),
-                points: precision_recall(pairs),
+                points: precision_recall(known(scores.iter().zip(targets))),
             });
         }
         figure(
@@ -102,8 +100,9 @@ impl Measured {
 
     /// The labels, those of the most movies first.
     fn most_common(&self) -> Vec<usize> {
+        let movies = |genre: usize| self.movies.targets.column(genre).iter().filter(|y| **y > 0.5).count();
         let mut order: Vec<usize> = (0..self.movies.labels.len()).collect();
-        order.sort_by_key(|genre| std::cmp::Reverse(self.movies.targets.column(*genre).sum() as u64));
+        order.sort_by_key(|genre| std::cmp::Reverse(movies(*genre)));
         order
     }
 
@@ -143,8 +142,8 @@ impl Measured {
     /// TMDB id, and by title if `titles` returns one.
     pub(super) fn worst(&self, model: &GenreModel, titles: &dyn Fn(u64) -> Option<String>) -> String {
         let loss = |scores: ArrayView1<'_, f32>, targets: ArrayView1<'_, f32>| -> f64 {
-            let pairs = scores.iter().zip(targets);
-            pairs.map(|(p, y)| -f64::from(if *y > 0.5 { *p } else { 1.0 - p }).max(1e-7).ln()).sum()
+            let pairs = known(scores.iter().zip(targets)).into_iter();
+            pairs.map(|(p, has)| -f64::from(if has { p } else { 1.0 - p }).max(1e-7).ln()).sum()
         };
         let mut rows: Vec<(usize, f64)> = (0..self.movies.len())
             .map(|row| (row, loss(self.probabilities.row(row), self.movies.targets.row(row))))
@@ -228,6 +227,12 @@ fn precision_recall(mut pairs: Vec<(f32, bool)>) -> Vec<(f64, f64)> {
 /// Measures a model on the test movies.
 pub(super) fn test_figures(model: &GenreModel, vectors: &Vectors) -> Result<Evaluation, PlotError> {
     Ok(Evaluation::of(model, vectors, SplitChoice::One(Split::Test))?)
+}
+
+/// Returns the probabilities of pairs of movie and label, and whether the movie has the label. Leaves
+/// out pairs of which nobody knows.
+fn known<'a>(pairs: impl Iterator<Item = (&'a f32, &'a f32)>) -> Vec<(f32, bool)> {
+    pairs.filter(|(_, target)| !target.is_nan()).map(|(p, target)| (*p, *target > 0.5)).collect()
 }
 
 #[cfg(test)]

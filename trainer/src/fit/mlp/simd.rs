@@ -86,13 +86,15 @@ pub(crate) fn activate(
     });
 }
 
-/// The binary cross-entropy of a logit, and its derivative times `scale`.
+/// The binary cross-entropy of a logit, and its derivative times `scale`. Both are 0 if the target is
+/// NaN, unknown.
 #[inline(always)]
 fn loss_and_delta(x: f32, target: f32, scale: f32) -> (f32, f32) {
     let e = exp(-x.abs());
     let loss = x.max(0.0) - x * target + ln_1p(e);
     let probability = if x >= 0.0 { 1.0 } else { e } / (1.0 + e);
-    (loss, (probability - target) * scale)
+    let delta = (probability - target) * scale;
+    if target.is_nan() { (0.0, 0.0) } else { (loss, delta) }
 }
 
 /// Returns the sum of the binary cross-entropies of `sums`, which are logits without bias in rows

@@ -17,7 +17,7 @@ pub(crate) const TARGET: Target = Target {
     seeds,
     dictionary: &[
         "PAR1",
-        "movieclassifier.vectors/2",
+        "movieclassifier.vectors/4",
         "movieclassifier.movies/1",
         "\u{15}\u{4}",
         "\u{7f}\u{7f}\u{7f}\u{7f}",
@@ -116,6 +116,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 labels: vec![drama.clone(); movies as usize],
                 values,
                 word_features,
+                overviews: (1..=movies).collect(),
             }
         };
         writer.write(rows).and_then(|()| writer.finish()).expect("a seed can be written");
