@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
 import pickle
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from certificates import Certificate, self_signed
-from conftest import Services, free_port, start, stop, wait_until_serving
+from conftest import BINARIES, ROOT, Services, free_port, start, stop, wait_until_serving
 
 pytest.importorskip("built_package", reason="needs an environment of its own: run `make test-python-client`")
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from movieclassifier import (
     AsyncClassifier,
     Classification,
@@ -61,6 +65,25 @@ def test_classifies_a_movie_with_scores_and_an_explanation(classifier: Classifie
     assert [segment.source for segment in result.explanation] == ["title", "overview", "overview"]
     plain = classifier.classify(OVERVIEW, TITLE)
     assert (plain.genres, plain.scores, plain.explanation) == (result.genres, (), ())
+
+
+def test_the_trainers_table_of_results_equals_the_stream_bit_for_bit(
+    services: Services, classifier: Classifier, tmp_path: Path
+) -> None:
+    given = [*movies(60), Movie("A ship. " * 400, "Long"), Movie("Caf\u00e9 and cafe\u0301 in the rain.")]
+    with (tmp_path / "movies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["title", "overview"])
+        writer.writerows((movie.title, movie.overview) for movie in given)
+    command = [BINARIES / "trainer", "classify", "--input", tmp_path / "movies.csv", "--output", tmp_path / "genres.parquet"]
+    subprocess.run([*command, "--encoder", f"http://{services.encoder}"], cwd=ROOT, check=True, timeout=300)
+    rows = pq.read_table(tmp_path / "genres.parquet").to_pylist()
+    results = list(classifier.classify_many(given, include_scores=True))
+    assert len(rows) == len(results) == len(given)
+    for row, result in zip(rows, results, strict=True):
+        assert row["probabilities"] == [score.probability for score in result.scores]
+        assert (tuple(row["labels"]), row["truncated"], row["error"]) == (result.labels, result.truncated, None)
+    assert [row["truncated"] for row in rows].count(True) == 1
 
 
 def test_a_call_may_replace_the_thresholds(services: Services, classifier: Classifier) -> None:

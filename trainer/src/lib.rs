@@ -8,6 +8,7 @@
 //! - [`fit`] turns the training and validation movies among them ([`FittingData`]) into a model by
 //!   a [preset](fit::preset);
 //! - [`search`] tries random settings; [`evaluate`] measures models and writes the report;
+//! - [`classify`] classifies tables with a fitted model, in chunks and shards as `encode` does;
 //! - `cli`, in the binary, combines them.
 //!
 //! [`checkpoint`], [`metrics`] and [`progress`](Progress) are shared by several folders and depend
@@ -17,6 +18,7 @@
 //! forward pass for prediction (`genre-model` has it), and any way from a test movie to a fit.
 
 pub mod checkpoint;
+pub mod classify;
 pub mod data;
 pub mod encode;
 pub mod evaluate;

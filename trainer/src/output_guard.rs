@@ -22,6 +22,8 @@ pub enum FileKind {
     Movies,
     /// A table of vectors.
     Vectors,
+    /// A table of results.
+    Results,
     /// A table of trials.
     Trials,
     /// A model file.
@@ -210,6 +212,7 @@ impl FileKind {
             || match self {
                 Self::Movies => table("movieclassifier.movies/"),
                 Self::Vectors => table("movieclassifier.vectors/"),
+                Self::Results => table("movieclassifier.results/"),
                 Self::Trials => table("movieclassifier.search/"),
                 // The length of the header, and the header.
                 Self::Model => start.get(8) == Some(&b'{') && start[4..8] == [0; 4],
@@ -226,6 +229,7 @@ impl FileKind {
         match self {
             Self::Movies => "a table of movies",
             Self::Vectors => "a table of vectors",
+            Self::Results => "a table of results",
             Self::Trials => "a table of trials",
             Self::Model => "a model file",
             Self::LossCurves => "the loss curves of a model",

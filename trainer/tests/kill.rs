@@ -1,4 +1,4 @@
-//! `encode` and `search`, killed with SIGKILL at random moments: their results do not change.
+//! `encode`, `classify` and `search`, killed with SIGKILL at random moments: their results do not change.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod command;
@@ -82,6 +82,32 @@ async fn encode_killed_twenty_times_writes_the_same_bytes() {
     check();
     assert!(!path.join("v.parquet.parts").exists(), "after kills at {moments:?}");
     assert!(encoder.encoded() > 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classify_killed_twenty_times_writes_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_movies(path, 400);
+    let (quick, _) = start(Behaviour::default()).await;
+    succeed(path, &format!("encode --input movies.csv --encoder {quick} --output v.parquet"));
+    succeed(path, "fit --vectors v.parquet --output m.safetensors --preset reference --epochs 1");
+    let (url, _) = start(Behaviour { delay: Duration::from_millis(20), ..Behaviour::default() }).await;
+    let options = format!(
+        "--input movies.csv --model m.safetensors --encoder {url} --resume-chunk 16 --batch 4 --in-flight 2"
+    );
+    let begin = Instant::now();
+    succeed(path, &format!("classify {options} --output undisturbed.parquet"));
+    let length = begin.elapsed();
+    let bytes = |name: &str| std::fs::read(path.join(name)).unwrap();
+    let expected = bytes("undisturbed.parquet");
+    let line = format!("classify {options} --output r.parquet");
+    let check = || assert!(bytes("r.parquet") == expected);
+    let clear = || std::fs::remove_file(path.join("r.parquet")).unwrap();
+    let moments = kill_again_and_again(path, &line, length, check, clear).await;
+    succeed(path, &line);
+    check();
+    assert!(!path.join("r.parquet.parts").exists(), "after kills at {moments:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,15 +2,17 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help that is printed")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use encoder_client::BulkPolicy;
 use genre_model::{InputTemplate, LabelSet};
 use movie_table::{GenresFormat, Source, TableArgs};
 use trainer::data::ingest::label_set::{self, LabelSetError};
 use trainer::encode::shard::Shard;
 use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
-use trainer::{IngestOptions, SplitChoice};
+use trainer::{IngestOptions, Load, SplitChoice};
 
 use crate::cli::source_arg::SourceArg;
 
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Reference(Reference),
     /// Measure a model on the movies of a split
     Evaluate(Evaluate),
+    /// Classify a table of any size into a table of results
+    Classify(Classify),
     /// Write a Markdown report of one or more models
     Report(Report),
 }
@@ -157,6 +161,29 @@ pub(crate) struct EncoderArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Texts in one call
+    #[arg(long, value_name = "TEXTS", default_value_t = 16, value_parser = at_least_one)]
+    pub(crate) batch: usize,
+    /// Calls in flight for each replica of the encoder
+    #[arg(long, value_name = "CALLS", default_value_t = 16, value_parser = at_least_one)]
+    pub(crate) in_flight: usize,
+    /// Fail if no call succeeds for this long
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) give_up_after: u64,
+}
+
+impl LoadArgs {
+    pub(crate) fn load(&self) -> Load {
+        Load { batch: self.batch, in_flight: self.in_flight }
+    }
+
+    pub(crate) fn policy(&self) -> BulkPolicy {
+        BulkPolicy { patience: Duration::from_secs(self.give_up_after), ..BulkPolicy::default() }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Encode {
     /// Table of movies, as for `prepare`
     #[arg(long, value_name = "FILE|FOLDER|-", required_unless_present = "movies")]
@@ -185,15 +212,8 @@ pub(crate) struct Encode {
     /// Movies in a chunk. An interruption loses at most one chunk and the calls in flight
     #[arg(long, value_name = "MOVIES", default_value_t = 256, value_parser = at_least_one)]
     pub(crate) resume_chunk: usize,
-    /// Texts in one call
-    #[arg(long, value_name = "TEXTS", default_value_t = 16, value_parser = at_least_one)]
-    pub(crate) batch: usize,
-    /// Calls in flight for each replica of the encoder
-    #[arg(long, value_name = "CALLS", default_value_t = 16, value_parser = at_least_one)]
-    pub(crate) in_flight: usize,
-    /// Fail if no call succeeds for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(crate) give_up_after: u64,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
     /// Discard the checkpoint of another run, and replace an output of other movies or another
     /// encoder
     #[arg(long)]
@@ -203,11 +223,44 @@ pub(crate) struct Encode {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Classify {
+    /// Tables to classify: Parquet, CSV, TSV, JSON Lines or a JSON array, the texts plain, gzipped or
+    /// zipped. Files, folders of which all tables are read in the order of their names, or - for
+    /// standard input
+    #[arg(long, value_name = "FILE|FOLDER|-", required = true, num_args = 1..)]
+    pub(crate) input: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+    /// Model file
+    #[arg(long, value_name = "FILE.safetensors", default_value = "models/default.safetensors")]
+    pub(crate) model: PathBuf,
+    /// Table of results to write. With --shard, the folder of shards
+    #[arg(long, value_name = "FILE.parquet|FOLDER")]
+    pub(crate) output: PathBuf,
+    /// Classify only shard I (from 0) of N, such as 0/4. In a Kubernetes Indexed Job, the default
+    /// comes from JOB_COMPLETION_INDEX and JOB_COMPLETIONS
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
+    pub(crate) shard: Option<Shard>,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
+    /// Rows in a chunk. An interruption loses at most one chunk and the calls in flight
+    #[arg(long, value_name = "ROWS", default_value_t = 1024, value_parser = at_least_one)]
+    pub(crate) resume_chunk: usize,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Discard the checkpoint of another run, and replace an output of other rows or another model
+    #[arg(long)]
+    pub(crate) restart: bool,
+    #[command(flatten)]
+    pub(crate) replace: ReplaceArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Merge {
-    /// Folder of shards written by `trainer encode --shard`
+    /// Folder of shards written by `trainer encode --shard` or `trainer classify --shard`
     #[arg(long, value_name = "FOLDER|URL")]
     pub(crate) shards: PathBuf,
-    /// Table of vectors to write
+    /// Table of vectors or results to write
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) output: PathBuf,
     #[command(flatten)]

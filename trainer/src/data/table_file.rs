@@ -267,7 +267,9 @@ fn saved_again(format: &str, created_by: Option<&str>) -> String {
 
 /// Turns a panic of the parquet crate, which some damaged files cause, into an error. The reader
 /// must not be used after an error.
-fn unless_it_panics<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(crate) fn unless_it_panics<T, E: std::fmt::Display>(
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the Parquet reader panicked".to_owned()),

@@ -186,7 +186,7 @@ pub(crate) fn remove_leftovers(output: &Path) -> Result<(), EncodeError> {
     Ok(())
 }
 
-fn lock(folder: &Path) -> Result<File, EncodeError> {
+pub(crate) fn lock(folder: &Path) -> Result<File, EncodeError> {
     let path = folder.join("lock");
     let io = |source| FileError::at(&path)(source);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -197,7 +197,7 @@ fn lock(folder: &Path) -> Result<File, EncodeError> {
     }
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),

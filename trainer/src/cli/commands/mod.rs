@@ -1,17 +1,18 @@
 //! One function per command.
 
+mod classify;
 mod outputs;
 mod search;
 mod sources;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use encoder_client::{BulkEncoder, BulkPolicy, bulk};
 use genre_model::{GenreModel, LabelSet, write_atomically};
 use movie_table::Source;
+use trainer::classify::merge as merge_results;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::embedded;
@@ -24,7 +25,7 @@ use trainer::evaluate::report::{self, Details, NamedModel, markdown};
 use trainer::fit;
 use trainer::fit::loss_curves::{LossCurves, LossRecorder};
 use trainer::fit::preset::Preset;
-use trainer::{FittingData, Load, Progress, Split, SplitChoice, Vectors};
+use trainer::{FittingData, Progress, Split, SplitChoice, Vectors};
 
 use self::sources::Sources;
 use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, IngestArgs, Merge, Prepare, Report};
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Search(args) => search::search(&args),
         Command::Reference(args) => search::reference(&args),
         Command::Evaluate(args) => evaluate(&args),
+        Command::Classify(args) => block_on(classify::classify(&args)),
         Command::Report(args) => report(&args),
     }
 }
@@ -54,25 +56,33 @@ fn prepare(args: &Prepare) -> Result<()> {
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
-async fn encode(args: Encode) -> Result<()> {
+/// Returns the shard of the arguments, or else that of a Kubernetes job.
+fn shard_or_that_of_the_job(given: Option<Shard>) -> Result<Option<Shard>> {
     let variable = |name| std::env::var(name).ok();
-    let of_job =
-        Shard::of_job(variable("JOB_COMPLETION_INDEX").as_deref(), variable("JOB_COMPLETIONS").as_deref());
-    let shard = args.shard.map_or_else(|| of_job, |shard| Ok(Some(shard)))?;
+    match given {
+        Some(shard) => Ok(Some(shard)),
+        None => Ok(Shard::of_job(
+            variable("JOB_COMPLETION_INDEX").as_deref(),
+            variable("JOB_COMPLETIONS").as_deref(),
+        )?),
+    }
+}
+
+async fn encode(args: Encode) -> Result<()> {
+    let shard = shard_or_that_of_the_job(args.shard)?;
     outputs::of_encode(&args, shard).check()?;
     let source = match (&args.input, args.movies) {
         (Some(input), _) => table(input, &args.ingest, LabelSet::built_in())?,
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
-    let policy = BulkPolicy { patience: Duration::from_secs(args.give_up_after), ..BulkPolicy::default() };
-    let client = connect(&args.encoder, policy).await?;
+    let client = connect(&args.encoder, args.load.policy()).await?;
     let job = EncodeJob {
         source,
         output: args.output,
         template: args.template,
         chunk: args.resume_chunk,
-        load: Load { batch: args.batch, in_flight: args.in_flight },
+        load: args.load.load(),
         restart: args.restart,
         shard: None,
     };
@@ -266,6 +276,10 @@ fn table(input: &Path, args: &IngestArgs, labels: LabelSet) -> Result<MovieSourc
 
 fn merge(args: &Merge) -> Result<()> {
     outputs::of_merge(args).check()?;
+    if merge_results::has_results(&args.shards) {
+        let summary = merge_results::merge(&args.shards, &args.output)?;
+        return print(&format!("wrote {}: {summary}", args.output.display()));
+    }
     let folder = ShardFolder::open(&args.shards)?;
     let movies = block_on(async { Ok(folder.merge(&args.output).await?) })?;
     print(&format!("wrote {}: {movies} movies", args.output.display()))

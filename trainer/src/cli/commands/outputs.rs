@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use movie_table::is_table_name;
+use trainer::classify::merge::has_results;
 use trainer::encode::job::checkpoint_folder;
 use trainer::encode::shard::Shard;
 use trainer::evaluate::report::{FIGURES, figure_path};
 use trainer::fit::loss_curves::LossCurves;
 use trainer::output_guard::{FileKind, OutputGuard};
 
-use crate::cli::args::{Encode, Fit, IngestArgs, Merge, Prepare, Reference, ReplaceArgs, Report, Search};
+use crate::cli::args::{
+    Classify, Encode, Fit, IngestArgs, Merge, Prepare, Reference, ReplaceArgs, Report, Search,
+};
 use crate::cli::source_arg::SourceArg;
 
 fn guard(args: &ReplaceArgs) -> OutputGuard {
@@ -63,9 +66,20 @@ fn vectors(guard: OutputGuard, option: &str, path: &Path) -> OutputGuard {
     guard.output(option, path, FileKind::Vectors).removed_folder(option, &checkpoint_folder(path))
 }
 
+pub(super) fn of_classify(args: &Classify, shard: Option<Shard>) -> OutputGuard {
+    let mut guard = guard(&args.replace).input("--model", &args.model, |_| false);
+    for input in &args.input {
+        guard = guard.input("--input", input, |_| true);
+    }
+    let output = shard.map_or_else(|| args.output.clone(), |shard| args.output.join(shard.file_name()));
+    let chunks = checkpoint_folder(&output);
+    guard.output("--output", &output, FileKind::Results).removed_folder("checkpoint of --output", &chunks)
+}
+
 pub(super) fn of_merge(args: &Merge) -> OutputGuard {
     let guard = guard(&args.replace).input("--shards", &args.shards, is_shard);
-    guard.output("--output", &args.output, FileKind::Vectors)
+    let kind = if has_results(&args.shards) { FileKind::Results } else { FileKind::Vectors };
+    guard.output("--output", &args.output, kind)
 }
 
 pub(super) fn of_fit(args: &Fit) -> OutputGuard {

@@ -1,0 +1,46 @@
+//! Why a table is not classified.
+
+use std::path::PathBuf;
+
+use crate::FileError;
+use crate::checkpoint::Differences;
+use crate::classify::input::InputError;
+use crate::data::table_file::TableError;
+use crate::encode::error::EncodeError;
+use crate::evaluate::evaluation::EvaluationError;
+
+/// Why a table was not classified. Finished chunks remain, and the next run continues from them.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifyError {
+    /// The input cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The encoder failed, or the checkpoint folder is in use.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The model does not belong to the encoder.
+    #[error(transparent)]
+    Model(#[from] EvaluationError),
+    /// A table of results cannot be read or written.
+    #[error("table of results {0}")]
+    Table(#[from] TableError),
+    /// A file or folder cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] FileError),
+    /// The output, or the checkpoint beside it, belongs to another job.
+    #[error("{path} belongs to another job: {differences}; --restart replaces it")]
+    OtherJob {
+        /// The output or the checkpoint folder.
+        path: PathBuf,
+        /// Each value that differs.
+        differences: Differences,
+    },
+    /// Shards do not make a whole.
+    #[error("shards {path}: {reason}")]
+    Shards {
+        /// The folder.
+        path: PathBuf,
+        /// The expectation, and the value found.
+        reason: String,
+    },
+}

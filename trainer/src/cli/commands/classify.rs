@@ -1,0 +1,36 @@
+//! `classify`.
+
+use anyhow::{Context as _, Result};
+use genre_model::GenreModel;
+use trainer::classify::input::Input;
+use trainer::classify::job::{self, ClassifyJob};
+
+use super::{connect, outputs, print, shard_or_that_of_the_job};
+use crate::cli::args::Classify;
+
+pub(super) async fn classify(args: &Classify) -> Result<()> {
+    let shard = shard_or_that_of_the_job(args.shard)?;
+    outputs::of_classify(args, shard).check()?;
+    let model = GenreModel::load(&args.model)?;
+    let input = Input::new(&args.input, args.table.options()).context("--input")?;
+    let client = connect(&args.encoder, args.load.policy()).await?;
+    let job = ClassifyJob {
+        input,
+        output: args.output.clone(),
+        chunk: args.resume_chunk,
+        load: args.load.load(),
+        restart: args.restart,
+        shard,
+    };
+    let outcome = job::run(&job, &client, &model)
+        .await
+        .with_context(|| format!("model file {}", args.model.display()))?;
+    let (path, summary) = (outcome.output.display(), &outcome.summary);
+    match outcome.resumed {
+        0 => print(&format!("wrote {path}: {summary}")),
+        resumed if resumed == summary.rows => {
+            print(&format!("nothing to do: {path} already holds the results: {summary}"))
+        }
+        resumed => print(&format!("wrote {path}, {resumed} rows of it by an earlier run: {summary}")),
+    }
+}
