@@ -350,7 +350,12 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
             None
         };
         let api_key = match (settings.api_key, settings.api_key_file) {
-            (Some(key), _) => Some(api_key("encoder.api_key", key)?),
+            (Some(_), Some(_)) => {
+                let expected = "a key here or in encoder.api_key_file".to_owned();
+                let invalid = InvalidSetting { key: "encoder.api_key", expected, found: "both".to_owned() };
+                return Err(invalid.into());
+            }
+            (Some(key), None) => Some(api_key("encoder.api_key", key)?),
             (None, Some(path)) => {
                 let key = std::fs::read_to_string(&path)
                     .map_err(|source| StartError::ApiKeyFile { path, source })?;

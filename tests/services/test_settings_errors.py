@@ -79,8 +79,16 @@ def test_a_word_may_be_in_any_case_and_an_unknown_one_gets_the_list(service: str
 def test_a_broken_log_filter_is_rejected_at_start(service: str) -> None:
     message = rejected(service, LOG__FILTER="info,ort=loud")
     assert "setting log.filter" in message and "ort=loud" in message, message
-    status, message = run(service, "--listen", "127.0.0.1:0", RUST_LOG="info,ort=loud")
-    assert status == 1 and "environment variable RUST_LOG" in message and "ort=loud" in message, message
+    for wrong in ("info,ort=loud", "inof"):
+        status, message = run(service, "--listen", "127.0.0.1:0", RUST_LOG=wrong)
+        assert status == 1 and "environment variable RUST_LOG" in message and wrong in message, message
+
+
+def test_two_sources_of_one_key_are_rejected(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("k")
+    message = rejected("classifier-svc", ENCODER__API_KEY="k", ENCODER__API_KEY_FILE=str(file))
+    assert "setting encoder.api_key: expected a key here or in encoder.api_key_file, found both" in message, message
 
 
 IMPOSSIBLE = [
@@ -94,6 +102,8 @@ IMPOSSIBLE = [
     ("classifier-svc", "LIMITS__MAX_BATCH_SIZE", "0"),
     ("classifier-svc", "LIMITS__STREAM_IN_FLIGHT", "0"),
     ("classifier-svc", "TRACE__SAMPLE_RATIO", "2"),
+    ("classifier-svc", "TRACE__ENDPOINT", "collector:4317"),
+    ("encoder-svc", "TRACE__ENDPOINT", "http://"),
     ("classifier-svc", "MODEL", ""),
     ("classifier-svc", "REST__CORS_ORIGINS", "https://*.example.com"),
     ("classifier-svc", "REST__CORS_ORIGINS", "https://a.example/app"),

@@ -16,13 +16,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
-use crate::telemetry::trace_context;
+use crate::telemetry::{log_filter, trace_context};
 use crate::{FileWatch, InvalidSetting, Shutdown, redact_urls, serialize_redacted, word};
 
 /// OpenTelemetry's standard variable for the address of the collector.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// What a log filter looks like, for error messages.
-const FILTER_EXAMPLE: &str = "a log filter such as info or service_kit=debug,info";
 /// How often the settings file is checked if the system reports no event.
 const FILTER_POLL: Duration = Duration::from_secs(5);
 
@@ -80,18 +78,23 @@ impl Default for TraceSettings {
 impl TelemetrySettings {
     /// Checks the filter. Returns the settings.
     pub fn checked(self) -> Result<Self, InvalidSetting> {
-        EnvFilter::try_new(&self.filter).map_err(|error| InvalidSetting {
+        log_filter::parse(&self.filter).map_err(|reason| InvalidSetting {
             key: "log.filter",
-            expected: FILTER_EXAMPLE.to_owned(),
-            found: format!("{:?} ({error})", self.filter),
+            expected: log_filter::EXAMPLE.to_owned(),
+            found: format!("{:?} ({reason})", self.filter),
         })?;
         Ok(self)
     }
 }
 
 impl TraceSettings {
-    /// Checks the ratio. Returns the settings.
+    /// Checks the address and the ratio. Returns the settings.
     pub fn checked(self) -> Result<Self, InvalidSetting> {
+        if !self.endpoint.is_empty() && !is_http(&self.endpoint) {
+            let expected = "an address such as http://collector:4317".to_owned();
+            let found = format!("{:?}", redact_urls(&self.endpoint));
+            return Err(InvalidSetting { key: "trace.endpoint", expected, found });
+        }
         if (0.0..=1.0).contains(&self.sample_ratio) {
             return Ok(self);
         }
@@ -100,16 +103,21 @@ impl TraceSettings {
     }
 }
 
+fn is_http(address: &str) -> bool {
+    let parsed = address.parse::<http::Uri>();
+    parsed.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
 /// Logs cannot be filtered, or traces are configured but cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The variable `RUST_LOG` is no filter.
-    #[error("environment variable RUST_LOG: expected {FILTER_EXAMPLE}, found {found:?}: {source}")]
+    #[error("environment variable RUST_LOG: expected {}, found {found:?}: {reason}", log_filter::EXAMPLE)]
     Filter {
         /// The value of the variable.
         found: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        reason: String,
     },
     /// The exporter cannot be built.
     #[error("traces to {endpoint}: {source}")]
@@ -151,7 +159,7 @@ pub fn init_telemetry(
 ) -> Result<Telemetry, TelemetryError> {
     let filter = match filter_variable() {
         Some(found) => {
-            EnvFilter::try_new(&found).map_err(|source| TelemetryError::Filter { found, source })?
+            log_filter::parse(&found).map_err(|reason| TelemetryError::Filter { found, reason })?
         }
         // The settings are checked.
         None => EnvFilter::new(&log.filter),
@@ -251,7 +259,7 @@ impl Telemetry {
                     continue;
                 }
             };
-            match EnvFilter::try_new(&filter) {
+            match log_filter::parse(&filter) {
                 Ok(parsed) => {
                     // Fails only if the subscriber is gone.
                     let _ = handle.reload(parsed);

@@ -4,6 +4,7 @@
 //! for both.
 
 pub(crate) mod exposition;
+mod log_filter;
 pub(crate) mod logs_and_traces;
 pub(crate) mod metrics;
 pub(crate) mod trace_context;
