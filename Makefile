@@ -10,7 +10,7 @@ BOOTSTRAP := $(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
 TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up models default-model lint supply-chain sbom clean \
+.PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
@@ -32,11 +32,20 @@ models: ## install ONNX Runtime and make the default encoder bundle
 	@$(BOOTSTRAP)
 
 DATA ?= ../shared/data/movies_metadata.csv
+# Further tables, such as MORE='listed.csv,unknown=Foreign scraped.csv,unknown=Foreign,train-only'.
+MORE ?=
 WORK ?= $(RUNTIME)/default-model
 
-default-model: models ## fit models/default.safetensors and its report from DATA=movies_metadata.csv
+default-model: models ## fit models/default.safetensors and its report from DATA=movies_metadata.csv and MORE='FILE ...'
 	$(CARGO) build --release --locked -p trainer
-	@tools/scripts/default_model.sh target/release '$(DATA)' '$(WORK)'
+	@tools/scripts/default_model.sh target/release '$(WORK)' '$(DATA)' $(MORE)
+
+ADAPT_VENV := $(RUNTIME)/adapt-venv
+$(ADAPT_VENV)/.stamp: $(EXPORT)/requirements-adapt.txt
+	$(hashed_venv)
+
+adapter: models $(ADAPT_VENV)/.stamp ## train the encoder further on DATA and MORE (hours; resumes), into WORK
+	@tools/scripts/adapter.sh $(VENV) $(ADAPT_VENV)/bin/python '$(WORK)' '$(DATA)' $(MORE)
 
 # ---- Tests of every change ----
 
