@@ -13,11 +13,12 @@ const ALIKE: f64 = 0.8;
 
 /// Parses a filter.
 ///
-/// A word alone is a level or the name of a module, all lines of which are shown. A misspelled level
-/// would thus hide every line, so a word like one is an error.
+/// A word alone, without `=`, is a level or the name of a module, all lines of which are shown. A
+/// misspelled level would thus hide every line, so a word like one is an error.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, String> {
     for word in filter.split(',').map(|word| word.trim().to_lowercase()) {
-        if !LEVELS.contains(&word.as_str()) && is_like_a_level(&word) {
+        let is_alone = word.chars().all(char::is_alphabetic);
+        if is_alone && !LEVELS.contains(&word.as_str()) && is_like_a_level(&word) {
             return Err(format!("{word:?} is none of the levels {}", LEVELS.join(", ")));
         }
     }
@@ -38,9 +39,18 @@ mod tests {
             let reason = parse(wrong).unwrap_err();
             assert!(reason.contains("is none of the levels off, error"), "{reason}");
         }
-        for right in
-            ["INFO", "", "h2", "tonic", "service_kit", "ort", "hyper=debug,info", "off", "tower,warn"]
-        {
+        for right in [
+            "INFO",
+            "",
+            "info,ort=warn,h2=error",
+            "h2",
+            "tonic",
+            "service_kit",
+            "ort",
+            "hyper=debug,info",
+            "off",
+            "tower,warn",
+        ] {
             parse(right).unwrap();
         }
         assert!(parse("ort=loud").is_err());
