@@ -35,14 +35,14 @@ MANY = tuple(f"Topic {number:03}" for number in range(300))
 def write_tickets(path: Path) -> None:
     """Writes support tickets in three topics. Each is written by its name in lowercase."""
     rows = ["id,title,overview,genres"]
-    rows += [f'{n},Ticket {n},"{TEXTS[n % 3]} Number {n % 7}.",{THREE[n % 3].lower()}' for n in range(1, 241)]
+    rows += [f'{n},Ticket {n},"{TEXTS[n % 3]} Number {n}.",{THREE[n % 3].lower()}' for n in range(1, 241)]
     path.write_text("\n".join(rows) + "\n")
 
 
 def write_topics(path: Path) -> None:
-    """Writes eight short texts for each of three hundred topics."""
+    """Writes eight different short texts for each of three hundred topics."""
     rows = ["id,title,overview,genres"]
-    rows += [f"{n},,A note about subject{n % 300} in the archive.,{MANY[n % 300]}" for n in range(1, 2401)]
+    rows += [f"{n},,Note {n} about subject{n % 300} in the archive.,{MANY[n % 300]}" for n in range(1, 2401)]
     path.write_text("\n".join(rows) + "\n")
 
 
