@@ -91,6 +91,7 @@ impl Input {
     }
 
     /// Opens the input at its first row.
+    #[must_use]
     pub fn open(&self) -> Rows {
         let options = self.options.clone();
         let tables = self.tables.clone().into_iter();

@@ -347,7 +347,7 @@ impl<'a> Parts<'a> {
             |found: &ResultsReader| found.header() == self.header && found.len() == self.len(index, all);
         let is_whole = ResultsReader::open(&path, self.header.chunk)
             .map_err(ClassifyError::from)
-            .and_then(|found| Ok(is_own(&found) && summary_of(found).is_ok()));
+            .map(|found| is_own(&found) && summary_of(found).is_ok());
         match is_whole {
             Ok(true) => true,
             Ok(false) => {

@@ -132,7 +132,7 @@ impl ResultsWriter {
             Arc::new(rows.iter().map(|row| row.id.as_deref()).collect::<StringArray>()),
             Arc::new(labels.finish()),
             Arc::new(probabilities.finish()),
-            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(is_truncated(row))))),
+            Arc::new(rows.iter().map(|row| Some(is_truncated(row))).collect::<BooleanArray>()),
             Arc::new(rows.iter().map(|row| row.scored.as_ref().err()).collect::<StringArray>()),
             repeated(&self.header.model_version),
             repeated(&self.header.encoder_fingerprint),
