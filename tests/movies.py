@@ -13,5 +13,5 @@ def write_movies(path: Path, count: int) -> None:
     for number in range(1, count + 1):
         name, id_of_genre = GENRES[number % 3]
         genres = f"[{{'id': {id_of_genre}, 'name': '{name}'}}]"
-        rows.append(f'{number},Movie {number},What happens in the flooded mine on day {number % 97}.,"{genres}"')
+        rows.append(f'{number},Movie {number},What happens in the flooded mine on day {number}.,"{genres}"')
     path.write_text("\n".join(rows) + "\n")
