@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use encoder_client::{EncoderClient, EncoderError};
-use genre_model::{GenreModel, WordFeatures};
+use genre_model::GenreModel;
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, CallerId, FairLimit, FieldViolation};
@@ -138,7 +138,8 @@ impl Pipeline {
                 yield_after(ROWS_PER_TURN, index).await;
                 turn = Some(self.turns.acquire(caller, 1).await);
             }
-            rows.row_mut(index).assign(&model.probabilities_of(&vector, &word_features(model, movie)));
+            let words = model.word_features(&movie.title, &movie.overview);
+            rows.row_mut(index).assign(&model.probabilities_of(&vector, &words));
         }
         rows
     }
@@ -148,14 +149,6 @@ impl Pipeline {
 async fn yield_after(items: usize, index: usize) {
     if index > 0 && index.is_multiple_of(items) {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Returns the movie's word features; empty if the model has no word weights.
-fn word_features(model: &GenreModel, movie: &Movie) -> WordFeatures {
-    match model.words() {
-        Some(_) => model.provenance().input_template.words(&movie.title, &movie.overview),
-        None => WordFeatures::default(),
     }
 }
 

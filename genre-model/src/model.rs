@@ -154,6 +154,15 @@ impl GenreModel {
         logits.mapv_into(sigmoid)
     }
 
+    /// Returns a movie's word features; empty if the model has no word weights.
+    #[must_use]
+    pub fn word_features(&self, title: &str, overview: &str) -> WordFeatures {
+        match self.words() {
+            Some(_) => self.provenance().input_template.words(title, overview),
+            None => WordFeatures::default(),
+        }
+    }
+
     /// Returns the probabilities of one movie, of shape `[labels]`.
     ///
     /// # Panics

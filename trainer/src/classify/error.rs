@@ -7,7 +7,6 @@ use crate::checkpoint::Differences;
 use crate::classify::input::InputError;
 use crate::data::table_file::TableError;
 use crate::encode::error::EncodeError;
-use crate::evaluate::evaluation::EvaluationError;
 
 /// Why a table was not classified. Finished chunks remain, and the next run continues from them.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +17,6 @@ pub enum ClassifyError {
     /// The encoder failed, or the checkpoint folder is in use.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The model does not belong to the encoder.
-    #[error(transparent)]
-    Model(#[from] EvaluationError),
     /// A table of results cannot be read or written.
     #[error("table of results {0}")]
     Table(#[from] TableError),

@@ -18,7 +18,6 @@ use crate::encode::batches::Load;
 use crate::encode::chunks;
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
-use crate::evaluate::evaluation::check_encoder;
 use crate::{FileError, Progress};
 
 /// What to classify, and how.
@@ -49,13 +48,12 @@ pub struct ClassifyOutcome {
     pub resumed: usize,
 }
 
-/// Runs the job. If it is dropped or killed, the next run continues with the first unfinished chunk.
+/// Runs the job. `client` must be of the encoder that `model` was fitted on. If it is dropped or killed, the next run continues with the first unfinished chunk.
 pub async fn run(
     job: &ClassifyJob,
     client: &BulkEncoder,
     model: &GenreModel,
 ) -> Result<ClassifyOutcome, ClassifyError> {
-    check_encoder(model, &client.description().identity)?;
     let inventory = job.input.inventory()?;
     let chunk = job.chunk.max(1);
     let mut header = ResultsHeader::new(model, inventory.digest, inventory.rows, chunk);
@@ -215,10 +213,7 @@ async fn classify(
                 .next()
                 .unwrap_or_else(|| Err("expected a vector, found none".to_owned()))
                 .map(|(vector, truncated)| {
-                    let words = match model.words() {
-                        Some(_) => template.words(&movie.title, &movie.overview),
-                        None => WordFeatures::default(),
-                    };
+                    let words = model.word_features(&movie.title, &movie.overview);
                     scored(model, &vector, &words, truncated)
                 }),
         };

@@ -9,7 +9,7 @@ use encoder_client::BulkPolicy;
 use genre_model::{InputTemplate, LabelSet};
 use movie_table::{GenresFormat, Source, TableArgs};
 use trainer::data::ingest::label_set::{self, LabelSetError};
-use trainer::encode::shard::Shard;
+use trainer::encode::shard::{InvalidShard, Shard};
 use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
 use trainer::{IngestOptions, Load, SplitChoice};
@@ -184,6 +184,28 @@ impl LoadArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ShardArgs {
+    /// Work on shard I (from 0) of N only, such as 0/4. In a Kubernetes Indexed Job, the default comes
+    /// from JOB_COMPLETION_INDEX and JOB_COMPLETIONS
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
+    shard: Option<Shard>,
+}
+
+impl ShardArgs {
+    /// Returns the shard of the arguments, or else that of a Kubernetes job.
+    pub(crate) fn shard(&self) -> Result<Option<Shard>, InvalidShard> {
+        let variable = |name| std::env::var(name).ok();
+        match self.shard {
+            Some(shard) => Ok(Some(shard)),
+            None => Shard::of_job(
+                variable("JOB_COMPLETION_INDEX").as_deref(),
+                variable("JOB_COMPLETIONS").as_deref(),
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Encode {
     /// Table of movies, as for `prepare`
     #[arg(long, value_name = "FILE|FOLDER|-", required_unless_present = "movies")]
@@ -197,10 +219,8 @@ pub(crate) struct Encode {
     /// az or file
     #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) output: PathBuf,
-    /// Encode only shard I (from 0) of N, such as 0/4. In a Kubernetes Indexed Job, the default
-    /// comes from JOB_COMPLETION_INDEX and JOB_COMPLETIONS
-    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
-    pub(crate) shard: Option<Shard>,
+    #[command(flatten)]
+    pub(crate) shard: ShardArgs,
     /// Working folder for shards that are stored remotely
     #[arg(long, value_name = "FOLDER", default_value = ".runtime/shards")]
     pub(crate) work: PathBuf,
@@ -237,10 +257,8 @@ pub(crate) struct Classify {
     /// Table of results to write. With --shard, the folder of shards
     #[arg(long, value_name = "FILE.parquet|FOLDER")]
     pub(crate) output: PathBuf,
-    /// Classify only shard I (from 0) of N, such as 0/4. In a Kubernetes Indexed Job, the default
-    /// comes from JOB_COMPLETION_INDEX and JOB_COMPLETIONS
-    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
-    pub(crate) shard: Option<Shard>,
+    #[command(flatten)]
+    pub(crate) shard: ShardArgs,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Rows in a chunk. An interruption loses at most one chunk and the calls in flight

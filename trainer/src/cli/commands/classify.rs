@@ -4,16 +4,19 @@ use anyhow::{Context as _, Result};
 use genre_model::GenreModel;
 use trainer::classify::input::Input;
 use trainer::classify::job::{self, ClassifyJob};
+use trainer::evaluate::evaluation::check_encoder;
 
-use super::{connect, outputs, print, shard_or_that_of_the_job};
+use super::{connect, outputs, print};
 use crate::cli::args::Classify;
 
 pub(super) async fn classify(args: &Classify) -> Result<()> {
-    let shard = shard_or_that_of_the_job(args.shard)?;
+    let shard = args.shard.shard()?;
     outputs::of_classify(args, shard).check()?;
     let model = GenreModel::load(&args.model)?;
     let input = Input::new(&args.input, args.table.options()).context("--input")?;
     let client = connect(&args.encoder, args.load.policy()).await?;
+    check_encoder(&model, &client.description().identity)
+        .with_context(|| format!("model file {}", args.model.display()))?;
     let job = ClassifyJob {
         input,
         output: args.output.clone(),
@@ -22,9 +25,7 @@ pub(super) async fn classify(args: &Classify) -> Result<()> {
         restart: args.restart,
         shard,
     };
-    let outcome = job::run(&job, &client, &model)
-        .await
-        .with_context(|| format!("model file {}", args.model.display()))?;
+    let outcome = job::run(&job, &client, &model).await?;
     let (path, summary) = (outcome.output.display(), &outcome.summary);
     match outcome.resumed {
         0 => print(&format!("wrote {path}: {summary}")),

@@ -17,7 +17,6 @@ use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::embedded;
 use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
-use trainer::encode::shard::Shard;
 use trainer::encode::shard_store::ShardFolder;
 use trainer::evaluate::baselines;
 use trainer::evaluate::evaluation::{Evaluation, check_encoder};
@@ -56,20 +55,8 @@ fn prepare(args: &Prepare) -> Result<()> {
     print(&format!("{report}\n\nwrote {}", args.output.display()))
 }
 
-/// Returns the shard of the arguments, or else that of a Kubernetes job.
-fn shard_or_that_of_the_job(given: Option<Shard>) -> Result<Option<Shard>> {
-    let variable = |name| std::env::var(name).ok();
-    match given {
-        Some(shard) => Ok(Some(shard)),
-        None => Ok(Shard::of_job(
-            variable("JOB_COMPLETION_INDEX").as_deref(),
-            variable("JOB_COMPLETIONS").as_deref(),
-        )?),
-    }
-}
-
 async fn encode(args: Encode) -> Result<()> {
-    let shard = shard_or_that_of_the_job(args.shard)?;
+    let shard = args.shard.shard()?;
     outputs::of_encode(&args, shard).check()?;
     let source = match (&args.input, args.movies) {
         (Some(input), _) => table(input, &args.ingest, LabelSet::built_in())?,
