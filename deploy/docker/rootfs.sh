@@ -2,7 +2,10 @@
 # rootfs.sh TO: copies only the files of Debian that the binaries and ONNX Runtime need: the C and C++ libraries, certificates
 # and a user. There is no shell and no package manager; `kubectl debug` adds tools to a pod.
 set -eu
-to=$1
+mkdir -p "$1"
+to=$(cd "$1" && pwd)
+# `cp --parents` looks for the parents of /lib/… in the working folder.
+cd /
 mkdir -p "$to/usr/lib" "$to/etc/ssl/certs" "$to/tmp" "$to/var/lib/dpkg/status.d"
 chmod 1777 "$to/tmp"
 ln -s usr/lib "$to/lib"
