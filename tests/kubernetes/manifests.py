@@ -29,10 +29,12 @@ OVERLAYS = sorted(
 # Components are rendered on top of production, where they are used: each alone, and all together in both orders. Models come
 # from one place only.
 TOGETHER = [component for component in COMPONENTS if component != "models-from-claim"]
+JOBS = [name for name in OVERLAYS if name.startswith("trainer/") and name != "trainer/claim"]
 ALL = OVERLAYS + [
     f"overlays/production+{selected}"
     for selected in (*COMPONENTS, "+".join(TOGETHER), "+".join(reversed(TOGETHER)))
 ]
+ALL += [f"{name}+small" for name in JOBS]
 
 
 @cache

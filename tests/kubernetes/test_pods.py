@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
-from manifests import ALL, Manifest, named, of_kind, pod, settings_file, workloads  # noqa: E402
+from manifests import ALL, JOBS, Manifest, named, of_kind, pod, settings_file, workloads  # noqa: E402
 
 SERVICES = [name for name in ALL if name.startswith("overlays/")]
 # The time left to exit after the drain.
@@ -20,6 +20,21 @@ of_services = pytest.mark.parametrize("name", SERVICES)
 
 def cores(quantity: str) -> Fraction:
     return Fraction(quantity.removesuffix("m")) / (1000 if quantity.endswith("m") else 1)
+
+
+def mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+
+
+def requests(workload: Manifest) -> tuple[Fraction, int]:
+    """Cores and MiB that a workload asks for, with the additional pod of a rollout."""
+    spec = workload["spec"]
+    count = spec.get("parallelism", 1)
+    if workload["kind"] == "Deployment":
+        count = spec["replicas"] + spec["strategy"]["rollingUpdate"]["maxSurge"]
+    (container,) = pod(workload)["containers"]
+    asked = container["resources"]["requests"]
+    return cores(asked["cpu"]) * count, mebibytes(asked["memory"]) * count
 
 
 def containers(name: str) -> list[Manifest]:
@@ -166,6 +181,22 @@ def test_rollout_keeps_a_pod_until_its_replacement_is_ready(name: str) -> None:
             assert workload["spec"]["minReadySeconds"] >= 30
             keys = {constraint["topologyKey"] for constraint in pod(workload)["topologySpreadConstraints"]}
             assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
+@of_services
+def test_a_second_apply_changes_nothing(name: str) -> None:
+    """`kubectl apply` compares with what the API server stored, and that has the type that was left out."""
+    for workload in of_kind(name, "Deployment"):
+        assert workload["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_dev_fits_a_node_of_two_cores_with_a_job_beside_it(job: str) -> None:
+    # The control plane and the network of a node made by kubeadm ask for about as much.
+    system = (Fraction(95, 100), 512)
+    asked = [system] + [requests(workload) for name in ("overlays/dev", f"{job}+small") for workload in workloads(name)]
+    assert sum(cpu for cpu, _ in asked) <= 2
+    assert sum(memory for _, memory in asked) <= 4 * 1024
 
 
 @of_services
