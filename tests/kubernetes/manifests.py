@@ -57,8 +57,10 @@ def kustomize(folder: Path) -> str:
     return done.stdout
 
 
+@cache
 def rendered(name: str) -> list[Manifest]:
-    return list(yaml.safe_load_all(rendered_text(name)))
+    """Returns the manifests of an overlay. They are shared, so copy one before you change it."""
+    return list(yaml.load_all(rendered_text(name), Loader=yaml.CSafeLoader))
 
 
 def of_kind(name: str, *kinds: str) -> list[Manifest]:

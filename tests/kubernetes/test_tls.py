@@ -8,8 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
 from manifests import ALL, BINARIES, KUBERNETES, ROOT, Manifest, named, of_kind, pod, variables_of  # noqa: E402
+from running import free_ports, wait_for  # noqa: E402
 from tls_secrets import MOUNT, Authority  # noqa: E402
 
 WITH_TLS = [name for name in ALL if "tls" in name]
@@ -80,14 +80,6 @@ class Running:
     ports: dict[str, dict[str, int]]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(server.getsockname()[1]) for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
-
-
 def mount(secret: Path, version: str) -> None:
     """Makes the files of `version` the current ones by changing a symbolic link, as a kubelet does."""
     link = secret / "..new"
@@ -96,13 +88,6 @@ def mount(secret: Path, version: str) -> None:
     for file in ("tls.crt", "tls.key", "ca.crt"):
         if not (secret / file).is_symlink():
             (secret / file).symlink_to(f"..data/{file}")
-
-
-def wait_for(is_true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 60
-    while not is_true():
-        assert time.monotonic() < end, f"expected within 60 s: {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,206 @@
+"""Prometheus finds the pods under the jobs that rules and dashboard expect, with the operator and without.
+
+A file of targets with a pod's labels stands in for the API server: Prometheus discovers one target for each port of a
+container, and relabels it as on a cluster. The services behind the targets are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
+import yaml  # noqa: E402
+from manifests import ALL, BINARIES, ROOT, Manifest, named, of_kind, pod  # noqa: E402
+from running import free_ports, wait_for  # noqa: E402
+
+OBSERVABILITY = ROOT / "deploy/observability"
+WITHOUT_OPERATOR = OBSERVABILITY / "prometheus-kubernetes.yml"
+OPERATOR = "overlays/production+monitoring-operator"
+JOBS = {"encoder": "encoder-svc", "classifier": "classifier-svc"}
+PHASE = "__meta_kubernetes_pod_phase"
+
+
+def meta(name: str) -> str:
+    """The part of a label that Prometheus makes of a Kubernetes label or annotation."""
+    return re.sub(r"\W", "_", name)
+
+
+def targets_of(workload: Manifest, address_of: dict[str, str], phase: str = "Running") -> list[Manifest]:
+    """What Prometheus discovers of a pod (role `pod`). Ports without an address in `address_of` get one that is dead."""
+    template, app = workload["spec"]["template"]["metadata"], workload["metadata"]["name"]
+    labels = {
+        "__meta_kubernetes_namespace": "movieclassifier",
+        "__meta_kubernetes_pod_name": f"{app}-abc",
+        PHASE: phase,
+        **{f"__meta_kubernetes_pod_label_{meta(k)}": v for k, v in template["labels"].items()},
+        **{f"__meta_kubernetes_pod_labelpresent_{meta(k)}": "true" for k in template["labels"]},
+        **{f"__meta_kubernetes_pod_annotation_{meta(k)}": v for k, v in template.get("annotations", {}).items()},
+    }
+    (container,) = pod(workload)["containers"]
+    return [
+        {
+            "targets": [address_of.get(port["name"], "127.0.0.1:1") if phase == "Running" else "127.0.0.1:2"],
+            "labels": labels | {"__meta_kubernetes_pod_container_port_name": port["name"]},
+        }
+        for port in container.get("ports", [{"name": ""}])
+    ]
+
+
+def snake_case(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {re.sub(r"[A-Z]", lambda m: "_" + m[0].lower(), key): snake_case(item) for key, item in value.items()}
+    return [snake_case(item) for item in value] if isinstance(value, list) else value
+
+
+def scrape_of(monitor: Manifest) -> Manifest:
+    """What the operator makes of a PodMonitor: its own relabelling first, then the monitor's."""
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    name = f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}"
+    keep = [{"action": "drop", "source_labels": [PHASE], "regex": "(Failed|Succeeded)"}]
+    for label, value in monitor["spec"]["selector"]["matchLabels"].items():
+        sources = [f"__meta_kubernetes_pod_{part}_{meta(label)}" for part in ("label", "labelpresent")]
+        keep.append({"action": "keep", "source_labels": sources, "regex": f"({value});true"})
+    port = {"action": "keep", "source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": endpoint["port"]}
+    added = [
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        {"target_label": "job", "replacement": name},
+    ]
+    return {
+        "job_name": f"podMonitor/{name}/0",
+        "tls_config": snake_case(endpoint["tlsConfig"]),
+        "relabel_configs": [*keep, port, *added, *snake_case(endpoint["relabelings"])],
+    }
+
+
+def configuration(kind: str, targets: Path, folder: Path) -> Manifest:
+    """The configuration of Prometheus with targets of a file in place of those of an API server."""
+    if kind == "operator":
+        scrapes = [scrape_of(monitor) for monitor in of_kind(OPERATOR, "PodMonitor")]
+        rules = []
+        for rule in of_kind(OPERATOR, "PrometheusRule"):
+            rules.append(str(folder / f"{rule['metadata']['name']}.yaml"))
+            Path(rules[-1]).write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
+    else:
+        shipped = yaml.safe_load(WITHOUT_OPERATOR.read_text(encoding="utf-8"))
+        scrapes, rules = shipped["scrape_configs"], [str(OBSERVABILITY / file) for file in shipped["rule_files"]]
+        for scrape in scrapes:
+            assert scrape.pop("kubernetes_sd_configs") == [{"role": "pod", "namespaces": {"names": ["movieclassifier"]}}]
+    for scrape in scrapes:
+        scrape["file_sd_configs"] = [{"files": [str(targets)]}]
+    every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    return {"global": every, "rule_files": rules, "scrape_configs": scrapes}
+
+
+class Prometheus:
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def get(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return json.load(response)["data"]
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=10):
+                return True
+        except OSError:
+            return False
+
+    def series(self, expression: str) -> list[dict[str, str]]:
+        return [series["metric"] for series in self.get("query", query=expression)["result"]]
+
+
+@contextmanager
+def process(command: list[Any], folder: Path) -> Iterator[None]:
+    ours = ("ENCODER_SVC_", "CLASSIFIER_SVC_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    running = subprocess.Popen(command, cwd=folder, env=environment | {"GOMAXPROCS": "1"})
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[dict[str, str]]:
+    """Both services, and where their ports for metrics are."""
+    if not (BINARIES / "classifier-svc").is_file() or not (ROOT / ".runtime/bundles/minilm-512").is_dir():
+        pytest.skip("the services are not built, or there is no bundle: run `make test-deploy`")
+    if shutil.which("prometheus") is None:
+        pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
+    encoder, metrics, classifier, http = (f"127.0.0.1:{port}" for port in free_ports(4))
+    with ExitStack() as stack:
+        serve = [BINARIES / "encoder-svc", "serve", "--listen", encoder, "--http-listen", metrics]
+        stack.enter_context(process(serve, ROOT))
+        serve = [BINARIES / "classifier-svc", "serve", "--listen", classifier, "--rest-listen", http]
+        stack.enter_context(process([*serve, "--encoder", f"http://{encoder}"], ROOT))
+        yield {"encoder": metrics, "classifier": http}
+
+
+@pytest.mark.parametrize("kind", ["operator", "no operator"])
+def test_pods_are_scraped_under_the_jobs_of_the_rules(kind: str, addresses: dict[str, str], tmp_path: Path) -> None:
+    workloads = {app: named(OPERATOR, "Deployment", app) for app in JOBS}
+    job = named("trainer/encode", "Job", "encode-movies")
+    found = targets_of(job, {}) + targets_of(workloads["encoder"], {}, "Succeeded")
+    for app, port in (("encoder", "metrics"), ("classifier", "http")):
+        found += targets_of(workloads[app], {port: addresses[app]})
+    (tmp_path / "targets.json").write_text(json.dumps(found), encoding="utf-8")
+    file, (port,) = tmp_path / "prometheus.yml", free_ports(1)
+    file.write_text(yaml.safe_dump(configuration(kind, tmp_path / "targets.json", tmp_path)), encoding="utf-8")
+    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'data'}", "--log.level=warn"]
+    with process([*command, f"--web.listen-address=127.0.0.1:{port}"], tmp_path):
+        prometheus = Prometheus(port)
+        wait_for(prometheus.is_ready, "Prometheus is ready")
+        wait_for(lambda: len(prometheus.series("up == 1")) == 2, "both services are scraped")
+        up = {(s["job"], s["instance"], s["namespace"], s["pod"]) for s in prometheus.series("up")}
+        assert up == {(JOBS[app], addresses[app], "movieclassifier", f"{app}-abc") for app in JOBS}
+
+        def rules() -> list[dict[str, Any]]:
+            return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+        wait_for(lambda: all(rule["health"] != "unknown" for rule in rules()), "every rule is evaluated")
+        texts = [(OBSERVABILITY / f"rules/{name}.yaml").read_text(encoding="utf-8") for name in ("alerts", "recording")]
+        assert len(rules()) == len(re.findall(r"(?m)^ +- (?:alert|record): ", "".join(texts)))
+        assert [rule["lastError"] for rule in rules() if rule["health"] != "ok"] == []
+        # Before the first scrape both services are missing.
+        wait_for(lambda: all(rule.get("state", "inactive") == "inactive" for rule in rules()), "no alert is pending")
+        recorded = "job_method_code:movieclassifier_rpc_seconds_count:rate5m"
+        wait_for(lambda: {s["job"] for s in prometheus.series(recorded)} == set(JOBS.values()), "rates are recorded")
+
+
+def test_prometheus_rules_are_those_of_the_files() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools/scripts/prometheus_rules.py", "--check"], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "monitoring-operator" in name])
+def test_monitors_select_the_pods_and_the_ports_with_metrics(name: str) -> None:
+    for app in JOBS:
+        monitor, workload = named(name, "PodMonitor", app), named(name, "Deployment", app)
+        template = workload["spec"]["template"]["metadata"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= template["labels"].items()
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (container,) = pod(workload)["containers"]
+        ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+        assert ports[endpoint["port"]] == template["annotations"]["prometheus.io/port"]
+
+
+def test_the_encoders_service_has_its_port_for_metrics() -> None:
+    ports = {port["name"]: port["port"] for port in named("overlays/production", "Service", "encoder")["spec"]["ports"]}
+    assert ports == {"grpc": 50051, "metrics": 9464}
