@@ -8,8 +8,21 @@ import pytest
 
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
-from manifests import ALL, KUBERNETES, OVERLAYS, ROOT, Manifest, named, of_kind, pod, variables_of  # noqa: E402
+from manifests import (  # noqa: E402
+    ALL,
+    COMPONENTS,
+    KUBERNETES,
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    named,
+    of_kind,
+    pod,
+    rendered,
+    variables_of,
+)
 
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}
 QUEUE = "movieclassifier_encoder_queue_seconds"
 
 
@@ -86,3 +99,12 @@ def test_jobs_use_the_claim_of_its_own_kustomization(name: str) -> None:
         used = [volume["persistentVolumeClaim"] for volume in pod(job)["volumes"] if "persistentVolumeClaim" in volume]
         assert used == [{"claimName": claim["metadata"]["name"]}]
         assert job["metadata"]["namespace"] == claim["metadata"]["namespace"]
+
+
+@pytest.mark.parametrize("name", [*ALL, *(f"overlays/dev+{component}" for component in COMPONENTS)])
+def test_everything_is_in_the_namespace_of_the_overlay(name: str) -> None:
+    """A component brings its resources after the base has set the namespace."""
+    wanted = "movieclassifier-dev" if "dev" in name else "movieclassifier"
+    for manifest in rendered(name):
+        if manifest["kind"] not in CLUSTER_WIDE:
+            assert manifest["metadata"].get("namespace") == wanted, manifest["metadata"]["name"]

@@ -30,6 +30,11 @@ OBSERVABILITY = ROOT / "deploy/observability"
 WITHOUT_OPERATOR = OBSERVABILITY / "prometheus-kubernetes.yml"
 OPERATOR = "overlays/production+monitoring-operator"
 JOBS = {"encoder": "encoder-svc", "classifier": "classifier-svc"}
+# A recording rule for each job that has a value soon after the start.
+RECORDED = {
+    "encoder-svc": "instance:movieclassifier_encoder_run_seconds:utilisation_5m",
+    "classifier-svc": "job_route_status:movieclassifier_http_request_seconds_count:rate5m",
+}
 PHASE = "__meta_kubernetes_pod_phase"
 
 
@@ -180,8 +185,10 @@ def test_pods_are_scraped_under_the_jobs_of_the_rules(kind: str, addresses: dict
         assert [rule["lastError"] for rule in rules() if rule["health"] != "ok"] == []
         # Before the first scrape both services are missing.
         wait_for(lambda: all(rule.get("state", "inactive") == "inactive" for rule in rules()), "no alert is pending")
-        recorded = "job_method_code:movieclassifier_rpc_seconds_count:rate5m"
-        wait_for(lambda: {s["job"] for s in prometheus.series(recorded)} == set(JOBS.values()), "rates are recorded")
+        urllib.request.urlopen(f"http://{addresses['classifier']}/v1/model", timeout=10).close()
+        for job, recorded in RECORDED.items():
+            series = f'{recorded}{{job="{job}"}}'
+            wait_for(lambda series=series: bool(prometheus.series(series)), f"{series} is recorded")
 
 
 def test_prometheus_rules_are_those_of_the_files() -> None:
