@@ -14,9 +14,14 @@ pub struct Call {
 }
 
 impl Call {
+    /// Returns a call that is no item of a stream.
+    pub(crate) fn new(caller: Caller, deadline: Deadline) -> Self {
+        Self { caller, deadline, is_item: false }
+    }
+
     /// Returns the call of a gRPC request.
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
-        Self { caller: Caller::of(request), deadline: Deadline::of(request), is_item: false }
+        Self::new(Caller::of(request), Deadline::of(request))
     }
 
     /// The call of one item of this stream, which was charged when it was read.

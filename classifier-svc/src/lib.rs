@@ -28,7 +28,7 @@ pub mod selection;
 use encoder_client::EncoderClient;
 use service_kit::{
     DEFAULT_MAX_HTTP_CONNECTIONS, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer,
-    catch_panics, check_hosts, http_metrics, operations_routes, serve,
+    http_stack, operations_routes, serve,
 };
 use tonic::transport::Channel;
 
@@ -83,8 +83,7 @@ pub async fn run(
                 let web = server.web_routes(rest.timeout);
                 routes = routes.merge(web.layer(rest::grpc_web_cors(&rest.cors_origins)));
             }
-            let routes = check_hosts(catch_panics(routes), rest.allowed_hosts.clone());
-            rest::with_security_headers(http_metrics(routes, &metrics))
+            rest::with_security_headers(http_stack(routes, rest.allowed_hosts.clone(), &metrics))
         }
         None => operations,
     };

@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use service_kit::{
     AllowedHosts, ApiKeys, AuthSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS, Drain, GrpcSettings,
     HttpSettings, ServerTls, ServerTlsSettings, Settings, TelemetrySettings, TraceSettings, connections,
-    in_range, listen_address, optional_listen_address, path, seconds, word,
+    in_range, listen_address, optional_listen_address, path, positive_seconds, seconds, word,
 };
 
 use crate::error::StartError;
 use crate::inference::device::Device;
 use crate::scheduler::limits::QueueLimits;
+
+/// Bytes in JSON of a byte in UTF-8: a character of two bytes is escaped as `\uXXXX`. Only control
+/// characters take more.
+const JSON_BYTES: usize = 3;
 
 /// The prefix of environment variables, such as `ENCODER_SVC_LISTEN` and
 /// `ENCODER_SVC_ENCODER__BUNDLE`.
@@ -39,7 +43,7 @@ pub struct EncoderSvcSettings {
     pub endpoint_removal_seconds: f64,
     /// The seconds that calls in flight then get to finish.
     pub drain_seconds: f64,
-    /// The listener of `/livez`, `/readyz` and `/metrics`.
+    /// The HTTP listener: `/v1/embeddings`, `/livez`, `/readyz` and `/metrics`.
     pub http: HttpSettings,
     /// TLS for both listeners.
     pub tls: ServerTlsSettings,
@@ -175,6 +179,8 @@ pub struct EncoderSvcConfig {
     pub http_listen: Option<SocketAddr>,
     /// The most open connections of the HTTP listener, at least 1.
     pub max_http_connections: usize,
+    /// The time for a whole HTTP request.
+    pub http_timeout: Duration,
     /// The host names under which the HTTP listener answers.
     pub allowed_hosts: AllowedHosts,
     /// TLS for both listeners, if it is on.
@@ -236,7 +242,19 @@ impl Limits {
     /// the texts.
     #[must_use]
     pub fn max_message_bytes(self) -> usize {
-        self.max_batch_size.saturating_mul(self.max_text_bytes.saturating_add(16)).saturating_add(1024)
+        self.max_bytes(1)
+    }
+
+    /// The bytes of the largest JSON request that these limits allow, with every character outside
+    /// of ASCII escaped.
+    #[must_use]
+    pub fn max_json_bytes(self) -> usize {
+        self.max_bytes(JSON_BYTES)
+    }
+
+    fn max_bytes(self, bytes_per_byte: usize) -> usize {
+        let text = self.max_text_bytes.saturating_mul(bytes_per_byte).saturating_add(16);
+        self.max_batch_size.saturating_mul(text).saturating_add(1024)
     }
 }
 
@@ -289,6 +307,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
             http_listen,
             allowed_hosts,
             max_http_connections: connections("http.max_connections", settings.http.max_connections)?,
+            http_timeout: positive_seconds("http.timeout_seconds", settings.http.timeout_seconds)?,
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
             limits: Limits {

@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 
 use crate::config::{EncoderSvcConfig, EncoderSvcSettings};
 use crate::error::StartError;
+use crate::limited_encoder::LimitedEncoder;
 use crate::serve::server;
 use crate::startup;
 
@@ -20,6 +21,7 @@ pub async fn channel(
 ) -> Result<Channel, StartError> {
     let config = EncoderSvcConfig::try_from(settings)?;
     let encoder = Arc::new(startup::start(config.encoder.clone(), metrics).await?);
+    let encoder = LimitedEncoder::new(encoder, config.limits);
     // The host process already counts its calls, so the metrics of this server are discarded.
     let server = server(encoder, &config, Metrics::default())?;
     server.health().await.set_serving(true).await;

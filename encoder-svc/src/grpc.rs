@@ -1,7 +1,6 @@
 //! `movieclassifier.encoder.v1.EncoderService`.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use proto::encoder::v1::encode_stream_response::Result as StreamResult;
@@ -10,68 +9,29 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
     GetEncoderResponse, Priority, TextError,
 };
-use service_kit::{ApiError, Caller, CallerId, Deadline, FairLimit, FairPermit, check_text, malformed_item};
+use service_kit::{ApiError, Caller, CallerId, Deadline, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
-use crate::config::{EncoderSvcConfig, Limits};
-use crate::encoder::Encoder;
+use crate::limited_encoder::LimitedEncoder;
 use crate::scheduler::entry::{Class, Reply};
 
-/// The handlers of the service.
+/// The handlers of the service. They translate between messages and [`LimitedEncoder`].
 #[derive(Clone)]
-pub struct EncoderServer {
-    encoder: Arc<Encoder>,
-    limits: Limits,
-    in_flight: Arc<FairLimit>,
-}
+pub struct EncoderServer(LimitedEncoder);
 
 impl EncoderServer {
-    /// Creates handlers that check requests against the configured limits.
+    /// Creates handlers that call `encoder`.
     #[must_use]
-    pub fn new(encoder: Arc<Encoder>, config: &EncoderSvcConfig) -> Self {
-        let in_flight = FairLimit::new(config.limits.texts_in_flight as u64);
-        Self { encoder, limits: config.limits, in_flight }
+    pub fn new(encoder: LimitedEncoder) -> Self {
+        Self(encoder)
     }
 
     /// Wraps the handlers as a tonic service.
     #[must_use]
     pub fn into_grpc(self) -> EncoderServiceServer<Self> {
-        let max_message = self.limits.max_message_bytes();
+        let max_message = self.0.limits().max_message_bytes();
         EncoderServiceServer::new(self).max_decoding_message_size(max_message)
-    }
-
-    fn check_batch(&self, texts: &[String]) -> Result<(), ApiError> {
-        let max = self.limits.max_batch_size;
-        if texts.is_empty() {
-            return Err(ApiError::invalid(
-                "texts",
-                "EMPTY_BATCH",
-                format!("expected 1 to {max} texts, found none"),
-            ));
-        }
-        if texts.len() > max {
-            let description = format!("expected 1 to {max} texts, found {}", texts.len());
-            return Err(ApiError::invalid("texts", "BATCH_TOO_LARGE", description));
-        }
-        let violations: Vec<_> = texts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| {
-                check_text(format!("texts[{index}]"), text, self.limits.max_text_bytes)
-            })
-            .collect();
-        if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
-    }
-
-    async fn admit(
-        &self,
-        caller: CallerId,
-        texts: usize,
-        is_stream: bool,
-        deadline: Deadline,
-    ) -> Result<FairPermit, ApiError> {
-        self.in_flight.admit(caller, texts as u64, is_stream, deadline, "texts").await
     }
 
     /// Encodes one text of a stream. `charged` is the outcome of charging it to its caller.
@@ -83,14 +43,9 @@ impl EncoderServer {
         charged: Result<(), ApiError>,
     ) -> EncodeStreamResponse {
         let class = Class::from(request.priority());
-        let checked = check_text("text", &request.text, self.limits.max_text_bytes);
-        let result = match (charged, checked) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(violation)) => Err(ApiError::Invalid(vec![violation])),
-            (Ok(()), None) => match self.admit(caller, 1, true, deadline).await {
-                Ok(_in_flight) => self.encoder.encode_waiting(request.text, class, caller, deadline).await,
-                Err(error) => Err(error),
-            },
+        let result = match charged {
+            Ok(()) => self.0.encode_item(request.text, class, caller, deadline).await,
+            Err(error) => Err(error),
         };
         let result = match result {
             Ok(reply) => StreamResult::Embedding(embedding(reply)),
@@ -99,7 +54,7 @@ impl EncoderServer {
                 StreamResult::Error(TextError { code: item.code, message: item.message, reason: item.reason })
             }
         };
-        let fingerprint = self.encoder.fingerprint().to_owned();
+        let fingerprint = self.0.encoder().fingerprint().to_owned();
         EncodeStreamResponse { id: request.id, result: Some(result), fingerprint }
     }
 }
@@ -123,29 +78,26 @@ impl EncoderService for EncoderServer {
         &self,
         _request: Request<GetEncoderRequest>,
     ) -> Result<Response<GetEncoderResponse>, Status> {
-        let encoder = self.encoder.description();
+        let encoder = self.0.encoder().description();
         Ok(Response::new(GetEncoderResponse {
             id: encoder.id.clone(),
             version: encoder.version.clone(),
             fingerprint: encoder.fingerprint.clone(),
             dimension: encoder.dimension as u32,
             max_tokens: encoder.max_tokens as u32,
-            max_batch_size: self.limits.max_batch_size as u32,
-            max_text_bytes: self.limits.max_text_bytes as u32,
+            max_batch_size: self.0.limits().max_batch_size as u32,
+            max_text_bytes: self.0.limits().max_text_bytes as u32,
         }))
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
         let (caller, deadline) = (Caller::of(&request), Deadline::of(&request));
         let request = request.into_inner();
-        self.check_batch(&request.texts)?;
-        caller.charge("texts", request.texts.len())?;
-        let _in_flight = self.admit(caller.id(), request.texts.len(), false, deadline).await?;
         let class = Class::from(request.priority());
-        let replies = self.encoder.encode_batch(request.texts, class, caller.id(), deadline).await?;
+        let replies = self.0.encode("texts", request.texts, class, &caller, deadline).await?;
         Ok(Response::new(EncodeResponse {
             embeddings: replies.into_iter().map(embedding).collect(),
-            fingerprint: self.encoder.fingerprint().to_owned(),
+            fingerprint: self.0.encoder().fingerprint().to_owned(),
         }))
     }
 
@@ -175,7 +127,7 @@ impl EncoderService for EncoderServer {
                 }
                 .instrument(span.clone())
             })
-            .buffer_unordered(self.limits.stream_in_flight);
+            .buffer_unordered(self.0.limits().stream_in_flight);
         Ok(Response::new(Box::pin(responses)))
     }
 }

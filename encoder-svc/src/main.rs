@@ -47,8 +47,8 @@ struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Address of the HTTP listener for /livez, /readyz and /metrics; "" disables it [default:
-    /// 127.0.0.1:9464].
+    /// Address of the HTTP listener for /v1/embeddings, /livez, /readyz and /metrics; "" disables it
+    /// [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDRESS:PORT")]
     http_listen: Option<String>,
     /// Folder of the encoder bundle [default: .runtime/bundles/minilm-512].

@@ -4,19 +4,16 @@
 //! results. [`types`] defines the JSON and `openapi` describes it. Rules of classification do not
 //! belong here.
 
-mod json_body;
 mod movies;
-mod object;
 mod openapi;
 mod page;
 mod predict_genre;
-mod state;
 pub mod types;
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::FromRef;
 use axum::routing::{get, post};
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -24,16 +21,28 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use service_kit::{
-    ApiError, ApiKeys, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget, MessageBudget,
-    is_grpc_web, require_api_key,
+    ApiError, ApiKeys, BodyLimits, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget,
+    MessageBudget, guard_api, is_grpc_web, method_not_allowed,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use self::openapi::document as openapi_document;
-use self::state::RestState;
 use crate::classifier::Classifier;
 use crate::config::RestConfig;
+
+/// The state of the REST routes. Clones share it.
+#[derive(Clone)]
+struct RestState {
+    classifier: Classifier,
+    limits: BodyLimits,
+}
+
+impl FromRef<RestState> for BodyLimits {
+    fn from_ref(rest: &RestState) -> Self {
+        rest.limits.clone()
+    }
+}
 
 /// Returns all routes except probes and metrics. `keys` guard the API. The page stays open, because
 /// it does nothing without the API. Unfinished bodies count in `memory`.
@@ -43,17 +52,19 @@ pub fn routes(
     keys: Option<ApiKeys>,
     memory: MemoryBudget,
 ) -> Router {
-    let max_body = classifier.limits().max_json_bytes();
     let limits = classifier.limits();
-    let state = RestState { classifier, timeout: config.timeout, budget: MessageBudget::new(memory) };
-    let guarded = Router::new()
+    let body_limits = BodyLimits {
+        timeout: config.timeout,
+        max_bytes: limits.max_json_bytes(),
+        budget: MessageBudget::new(memory),
+    };
+    let api = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
         .route("/v1/model", get(movies::model))
-        .route("/predict_genre", post(predict_genre::predict_genre))
-        .layer(DefaultBodyLimit::max(max_body))
-        .layer(require_api_key(keys, |_| false, |error| error.to_http()))
-        .with_state(state);
+        .route("/predict_genre", post(predict_genre::predict_genre));
+    let guarded =
+        guard_api(api, keys, &body_limits).with_state(RestState { classifier, limits: body_limits });
     let open = Router::new().route("/openapi.json", openapi::route(limits)).merge(page::routes());
     guarded
         .merge(open)
@@ -105,9 +116,4 @@ async fn not_found(headers: HeaderMap) -> ApiError {
         "no such path; /openapi.json lists the paths".to_owned()
     };
     ApiError::Http { status: StatusCode::NOT_FOUND, reason: "NOT_FOUND", message }
-}
-
-async fn method_not_allowed(method: Method) -> ApiError {
-    let message = format!("method {method} is not allowed here; the Allow header lists the allowed methods");
-    ApiError::Http { status: StatusCode::METHOD_NOT_ALLOWED, reason: "METHOD_NOT_ALLOWED", message }
 }

@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use proto::classifier::v1 as wire;
-use service_kit::ApiError;
+use service_kit::{ApiError, JsonBody};
 
-use super::json_body::JsonBody;
-use super::state::RestState;
+use super::RestState;
 use super::types::{BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, Model};
+use crate::call::Call;
 use crate::pipeline::Include;
 use crate::selection::Selection;
 
@@ -19,7 +19,7 @@ use crate::selection::Selection;
 )]
 pub(super) async fn classify(
     State(rest): State<RestState>,
-    JsonBody { body: request, call }: JsonBody<ClassifyRequest>,
+    JsonBody { body: request, caller, deadline }: JsonBody<ClassifyRequest>,
 ) -> Result<Json<ClassifyResponse>, ApiError> {
     let movie = wire::Movie { title: request.title.unwrap_or_default(), overview: request.overview };
     let include = Include {
@@ -27,7 +27,7 @@ pub(super) async fn classify(
         scores: request.include_scores.unwrap_or_default(),
         explanation: request.explain.unwrap_or_default(),
     };
-    Ok(Json(rest.classifier.classify(movie, include, &call).await?.into()))
+    Ok(Json(rest.classifier.classify(movie, include, &Call::new(caller, deadline)).await?.into()))
 }
 
 /// Classify a batch of movies. One invalid movie rejects the whole batch.
@@ -40,7 +40,7 @@ pub(super) async fn classify(
 )]
 pub(super) async fn batch_classify(
     State(rest): State<RestState>,
-    JsonBody { body: request, call }: JsonBody<BatchClassifyRequest>,
+    JsonBody { body: request, caller, deadline }: JsonBody<BatchClassifyRequest>,
 ) -> Result<Json<BatchClassifyResponse>, ApiError> {
     let movies: Vec<wire::Movie> = request.movies.into_iter().map(Into::into).collect();
     let include = Include {
@@ -48,7 +48,8 @@ pub(super) async fn batch_classify(
         scores: request.include_scores.unwrap_or_default(),
         explanation: false,
     };
-    let (results, model_version) = rest.classifier.classify_batch(&movies, include, &call).await?;
+    let (results, model_version) =
+        rest.classifier.classify_batch(&movies, include, &Call::new(caller, deadline)).await?;
     Ok(Json(BatchClassifyResponse { results: results.into_iter().map(Into::into).collect(), model_version }))
 }
 

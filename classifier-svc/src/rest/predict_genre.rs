@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use proto::classifier::v1::{ClassifyResponse, Movie};
 use serde::{Deserialize, Serialize};
-use service_kit::ApiError;
+use service_kit::{ApiError, JsonBody};
 use utoipa::ToSchema;
 
-use super::json_body::JsonBody;
-use super::state::RestState;
+use super::RestState;
+use crate::call::Call;
 use crate::pipeline::Include;
 
 /// Movies as two lists of equal length.
@@ -42,7 +42,7 @@ pub(super) struct PredictGenreResponse {
 )]
 pub(super) async fn predict_genre(
     State(rest): State<RestState>,
-    JsonBody { body: request, call }: JsonBody<PredictGenreRequest>,
+    JsonBody { body: request, caller, deadline }: JsonBody<PredictGenreRequest>,
 ) -> Result<Json<Vec<PredictGenreResponse>>, ApiError> {
     let (titles, overviews) = (request.title, request.overview);
     if titles.len() != overviews.len() {
@@ -53,7 +53,7 @@ pub(super) async fn predict_genre(
     let movies: Vec<_> =
         titles.into_iter().zip(overviews).map(|(title, overview)| Movie { title, overview }).collect();
     let include = Include { scores: true, ..Include::default() };
-    let classified = rest.classifier.classify_batch(&movies, include, &call).await;
+    let classified = rest.classifier.classify_batch(&movies, include, &Call::new(caller, deadline)).await;
     let (results, _) = classified.map_err(in_columns)?;
     let responses = movies.into_iter().zip(results).map(|(movie, result)| PredictGenreResponse {
         title: movie.title,

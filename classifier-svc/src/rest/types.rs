@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use proto::classifier::v1 as wire;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use service_kit::list_of_objects;
 use utoipa::ToSchema;
-
-use super::object;
 
 /// A movie, and what to include in the response.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -57,7 +56,7 @@ pub struct Movie {
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
     /// The movies of the batch.
-    #[serde(deserialize_with = "object::all")]
+    #[serde(deserialize_with = "list_of_objects")]
     pub movies: Vec<Movie>,
     /// Include the probabilities of all genres.
     #[schema(default = false)]
@@ -259,7 +258,7 @@ impl From<Movie> for wire::Movie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::object::Object;
+    use service_kit::{Object, parse_json};
 
     #[test]
     fn rejects_a_list_of_field_values_in_place_of_an_object() {
@@ -267,10 +266,8 @@ mod tests {
         let error = serde_json::from_str::<Object<ClassifyRequest>>(list).err().unwrap().to_string();
         assert!(error.contains("expected an object"), "{error}");
         let movies = r#"{"movies": [{"overview": "A diver."}, ["Reef", "A diver."]]}"#;
-        let mut json = serde_json::Deserializer::from_str(movies);
-        let error =
-            serde_path_to_error::deserialize::<_, Object<BatchClassifyRequest>>(&mut json).err().unwrap();
-        assert_eq!(error.path().to_string(), "movies[1]");
+        let error = parse_json::<BatchClassifyRequest>(movies.as_bytes()).err().unwrap().to_string();
+        assert!(error.starts_with("movies[1]: "), "{error}");
         let movie = serde_json::Value::from_iter([("overview", "A diver.")]);
         assert!(Object::<ClassifyRequest>::deserialize(movie).is_ok());
     }

@@ -68,7 +68,7 @@ impl AllowedHosts {
 }
 
 /// Rejects requests for other hosts than `allowed`.
-pub fn check_hosts(routes: Router, allowed: AllowedHosts) -> Router {
+pub(super) fn check_hosts(routes: Router, allowed: AllowedHosts) -> Router {
     if allowed == AllowedHosts::Any {
         return routes;
     }

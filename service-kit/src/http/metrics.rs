@@ -22,7 +22,7 @@ struct Labels {
 
 /// Measures every request to `routes`. Unknown paths share the label `other`, because clients can
 /// invent paths.
-pub fn http_metrics(routes: Router, metrics: &Metrics) -> Router {
+pub(super) fn http_metrics(routes: Router, metrics: &Metrics) -> Router {
     let durations: Family<Labels, Histogram, fn() -> Histogram> = metrics.register(
         "http_request_seconds",
         "HTTP requests until their response begins, by route and status",

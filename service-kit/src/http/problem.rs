@@ -111,6 +111,8 @@ impl ApiError {
         if self.http_status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For protocols that write their errors differently; see `with_error_body`.
+        response.extensions_mut().insert(self.clone());
         response
     }
 }

@@ -6,22 +6,23 @@ use axum::routing::get;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::telemetry::exposition::Exposition;
-use crate::{ApiError, Metrics, Readiness};
+use crate::{Metrics, Readiness};
 
 /// The most connections of an HTTP listener if nothing else is set.
 pub const DEFAULT_MAX_HTTP_CONNECTIONS: usize = 1024;
 
-/// Settings of an HTTP listener that serves only probes and metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Settings of an HTTP listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
     /// The address to listen on; empty for no HTTP listener.
     pub listen: String,
     /// The most open connections; over it, the one that is idle longest is closed.
     pub max_connections: usize,
+    /// Seconds that a whole request may take.
+    pub timeout_seconds: f64,
     /// The host names under which the listener answers, besides IP addresses; `*` for all. If empty,
     /// a listener on a loopback address without API keys answers as `localhost` only, others under
     /// any.
@@ -33,6 +34,7 @@ impl Default for HttpSettings {
         Self {
             listen: "127.0.0.1:9464".to_owned(),
             max_connections: DEFAULT_MAX_HTTP_CONNECTIONS,
+            timeout_seconds: 30.0,
             allowed_hosts: Vec::new(),
         }
     }
@@ -59,29 +61,4 @@ pub fn operations_routes(readiness: Readiness, metrics: Metrics) -> Router {
         .route("/livez", get(move || async move { (no_store(), "alive\n") }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_in_accepted_format))
-}
-
-/// Answers 500 when a handler panics, so that a panic costs only its own request. The panic hook
-/// logs the cause.
-pub fn catch_panics(routes: Router) -> Router {
-    routes.layer(CatchPanicLayer::custom(|_| ApiError::defect().to_http()))
-}
-
-#[cfg(test)]
-mod tests {
-    use tower::ServiceExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn answers_a_panic_with_a_problem() {
-        async fn panics() -> &'static str {
-            panic!("on purpose")
-        }
-        let routes = catch_panics(Router::new().route("/", get(panics)));
-        let response =
-            routes.oneshot(http::Request::get("/").body(axum::body::Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(response.status(), 500);
-        assert_eq!(response.headers()["content-type"], crate::PROBLEM_CONTENT_TYPE);
-    }
 }

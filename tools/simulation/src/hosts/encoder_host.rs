@@ -9,6 +9,7 @@ use std::time::Duration;
 use encoder_svc::bundle::Description;
 use encoder_svc::config::EncoderConfig;
 use encoder_svc::grpc::EncoderServer;
+use encoder_svc::limited_encoder::LimitedEncoder;
 use encoder_svc::scheduler::admission::Admission;
 use encoder_svc::scheduler::cost::CostModel;
 use encoder_svc::{Encoder, EncoderSvcConfig, EncoderSvcSettings};
@@ -64,7 +65,8 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let workers = TaskWorkers::start(model, sessions, &admission);
     state.set_queue(workers.queue(), generation);
     let encoder = Arc::new(Encoder::new(description, admission, workers, &config.encoder, &metrics));
-    let service = Distorted { inner: EncoderServer::new(encoder, &config), world: world.clone(), index };
+    let inner = EncoderServer::new(LimitedEncoder::new(encoder, config.limits));
+    let service = Distorted { inner, world: world.clone(), index };
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(
         EncoderServiceServer::new(service).max_decoding_message_size(config.limits.max_message_bytes()),
     );

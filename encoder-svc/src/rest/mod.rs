@@ -1,0 +1,64 @@
+//! The HTTP side, with the interface of OpenAI, for the clients that people have already.
+//!
+//! Every route calls [`LimitedEncoder`], so HTTP and gRPC accept the same texts and return the same
+//! vectors.
+
+mod embeddings;
+mod input;
+mod models;
+mod openai_error;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::routing::{get, post};
+use http::StatusCode;
+use service_kit::{
+    ApiError, ApiKeys, BodyLimits, MemoryBudget, MessageBudget, guard_api, method_not_allowed,
+    with_error_body,
+};
+
+use self::openai_error::OpenAiError;
+use crate::limited_encoder::LimitedEncoder;
+
+/// The state of the REST routes. Clones share it.
+#[derive(Clone)]
+struct RestState {
+    encoder: LimitedEncoder,
+    limits: BodyLimits,
+}
+
+impl FromRef<RestState> for BodyLimits {
+    fn from_ref(rest: &RestState) -> Self {
+        rest.limits.clone()
+    }
+}
+
+/// Returns all routes except probes and metrics. `keys` guard them, and no request takes longer than
+/// `timeout`. Unfinished bodies count in `memory`.
+pub fn routes(
+    encoder: LimitedEncoder,
+    timeout: Duration,
+    keys: Option<ApiKeys>,
+    memory: MemoryBudget,
+) -> Router {
+    let max_bytes = encoder.limits().max_json_bytes();
+    let limits = BodyLimits { timeout, max_bytes, budget: MessageBudget::new(memory) };
+    let openai = Router::new()
+        .route("/v1/embeddings", post(embeddings::create))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{model}", get(models::one))
+        .method_not_allowed_fallback(method_not_allowed);
+    let openai = with_error_body(guard_api(openai, keys, &limits), OpenAiError::of);
+    openai.fallback(not_found).with_state(RestState { encoder, limits })
+}
+
+async fn not_found() -> ApiError {
+    ApiError::Http {
+        status: StatusCode::NOT_FOUND,
+        reason: "NOT_FOUND",
+        message: "no such path; this port serves /v1/embeddings, /v1/models, /livez, /readyz and /metrics"
+            .to_owned(),
+    }
+}

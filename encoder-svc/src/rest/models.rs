@@ -1,0 +1,76 @@
+//! `GET /v1/models` and `GET /v1/models/{model}`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::Serialize;
+use service_kit::ApiError;
+
+use super::RestState;
+use super::openai_error::MODEL_NOT_FOUND;
+use crate::bundle::Description;
+
+/// How much of an unknown name an error quotes, in characters.
+const QUOTED: usize = 100;
+
+/// The models that are served: one.
+#[derive(Debug, Serialize)]
+pub(super) struct ModelList {
+    object: &'static str,
+    data: [Model; 1],
+}
+
+/// The encoder, as OpenAI describes a model, with what else a client of an encoder needs.
+#[derive(Debug, Serialize)]
+pub(super) struct Model {
+    /// The id of the bundle.
+    id: String,
+    object: &'static str,
+    /// Unix time; 0, because bundles do not have one.
+    created: u64,
+    owned_by: &'static str,
+    version: String,
+    fingerprint: String,
+    /// Floats in a vector.
+    dimension: usize,
+    /// A longer text is truncated.
+    max_tokens: usize,
+}
+
+impl Model {
+    fn of(encoder: &Description) -> Self {
+        Self {
+            id: encoder.id.clone(),
+            object: "model",
+            created: 0,
+            owned_by: "movieclassifier",
+            version: encoder.version.clone(),
+            fingerprint: encoder.fingerprint.clone(),
+            dimension: encoder.dimension,
+            max_tokens: encoder.max_tokens,
+        }
+    }
+}
+
+pub(super) async fn list(State(rest): State<RestState>) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: [Model::of(rest.encoder.encoder().description())] })
+}
+
+pub(super) async fn one(
+    State(rest): State<RestState>,
+    Path(model): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    let encoder = rest.encoder.encoder().description();
+    check_model(&model, encoder)?;
+    Ok(Json(Model::of(encoder)))
+}
+
+/// Checks that `model` is the one that is served.
+pub(super) fn check_model(model: &str, served: &Description) -> Result<(), ApiError> {
+    if model == served.id {
+        return Ok(());
+    }
+    let quoted: String = model.chars().take(QUOTED).collect();
+    let message = format!("model {quoted:?} is not served here; expected {:?}", served.id);
+    Err(ApiError::Http { status: StatusCode::NOT_FOUND, reason: MODEL_NOT_FOUND, message })
+}
