@@ -17,7 +17,8 @@ built_package = pytest.importorskip("built_package", reason="needs its own envir
 from built_package import BUILT, CLIENT, ROOT  # noqa: E402
 
 README = (CLIENT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"(?ms)^```python\n(.*?)^```$", README)
+# That of Spark is run by `make test-spark`.
+EXAMPLES = [text for text in re.findall(r"(?ms)^```python\n(.*?)^```$", README) if "pyspark" not in text]
 GENERATED = ("classifier/v1/classifier_service", "encoder/v1/encoder_service", "status")
 
 

@@ -1,7 +1,7 @@
 """Client of the movieclassifier services.
 
-`Classifier` and `AsyncClassifier` predict genres, and `Encoder` (with numpy) turns texts into vectors. All failures of
-the services are a `ServiceError`.
+`Classifier` and `AsyncClassifier` predict genres, and `Encoder` (with numpy) turns texts into vectors.
+`movieclassifier.spark` classifies a DataFrame of Spark. All failures of the services are a `ServiceError`.
 """
 
 from __future__ import annotations

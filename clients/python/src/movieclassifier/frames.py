@@ -39,18 +39,34 @@ class _Results:
         return columns
 
 
+def check_names(names: list[str], title: str | None, overview: str, prefix: str, *, folded: bool = False) -> None:
+    """Checks the names of a table's columns. Raises ValueError if one is missing or in the way of a new one.
+
+    Args:
+        names: all of them.
+        title: the column of titles.
+        overview: the column of overviews.
+        prefix: put before the names of the new columns.
+        folded: whether names that differ in case only are equal.
+    """
+    missing = [name for name in (title, overview) if name is not None and name not in names]
+    if missing:
+        raise ValueError(f"expected the columns {missing}, found {names}")
+    new = [prefix + name for name in COLUMNS]
+    if folded:
+        taken = [name for name in names if name.lower() in {name.lower() for name in new}]
+    else:
+        taken = [name for name in new if name in names]
+    if taken:
+        raise ValueError(f"the table has the columns {taken} already: pass a prefix for the new ones")
+
+
 class Table(ABC, Generic[Frame]):
     """A table of movies."""
 
     def __init__(self, frame: Frame, title: str | None, overview: str, prefix: str) -> None:
         self.frame, self.title, self.overview, self.prefix = frame, title, overview, prefix
-        names = [str(name) for name in self.names()]
-        missing = [name for name in (title, overview) if name is not None and name not in names]
-        if missing:
-            raise ValueError(f"expected the columns {missing}, found {names}")
-        taken = [prefix + name for name in COLUMNS if prefix + name in names]
-        if taken:
-            raise ValueError(f"the table has the columns {taken} already: pass a prefix for the new ones")
+        check_names([str(name) for name in self.names()], title, overview, prefix)
 
     def movies(self) -> Iterator[Movie]:
         """Yields the rows. Raises TypeError if a value is neither a string nor null."""
