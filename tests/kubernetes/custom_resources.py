@@ -16,6 +16,7 @@ from manifests import ROOT, Manifest
 
 INSTALLED = Path(os.environ.get("KUBERNETES_SCHEMAS", ROOT / ".runtime" / "kubernetes-schemas")).absolute()
 PACKAGES = {
+    "cert-manager.io": "@kubernetes-models/cert-manager",
     "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
     "gateway.networking.k8s.io": "@kubernetes-models/gateway-api",
 }

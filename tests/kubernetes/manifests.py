@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +36,7 @@ ALL = OVERLAYS + [
     f"overlays/production+{selected}"
     for selected in (*COMPONENTS, "+".join(TOGETHER), "+".join(reversed(TOGETHER)))
 ]
-ALL += [f"{name}+small" for name in JOBS]
+ALL += [f"{name}+small" for name in JOBS] + ["trainer/encode+priority+image-pull-secret"]
 
 
 @cache
@@ -88,9 +90,26 @@ def settings_file(name: str, workload: Manifest) -> str:
     return str(text)
 
 
+def hashed(name: str, key: str, **options: object) -> str:
+    return json.dumps([{"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), **options}])
+
+
+# Secrets as the component `api-keys` describes them.
+SECRETS = {
+    "classifier-keys": {"keys": hashed("website", "website's key", requests_per_second=50)},
+    "encoder-keys": {"keys": hashed("classifier", "one", forwards_callers=True), "classifier": "one"},
+}
+
+
 def variables_of(container: Manifest) -> dict[str, str]:
-    """Returns the environment variables of a container, with the CPU limit where the downward API inserts it."""
-    limit = container["resources"]["limits"]["cpu"]
-    return {
-        variable["name"]: variable["value"] if "value" in variable else limit for variable in container.get("env", [])
-    }
+    """Returns the environment variables of a container, with what Kubernetes inserts: the CPU limit and Secrets."""
+
+    def value(variable: Manifest) -> str:
+        if "value" in variable:
+            return str(variable["value"])
+        if "secretKeyRef" in variable["valueFrom"]:
+            reference = variable["valueFrom"]["secretKeyRef"]
+            return SECRETS[reference["name"]][reference["key"]]
+        return str(container["resources"]["limits"]["cpu"])
+
+    return {variable["name"]: value(variable) for variable in container.get("env", [])}

@@ -108,3 +108,21 @@ def test_everything_is_in_the_namespace_of_the_overlay(name: str) -> None:
     for manifest in rendered(name):
         if manifest["kind"] not in CLUSTER_WIDE:
             assert manifest["metadata"].get("namespace") == wanted, manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "priority" in name])
+def test_services_displace_others_and_jobs_displace_none(name: str) -> None:
+    classes = {found["metadata"]["name"]: found for found in of_kind(name, "PriorityClass")}
+    for workload in of_kind(name, "Deployment", "Job"):
+        of_pod = classes[pod(workload)["priorityClassName"]]
+        assert (of_pod["value"] > 0) == (workload["kind"] == "Deployment")
+        assert of_pod.get("preemptionPolicy") == ("Never" if workload["kind"] == "Job" else None)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "image-pull-secret" in name])
+def test_every_account_has_the_login_of_the_registry(name: str) -> None:
+    accounts = of_kind(name, "ServiceAccount")
+    assert {pod(workload)["serviceAccountName"] for workload in of_kind(name, "Deployment", "Job")} == {
+        account["metadata"]["name"] for account in accounts
+    }
+    assert [account["imagePullSecrets"] for account in accounts] == [[{"name": "registry"}]] * len(accounts)

@@ -7,7 +7,6 @@ container, and relabels it as on a cluster. The services behind the targets are 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import pytest
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
 from manifests import ALL, BINARIES, ROOT, Manifest, named, of_kind, pod  # noqa: E402
-from running import free_ports, wait_for  # noqa: E402
+from running import free_ports, process, skip_without_services, wait_for  # noqa: E402
 
 OBSERVABILITY = ROOT / "deploy/observability"
 WITHOUT_OPERATOR = OBSERVABILITY / "prometheus-kubernetes.yml"
@@ -130,31 +129,18 @@ class Prometheus:
         return [series["metric"] for series in self.get("query", query=expression)["result"]]
 
 
-@contextmanager
-def process(command: list[Any], folder: Path) -> Iterator[None]:
-    ours = ("ENCODER_SVC_", "CLASSIFIER_SVC_")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    running = subprocess.Popen(command, cwd=folder, env=environment | {"GOMAXPROCS": "1"})
-    try:
-        yield
-    finally:
-        running.terminate()
-        running.wait(timeout=60)
-
-
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[dict[str, str]]:
     """Both services, and where their ports for metrics are."""
-    if not (BINARIES / "classifier-svc").is_file() or not (ROOT / ".runtime/bundles/minilm-512").is_dir():
-        pytest.skip("the services are not built, or there is no bundle: run `make test-deploy`")
+    skip_without_services()
     if shutil.which("prometheus") is None:
         pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
     encoder, metrics, classifier, http = (f"127.0.0.1:{port}" for port in free_ports(4))
     with ExitStack() as stack:
         serve = [BINARIES / "encoder-svc", "serve", "--listen", encoder, "--http-listen", metrics]
-        stack.enter_context(process(serve, ROOT))
+        stack.enter_context(process(serve, ROOT, {}))
         serve = [BINARIES / "classifier-svc", "serve", "--listen", classifier, "--rest-listen", http]
-        stack.enter_context(process([*serve, "--encoder", f"http://{encoder}"], ROOT))
+        stack.enter_context(process([*serve, "--encoder", f"http://{encoder}"], ROOT, {}))
         yield {"encoder": metrics, "classifier": http}
 
 
@@ -169,7 +155,7 @@ def test_pods_are_scraped_under_the_jobs_of_the_rules(kind: str, addresses: dict
     file, (port,) = tmp_path / "prometheus.yml", free_ports(1)
     file.write_text(yaml.safe_dump(configuration(kind, tmp_path / "targets.json", tmp_path)), encoding="utf-8")
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'data'}", "--log.level=warn"]
-    with process([*command, f"--web.listen-address=127.0.0.1:{port}"], tmp_path):
+    with process([*command, f"--web.listen-address=127.0.0.1:{port}"], tmp_path, {"GOMAXPROCS": "1"}):
         prometheus = Prometheus(port)
         wait_for(prometheus.is_ready, "Prometheus is ready")
         wait_for(lambda: len(prometheus.series("up == 1")) == 2, "both services are scraped")

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
 from manifests import ALL, BINARIES, KUBERNETES, ROOT, Manifest, named, of_kind, pod, variables_of  # noqa: E402
-from running import free_ports, wait_for  # noqa: E402
+from running import free_ports, skip_without_services, wait_for  # noqa: E402
 from tls_secrets import MOUNT, Authority  # noqa: E402
 
 WITH_TLS = [name for name in ALL if "tls" in name]
@@ -92,8 +92,7 @@ def mount(secret: Path, version: str) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    if not (BINARIES / "classifier-svc").is_file() or not (ROOT / ".runtime/bundles/minilm-512").is_dir():
-        pytest.skip("the services are not built, or there is no bundle: run `make test-deploy`")
+    skip_without_services()
     folder = tmp_path_factory.mktemp("tls")
     authority = Authority(folder / "authority")
     for secret, names in dns_names().items():
