@@ -11,7 +11,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
-    test test-rust test-python test-export test-services test-python-client test-api test-s3 test-deploy test-proto test-abuse environments binaries \
+    test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-trainer cuda test-gpu bench-gpu
 
@@ -50,7 +50,7 @@ adapter: models $(ADAPT_VENV)/.stamp ## train the encoder further on DATA and MO
 # ---- Tests of every change ----
 
 # .ci/run runs the same suites, some of them in parallel, and then test-abuse.
-test: test-rust test-export test-services test-python-client test-api test-s3 test-deploy test-proto ## install everything, run every fast test
+test: test-rust test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto ## install everything, run every fast test
 
 test-rust: models ## unit and integration tests of all crates
 	$(CARGO) $(TESTER) --locked --workspace
@@ -61,7 +61,7 @@ test-export: python-environment ## tests of the Python package that makes encode
 	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
 
 test-services: python-environment binaries ## the real binaries: clients, failover, shutdown, traces, metrics, web page
-	$(VENV) -m pytest -q tests --ignore tests/abuse --ignore tests/generated --ignore tests/proto
+	$(VENV) -m pytest -q tests --ignore tests/abuse --ignore tests/generated --ignore tests/proto --ignore tests/protocols
 
 test-python-client: models python-client-environment binaries ## the Python package movieclassifier: build, types, style, streams that break
 	$(PYTHON_CLIENT_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/python_client
@@ -71,6 +71,9 @@ test-abuse: python-environment binaries ## the real binaries under attack: flood
 
 test-api: models api-environment binaries ## fuzz the REST API against its OpenAPI description with schemathesis
 	@tools/scripts/test_api.sh target/debug $(API_VENV)/bin/schemathesis
+
+test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain
+	$(PROTOCOLS_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/protocols
 
 test-s3: models s3-environment binaries ## the trainer's shards on an S3 server (moto)
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
@@ -86,9 +89,9 @@ test-proto: python-environment node-tools ## the .proto files: buf's rules of st
 binaries:
 	$(CARGO) build --locked --workspace --tests
 
-environments: python-environment python-client-environment api-environment s3-environment kubernetes-environment
+environments: python-environment python-client-environment api-environment protocols-environment s3-environment kubernetes-environment
 
-.PHONY: python-environment python-client-environment api-environment s3-environment kubernetes-environment
+.PHONY: python-environment python-client-environment api-environment protocols-environment s3-environment kubernetes-environment
 python-environment:
 	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
@@ -110,6 +113,12 @@ $(PYTHON_CLIENT_VENV)/.stamp: tests/python_client/requirements.txt
 API_VENV := $(RUNTIME)/api-venv
 api-environment: $(API_VENV)/.stamp
 $(API_VENV)/.stamp: tests/api/requirements.txt
+	$(hashed_venv)
+
+# Separate because the clients depend on forty packages that nothing else needs.
+PROTOCOLS_VENV := $(RUNTIME)/protocols-venv
+protocols-environment: $(PROTOCOLS_VENV)/.stamp
+$(PROTOCOLS_VENV)/.stamp: tests/protocols/requirements.txt
 	$(hashed_venv)
 
 # Separate because moto depends on half of AWS's libraries.

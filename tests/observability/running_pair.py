@@ -67,8 +67,8 @@ def overload_encoder(address: str) -> None:
         assert len(list(responses)) == 48
 
 
-def call_rest(address: str) -> None:
-    with urllib.request.urlopen(f"http://{address}/v1/model", timeout=10) as response:
+def call_http(address: str, path: str) -> None:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
         assert response.status == 200
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://{address}/no/such/route", timeout=10)
@@ -94,7 +94,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         pair = Pair({"encoder-svc": encoder_http, "classifier-svc": rest})
         call_classifier(classifier)
         overload_encoder(encoder)
-        call_rest(rest)
+        call_http(encoder_http, "/v1/models")
+        call_http(rest, "/v1/model")
         # The metric of an outcome exists once it has occurred.
         model.write_bytes(b"no model")
         reloads = "movieclassifier_model_reloads_total"
