@@ -13,7 +13,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
-    bench bench-encoder bench-trainer cuda test-gpu bench-gpu
+    bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -234,6 +234,29 @@ bench: bench-trainer bench-encoder ## all benchmarks of this machine's CPU, as r
 bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
 	target/release/load-generator
+
+# One environment a peer. Those that need PyTorch find it in the environment of bench-trainer, which exists for x86_64 only.
+PEERS := $(RUNTIME)/peers
+PEER_NAMES := fastapi $(if $(filter x86_64,$(shell uname -m)),infinity bentoml)
+TEI_ROUTER ?=
+$(PEERS)/fastapi/.stamp: $(PEERS)/%/.stamp: tools/peers/requirements-%.txt
+	$(hashed_venv)
+$(PEERS)/infinity/.stamp $(PEERS)/bentoml/.stamp: $(PEERS)/%/.stamp: tools/peers/requirements-%.txt $(RUNTIME)/bench-python
+	$(hashed_venv)
+	@find_libraries='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	    $$(cat $(RUNTIME)/bench-python) -c "$$find_libraries" > "$$($(@D)/bin/python -c "$$find_libraries")"/torch.pth || { rm $@; false; }
+
+.PHONY: peer-environments
+peer-environments:
+	@echo "into $(PEERS): FastAPI (50 MB), infinity and BentoML (200 MB each), and PyTorch if it is not there yet (3 GB)"
+	@$(MAKE) --no-print-directory $(PEER_NAMES:%=$(PEERS)/%/.stamp)
+
+bench-peers: models peer-environments ## our services beside FastAPI, infinity and BentoML on the same weights and texts (12 minutes; resumes)
+	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
+	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
+	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
+	PYTHONPATH=tools:encoder-svc $(VENV) -m peers $(if $(wildcard $(DATA)),--data '$(DATA)') \
+	    $(if $(TEI_ROUTER),--tei '$(TEI_ROUTER)') $(PEERS_OPTIONS)
 
 # The benchmark compares with PyTorch. It uses the environment that trains the adapter if there is one, and otherwise
 # installs the same packages, which exist for x86_64 only.
