@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
-    nightly test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
+    nightly test-use-large test-docker test-kubernetes-live test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -178,6 +178,9 @@ test-use-large: models ## convert a stand-in of Universal Sentence Encoder large
 test-docker: ## build the images, run them and the Compose file; skipped without a Docker engine (15 minutes)
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt
 	DOCKER_TESTS=1 $(VENV) -m pytest -q -s -p no:cacheprovider tests/docker
+
+test-kubernetes-live: ## the manifests on the cluster of KUBECONFIG, in a namespace of their own; needs kubectl and images (5 minutes)
+	$(PYTHON) tests/kubernetes/live/run.py
 
 test-clients: python-environment binaries node-tools $(CLIENT_TOOLS)/python/.stamp ## generate clients from /openapi.json in Python and TypeScript, compile and run them
 	$(VENV) -m pytest -q -p no:cacheprovider tests/generated
