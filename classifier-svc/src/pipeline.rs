@@ -2,9 +2,10 @@
 //! thresholds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use encoder_client::{EncoderClient, EncoderError};
-use genre_model::GenreModel;
+use encoder_client::{EncoderClient, EncoderError, Vectors};
+use genre_model::{EncoderIdentity, GenreModel};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
 use service_kit::{ApiError, CallerId, FairLimit, FieldViolation};
@@ -24,6 +25,8 @@ pub(crate) struct Pipeline {
     in_flight: Arc<FairLimit>,
     /// Turns of scoring, as many at a time as there are threads.
     turns: Arc<FairLimit>,
+    /// Movies of streams that ask a full encoder again.
+    asking_again: Arc<FairLimit>,
 }
 
 /// What a response includes.
@@ -45,7 +48,7 @@ impl Pipeline {
         let in_flight = FairLimit::new(movies_in_flight as u64);
         // One caller gets half, which is a turn for each thread.
         let turns = FairLimit::new(2 * threads as u64);
-        Self { models, encoders, in_flight, turns }
+        Self { models, encoders, in_flight, turns, asking_again: FairLimit::new(MAX_ASKING_AGAIN) }
     }
 
     /// The model that the next call uses.
@@ -82,8 +85,7 @@ impl Pipeline {
         }
         let encoder = &model.provenance().encoder;
         let dimension = model.mlp().dimension();
-        let vectors = self.encoders.encode(texts, dimension, encoder, Some(caller), call.deadline).await;
-        let vectors = vectors.map_err(name_the_overview)?;
+        let vectors = self.encode(texts, dimension, encoder, call).await?;
         let probabilities = self.probabilities(&model, &vectors.values, all(), caller).await;
 
         let scored = probabilities.slice_axis(Axis(0), (..movies.len()).into());
@@ -115,12 +117,50 @@ fn name_the_overview(error: EncoderError) -> ApiError {
     }
 }
 
+/// Movies of streams that ask a full encoder again at a time. Each of the others would be a call
+/// that is rejected, and their cost would slow down the encoder that they wait for.
+const MAX_ASKING_AGAIN: u64 = 4;
+/// The longest pause before a movie of a stream asks a full encoder again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Texts to compose before other tasks get a turn.
 const TEXTS_PER_TURN: usize = 8;
 /// Rows to score in one turn. More rows would delay other calls noticeably.
 const ROWS_PER_TURN: usize = 2;
 
 impl Pipeline {
+    /// Encodes texts to vectors. If the encoder is full, a unary call is rejected. A movie of a stream
+    /// waits, for as long as the stream's deadline allows, so that the stream is read no faster than
+    /// it is served.
+    async fn encode(
+        &self,
+        mut texts: Vec<String>,
+        dimension: usize,
+        encoder: &EncoderIdentity,
+        call: &Call,
+    ) -> Result<Vectors, ApiError> {
+        let caller = call.caller.id();
+        let mut turn = None;
+        loop {
+            let asked = if call.is_item { texts.clone() } else { std::mem::take(&mut texts) };
+            let vectors = self.encoders.encode(asked, dimension, encoder, Some(caller), call.deadline).await;
+            let error = match vectors {
+                Ok(vectors) => return Ok(vectors),
+                Err(error) => name_the_overview(error),
+            };
+            let ApiError::Overloaded { retry_after, .. } = &error else { return Err(error) };
+            if !call.is_item {
+                return Err(error);
+            }
+            drop(turn.take());
+            let again = async {
+                let turn = self.asking_again.acquire(caller, 1).await;
+                tokio::time::sleep(LONGEST_PAUSE.min(*retry_after)).await;
+                turn
+            };
+            turn = Some(call.deadline.bound(again).await?);
+        }
+    }
+
     /// Returns probabilities of shape `[rows, labels]`, for one movie a row. Each row is scored
     /// alone, so its batch does not change it. Batches are scored in turns, which callers share.
     async fn probabilities<'a>(

@@ -90,6 +90,46 @@ async fn a_stream_answers_every_movie_once_and_survives_an_invalid_one() {
     assert_eq!(failed[0].0, "3");
 }
 
+/// A unary call that finds the encoder full is rejected, so that its client can go elsewhere. A stream is read no faster than it is
+/// served, so its movies wait.
+#[tokio::test]
+async fn movies_of_a_stream_wait_for_a_full_encoder() {
+    let mut settings = common::encoder_settings("tiny-512", any_port());
+    settings.encoder.max_queue_ms = 1;
+    let encoder = common::start_encoder_with(settings).await;
+    let (_folder, model) = model_file("tiny-512");
+    let classifier = start_classifier(&model, &encoder.url());
+    let overview = |i: usize| format!("a story of {i} days {}", "and nights ".repeat(90));
+    let calls: Vec<_> = (0..64)
+        .map(|i| {
+            let mut client = classifier.client();
+            let movie = ClassifyRequest { overview: overview(i), ..ClassifyRequest::default() };
+            tokio::spawn(async move { client.classify(movie).await })
+        })
+        .collect();
+    let mut rejected = 0;
+    for call in calls {
+        rejected += usize::from(call.await.unwrap().is_err_and(|status| reason(&status) == "QUEUE_FULL"));
+    }
+    assert!(rejected > 0, "the encoder is full");
+
+    let requests: Vec<_> = (100..300)
+        .map(|i| ClassifyStreamRequest {
+            id: i.to_string(),
+            overview: overview(i),
+            ..ClassifyStreamRequest::default()
+        })
+        .collect();
+    let mut stream =
+        classifier.client().classify_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let mut answered = 0;
+    while let Some(response) = stream.message().await.unwrap() {
+        assert!(matches!(response.result, Some(StreamResult::Classification(_))), "{response:?}");
+        answered += 1;
+    }
+    assert_eq!(answered, 200);
+}
+
 #[tokio::test]
 async fn an_explanation_has_a_contribution_for_each_segment() {
     let encoder = start_encoder("tiny-512", any_port()).await;

@@ -330,8 +330,9 @@ def main() -> None:
     parser.add_argument("--certificate", type=Path, help="the services' certificate, if they speak TLS")
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()
-    # The attacker's own work must not slow the service where both share a machine.
-    os.nice(10)
+    # The attacker's own work must not slow the service where both share a machine. The encoder's single-core workers are
+    # niced too (encoder.worker_niceness).
+    os.nice(19)
     tls = Certificate(options.certificate, options.certificate) if options.certificate else None
     pair = Pair(
         remote("encoder", options.encoder_grpc, options.encoder_http, tls),

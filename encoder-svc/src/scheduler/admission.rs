@@ -160,6 +160,11 @@ impl Admission {
         Duration::from_secs_f64(self.costs.micros(units) / f64::from(self.sessions) / 1e6)
     }
 
+    /// The most units that run at a time, in runs that are not interrupted.
+    fn most_in_progress(&self) -> u64 {
+        self.costs.max_units() * u64::from(self.sessions)
+    }
+
     /// Estimates when `own` units of work of a class would be done, counted from now, if the class
     /// does them before all others of its own.
     fn expected(&self, class: Class, own: f64) -> Duration {
@@ -168,8 +173,7 @@ impl Admission {
             Class::Online => {
                 // Meanwhile bulk gets its share of the runs, and a run in progress is not
                 // interrupted.
-                let running = self.costs.max_units() as f64 * f64::from(self.sessions);
-                own + self.limits.bulk.admitted().min(own / share + running)
+                own + self.limits.bulk.admitted().min(own / share + self.most_in_progress() as f64)
             }
             Class::Bulk => own + self.limits.online.admitted().min(own * share),
         };
@@ -192,7 +196,8 @@ impl Admission {
         deadline: Deadline,
     ) -> Result<Duration, ApiError> {
         let limit = self.limits.of(class);
-        let promised = self.expected(class, limit.admitted.ahead_of(caller, new) as f64);
+        let ahead = limit.admitted.ahead_of(caller, new, self.most_in_progress());
+        let promised = self.expected(class, ahead as f64);
         let expected = promised.mul_f64(MARGIN * limit.slowdown(caller));
         match deadline.remaining() {
             Some(left) if expected > left && !self.is_idle(admitted) => Err(limit.reject(expected, left)),

@@ -128,13 +128,16 @@ impl FairLimit {
 
     /// The amount of work that is likely to end before `amount` more of `caller`, those included, if
     /// the work is done in the order of a [`FairQueue`]. Other callers are expected to bring more work
-    /// meanwhile, but each gets no more done than this caller.
+    /// meanwhile, but each gets no more done than this caller, except for work in progress, which is
+    /// not interrupted and is `in_progress` at most.
     #[must_use]
-    pub fn ahead_of(&self, caller: CallerId, amount: u64) -> u64 {
+    pub fn ahead_of(&self, caller: CallerId, amount: u64, in_progress: u64) -> u64 {
         let state = self.state.lock();
-        let own = state.held(caller) + amount;
+        let held = state.held(caller);
+        let own = held + amount;
         let others = state.held.iter().filter(|(other, _)| **other != caller);
-        own + others.map(|(_, held)| own.min(held.saturating_mul(GROWTH))).sum::<u64>()
+        let in_turns = others.map(|(_, held)| own.min(held.saturating_mul(GROWTH))).sum::<u64>();
+        own + in_turns.max(in_progress.min(state.total - held))
     }
 
     /// Admits `amount` of `caller`'s work, if it fits. Otherwise returns the amount that would have
@@ -294,8 +297,14 @@ mod tests {
         let limit = FairLimit::new(1000);
         let _held = [(0, 100), (1, 10), (2, 40)]
             .map(|(index, amount)| limit.try_acquire(caller(index), amount).unwrap());
-        assert_eq!(limit.ahead_of(caller(3), 20), 20 + 20 + 20 + 20);
-        assert_eq!(limit.ahead_of(caller(0), 50), 150 + 4 * 10 + 150);
+        assert_eq!(limit.ahead_of(caller(3), 20, 0), 20 + 20 + 20 + 20);
+        assert_eq!(limit.ahead_of(caller(0), 50, 0), 150 + 4 * 10 + 150);
+        assert_eq!(
+            limit.ahead_of(caller(3), 20, 120),
+            20 + 120,
+            "others' work in progress is not interrupted"
+        );
+        assert_eq!(limit.ahead_of(caller(0), 50, 300), 150 + 4 * 10 + 150, "others hold only 50");
     }
 
     #[tokio::test]
