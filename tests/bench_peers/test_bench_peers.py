@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import socket
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +119,25 @@ def test_counts_rejections_and_retries_them_in_bulk(tmp_path: Path) -> None:
     assert found["overload_rejected_share"] > 0
     shares = [found[f"overload_{name}_share"] for name in ("served", "rejected", "late", "failed")]
     assert sum(shares) == pytest.approx(1)
+
+
+def test_calls_again_when_the_server_has_closed_an_idle_connection() -> None:
+    accepted = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    accepted.append(connection.recv(4096))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]")
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with closed(HttpClient(listener.getsockname()[1], "/", lambda texts: texts, lambda reply: reply)) as client:
+            assert [client.call(b"{}", 5) for _ in range(3)] == [b"[]"] * 3
+        listener.shutdown(socket.SHUT_RDWR)
+    assert len(accepted) == 3
 
 
 class Busy:

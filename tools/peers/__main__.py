@@ -3,7 +3,8 @@
 In turns, each peer is started on a free port of 127.0.0.1, measured for a few phases of the same length, and stopped: one text
 alone, bulk, load at a share of its own capacity, and twice that capacity. Figures go to a JSON file after each turn, and a turn
 that is in the file is not measured again. Peers that are not installed are left out. `make bench-peers` installs all but
-text-embeddings-inference, which takes part if TEI_ROUTER names its program.
+text-embeddings-inference, which takes part if TEI_ROUTER names its program. All run on the cores that this program may use, with
+it, so `taskset` chooses them.
 
 examples:
   make bench-peers
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import signal
 import sys
 import time
@@ -100,7 +100,6 @@ def planned(options: argparse.Namespace) -> Plan:
         compared=min(64, options.texts // 4),
         reference=options.runtime / "bundles" / "minilm-512-fp32",
         task=Task.read(options.data, MODEL, options.movies) if options.data else None,
-        cores=frozenset(os.sched_getaffinity(0)),
         logs=options.output.parent / "peers-logs",
     )
 

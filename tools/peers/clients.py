@@ -31,6 +31,7 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 20),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
 )
 
 
@@ -44,6 +45,10 @@ class RejectedError(CallError):
 
 class LateError(CallError):
     """The deadline passed."""
+
+
+class StaleError(Exception):
+    """The server had closed an idle connection."""
 
 
 class Client(Protocol):
@@ -76,10 +81,11 @@ class HttpClient:
         return json.dumps(self._body(list(texts))).encode()
 
     def call(self, request: bytes, timeout: float) -> bytes:
-        try:
-            connection, reused = self._idle.pop(), True
-        except IndexError:
-            connection, reused = http.client.HTTPConnection("127.0.0.1", self._port), False
+        with contextlib.suppress(IndexError, StaleError):
+            return self._exchange(self._idle.pop(), request, timeout, reused=True)
+        return self._exchange(http.client.HTTPConnection("127.0.0.1", self._port), request, timeout, reused=False)
+
+    def _exchange(self, connection: http.client.HTTPConnection, request: bytes, timeout: float, *, reused: bool) -> bytes:
         try:
             status, reply = self._post(connection, request, timeout)
         except TimeoutError as error:
@@ -87,9 +93,10 @@ class HttpClient:
             raise LateError(f"no reply within {timeout:.1f} s") from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            # The server may close a connection that it thinks idle while the request is on its way.
             if reused:
-                return self.call(request, timeout)
+                # The others have been idle for as long or longer.
+                self.close()
+                raise StaleError from error
             raise CallError(f"{type(error).__name__}: {error}") from error
         self._idle.append(connection)
         if status in (429, 503):
@@ -110,8 +117,9 @@ class HttpClient:
         return self._vectors(json.loads(reply))
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 class GrpcClient:

@@ -19,7 +19,7 @@ from .clients import CallError, Client, EncoderClient, closed
 from .load import Outcomes, closed_loop, one_after_the_other, open_loop, quantile
 from .processes import Busy, StoppedError, Tree, stopped_at_the_end
 
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 CALLERS = 32
 BATCH, BATCH_CALLERS = 32, 4
 # Peers whose vectors are further from the float32 graph's than the int8 graph's may be do not run the same weights.
@@ -43,7 +43,6 @@ class Plan:
     compared: int
     reference: Path
     task: Task | None
-    cores: frozenset[int]
     logs: Path
 
 
@@ -59,7 +58,7 @@ def measure(peer: Peer, plan: Plan, say: Callable[[str], None], *, accuracy: boo
             port = first = free_port()
             for number, command in enumerate(peer.commands):
                 port = free_port() if number else first
-                trees.append(started(command, port, first, log, plan.cores))
+                trees.append(started(command, port, first, log))
             with closed(peer.client(port)) as client:
                 wait_until_ready(client, trees, begin)
                 figures: dict[str, Any] = {"ready_seconds": time.monotonic() - begin}
@@ -75,12 +74,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def started(command: Command, port: int, first: int, log: Any, cores: frozenset[int]) -> Tree:
-    # Settings and proxies in the environment of this program must not reach the peers.
+def started(command: Command, port: int, first: int, log: Any) -> Tree:
+    # Settings in the environment of this program must not reach the peers.
     dropped = ("ENCODER_SVC_", "CLASSIFIER_SVC_", "OTEL_", "BENTOML_", "INFINITY_", "PYTHONPATH", "ORT_DYLIB_PATH")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     arguments = [argument.format(port=port, first=first) for argument in command.arguments]
-    return Tree(arguments, inherited | dict(command.environment), log, cores)
+    return Tree(arguments, inherited | dict(command.environment), log)
 
 
 def wait_until_ready(client: Client, trees: list[Tree], begin: float) -> None:

@@ -33,7 +33,7 @@ class Memory:
 class Tree:
     """A process in a session of its own, with everything that it starts."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes], cores: frozenset[int]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
         self.name = Path(command[0]).name
         self._process = subprocess.Popen(
             command,
@@ -43,7 +43,6 @@ class Tree:
             stderr=log,
             start_new_session=True,
         )
-        os.sched_setaffinity(self._process.pid, cores)
 
     def check(self) -> None:
         """Raises StoppedError if the process has ended."""
