@@ -36,14 +36,28 @@ def has_node() -> bool:
     return tuple(map(int, re.findall(r"\d+", version))) >= (20, 19)
 
 
-def errors(manifests: list[Manifest], folder: Path) -> str:
-    """Returns what is wrong with these custom resources, or an empty string. Skips the test without Node.js."""
+def program(arguments: list[str | Path], folder: Path) -> str:
+    """Runs Node.js and returns what it complains about."""
+    done = subprocess.run(
+        ["node", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def type_errors(source: str, folder: Path) -> str:
+    """Returns the errors of a TypeScript source that may import the installed packages. Skips the test without Node.js."""
     if not has_node() or not (INSTALLED / "node_modules").is_dir():
         pytest.skip("needs Node.js 20.19 or later and npm: run `make test-deploy`")
     modules = folder / "node_modules"
     if not modules.exists():
         modules.symlink_to(INSTALLED / "node_modules")
     (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    (folder / "types.ts").write_text(source, encoding="utf-8")
+    return program([modules / "typescript/bin/tsc", *TSC, "types.ts"], folder)
+
+
+def errors(manifests: list[Manifest], folder: Path) -> str:
+    """Returns what is wrong with these custom resources, or an empty string. Skips the test without Node.js."""
     types, validated = [], []
     for number, manifest in enumerate(manifests):
         group, _, version = manifest["apiVersion"].partition("/")
@@ -51,11 +65,6 @@ def errors(manifests: list[Manifest], folder: Path) -> str:
         literal = json.dumps(manifest, indent=1)
         types.append(f'import type {{ I{kind} as I{number} }} from "{module}";\nexport const c{number}: I{number} = {literal};\n')
         validated.append(f'import {{ {kind} as C{number} }} from "{module}";\nnew C{number}({literal}).validate();\n')
-    (folder / "types.ts").write_text("".join(types), encoding="utf-8")
+    found = type_errors("".join(types), folder)
     (folder / "validated.mjs").write_text("".join(validated), encoding="utf-8")
-    found = ""
-    for command in ([modules / "typescript/bin/tsc", *TSC, "types.ts"], ["validated.mjs"]):
-        done = subprocess.run(["node", *command], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode != 0:
-            found += done.stdout + done.stderr
-    return found
+    return found + program(["validated.mjs"], folder)

@@ -22,10 +22,19 @@ import pytest
 
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
 import yaml  # noqa: E402
+from custom_resources import type_errors  # noqa: E402
 from manifests import ALL, BINARIES, ROOT, Manifest, named, of_kind, pod  # noqa: E402
 from running import free_ports, process, skip_without_services, wait_for  # noqa: E402
 
 OBSERVABILITY = ROOT / "deploy/observability"
+DASHBOARD = OBSERVABILITY / "grafana/dashboard.json"
+# In JSON a value of an enumeration is its text. Grafana exports two fields of variables that its schema does not have.
+DASHBOARD_TYPES = """import type { Dashboard, VariableModel } from "@grafana/schema";
+type Json<T> = T extends string ? `${T}` : T extends number | boolean | null | undefined ? T
+  : T extends (infer U)[] ? Json<U>[] : T extends object ? { [K in keyof T]: Json<T[K]> } : T;
+type Variable = Omit<Json<VariableModel>, "current"> & { definition?: string; current?: object };
+type Exported = Omit<Json<Dashboard>, "templating"> & { templating: { list: Variable[] } };
+"""
 WITHOUT_OPERATOR = OBSERVABILITY / "prometheus-kubernetes.yml"
 OPERATOR = "overlays/production+monitoring-operator"
 JOBS = {"encoder": "encoder-svc", "classifier": "classifier-svc"}
@@ -197,3 +206,15 @@ def test_monitors_select_the_pods_and_the_ports_with_metrics(name: str) -> None:
 def test_the_encoders_service_has_its_port_for_metrics() -> None:
     ports = {port["name"]: port["port"] for port in named("overlays/production", "Service", "encoder")["spec"]["ports"]}
     assert ports == {"grpc": 50051, "metrics": 9464}
+
+
+def test_the_dashboard_matches_the_schema_of_grafana(tmp_path: Path) -> None:
+    text = DASHBOARD.read_text(encoding="utf-8")
+    wrong = text.replace('"palette-classic"', '"palette-clasic"', 1).replace('"gridPos"', '"gridPosition"', 1)
+    shipped = f"{DASHBOARD_TYPES}export const shipped: Exported = {text};\n"
+    # Both in one run, because it takes the compiler longer to start than to check.
+    found = type_errors(f"{shipped}export const wrong: Exported = {wrong};\n", tmp_path)
+    lines = [int(line) for line in re.findall(r"(?m)^types\.ts\((\d+),", found)]
+    assert [line for line in lines if line <= shipped.count("\n")] == [], found
+    assert '"gridPosition"' in found
+    assert '"palette-clasic"' in found
