@@ -28,6 +28,8 @@ from movieclassifier import (
     Unauthenticated,
     Unavailable,
 )
+from movieclassifier._window import Window
+from movieclassifier.errors import error_of
 
 Run = Callable[..., list[Any]]
 
@@ -181,6 +183,29 @@ def test_an_overload_that_does_not_end_becomes_the_error_of_each_movie(run: Run,
     assert [result.index for result in results] == [0, 1, 2]
     # Rejections slow down the sender.
     assert 6 <= len(fake.received) <= 30
+
+
+def test_a_movie_is_retried_as_long_as_others_succeed() -> None:
+    full = error_of(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", "QUEUE_FULL")
+    good_result = Classification((), "fake", False)
+    window = Window(8, 60.0, "return", {}, 0.0)
+    for overview in ("rejected", "first", "second"):
+        window.add(overview, 0.0)
+
+    def sent(now: float) -> list[str]:
+        return [request.id for request in iter(lambda: window.take(now), None)]
+
+    assert sent(0.0) == ["0", "1", "2"]
+    window.answer("0", full, 0.0)
+    window.answer("1", good_result, 50.0)
+    for now in (61.0, 109.0):
+        assert sent(now) == ["0"]
+        window.answer("0", full, now)
+        assert not window.has_result()
+    assert sent(121.0) == ["0"]
+    window.answer("0", full, 121.0)
+    error = window.pop()
+    assert isinstance(error, ServiceError) and (error.reason, error.index) == ("QUEUE_FULL", 0)
 
 
 @pytest.mark.parametrize("errors", ["return", "raise"])

@@ -60,6 +60,8 @@ class Window:
         self._results: dict[int, Result] = {}
         # When a movie last got its result, and when the service was last heard, or first owed a response.
         self._progress = self._heard = now
+        # When a movie last succeeded.
+        self._success = now
         self._interruptions = self._failures = 0
         self._hold_until = now
         self._alone_until = -1
@@ -76,7 +78,7 @@ class Window:
             raise TypeError(f"expected a Movie or an overview, found {type(movie).__name__}")
         if self._added == self._yielded:
             # Until now the service had nothing to do.
-            self._progress = now
+            self._progress = self._success = now
         overview, title = (movie, "") if isinstance(movie, str) else (movie.overview, movie.title)
         index = self._added
         self._added += 1
@@ -185,13 +187,15 @@ class Window:
             result = error_of(result.code, result.message, result.reason, violations=result.violations, index=index)
         else:
             self._interruptions = self._failures = 0
+            self._success = now
         self._results[index] = result
         self._progress = now
 
     def _is_overdue(self, entry: _Entry, now: float) -> bool:
         if entry.failing_since is None:
             entry.failing_since = now
-        return now - entry.failing_since >= self._patience
+        # A full service may reject one movie for long and serve others. The window bounds how many overtake it.
+        return now - max(entry.failing_since, self._success) >= self._patience
 
     def _back_off(self, now: float, at_least: float | None = None) -> None:
         """Sends nothing for a while. Failures of movies that were in flight together count once."""
