@@ -14,7 +14,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,25 @@ class Prometheus:
         return [series["metric"] for series in self.get("query", query=expression)["result"]]
 
 
+@contextmanager
+def prometheus_over(targets: list[Manifest], kind: str, folder: Path) -> Iterator[Prometheus]:
+    """Runs Prometheus with these targets, and with the configuration for the operator or without it."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
+    discovered, file, (port,) = folder / "targets.json", folder / "prometheus.yml", free_ports(1)
+    discovered.write_text(json.dumps(targets), encoding="utf-8")
+    file.write_text(yaml.safe_dump(configuration(kind, discovered, folder)), encoding="utf-8")
+    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
+    with process([*command, f"--web.listen-address=127.0.0.1:{port}"], folder, {"GOMAXPROCS": "1"}):
+        prometheus = Prometheus(port)
+        wait_for(prometheus.is_ready, "Prometheus is ready")
+        yield prometheus
+
+
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[dict[str, str]]:
     """Both services, and where their ports for metrics are."""
     skip_without_services()
-    if shutil.which("prometheus") is None:
-        pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
     encoder, metrics, classifier, http = (f"127.0.0.1:{port}" for port in free_ports(4))
     with ExitStack() as stack:
         serve = [BINARIES / "encoder-svc", "serve", "--listen", encoder, "--http-listen", metrics]
@@ -160,13 +173,7 @@ def test_pods_are_scraped_under_the_jobs_of_the_rules(kind: str, addresses: dict
     found = targets_of(job, {}) + targets_of(workloads["encoder"], {}, "Succeeded")
     for app, port in (("encoder", "metrics"), ("classifier", "http")):
         found += targets_of(workloads[app], {port: addresses[app]})
-    (tmp_path / "targets.json").write_text(json.dumps(found), encoding="utf-8")
-    file, (port,) = tmp_path / "prometheus.yml", free_ports(1)
-    file.write_text(yaml.safe_dump(configuration(kind, tmp_path / "targets.json", tmp_path)), encoding="utf-8")
-    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'data'}", "--log.level=warn"]
-    with process([*command, f"--web.listen-address=127.0.0.1:{port}"], tmp_path, {"GOMAXPROCS": "1"}):
-        prometheus = Prometheus(port)
-        wait_for(prometheus.is_ready, "Prometheus is ready")
+    with prometheus_over(found, kind, tmp_path) as prometheus:
         wait_for(lambda: len(prometheus.series("up == 1")) == 2, "both services are scraped")
         up = {(s["job"], s["instance"], s["namespace"], s["pod"]) for s in prometheus.series("up")}
         assert up == {(JOBS[app], addresses[app], "movieclassifier", f"{app}-abc") for app in JOBS}
@@ -184,6 +191,16 @@ def test_pods_are_scraped_under_the_jobs_of_the_rules(kind: str, addresses: dict
         for job, recorded in RECORDED.items():
             series = f'{recorded}{{job="{job}"}}'
             wait_for(lambda series=series: bool(prometheus.series(series)), f"{series} is recorded")
+
+
+@pytest.mark.parametrize("kind", ["operator", "no operator"])
+def test_pods_with_tls_are_scraped_over_https(kind: str, tmp_path: Path) -> None:
+    workloads = [named("overlays/production+tls", "Deployment", app) for app in JOBS]
+    found = [target for workload in workloads for target in targets_of(workload, {})]
+    with prometheus_over(found, kind, tmp_path) as prometheus:
+        wait_for(lambda: len(prometheus.get("targets")["activeTargets"]) == 2, "two targets are found")
+        urls = {target["labels"]["job"]: target["scrapeUrl"] for target in prometheus.get("targets")["activeTargets"]}
+    assert urls == dict.fromkeys(JOBS.values(), "https://127.0.0.1:1/metrics")
 
 
 def test_prometheus_rules_are_those_of_the_files() -> None:
