@@ -2,7 +2,7 @@
 //!
 //! A movie flows one way:
 //!
-//! 1. [`grpc`] or [`rest`] receives the request. [`call`] says whose it is.
+//! 1. [`grpc`], `open_inference` or [`rest`] receives the request. [`call`] says whose it is.
 //! 2. [`classifier`] checks it against the limits. Both transports and the command line call it, so
 //!    they accept the same requests.
 //! 3. `pipeline` composes the text, gets its vector from an encoder, scores it with the model of
@@ -13,6 +13,7 @@
 
 pub mod call;
 pub mod classifier;
+mod columns;
 pub mod config;
 mod cors_origins;
 mod error;
@@ -20,11 +21,13 @@ pub mod explain;
 pub mod grpc;
 pub mod model_file;
 pub mod model_store;
+mod open_inference;
 mod pipeline;
 mod readiness;
 pub mod rest;
 pub mod selection;
 
+use ::open_inference::{OPEN_METHODS, OpenInference};
 use encoder_client::EncoderClient;
 use service_kit::{
     DEFAULT_MAX_HTTP_CONNECTIONS, GrpcServer, Listeners, Metrics, Readiness, Shutdown, TraceLayer,
@@ -38,6 +41,7 @@ pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
 pub use crate::error::StartError;
 pub use crate::model_file::{ModelFile, ModelSource};
 pub use crate::model_store::ModelStore;
+use crate::open_inference::Genres;
 pub use crate::pipeline::Include;
 pub use crate::selection::Selection;
 
@@ -67,7 +71,7 @@ pub async fn run(
     let source = ModelFile::watch(config.model.clone(), config.model_poll);
     let Service { mut server, classifier, readiness } =
         start(&config, models, encoders, source, metrics.clone(), shutdown.clone()).await?;
-    let operations = operations_routes(readiness, metrics.clone());
+    let operations = operations_routes(readiness.clone(), metrics.clone());
 
     if let Ok(grpc) = listeners.grpc.local_addr() {
         let http = listeners.http.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -77,8 +81,11 @@ pub async fn run(
     let routes = match &config.rest {
         Some(rest) => {
             let trace = TraceLayer::new(config.keys.clone());
-            let mut routes =
-                rest::routes(classifier, rest, config.keys, server.memory()).layer(trace).merge(operations);
+            let limits = rest::body_limits(&classifier, rest, server.memory());
+            let genres = Genres::new(classifier.clone(), readiness);
+            let open_inference = ::open_inference::routes(genres, config.keys.clone(), limits);
+            let api = rest::routes(classifier, rest, config.keys, server.memory()).merge(open_inference);
+            let mut routes = api.layer(trace).merge(operations);
             if rest.grpc_web {
                 let web = server.web_routes(rest.timeout);
                 routes = routes.merge(web.layer(rest::grpc_web_cors(&rest.cors_origins)));
@@ -126,6 +133,10 @@ pub async fn start(
         .with_max_connections(config.max_connections)
         .with_rules(config.connection_rules)
         .with_service(grpc::ClassifierServer::new(classifier.clone()).into_grpc());
+    let genres = Genres::new(classifier.clone(), server.readiness());
+    let server = server
+        .with_service(OpenInference::new(genres).into_grpc(classifier.limits().max_message_bytes()))
+        .with_open_methods(OPEN_METHODS);
     let health = server.health().await;
     health.set_serving(ready).await;
     let readiness = health.readiness();

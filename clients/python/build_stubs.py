@@ -29,7 +29,9 @@ def generate(root: Path, out: Path) -> list[Path]:
     """
     # A source archive has all definitions in `proto`. A checkout has those of the services in another folder.
     folders = [folder for folder in (root / "proto", root / "../../proto/proto") if folder.is_dir()]
-    files = sorted({str(file.relative_to(folder)) for folder in folders for file in folder.rglob("*.proto")})
+    # The Open Inference Protocol has clients of its own.
+    found = [(folder, file) for folder in folders for file in folder.glob("movieclassifier/**/*.proto")]
+    files = sorted({str(file.relative_to(folder)) for folder, file in found})
     if not any(file.endswith("classifier_service.proto") for file in files):
         raise RuntimeError(f"no definition of the service in {', '.join(map(str, folders))}: build in a whole checkout")
     outputs = [f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]

@@ -23,6 +23,7 @@ pub mod grpc;
 pub mod inference;
 pub mod limited_encoder;
 pub mod metrics;
+mod open_inference;
 pub mod rest;
 pub mod scheduler;
 pub mod serve;

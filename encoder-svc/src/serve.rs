@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ::open_inference::{OPEN_METHODS, OpenInference};
 use service_kit::{
     GrpcServer, Listeners, Metrics, ServeError, Shutdown, TraceLayer, http_stack, operations_routes,
 };
@@ -11,6 +12,7 @@ use crate::config::{EncoderSvcConfig, METRICS_PREFIX};
 use crate::error::StartError;
 use crate::grpc::EncoderServer;
 use crate::limited_encoder::LimitedEncoder;
+use crate::open_inference::Bundle;
 use crate::{rest, startup};
 
 /// Builds the gRPC server of `encoder`. The caller provides the listeners.
@@ -19,12 +21,16 @@ pub(crate) fn server(
     config: &EncoderSvcConfig,
     metrics: Metrics,
 ) -> Result<GrpcServer, ServeError> {
-    let service = EncoderServer::new(encoder).into_grpc();
-    Ok(GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
-        .with_max_message_bytes(config.limits.max_message_bytes())
+    let max_message_bytes = config.limits.max_message_bytes();
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
+        .with_max_message_bytes(max_message_bytes)
         .with_max_connections(config.max_connections)
         .with_rules(config.connection_rules)
-        .with_service(service))
+        .with_service(EncoderServer::new(encoder.clone()).into_grpc());
+    let bundle = Bundle::new(encoder, server.readiness());
+    Ok(server
+        .with_service(OpenInference::new(bundle).into_grpc(max_message_bytes))
+        .with_open_methods(OPEN_METHODS))
 }
 
 /// Loads the bundle, then serves on `listeners` until shutdown.
@@ -42,7 +48,10 @@ pub async fn run(
     if let Ok(address) = listeners.grpc.local_addr() {
         tracing::info!(%address, tls = config.tls.is_some(), keys = config.keys.is_some(), "serving");
     }
-    let api = rest::routes(encoder, config.http_timeout, config.keys.clone(), server.memory());
+    let limits = rest::body_limits(&encoder, config.http_timeout, server.memory());
+    let bundle = Bundle::new(encoder.clone(), health.readiness());
+    let api = rest::routes(encoder, config.http_timeout, config.keys.clone(), server.memory())
+        .merge(::open_inference::routes(bundle, config.keys.clone(), limits));
     let operations = operations_routes(health.readiness(), metrics.clone());
     let routes = api.layer(TraceLayer::new(config.keys)).merge(operations);
     let routes = http_stack(routes, config.allowed_hosts, &metrics);

@@ -1,5 +1,8 @@
-//! The wire: code that prost and tonic generate from `proto/**/*.proto`. Nothing else lives here.
+//! The wire: code that prost and tonic generate from `proto/**/*.proto`, and the codec of the Open
+//! Inference Protocol. Nothing else lives here.
 #![allow(clippy::pedantic, missing_docs, unreachable_pub)]
+
+mod bounded_codec;
 
 /// From texts to vectors.
 pub mod encoder {
@@ -17,5 +20,10 @@ pub mod classifier {
     }
 }
 
-/// The encoded `FileDescriptorSet` of both packages, for server reflection.
+/// The Open Inference Protocol, package `inference`.
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
+/// The encoded `FileDescriptorSet` of all packages, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

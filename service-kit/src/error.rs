@@ -71,6 +71,14 @@ pub enum ApiError {
         /// The expectation, and the value found.
         message: String,
     },
+    /// The request names something that is not there, such as a model: `NOT_FOUND`.
+    #[error("{message}")]
+    NotFound {
+        /// In `UPPER_SNAKE_CASE`.
+        reason: &'static str,
+        /// What is there, and what the request names.
+        message: String,
+    },
     /// The listener does not serve this call: `UNIMPLEMENTED`.
     #[error("{message}")]
     NotServed {
@@ -165,6 +173,7 @@ impl ApiError {
             Self::Overloaded { .. } | Self::Unavailable { .. } => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Mismatch { .. } => Code::FailedPrecondition,
+            Self::NotFound { .. } => Code::NotFound,
             Self::NotServed { .. } => Code::Unimplemented,
             Self::Internal { .. } => Code::Internal,
         }
@@ -176,9 +185,10 @@ impl ApiError {
         match self {
             Self::Invalid(violations) => violations.first().map_or("INVALID_INPUT", |v| v.reason),
             Self::Overloaded { .. } => "QUEUE_FULL",
-            Self::Unavailable { reason, .. } | Self::Mismatch { reason, .. } | Self::Http { reason, .. } => {
-                reason
-            }
+            Self::Unavailable { reason, .. }
+            | Self::Mismatch { reason, .. }
+            | Self::Http { reason, .. }
+            | Self::NotFound { reason, .. } => reason,
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",

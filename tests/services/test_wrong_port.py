@@ -17,7 +17,13 @@ from waiting import wait_for
 
 CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
 ENCODER = "movieclassifier.encoder.v1.EncoderService"
-COMMON = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
+OPEN_INFERENCE = "inference.GRPCInferenceService"
+COMMON = [
+    OPEN_INFERENCE,
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+]
 
 
 def failure(address: str, path: str) -> grpc.RpcError:
@@ -50,7 +56,7 @@ def test_reflection_lists_what_the_port_serves(services: Services) -> None:
 def test_the_error_of_an_unknown_service_lists_those_of_the_port(services: Services, path: str) -> None:
     error = failure(services.classifier, path)
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    served = f"this port serves {CLASSIFIER} and the health and reflection services"
+    served = f"this port serves {CLASSIFIER}, {OPEN_INFERENCE} and the health and reflection services"
     assert error.details() == f"{path} is not served here; {served}"
     assert details(error)["ErrorInfo"].reason == "NOT_SERVED"
 

@@ -53,11 +53,7 @@ pub fn routes(
     memory: MemoryBudget,
 ) -> Router {
     let limits = classifier.limits();
-    let body_limits = BodyLimits {
-        timeout: config.timeout,
-        max_bytes: limits.max_json_bytes(),
-        budget: MessageBudget::new(memory),
-    };
+    let body_limits = body_limits(&classifier, config, memory);
     let api = Router::new()
         .route("/v1/movies:classify", post(movies::classify))
         .route("/v1/movies:batchClassify", post(movies::batch_classify))
@@ -71,6 +67,12 @@ pub fn routes(
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors(&config.cors_origins))
+}
+
+/// Returns the limits of a request with a body.
+pub(crate) fn body_limits(classifier: &Classifier, config: &RestConfig, memory: MemoryBudget) -> BodyLimits {
+    let max_bytes = classifier.limits().max_json_bytes();
+    BodyLimits { timeout: config.timeout, max_bytes, budget: MessageBudget::new(memory) }
 }
 
 /// Adds the security headers for browsers to every response.

@@ -43,8 +43,7 @@ pub fn routes(
     keys: Option<ApiKeys>,
     memory: MemoryBudget,
 ) -> Router {
-    let max_bytes = encoder.limits().max_json_bytes();
-    let limits = BodyLimits { timeout, max_bytes, budget: MessageBudget::new(memory) };
+    let limits = body_limits(&encoder, timeout, memory);
     let openai = Router::new()
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(models::list))
@@ -54,11 +53,18 @@ pub fn routes(
     openai.fallback(not_found).with_state(RestState { encoder, limits })
 }
 
+/// Returns the limits of a request with a body.
+pub(crate) fn body_limits(encoder: &LimitedEncoder, timeout: Duration, memory: MemoryBudget) -> BodyLimits {
+    let max_bytes = encoder.limits().max_json_bytes();
+    BodyLimits { timeout, max_bytes, budget: MessageBudget::new(memory) }
+}
+
 async fn not_found() -> ApiError {
     ApiError::Http {
         status: StatusCode::NOT_FOUND,
         reason: "NOT_FOUND",
-        message: "no such path; this port serves /v1/embeddings, /v1/models, /livez, /readyz and /metrics"
-            .to_owned(),
+        message:
+            "no such path; this port serves /v1/embeddings, /v1/models, /v2, /livez, /readyz and /metrics"
+                .to_owned(),
     }
 }

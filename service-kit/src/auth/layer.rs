@@ -14,7 +14,7 @@ use crate::ApiError;
 /// rejected request.
 pub fn require_api_key<R, B>(
     keys: Option<ApiKeys>,
-    is_open: fn(&str) -> bool,
+    is_open: impl Fn(&str) -> bool + Clone,
     rejection: fn(ApiError) -> Response<B>,
 ) -> ValidateRequestHeaderLayer<impl FnMut(&mut Request<R>) -> Result<(), Response<B>> + Clone> {
     ValidateRequestHeaderLayer::custom(move |request: &mut Request<R>| {

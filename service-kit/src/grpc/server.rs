@@ -16,7 +16,7 @@ use crate::body::RequestBody;
 use crate::http2::ConnectionRules;
 use crate::memory::{ConnectionGuard, ConnectionLimit, MemoryMetrics};
 use crate::net::server::{Listens, serve_connections};
-use crate::{ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Shutdown};
+use crate::{ApiKeys, Drain, Health, MemoryBudget, MessageBudget, Metrics, Readiness, Shutdown};
 
 /// The most connections of a gRPC listener if nothing else is set.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
@@ -41,6 +41,7 @@ pub struct GrpcServer {
     max_connections: usize,
     rules: ConnectionRules,
     own: Vec<&'static str>,
+    open: Vec<&'static str>,
     stack: Option<Stack>,
     http_port: Option<u16>,
 }
@@ -67,13 +68,14 @@ impl GrpcServer {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             rules: ConnectionRules::default(),
             own: Vec::new(),
+            open: Vec::new(),
             stack: None,
             http_port: None,
         })
     }
 
-    /// Requires one of `keys` for every call except health checks. With `None`, no call needs a
-    /// key.
+    /// Requires one of `keys` for every call except health checks and
+    /// [open methods](Self::with_open_methods). With `None`, no call needs a key.
     #[must_use]
     pub fn with_keys(mut self, keys: Option<ApiKeys>) -> Self {
         self.keys = keys;
@@ -136,6 +138,20 @@ impl GrpcServer {
         self
     }
 
+    /// Opens methods to callers without an API key, because orchestrators probe them. A path is such
+    /// as `/package.Service/Method`.
+    #[must_use]
+    pub fn with_open_methods(mut self, paths: &[&'static str]) -> Self {
+        self.open.extend(paths);
+        self
+    }
+
+    /// Returns the flag that [`Health::set_serving`] sets.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.health.readiness()
+    }
+
     /// Returns the health of the services added so far, which are not serving at first.
     pub async fn health(&self) -> Health {
         self.health.set_serving(false).await;
@@ -193,7 +209,8 @@ impl GrpcServer {
         // Python's grpcio-reflection and older versions of grpcurl ask for v1alpha.
         routes.add_service(reflection().build_v1alpha().expect(accepted));
         let budget = MessageBudget::new(self.memory.clone());
-        let stack = Stack::new(routes.routes().prepare(), served, self.keys.take(), &self.metrics, budget);
+        let (keys, open) = (self.keys.take(), self.open.clone());
+        let stack = Stack::new(routes.routes().prepare(), served, keys, open, &self.metrics, budget);
         self.stack.insert(stack).clone()
     }
 

@@ -25,21 +25,24 @@ pub(super) struct Stack {
     pub(super) served: Served,
     routes: Routes,
     keys: Option<ApiKeys>,
+    open: Vec<&'static str>,
     metrics: RpcMetricsLayer,
     budget: MessageBudget,
 }
 
 impl Stack {
-    /// Returns the stack around `routes`, and registers its metrics.
+    /// Returns the stack around `routes`, and registers its metrics. The paths in `open` need no
+    /// API key, like those of health.
     pub(super) fn new(
         routes: Routes,
         served: Served,
         keys: Option<ApiKeys>,
+        open: Vec<&'static str>,
         metrics: &Metrics,
         budget: MessageBudget,
     ) -> Self {
         let metrics = RpcMetricsLayer::new(metrics, served.measured());
-        Self { served, routes, keys, metrics, budget }
+        Self { served, routes, keys, open, metrics, budget }
     }
 
     /// Returns the whole service, for requests with bodies of one kind.
@@ -54,7 +57,8 @@ impl Stack {
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
     {
-        let Self { served, routes, keys, metrics, budget } = self.clone();
+        let Self { served, routes, keys, open, metrics, budget } = self.clone();
+        let is_open = move |path: &str| is_health(path) || open.contains(&path);
         let paths: Vec<_> = served.measured().map(|method| format!("/{method}")).collect();
         ServiceBuilder::new()
             // Outermost layer first: a request passes the layers downwards, its response upwards.
@@ -67,7 +71,7 @@ impl Stack {
             // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
             .layer(DeadlineLayer)
             // Rejects calls without a valid API key.
-            .layer(require_api_key(keys, is_health, |error| Status::from(error).into_http()))
+            .layer(require_api_key(keys, is_open, |error| Status::from(error).into_http()))
             // Answers UNIMPLEMENTED, and what is served, to calls of anything else.
             .layer(answer_early(move |request: &Request<_>| {
                 served.check(request.uri().path()).map(|error| Status::from(error).into_http())

@@ -64,6 +64,7 @@ impl ApiError {
             // A mismatch is within the server, so it is not a client error as in Google's table.
             Code::Unavailable | Code::FailedPrecondition => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::NotFound => StatusCode::NOT_FOUND,
             Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -150,5 +151,10 @@ mod tests {
     #[test]
     fn a_mismatch_is_a_server_error() {
         assert_eq!(ApiError::Mismatch { reason: "X", message: String::new() }.http_status(), 503);
+    }
+
+    #[test]
+    fn a_missing_model_is_not_found() {
+        assert_eq!(ApiError::NotFound { reason: "X", message: String::new() }.http_status(), 404);
     }
 }
