@@ -20,6 +20,11 @@ def resident(pid: int) -> int:
     return status(pid, "VmRSS") * 1024
 
 
+def reset_peak(pid: int) -> None:
+    """Sets VmHWM, the highest resident memory, to the resident memory of now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def descriptors(pid: int) -> int:
     """Returns the number of open files and sockets."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -180,6 +180,7 @@ async fn rejects_invalid_requests_in_the_form_of_openai_and_names_the_field() {
         (with("dimensions", -512), "dimensions", "unsupported_dimensions"),
         (with("dimensions", "512"), "dimensions", "invalid_json"),
         (with("encoding_format", "hex"), "encoding_format", "invalid_json"),
+        (with("encoding_format", json!({"float": null})), "encoding_format", "invalid_json"),
         (with("encoding_format", number()), "encoding_format", "invalid_json"),
         (with("model", number()), "model", "invalid_json"),
         (with("model", Value::Null), "model", "invalid_json"),
@@ -278,10 +279,17 @@ async fn keys_guard_the_api_but_not_probes_and_metrics() {
 #[tokio::test]
 async fn an_overloaded_encoder_says_when_to_retry() {
     let api = Api::start(|settings| settings.encoder.max_queue_ms = 1).await;
-    let response = api.post(request(vec!["a storm at sea ".repeat(100); 256])).await;
-    assert_eq!((response.status.as_u16(), &response.json["error"]["code"]), (503, &"queue_full".into()));
-    assert_eq!(response.json["error"]["type"], "server_error");
-    assert!(response.headers.contains_key("retry-after"));
+    // An idle encoder admits any batch, so the calls come together.
+    let batch = request(vec!["a storm at sea ".repeat(100); 64]);
+    let responses = futures_util::future::join_all((0..4).map(|_| api.post(&batch))).await;
+    let rejected: Vec<_> = responses.iter().filter(|response| response.status != 200).collect();
+    assert!((1..4).contains(&rejected.len()), "{} of 4 calls rejected", rejected.len());
+    for response in rejected {
+        let error = &response.json["error"];
+        assert_eq!((response.status.as_u16(), &error["code"]), (503, &"queue_full".into()));
+        assert_eq!(error["type"], "server_error");
+        assert!(response.headers.contains_key("retry-after"));
+    }
 }
 
 #[tokio::test]

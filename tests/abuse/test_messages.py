@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 import grpc
+import proc
 import pytest
 from abused import CLASSIFIER, ENCODER, MIB, OVER_PLAIN_AND_TLS, PROMPT_SECONDS, Pair, Service, pair  # noqa: F401
 from error_details import details
@@ -214,37 +215,69 @@ def test_compressed_body_is_not_decompressed(pair: Pair) -> None:  # noqa: F811
     assert pair.classifier.resident() - before < 8 * MIB
 
 
-def test_rejects_an_announced_body_of_100_megabytes_at_once(pair: Pair) -> None:  # noqa: F811
-    with announced_body(pair) as client:
+def json_head(path: str) -> bytes:
+    """Returns the headers of a POST request over HTTP/1, up to its length."""
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
+
+
+OF_BOTH_SERVICES = pytest.mark.parametrize("path", ["/v1/movies:classify", "/v1/embeddings"])
+
+
+def serving(pair: Pair, path: str) -> Service:  # noqa: F811
+    """Returns the service that has the path."""
+    return pair.encoder if path == "/v1/embeddings" else pair.classifier
+
+
+@OF_BOTH_SERVICES
+def test_rejects_an_announced_body_of_100_megabytes_at_once(pair: Pair, path: str) -> None:  # noqa: F811
+    with announced_body(serving(pair, path), path) as client:
         said = client.recv(4096)
     assert said.startswith(b"HTTP/1.1 413"), said
-    assert b"MESSAGE_TOO_LARGE" in said
+    assert b"message_too_large" in said.lower()
 
 
-def test_announced_bodies_take_no_memory(pair: Pair) -> None:  # noqa: F811
-    before = pair.classifier.resident()
-    clients = [announced_body(pair) for _ in range(100)]
+@OF_BOTH_SERVICES
+def test_announced_bodies_take_no_memory(pair: Pair, path: str) -> None:  # noqa: F811
+    service = serving(pair, path)
+    before = service.resident()
+    clients = [announced_body(service, path) for _ in range(100)]
     pair.assert_others_are_served()
-    assert pair.classifier.resident() - before < 8 * MIB
+    assert service.resident() - before < 8 * MIB
     for client in clients:
         client.close()
 
 
-def announced_body(pair: Pair) -> socket.socket:  # noqa: F811
+def announced_body(service: Service, path: str) -> socket.socket:
     """Opens a request with the first byte of a large body."""
-    host, port = pair.classifier.http.rsplit(":", 1)
+    host, port = service.http.rsplit(":", 1)
     client = socket.create_connection((host, int(port)), timeout=1)
-    head = "POST /v1/movies:classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    client.sendall(f"{head}content-length: 100000000\r\n\r\n{{".encode())
+    client.sendall(json_head(path) + b"content-length: 100000000\r\n\r\n{")
     return client
 
 
-def test_rejects_a_chunked_body_when_it_gets_too_long(pair: Pair) -> None:  # noqa: F811
-    host, port = pair.classifier.http.rsplit(":", 1)
-    before, sent, said = pair.classifier.resident(), 0, b""
+def test_a_list_of_millions_of_empty_texts_takes_the_memory_of_its_bytes(pair: Pair) -> None:  # noqa: F811
+    head, text = b'{"model": "minilm-512", "input": [', b'"",'
+    body = head + text * ((25_000_000 - len(head)) // len(text)) + b'""]}'
+    pair.encode()
+    proc.reset_peak(pair.encoder.process.pid)
+    before = pair.encoder.resident()
+    connection = pair.encoder.http_1(60)
+    connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    error = json.load(response)["error"]
+    assert (response.status, error["code"]) == (400, "batch_too_large"), error
+    most = proc.status(pair.encoder.process.pid, "VmHWM") * 1024
+    print(f"{(most - before) / MIB:.0f} MiB for a body of {len(body) / MIB:.0f} MiB")
+    assert most - before < 96 * MIB
+
+
+@OF_BOTH_SERVICES
+def test_rejects_a_chunked_body_when_it_gets_too_long(pair: Pair, path: str) -> None:  # noqa: F811
+    service = serving(pair, path)
+    host, port = service.http.rsplit(":", 1)
+    before, sent, said = service.resident(), 0, b""
     with socket.create_connection((host, int(port)), timeout=PROMPT_SECONDS) as client:
-        head = b"POST /v1/movies:classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        client.sendall(head + b"transfer-encoding: chunked\r\n\r\n")
+        client.sendall(json_head(path) + b"transfer-encoding: chunked\r\n\r\n")
         try:
             for _ in range(100):
                 client.sendall(b"f4240\r\n" + b" " * 1_000_000 + b"\r\n")
@@ -253,7 +286,7 @@ def test_rejects_a_chunked_body_when_it_gets_too_long(pair: Pair) -> None:  # no
         except ConnectionError:
             said = b""
     assert sent < 100_000_000 or b" 413 " in said, said
-    assert pair.classifier.resident() - before < 40 * MIB
+    assert service.resident() - before < 40 * MIB
 
 
 @pytest.mark.parametrize("path", ["/v1/movies:classify", "/v1/movies:batchClassify", "/predict_genre/"])

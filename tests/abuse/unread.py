@@ -13,6 +13,7 @@ STREAMS = 200
 BATCH = 256
 MOVIES = json.dumps({"movies": [{"overview": "a"}] * BATCH, "include_scores": True}).encode()
 MOVIES_MESSAGE = message(b"\x0a\x03\x12\x01a" * BATCH + b"\x10\x01")
+TEXTS = json.dumps({"model": "minilm-512", "input": ["a"] * BATCH}).encode()
 TEXTS_MESSAGE = message(b"\x0a\x01a" * BATCH)
 
 
@@ -51,6 +52,7 @@ UNREAD = {
     "openapi.json": Unread("classifier", "http", get_headers("/openapi.json"), b"", 60),
     "batchClassify": Unread("classifier", "http", post_headers("/v1/movies:batchClassify"), MOVIES, 4),
     "BatchClassify": Unread("classifier", "grpc", call_headers(f"/{CLASSIFIER}/BatchClassify"), MOVIES_MESSAGE, 2),
+    "embeddings": Unread("encoder", "http", post_headers("/v1/embeddings"), TEXTS, 4),
     "Encode": Unread("encoder", "grpc", call_headers(f"/{ENCODER}/Encode"), TEXTS_MESSAGE, 2),
 }
 

@@ -1,16 +1,17 @@
 //! `POST /v1/embeddings`.
 
-use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use service_kit::{ApiError, JsonBody};
 
-use super::RestState;
 use super::input::Input;
 use super::models::check_model;
+use super::{RestState, quoted};
 use crate::scheduler::entry::{Class, Reply};
 
 /// Texts to encode. Unknown fields are ignored, because OpenAI's clients add new ones.
@@ -29,9 +30,10 @@ pub(super) struct EmbeddingsRequest {
     priority: Option<Priority>,
 }
 
-/// How vectors are written.
+/// How vectors are written. Read from a string, because serde also accepts `{"float": null}` as an
+/// enum's variant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 enum EncodingFormat {
     /// As numbers.
     #[default]
@@ -40,12 +42,36 @@ enum EncodingFormat {
     Base64,
 }
 
+impl TryFrom<String> for EncodingFormat {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "float" => Ok(Self::Float),
+            "base64" => Ok(Self::Base64),
+            other => Err(format!("expected float or base64, found {}", quoted(other))),
+        }
+    }
+}
+
 /// The class of the texts, as in `Encode`.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 enum Priority {
     Online,
     Bulk,
+}
+
+impl TryFrom<String> for Priority {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "online" => Ok(Self::Online),
+            "bulk" => Ok(Self::Bulk),
+            other => Err(format!("expected online or bulk, found {}", quoted(other))),
+        }
+    }
 }
 
 impl From<Priority> for Class {
@@ -57,14 +83,10 @@ impl From<Priority> for Class {
     }
 }
 
-/// The vectors of the texts, in order.
-#[derive(Debug, Serialize)]
-pub(super) struct EmbeddingsResponse {
-    object: &'static str,
-    data: Vec<Box<RawValue>>,
-    model: String,
-    usage: Usage,
-}
+/// A response with more texts takes milliseconds to write, and megabytes.
+const LARGE: usize = 16;
+/// The bytes of a number in JSON, with a comma, at most nearly always.
+const NUMBER_BYTES: usize = 13;
 
 /// An element of `data`.
 #[derive(Debug, Serialize)]
@@ -95,7 +117,7 @@ struct Usage {
 pub(super) async fn create(
     State(rest): State<RestState>,
     JsonBody { body: request, caller, deadline }: JsonBody<EmbeddingsRequest>,
-) -> Result<Json<EmbeddingsResponse>, ApiError> {
+) -> Result<([(HeaderName, &'static str); 1], Bytes), ApiError> {
     let encoder = rest.encoder.encoder().description();
     check_model(&request.model, encoder)?;
     check_dimensions(request.dimensions, encoder.dimension)?;
@@ -103,19 +125,45 @@ pub(super) async fn create(
     let class = request.priority.map_or(Class::Online, Into::into);
     let encoding = rest.encoder.encode("input", request.input.texts, class, &caller, deadline);
     let replies = deadline.bound(encoding).await??;
+    // Responses that are being written are in no budget yet, so only a few are at a time.
+    let writing = async {
+        let _writer = if replies.len() > LARGE { rest.writers.acquire().await.ok() } else { None };
+        write(replies, &encoder.id, request.encoding_format.unwrap_or_default()).await
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], deadline.bound(writing).await?))
+}
+
+/// Writes a response: the vectors of the texts, in order.
+async fn write(replies: Vec<Reply>, model: &str, format: EncodingFormat) -> Bytes {
     let tokens = replies.iter().map(|reply| reply.token_count).sum();
-    let mut data = Vec::with_capacity(replies.len());
-    for (index, reply) in replies.iter().enumerate() {
-        data.push(element(index, reply, request.encoding_format.unwrap_or_default()));
-        // A large response takes milliseconds to write, in which other calls go on.
-        tokio::task::yield_now().await;
+    let numbers: usize = replies.iter().map(|reply| reply.vector.len()).sum();
+    let mut json = Vec::with_capacity(numbers * NUMBER_BYTES);
+    json.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
+    for (index, reply) in replies.into_iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+            if index % LARGE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let embedding = match format {
+            EncodingFormat::Float => Vector::Numbers(&reply.vector),
+            EncodingFormat::Base64 => Vector::Base64(to_base64(&reply.vector)),
+        };
+        append(&mut json, &Element { object: "embedding", index, embedding, truncated: reply.truncated });
     }
-    Ok(Json(EmbeddingsResponse {
-        object: "list",
-        data,
-        model: encoder.id.clone(),
-        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
-    }))
+    json.extend_from_slice(b"],\"model\":");
+    append(&mut json, &model);
+    json.extend_from_slice(b",\"usage\":");
+    append(&mut json, &Usage { prompt_tokens: tokens, total_tokens: tokens });
+    json.push(b'}');
+    // The memory budget counts the length of a body, not its capacity.
+    json.shrink_to_fit();
+    json.into()
+}
+
+fn append(json: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(json, value).expect("strings and numbers are valid JSON");
 }
 
 fn check_dimensions(asked: Option<f64>, served: usize) -> Result<(), ApiError> {
@@ -126,15 +174,6 @@ fn check_dimensions(asked: Option<f64>, served: usize) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
-}
-
-fn element(index: usize, reply: &Reply, format: EncodingFormat) -> Box<RawValue> {
-    let embedding = match format {
-        EncodingFormat::Float => Vector::Numbers(&reply.vector),
-        EncodingFormat::Base64 => Vector::Base64(to_base64(&reply.vector)),
-    };
-    let element = Element { object: "embedding", index, embedding, truncated: reply.truncated };
-    to_raw_value(&element).expect("strings and numbers are valid JSON")
 }
 
 fn to_base64(vector: &[f32]) -> String {

@@ -8,6 +8,7 @@ mod input;
 mod models;
 mod openai_error;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +19,7 @@ use service_kit::{
     ApiError, ApiKeys, BodyLimits, MemoryBudget, MessageBudget, guard_api, method_not_allowed,
     with_error_body,
 };
+use tokio::sync::Semaphore;
 
 use self::openai_error::OpenAiError;
 use crate::limited_encoder::LimitedEncoder;
@@ -27,7 +29,12 @@ use crate::limited_encoder::LimitedEncoder;
 struct RestState {
     encoder: LimitedEncoder,
     limits: BodyLimits,
+    /// Bounds how many large responses are written at a time.
+    writers: Arc<Semaphore>,
 }
+
+/// Large responses that are written at a time.
+const WRITERS: usize = 2;
 
 impl FromRef<RestState> for BodyLimits {
     fn from_ref(rest: &RestState) -> Self {
@@ -50,7 +57,17 @@ pub fn routes(
         .route("/v1/models/{model}", get(models::one))
         .method_not_allowed_fallback(method_not_allowed);
     let openai = with_error_body(guard_api(openai, keys, &limits), OpenAiError::of);
-    openai.fallback(not_found).with_state(RestState { encoder, limits })
+    openai.fallback(not_found).with_state(RestState {
+        encoder,
+        limits,
+        writers: Arc::new(Semaphore::new(WRITERS)),
+    })
+}
+
+/// Quotes the beginning of a value that was found, for an error.
+fn quoted(found: &str) -> String {
+    const MAX_CHARS: usize = 100;
+    format!("{:?}", found.chars().take(MAX_CHARS).collect::<String>())
 }
 
 /// Returns the limits of a request with a body.

@@ -6,12 +6,9 @@ use http::StatusCode;
 use serde::Serialize;
 use service_kit::ApiError;
 
-use super::RestState;
 use super::openai_error::MODEL_NOT_FOUND;
+use super::{RestState, quoted};
 use crate::bundle::Description;
-
-/// How much of an unknown name an error quotes, in characters.
-const QUOTED: usize = 100;
 
 /// The models that are served: one.
 #[derive(Debug, Serialize)]
@@ -70,7 +67,6 @@ pub(super) fn check_model(model: &str, served: &Description) -> Result<(), ApiEr
     if model == served.id {
         return Ok(());
     }
-    let quoted: String = model.chars().take(QUOTED).collect();
-    let message = format!("model {quoted:?} is not served here; expected {:?}", served.id);
+    let message = format!("model {} is not served here; expected {:?}", quoted(model), served.id);
     Err(ApiError::Http { status: StatusCode::NOT_FOUND, reason: MODEL_NOT_FOUND, message })
 }
