@@ -23,7 +23,7 @@ from export.minilm.weights import find_model_folder, load_shape, load_weights  #
 from peers import accuracy, report  # noqa: E402
 from peers.__main__ import ADAPTER, MODEL, chosen, parsed, run  # noqa: E402
 from peers.catalogue import Command, Peer, Places, catalogue  # noqa: E402
-from peers.clients import CallError, ClassifierClient, EncoderClient, HttpClient, RejectedError, closed  # noqa: E402
+from peers.clients import CallError, ClassifierClient, EncoderClient, HttpClient, LateError, RejectedError, closed  # noqa: E402
 from peers.load import closed_loop, open_loop, quantile  # noqa: E402
 from peers.measure import PeerError  # noqa: E402
 from peers.model_folder import write_model_folder  # noqa: E402
@@ -138,6 +138,22 @@ def test_calls_again_when_the_server_has_closed_an_idle_connection() -> None:
             assert [client.call(b"{}", 5) for _ in range(3)] == [b"[]"] * 3
         listener.shutdown(socket.SHUT_RDWR)
     assert len(accepted) == 3
+
+
+@pytest.mark.parametrize(("status", "expected"), [(429, RejectedError), (503, RejectedError), (504, LateError), (500, CallError)])
+def test_tells_rejections_and_timeouts_from_failures(status: int, expected: type[Exception]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            connection.recv(4096)
+            connection.sendall(f"HTTP/1.1 {status} Reason\r\ncontent-length: 0\r\n\r\n".encode())
+
+        threading.Thread(target=serve, daemon=True).start()
+        with closed(HttpClient(listener.getsockname()[1], "/", lambda texts: texts, lambda reply: reply)) as client:
+            with pytest.raises(CallError) as error:
+                client.call(b"{}", 5)
+            assert error.type is expected
 
 
 class Busy:

@@ -101,6 +101,8 @@ class HttpClient:
         self._idle.append(connection)
         if status in (429, 503):
             raise RejectedError(f"HTTP {status}")
+        if status in (408, 504):
+            raise LateError(f"HTTP {status}")
         if status != 200:
             raise CallError(f"HTTP {status}: {reply[:200]!r}")
         return reply
