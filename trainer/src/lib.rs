@@ -11,13 +11,14 @@
 //! - [`classify`] classifies tables with a fitted model, in chunks and shards as `encode` does;
 //! - `cli`, in the binary, combines them.
 //!
-//! [`checkpoint`], [`metrics`] and [`progress`](Progress) are shared by several folders and depend
-//! on none.
+//! [`checkpoint`], [`chunks`], [`metrics`] and [`progress`](Progress) are shared by several folders and
+//! depend on none.
 //!
 //! Deliberately absent: code that turns text into vectors (the encoder service does it), a second
 //! forward pass for prediction (`genre-model` has it), and any way from a test movie to a fit.
 
 pub mod checkpoint;
+pub mod chunks;
 pub mod classify;
 pub mod data;
 pub mod encode;

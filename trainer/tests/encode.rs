@@ -12,6 +12,7 @@ use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use fake_encoder::{Behaviour, Failure, FakeEncoder, Fault, start, vector};
 use genre_model::InputTemplate;
 use movie_table::Source;
+use trainer::chunks::ChunksError;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
@@ -272,7 +273,7 @@ async fn rejects_a_second_run_on_the_same_output() {
         run(&job, &client).await
     });
     first.unwrap();
-    assert!(matches!(second, Err(EncodeError::Locked { .. })), "{second:?}");
+    assert!(matches!(second, Err(EncodeError::Chunks(ChunksError::Locked { .. }))), "{second:?}");
 }
 
 #[tokio::test]

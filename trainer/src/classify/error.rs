@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::FileError;
 use crate::checkpoint::Differences;
+use crate::chunks::ChunksError;
 use crate::classify::input::InputError;
 use crate::data::table_file::TableError;
 use crate::encode::error::EncodeError;
@@ -14,7 +15,7 @@ pub enum ClassifyError {
     /// The input cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The encoder failed, or the checkpoint folder is in use.
+    /// The encoder failed, or the rows changed while they were read.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// A table of results cannot be read or written.
@@ -23,10 +24,13 @@ pub enum ClassifyError {
     /// A file or folder cannot be read or written.
     #[error(transparent)]
     Io(#[from] FileError),
-    /// The output, or the checkpoint beside it, belongs to another job.
+    /// The chunks cannot be kept, or belong to another job.
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    /// The output belongs to another job.
     #[error("{path} belongs to another job: {differences}; --restart replaces it")]
     OtherJob {
-        /// The output or the checkpoint folder.
+        /// The output.
         path: PathBuf,
         /// Each value that differs.
         differences: Differences,

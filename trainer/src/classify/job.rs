@@ -1,24 +1,23 @@
 //! Classifies the rows of an input, a chunk at a time. A run can be resumed at any point, and
 //! interruptions do not change the bytes of the table.
 
-use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::path::PathBuf;
 
 use encoder_client::{BulkEncoder, EncoderError};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use genre_model::{GenreModel, WordFeatures, write_atomically};
+use futures_util::stream::{self, TryStreamExt as _};
+use genre_model::{GenreModel, WordFeatures};
 use tonic::Code;
 
 use crate::checkpoint::Checkpoint;
+use crate::chunks::{self, Chunks};
 use crate::classify::error::ClassifyError;
-use crate::classify::input::{Input, InputError, InputRow, MovieText, Rows};
-use crate::classify::results::{ResultRow, ResultsHeader, ResultsReader, ResultsWriter, Scored};
+use crate::classify::input::{Input, InputRow, MovieText};
+use crate::classify::results::{ResultRow, ResultsHeader, ResultsReader, Scored};
+use crate::classify::results_chunks::ResultsChunks;
 use crate::classify::summary::Summary;
-use crate::encode::batches::Load;
-use crate::encode::chunks;
+use crate::encode::batches::{self, Division, Load, Place};
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
-use crate::{FileError, Progress};
 
 /// What to classify, and how.
 #[derive(Debug, Clone)]
@@ -48,7 +47,8 @@ pub struct ClassifyOutcome {
     pub resumed: usize,
 }
 
-/// Runs the job. `client` must be of the encoder that `model` was fitted on. If it is dropped or killed, the next run continues with the first unfinished chunk.
+/// Runs the job. `client` must be of the encoder that `model` was fitted on. If it is dropped or
+/// killed, the next run continues with the first unfinished chunk.
 pub async fn run(
     job: &ClassifyJob,
     client: &BulkEncoder,
@@ -63,10 +63,11 @@ pub async fn run(
         output = output.join(shard.file_name());
         range = shard.movies(inventory.rows);
     }
+    let file = ResultsChunks { header: &header };
     if !job.restart && output.exists() {
         let found = ResultsReader::open(&output, chunk)?;
         // An interrupted job that replaces the output continues.
-        let is_replaced = parts_of(&output, &header)? == Checkpoint::SameJob;
+        let is_replaced = chunks::checkpoint(&output, &file)? == Checkpoint::SameJob;
         match Checkpoint::compare(&header, found.header()) {
             Checkpoint::OtherJob(_) if is_replaced => {}
             Checkpoint::OtherJob(differences) => {
@@ -79,43 +80,19 @@ pub async fn run(
             }
         }
     }
-    let parts = Parts::open(&output, &header, range.len().div_ceil(chunk), job.restart)?;
-    let is_done: Vec<bool> = (0..parts.count).map(|index| parts.is_finished(index, range.len())).collect();
-    let resumed =
-        (0..parts.count).filter(|index| is_done[*index]).map(|index| parts.len(index, range.len())).sum();
-    let rows = job.input.open();
-    let batches = Batches {
-        rows: Box::new(rows.skip(range.start)),
-        left: range.len(),
-        chunk,
-        batch: job.load.batch.clamp(1, client.description().max_batch_size),
-        is_done,
-        next: 0,
-        at: 0,
-    };
-    let calls = job.load.in_flight.max(1) * client.replicas();
-    let progress = Progress::new(range.len(), "rows");
-    progress.skip(resumed);
-    let classify_one = |batch: Result<Batch, ClassifyError>| async {
-        let batch = batch?;
-        let rows = classify(client, model, batch.rows).await?;
-        Ok::<_, ClassifyError>((batch.chunk, batch.is_last, rows))
-    };
-    let mut classified = pin!(stream::iter(batches).map(classify_one).buffered(calls));
+    let chunks = Chunks::open(&output, file, range.len(), chunk, job.restart)?;
+    let division = Division { rows: range.len(), chunk, is_done: chunks.finished() };
+    let resumed = division.done();
+    let rows = stream::iter(job.input.open().skip(range.start)).map_err(ClassifyError::from);
+    let work = async |rows: Vec<InputRow>| Ok(classify(client, model, rows).await?);
     let mut waiting = Vec::new();
-    while let Some((index, is_last, mut rows)) = classified.try_next().await? {
-        progress.advance(rows.len());
+    let take = |place: Place, mut rows: Vec<ResultRow>| {
         waiting.append(&mut rows);
-        if is_last {
-            parts.write(index, &std::mem::take(&mut waiting))?;
-        }
-    }
-    progress.finish();
-    let summary = parts.merge(&output)?;
-    if client.shortened() > 0 {
-        let limit = client.description().max_text_bytes;
-        tracing::warn!("cut {} texts to the {limit} bytes that the encoder accepts", client.shortened());
-    }
+        if place.is_last { chunks.write(place.chunk, std::mem::take(&mut waiting)) } else { Ok(()) }
+    };
+    batches::in_order(client, job.load, division, "rows", rows, work, take).await?;
+    let mut summary = Summary::default();
+    chunks.merge(&output, |rows| summary.add(rows))?;
     Ok(ClassifyOutcome { output, summary, resumed })
 }
 
@@ -125,65 +102,6 @@ fn summary_of(mut results: ResultsReader) -> Result<Summary, ClassifyError> {
         summary.add(&rows);
     }
     Ok(summary)
-}
-
-/// The rows of one call. A batch never spans two chunks.
-struct Batch {
-    chunk: usize,
-    /// Whether this is the last batch of its chunk.
-    is_last: bool,
-    rows: Vec<InputRow>,
-}
-
-/// Divides rows into chunks, and chunks into batches. Skips the chunks that are done.
-struct Batches {
-    rows: Rows,
-    left: usize,
-    chunk: usize,
-    batch: usize,
-    is_done: Vec<bool>,
-    /// The chunk of the next row.
-    next: usize,
-    /// The place of the next row in its chunk.
-    at: usize,
-}
-
-impl Batches {
-    fn take(&mut self, count: usize) -> Result<Vec<InputRow>, ClassifyError> {
-        let rows: Vec<InputRow> = self.rows.by_ref().take(count).collect::<Result<_, InputError>>()?;
-        if rows.len() < count {
-            return Err(EncodeError::SourceChanged.into());
-        }
-        self.left -= count;
-        Ok(rows)
-    }
-
-    fn batch(&mut self) -> Result<Option<Batch>, ClassifyError> {
-        while self.left > 0 {
-            let chunk_left = self.left.min(self.chunk - self.at);
-            if self.is_done[self.next] {
-                for _ in 0..chunk_left {
-                    self.take(1)?;
-                }
-                self.next += 1;
-                continue;
-            }
-            let count = chunk_left.min(self.batch);
-            let (chunk, is_last) = (self.next, count == chunk_left);
-            let rows = self.take(count)?;
-            (self.next, self.at) = if is_last { (self.next + 1, 0) } else { (self.next, self.at + count) };
-            return Ok(Some(Batch { chunk, is_last, rows }));
-        }
-        Ok(None)
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Result<Batch, ClassifyError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.batch().transpose()
-    }
 }
 
 /// Classifies the rows of one call. If the encoder rejects a text, the others are encoded alone.
@@ -269,112 +187,3 @@ fn scored(model: &GenreModel, vector: &[f32], words: &WordFeatures, truncated: b
     Scored { labels, probabilities, truncated }
 }
 
-/// The finished chunks of one job, in a locked folder beside its output.
-struct Parts<'a> {
-    folder: PathBuf,
-    header: &'a ResultsHeader,
-    count: usize,
-    _lock: std::fs::File,
-}
-
-fn manifest_in(folder: &Path) -> PathBuf {
-    folder.join("manifest.json")
-}
-
-/// Returns what the checkpoint folder of `output` holds.
-fn parts_of(output: &Path, header: &ResultsHeader) -> Result<Checkpoint, ClassifyError> {
-    let path = manifest_in(&chunks::folder_of(output));
-    match std::fs::read(&path) {
-        Ok(saved) => Ok(Checkpoint::of_json(header, &saved)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Checkpoint::Absent),
-        Err(error) => Err(FileError::at(&path)(error).into()),
-    }
-}
-
-impl<'a> Parts<'a> {
-    fn open(
-        output: &Path,
-        header: &'a ResultsHeader,
-        count: usize,
-        restart: bool,
-    ) -> Result<Self, ClassifyError> {
-        let folder = chunks::folder_of(output);
-        let io = |source| FileError::at(&folder)(source);
-        std::fs::create_dir_all(&folder).map_err(io)?;
-        let lock = chunks::lock(&folder)?;
-        let parts = Self { folder: folder.clone(), header, count, _lock: lock };
-        if restart && parts_of(output, header)? != Checkpoint::Absent {
-            for index in 0..count {
-                chunks::remove(&parts.path(index)).map_err(io)?;
-            }
-            chunks::remove(&manifest_in(&folder)).map_err(io)?;
-        }
-        match parts_of(output, header)? {
-            Checkpoint::Absent => {
-                let json = serde_json::to_vec_pretty(header).expect("texts and numbers are JSON");
-                write_atomically(&manifest_in(&folder), &json).map_err(io)?;
-            }
-            Checkpoint::SameJob => {}
-            Checkpoint::OtherJob(differences) => {
-                return Err(ClassifyError::OtherJob { path: folder, differences });
-            }
-        }
-        Ok(parts)
-    }
-
-    fn path(&self, index: usize) -> PathBuf {
-        self.folder.join(format!("part-{index:05}.parquet"))
-    }
-
-    /// Returns the rows of a chunk of a job with `all` rows.
-    fn len(&self, index: usize, all: usize) -> usize {
-        let chunk = self.header.chunk;
-        chunk.min(all - index * chunk)
-    }
-
-    /// Returns whether a chunk is present and whole.
-    fn is_finished(&self, index: usize, all: usize) -> bool {
-        let path = self.path(index);
-        if !path.exists() {
-            return false;
-        }
-        let is_own =
-            |found: &ResultsReader| found.header() == self.header && found.len() == self.len(index, all);
-        let is_whole = ResultsReader::open(&path, self.header.chunk)
-            .map_err(ClassifyError::from)
-            .map(|found| is_own(&found) && summary_of(found).is_ok());
-        match is_whole {
-            Ok(true) => true,
-            Ok(false) => {
-                tracing::warn!("chunk {}: expected rows of this job; classifying them again", path.display());
-                false
-            }
-            Err(error) => {
-                tracing::warn!("{error}; classifying the chunk again");
-                false
-            }
-        }
-    }
-
-    fn write(&self, index: usize, rows: &[ResultRow]) -> Result<(), ClassifyError> {
-        let mut writer = ResultsWriter::create_in(&self.folder, &self.path(index), self.header.clone())?;
-        writer.write(rows)?;
-        Ok(writer.finish()?)
-    }
-
-    /// Copies all chunks, in order, into `output` and removes the folder.
-    fn merge(self, output: &Path) -> Result<Summary, ClassifyError> {
-        let mut summary = Summary::default();
-        let mut writer = ResultsWriter::create_in(&self.folder, output, self.header.clone())?;
-        for index in 0..self.count {
-            let mut part = ResultsReader::open(&self.path(index), self.header.chunk)?;
-            while let Some(rows) = part.next_rows()? {
-                summary.add(&rows);
-                writer.write(&rows)?;
-            }
-        }
-        writer.finish()?;
-        std::fs::remove_dir_all(&self.folder).map_err(FileError::at(&self.folder))?;
-        Ok(summary)
-    }
-}

@@ -12,4 +12,5 @@ pub mod input;
 pub mod job;
 pub mod merge;
 pub mod results;
+mod results_chunks;
 pub mod summary;

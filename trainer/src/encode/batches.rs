@@ -1,20 +1,17 @@
-//! The encode loop: movies in batches, with enough calls in flight that the encoder is never idle.
+//! The loop of every job that encodes: rows in batches, with enough calls in flight that the encoder
+//! is never idle.
 //!
 //! Concurrency and order come from `buffered` of futures-util; only the cut into chunks is our own.
 
 use std::pin::pin;
 
 use encoder_client::BulkEncoder;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use genre_model::WordFeatures;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
-use crate::data::movie::overview_hash;
-use crate::data::movie_source::{Inventory, Movies};
-use crate::data::vectors_file::VectorRows;
+use crate::Progress;
 use crate::encode::error::EncodeError;
-use crate::{Movie, Progress};
 
-/// How movies are divided into calls.
+/// How rows are divided into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Texts in one call. The encoder's own limit applies as well.
@@ -30,115 +27,104 @@ impl Default for Load {
     }
 }
 
-/// The movies of one call. A batch never spans two chunks.
-pub(crate) struct Batch {
+/// How the rows of a job are divided into chunks.
+#[derive(Debug, Clone)]
+pub(crate) struct Division {
+    /// Rows of the job.
+    pub(crate) rows: usize,
+    /// Rows in a chunk.
+    pub(crate) chunk: usize,
+    /// Whether each chunk is done already.
+    pub(crate) is_done: Vec<bool>,
+}
+
+impl Division {
+    /// Returns the number of rows in the chunks that are done.
+    pub(crate) fn done(&self) -> usize {
+        let len = |index: usize| self.chunk.min(self.rows - index * self.chunk);
+        (0..self.is_done.len()).filter(|index| self.is_done[*index]).map(len).sum()
+    }
+}
+
+/// The place of a batch, which never spans two chunks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
     pub(crate) chunk: usize,
     /// Whether this is the last batch of its chunk.
     pub(crate) is_last: bool,
-    movies: Vec<Movie>,
 }
 
-/// The vectors of a batch.
-pub(crate) struct EncodedBatch {
-    pub(crate) chunk: usize,
-    pub(crate) is_last: bool,
-    pub(crate) rows: VectorRows,
-}
-
-/// Divides movies into chunks of fixed size, and chunks into batches. Skips the chunks that are
-/// done.
-pub(crate) struct Batches<'a> {
-    movies: Movies,
-    inventory: &'a Inventory,
-    chunk_size: usize,
-    batch_size: usize,
-    is_done: Vec<bool>,
+/// Divides rows into chunks of fixed size, and chunks into batches. Skips the chunks that are done.
+struct Batches<S> {
+    rows: S,
+    division: Division,
+    batch: usize,
     position: usize,
 }
 
-impl<'a> Batches<'a> {
-    /// Divides the movies of `inventory`. `is_done` has one entry per chunk of `chunk_size` movies.
-    pub(crate) fn new(
-        movies: Movies,
-        inventory: &'a Inventory,
-        chunk_size: usize,
-        is_done: Vec<bool>,
-    ) -> Self {
-        Self { movies, inventory, chunk_size, batch_size: 1, is_done, position: 0 }
-    }
-
-    /// Reads the next movie and checks that the inventory has it at this position.
-    fn movie(&mut self) -> Result<Movie, EncodeError> {
-        let movie = self.movies.next().ok_or(EncodeError::SourceChanged)??;
-        if movie.id != self.inventory.ids[self.position] {
-            return Err(EncodeError::SourceChanged);
-        }
+impl<S> Batches<S> {
+    async fn row<R, E: From<EncodeError>>(&mut self) -> Result<R, E>
+    where
+        S: Stream<Item = Result<R, E>> + Unpin,
+    {
+        let row = self.rows.next().await.unwrap_or_else(|| Err(EncodeError::SourceChanged.into()))?;
         self.position += 1;
-        Ok(movie)
+        Ok(row)
     }
 
-    /// Returns the number of movies in the chunks that are done.
-    pub(crate) fn done(&self) -> usize {
-        let movies = self.inventory.ids.chunks(self.chunk_size).zip(&self.is_done);
-        movies.filter(|(_, is_done)| **is_done).map(|(chunk, _)| chunk.len()).sum()
-    }
-
-    fn batch(&mut self) -> Result<Option<Batch>, EncodeError> {
-        let movies = self.inventory.ids.len();
-        while self.position < movies {
-            let chunk = self.position / self.chunk_size;
-            let end = movies.min((chunk + 1) * self.chunk_size);
-            if self.is_done[chunk] {
+    async fn next<R, E: From<EncodeError>>(&mut self) -> Result<Option<(Place, Vec<R>)>, E>
+    where
+        S: Stream<Item = Result<R, E>> + Unpin,
+    {
+        while self.position < self.division.rows {
+            let chunk = self.position / self.division.chunk;
+            let end = self.division.rows.min((chunk + 1) * self.division.chunk);
+            if self.division.is_done[chunk] {
                 while self.position < end {
-                    self.movie()?;
+                    self.row().await?;
                 }
                 continue;
             }
-            let size = self.batch_size.min(end - self.position);
-            let movies = (0..size).map(|_| self.movie()).collect::<Result<_, _>>()?;
-            return Ok(Some(Batch { chunk, is_last: self.position == end, movies }));
+            let size = self.batch.min(end - self.position);
+            let mut rows = Vec::with_capacity(size);
+            while rows.len() < size {
+                rows.push(self.row().await?);
+            }
+            return Ok(Some((Place { chunk, is_last: self.position == end }, rows)));
         }
         Ok(None)
     }
 }
 
-impl Iterator for Batches<'_> {
-    type Item = Result<Batch, EncodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.batch().transpose()
-    }
-}
-
-/// Encodes all movies of `batches` and passes their vectors to `take`, in the order of the movies.
-/// `compose` turns a movie into its text and word features.
-pub(crate) async fn encode(
+/// Passes the rows of a job, batch by batch, to `work`, which calls `client`, and the results to
+/// `take` in the order of the rows. `what` names the rows in the display of progress.
+pub(crate) async fn in_order<R, T, E: From<EncodeError>>(
     client: &BulkEncoder,
-    compose: impl Fn(&Movie) -> (String, WordFeatures) + Copy,
-    mut batches: Batches<'_>,
     load: Load,
-    mut take: impl FnMut(EncodedBatch) -> Result<(), EncodeError>,
-) -> Result<(), EncodeError> {
-    batches.batch_size = load.batch.clamp(1, client.description().max_batch_size);
-    let progress = Progress::new(batches.inventory.ids.len(), "texts");
-    progress.skip(batches.done());
-    let encode_one = move |batch: Result<Batch, EncodeError>| async move {
-        let Batch { chunk, is_last, movies } = batch?;
-        let (texts, word_features) = movies.iter().map(compose).unzip();
-        let values = client.encode(texts).await?.values.into_raw_vec_and_offset().0;
-        let overviews = movies.iter().map(|movie| overview_hash(&movie.overview)).collect();
-        let (ids, labels) = movies.into_iter().map(|movie| (movie.id, movie.labels)).unzip();
-        Ok::<_, EncodeError>(EncodedBatch {
-            chunk,
-            is_last,
-            rows: VectorRows { ids, labels, values, word_features, overviews },
-        })
+    division: Division,
+    what: &'static str,
+    rows: impl Stream<Item = Result<R, E>>,
+    work: impl AsyncFn(Vec<R>) -> Result<T, E>,
+    mut take: impl FnMut(Place, T) -> Result<(), E>,
+) -> Result<(), E> {
+    let batch = load.batch.clamp(1, client.description().max_batch_size);
+    let progress = Progress::new(division.rows, what);
+    progress.skip(division.done());
+    let batches = Batches { rows: pin!(rows), division, batch, position: 0 };
+    let batches = stream::try_unfold(batches, |mut batches| async move {
+        Ok::<_, E>(batches.next().await?.map(|batch| (batch, batches)))
+    });
+    let work = &work;
+    let work_on = |batch: Result<(Place, Vec<R>), E>| async move {
+        let (place, rows) = batch?;
+        let count = rows.len();
+        Ok::<_, E>((place, count, work(rows).await?))
     };
     let calls = load.in_flight.max(1) * client.replicas();
-    let mut encoded = pin!(stream::iter(batches).map(encode_one).buffered(calls));
-    while let Some(batch) = encoded.try_next().await? {
-        progress.advance(batch.rows.ids.len());
-        take(batch)?;
+    let mut results = pin!(batches.map(work_on).buffered(calls));
+    while let Some((place, count, result)) = results.try_next().await? {
+        progress.advance(count);
+        take(place, result)?;
     }
     progress.finish();
     let shortened = client.shortened();

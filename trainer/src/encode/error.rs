@@ -6,6 +6,7 @@ use encoder_client::EncoderError;
 
 use crate::FileError;
 use crate::checkpoint::Differences;
+use crate::chunks::ChunksError;
 use crate::data::movie_source::MovieSourceError;
 use crate::data::table_file::TableError;
 use crate::encode::shard_store::ShardError;
@@ -38,27 +39,10 @@ pub enum EncodeError {
         /// Each value that differs.
         differences: Differences,
     },
-    /// Another job was interrupted and left a checkpoint.
-    #[error("folder {path} is the checkpoint of another job: {differences}; --restart discards it")]
-    OtherCheckpoint {
-        /// The checkpoint folder.
-        path: PathBuf,
-        /// Each value that differs.
-        differences: Differences,
-    },
-    /// A chunk holds other movies or vectors than its name implies.
-    #[error("chunk {path}: expected the movies of this job in order, found others")]
-    WrongChunk {
-        /// The file of the chunk.
-        path: PathBuf,
-    },
+    /// The chunks cannot be kept, or belong to another job.
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
     /// The folder of shards cannot be read or written.
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// Another process writes the same output.
-    #[error("folder {path} is in use by another run")]
-    Locked {
-        /// The checkpoint folder.
-        path: PathBuf,
-    },
 }

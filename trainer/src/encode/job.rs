@@ -4,17 +4,20 @@
 use std::path::{Path, PathBuf};
 
 use encoder_client::BulkEncoder;
-use genre_model::InputTemplate;
+use futures_util::stream;
+use genre_model::{InputTemplate, WordFeatures};
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
-use crate::data::movie_source::{Inventory, MovieSource};
+use crate::chunks::{self, Chunks};
+use crate::data::movie::overview_hash;
+use crate::data::movie_source::{Inventory, MovieSource, Movies};
 use crate::data::vectors_file::{VectorRows, VectorsHeader};
-use crate::encode::batches::{self, Batches, EncodedBatch, Load};
-use crate::encode::chunks::{self, Chunks};
+use crate::encode::batches::{self, Division, Load, Place};
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
 use crate::encode::shard_store::ShardFolder;
+use crate::encode::vectors_chunks::VectorsChunks;
 use crate::encode::vectors_job::VectorsJob;
 use crate::{Movie, SplitChoice, Vectors};
 
@@ -113,6 +116,7 @@ async fn run_on(
     let range = job.shard.map_or(0..inventory.ids.len(), |shard| shard.movies(inventory.ids.len()));
     inventory.ids = inventory.ids[range.clone()].to_vec();
     let (movies, chunk) = (inventory.ids.len(), job.chunk.max(1));
+    let file = VectorsChunks { header: &header, inventory: &inventory, chunk };
     if !job.restart {
         match checkpoint(&job.output, &header, movies) {
             Checkpoint::Absent => {}
@@ -122,29 +126,54 @@ async fn run_on(
             }
             // An interrupted job that replaces the output continues.
             Checkpoint::OtherJob(_)
-                if chunks::checkpoint(&job.output, &header, &inventory, chunk)? == Checkpoint::SameJob => {}
+                if chunks::checkpoint(&job.output, &file)? == Checkpoint::SameJob => {}
             Checkpoint::OtherJob(differences) => {
                 return Err(EncodeError::OtherOutput { path: job.output.clone(), differences });
             }
         }
     }
 
-    let chunks = Chunks::open(&job.output, &header, &inventory, chunk, job.restart)?;
+    let chunks = Chunks::open(&job.output, file, movies, chunk, job.restart)?;
     let movies_left = Box::new(job.source.open()?.skip(range.start));
-    let batches = Batches::new(movies_left, &inventory, chunk, chunks.finished());
-    let resumed = batches.done();
+    let division = Division { rows: movies, chunk, is_done: chunks.finished() };
+    let resumed = division.done();
     let compose = |movie: &Movie| {
         let (title, overview) = (&movie.title, &movie.overview);
         (job.template.compose(title, overview), job.template.words(title, overview))
     };
     let mut rows = VectorRows::default();
-    let take = |mut batch: EncodedBatch| {
-        rows.append(&mut batch.rows);
-        if batch.is_last { chunks.write(batch.chunk, std::mem::take(&mut rows)) } else { Ok(()) }
+    let take = |place: Place, mut batch: VectorRows| {
+        rows.append(&mut batch);
+        if place.is_last { chunks.write(place.chunk, std::mem::take(&mut rows)) } else { Ok(()) }
     };
-    batches::encode(client, compose, batches, job.load, take).await?;
-    chunks.merge(&job.output)?;
+    encode(client, job.load, division, &inventory, movies_left, compose, take).await?;
+    chunks.merge(&job.output, |_| {})?;
     Ok(EncodeOutcome::Encoded { movies, resumed })
+}
+
+/// Encodes the movies of `inventory` and passes their vectors to `take`, in the order of the movies.
+/// `compose` turns a movie into its text and word features.
+async fn encode(
+    client: &BulkEncoder,
+    load: Load,
+    division: Division,
+    inventory: &Inventory,
+    movies: Movies,
+    compose: impl Fn(&Movie) -> (String, WordFeatures),
+    take: impl FnMut(Place, VectorRows) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let movies = movies.zip(&inventory.ids).map(|(movie, id)| {
+        let movie = movie?;
+        if movie.id == *id { Ok(movie) } else { Err(EncodeError::SourceChanged) }
+    });
+    let work = async |movies: Vec<Movie>| {
+        let (texts, word_features) = movies.iter().map(&compose).unzip();
+        let values = client.encode(texts).await?.values.into_raw_vec_and_offset().0;
+        let overviews = movies.iter().map(|movie| overview_hash(&movie.overview)).collect();
+        let (ids, labels) = movies.into_iter().map(|movie| (movie.id, movie.labels)).unzip();
+        Ok(VectorRows { ids, labels, values, word_features, overviews })
+    };
+    batches::in_order(client, load, division, "texts", stream::iter(movies), work, take).await
 }
 
 /// Encodes the chosen movies of a source and keeps their vectors in memory. Without `with_title`,
@@ -161,17 +190,18 @@ pub async fn encode_in_memory(
     let is_chosen =
         move |movie: &Result<Movie, _>| movie.as_ref().map_or(true, |movie| choice.contains(movie.id));
     let movies = Box::new(source.open()?.filter(is_chosen));
-    let batches = Batches::new(movies, &inventory, inventory.ids.len().max(1), vec![false]);
+    let rows = inventory.ids.len();
+    let division = Division { rows, chunk: rows.max(1), is_done: vec![false] };
     let compose = |movie: &Movie| {
         let (title, overview) = (if with_title { &movie.title } else { "" }, &movie.overview);
         (template.compose(title, overview), template.words(title, overview))
     };
     let mut rows = VectorRows::default();
-    let take = |mut batch: EncodedBatch| {
-        rows.append(&mut batch.rows);
+    let take = |_: Place, mut batch: VectorRows| {
+        rows.append(&mut batch);
         Ok(())
     };
-    batches::encode(client, compose, batches, Load::default(), take).await?;
+    encode(client, Load::default(), division, &inventory, movies, compose, take).await?;
     Ok(Vectors::from_rows(rows, header(client, template, &inventory)))
 }
 

@@ -4,10 +4,10 @@
 //! Nothing here tokenizes text or computes a vector: the encoder does.
 
 pub(crate) mod batches;
-pub(crate) mod chunks;
 pub mod embedded;
 pub mod error;
 pub mod job;
 pub mod shard;
 pub mod shard_store;
+mod vectors_chunks;
 mod vectors_job;
