@@ -1,4 +1,4 @@
-"""`trainer encode --shard` and `merge` with an S3 server (moto). Run by `make test-s3`."""
+"""`trainer encode`, `classify` and `merge` with an S3 server (moto). Run by `make test-s3`."""
 
 from __future__ import annotations
 
@@ -55,15 +55,18 @@ def s3() -> Iterator[tuple[str, BaseClient]]:
         server.wait(timeout=10)
 
 
-def trainer(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | KEYS | {
+def environment(address: str) -> dict[str, str]:
+    return os.environ | KEYS | {
         "AWS_ENDPOINT_URL": address,
         "AWS_ALLOW_HTTP": "true",
         "ENCODER_SVC_ENCODER__BUNDLE": str(BUNDLE),
         "ENCODER_SVC_ENCODER__RUNTIME_LIBRARY": str(ROOT / ".runtime" / "lib" / "libonnxruntime.so"),
     }
+
+
+def trainer(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [BINARIES / "trainer", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment(address), capture_output=True, text=True, check=False)
 
 
 def succeed(folder: Path, address: str, *arguments: str) -> str:
@@ -105,6 +108,107 @@ def test_merged_shards_equal_the_file_of_one_worker(tmp_path: Path, s3: tuple[st
     client.put_object(Bucket="movies", Key="run-1/vectors/shard-00000-of-00003.parquet", Body=b"PAR1 and more")
     failed = trainer(tmp_path, address, "merge", "--shards", "s3://movies/run-1/vectors", "--output", "again.parquet")
     assert failed.returncode == 1 and "expected SHA-256" in failed.stderr, failed.stderr
+
+
+PART, PARTS = 150, 3
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, s3: tuple[str, BaseClient]) -> tuple[str, BaseClient]:
+    """A bucket with Parquet files and a CSV file in `new/`, and a model and the CSV file in the folder."""
+    address, client = s3
+    for part in range(PARTS):
+        numbers = range(part * PART, (part + 1) * PART)
+        rows = "".join(f"{n},Movie {n},What happens in number {n},Drama|War\n" for n in numbers)
+        (tmp_path / f"{part}.csv").write_text("id,title,overview,genres\n" + rows)
+        table = ("--input", f"{part}.csv", "--genres-format", "pipe")
+        succeed(tmp_path, address, "prepare", *table, "--output", f"part-{part}.parquet")
+        client.upload_file(tmp_path / f"part-{part}.parquet", "movies", f"new/part-{part}.parquet")
+    (tmp_path / "last.csv").write_text("id,title,overview\nx,,A ship.\ny,Nothing,\n")
+    client.upload_file(tmp_path / "last.csv", "movies", "new/last.csv")
+    client.put_object(Bucket="movies", Key="new/_SUCCESS", Body=b"")
+    client.put_object(Bucket="movies", Key="new/deeper/part-9.parquet", Body=b"not read")
+    succeed(tmp_path, address, "encode", "--movies", "part-0.parquet", "--embedded", "--output", "v.parquet")
+    fit = ("fit", "--vectors", "v.parquet", "--preset", "reference", "--epochs", "1")
+    succeed(tmp_path, address, *fit, "--output", "model.safetensors")
+    return address, client
+
+
+OPTIONS = ("--model", "model.safetensors", "--embedded", "--resume-chunk", "16", "--batch", "4", "--in-flight", "2")
+
+
+def test_a_bucket_of_movies_becomes_a_bucket_of_genres(tmp_path: Path, bucket: tuple[str, BaseClient]) -> None:
+    address, client = bucket
+
+    def classify(*arguments: str) -> str:
+        return succeed(tmp_path, address, "classify", *OPTIONS, *arguments)
+
+    new = ("--input", "s3://movies/new")
+    text = classify(*new, "--output", "whole.parquet")
+    assert f"{PART * PARTS + 2} rows, 1 with errors" in text, text
+    whole = (tmp_path / "whole.parquet").read_bytes()
+
+    # Killed in the middle of a shard, a worker continues where it was.
+    shard = ("classify", *OPTIONS, *new, "--output", "s3://movies/genres", "--shard", "1/2", "--work")
+    worker = subprocess.Popen([BINARIES / "trainer", *shard, "work"], cwd=tmp_path, env=environment(address))
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("work/*/*.parts/part-*.parquet")):
+            assert worker.poll() is None and time.monotonic() < end, "no chunk was written"
+            time.sleep(0.001)
+    finally:
+        worker.kill()
+        worker.wait()
+    failed = trainer(tmp_path, address, "merge", "--shards", "s3://movies/genres", "--output", "merged.parquet")
+    assert failed.returncode == 1 and "shards s3://movies/genres: expected shards, found none" in failed.stderr
+    text = succeed(tmp_path, address, *shard, "work")
+    assert "wrote s3://movies/genres/shard-00001-of-00002.parquet" in text and "by an earlier run" in text, text
+    assert not list(tmp_path.glob("work/*/*")), "the uploaded file is removed"
+    classify(*new, "--output", "s3://movies/genres", "--work", "work", "--shard", "0/2")
+    succeed(tmp_path, address, "merge", "--shards", "s3://movies/genres", "--output", "merged.parquet")
+    assert (tmp_path / "merged.parquet").read_bytes() == whole
+    # A worker on another machine finds its shard complete.
+    assert succeed(tmp_path, address, *shard, "elsewhere").startswith("nothing to do: s3://movies/genres/")
+
+    # One worker, one object, and patterns that match the same objects.
+    patterns = ("--input", "s3://movies/new/*.csv", "s3://movies/n*/part-[0-9].parquet")
+    classify(*patterns, "--output", "s3://movies/genres.parquet")
+    assert client.get_object(Bucket="movies", Key="genres.parquet")["Body"].read() == whole
+    local = ("--input", str(tmp_path / "last.csv"))
+    classify(*local, "--output", "local.parquet")
+    classify("--input", "s3://movies/new/last.csv", "--output", "remote.parquet")
+    assert (tmp_path / "local.parquet").read_bytes() == (tmp_path / "remote.parquet").read_bytes()
+
+
+def test_a_bucket_that_cannot_be_classified_is_named(tmp_path: Path, bucket: tuple[str, BaseClient]) -> None:
+    address, client = bucket
+
+    def refused(*arguments: str) -> str:
+        failed = trainer(tmp_path, address, "classify", *OPTIONS, *arguments)
+        assert failed.returncode == 1, failed.stdout
+        return failed.stderr
+
+    output = ("--output", "s3://movies/genres.parquet")
+    assert "s3://nowhere/new" in refused("--input", "s3://nowhere/new", *output)
+    assert "s3://movies/old: expected tables such as *.parquet" in refused("--input", "s3://movies/old", *output)
+    same = ("--input", "s3://movies/new/*", "--output", "s3://movies/new/last.csv")
+    assert "expected another place than that of --input" in refused(*same)
+    inside = ("--input", "s3://movies/new", "--output", "s3://movies/new/", "--shard", "0/2")
+    assert "expected another place than that of --input" in refused(*inside)
+    client.put_object(Bucket="movies", Key="damaged.parquet", Body=b"PAR1 and not more PAR1")
+    damaged = refused("--input", "s3://movies/damaged.parquet", *output)
+    assert "s3://movies/damaged.parquet: expected a whole Parquet file" in damaged
+    # An object that is no table of results is not replaced, nor the results of other movies.
+    foreign = ("--input", "s3://movies/new", "--output", "s3://movies/damaged.parquet")
+    assert "s3://movies/damaged.parquet: expected a whole Parquet file" in refused(*foreign)
+    new = ("--input", "s3://movies/new/part-0.parquet", *output)
+    succeed(tmp_path, address, "classify", *OPTIONS, *new)
+    client.upload_file(tmp_path / "part-1.parquet", "movies", "new/part-0.parquet")
+    message = refused(*new)
+    assert "s3://movies/genres.parquet belongs to another job: input_digest: expected" in message
+    succeed(tmp_path, address, "classify", *OPTIONS, *new, "--restart")
+    encode = trainer(tmp_path, address, "encode", "--movies", "part-0.parquet", "--output", "s3://movies/v.parquet")
+    assert "--output s3://movies/v.parquet: expected a file to write to, found a URL" in encode.stderr
 
 
 def test_error_names_a_missing_bucket(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:

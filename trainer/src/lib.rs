@@ -11,8 +11,8 @@
 //! - [`classify`] classifies tables with a fitted model, in chunks and shards as `encode` does;
 //! - `cli`, in the binary, combines them.
 //!
-//! [`checkpoint`], [`chunks`], [`metrics`] and [`progress`](Progress) are shared by several folders and
-//! depend on none.
+//! [`checkpoint`], [`chunks`], [`metrics`], [`progress`](Progress) and [`store`] are shared by several
+//! folders and depend on none.
 //!
 //! Deliberately absent: code that turns text into vectors (the encoder service does it), a second
 //! forward pass for prediction (`genre-model` has it), and any way from a test movie to a fit.
@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod output_guard;
 mod progress;
 pub mod search;
+pub mod store;
 mod svg;
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ use same_file::Handle;
 
 use crate::FileError;
 use crate::data::table_file;
+use crate::store::local;
 
 /// Symbolic links that are followed in a row, as Linux does.
 const MAX_LINKS: usize = 40;
@@ -83,6 +84,14 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
+    /// The path is the URL of an object store.
+    #[error("{output} {path}: expected a file to write to, found a URL")]
+    Url {
+        /// The option of the output.
+        output: String,
+        /// The URL.
+        path: PathBuf,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     Io(#[from] FileError),
@@ -95,6 +104,8 @@ pub struct OutputGuard {
     inputs: Vec<Place>,
     outputs: Vec<(Place, FileKind)>,
     folders: Vec<Place>,
+    /// Outputs that are URLs, with their options.
+    urls: Vec<(String, PathBuf)>,
 }
 
 /// A path with the option that names it.
@@ -148,8 +159,9 @@ impl OutputGuard {
     /// Adds a file that the command replaces.
     #[must_use]
     pub fn output(mut self, option: &str, path: &Path, kind: FileKind) -> Self {
-        if let Some(path) = local(path) {
-            self.outputs.push((Place::new(option, path), kind));
+        match local(path) {
+            Some(path) => self.outputs.push((Place::new(option, path), kind)),
+            None => self.urls.push((option.to_owned(), path.to_owned())),
         }
         self
     }
@@ -165,6 +177,9 @@ impl OutputGuard {
 
     /// Checks everything that was added.
     pub fn check(&self) -> Result<(), OutputError> {
+        if let Some((output, path)) = self.urls.first() {
+            return Err(OutputError::Url { output: output.clone(), path: path.clone() });
+        }
         for (index, (output, kind)) in self.outputs.iter().enumerate() {
             let Place { option, path, .. } = output;
             let (name, path) = (option.clone(), path.clone());
@@ -239,15 +254,6 @@ impl FileKind {
             Self::Journal => "the journal of a search",
             Self::ShardManifest => "the manifest of a shard",
         }
-    }
-}
-
-/// The local path of a location, or `None` for a URL of an object store.
-fn local(location: &Path) -> Option<&Path> {
-    match location.to_str().and_then(|text| text.split_once("://")) {
-        Some(("file", path)) => Some(Path::new(path)),
-        Some(_) => None,
-        None => Some(location),
     }
 }
 

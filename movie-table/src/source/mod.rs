@@ -24,9 +24,14 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input, which can be read once.
     Stdin,
-    /// Standard input in an unnamed temporary file, which can be read more than once. The system
-    /// removes the file however the process ends.
-    Spooled(Arc<File>),
+    /// A copy of standard input, or of an object in a store, in an unnamed temporary file, which can be
+    /// read more than once. The system removes the file however the process ends.
+    Spooled {
+        /// The copy.
+        file: Arc<File>,
+        /// The name for messages, whose ending may tell the format.
+        name: String,
+    },
 }
 
 /// How much of a source has been read.
@@ -69,7 +74,10 @@ impl Source {
         let Self::Stdin = self else { return Ok(self) };
         let name = self.name();
         let spool = spool(Limited::new(io::stdin().lock(), max_bytes));
-        spool.map(|file| Self::Spooled(Arc::new(file))).map_err(|error| TableError::reading(&name, error))
+        match spool {
+            Ok(file) => Ok(Self::Spooled { file: Arc::new(file), name }),
+            Err(error) => Err(TableError::reading(&name, error)),
+        }
     }
 
     /// The name for messages: the path, or `standard input`.
@@ -77,7 +85,8 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
-            Self::Stdin | Self::Spooled(_) => "standard input".to_owned(),
+            Self::Stdin => "standard input".to_owned(),
+            Self::Spooled { name, .. } => name.clone(),
         }
     }
 
@@ -102,7 +111,7 @@ impl Source {
                 (total, unpacked)
             }
             Self::Stdin => (None, unpack_stream(Counted::new(io::stdin(), &read), max_bytes)),
-            Self::Spooled(file) => {
+            Self::Spooled { file, .. } => {
                 let total = file.metadata().ok().map(|metadata| metadata.len());
                 (total, unpack_file(Counted::new(SharedFile { file: file.clone(), position: 0 }, &read)))
             }

@@ -8,6 +8,7 @@ use crate::chunks::ChunksError;
 use crate::classify::input::InputError;
 use crate::data::table_file::TableError;
 use crate::encode::error::EncodeError;
+use crate::store::StoreError;
 
 /// Why a table was not classified. Finished chunks remain, and the next run continues from them.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,15 @@ pub enum ClassifyError {
     /// The chunks cannot be kept, or belong to another job.
     #[error(transparent)]
     Chunks(#[from] ChunksError),
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output is one of the inputs, or would be one of the next run.
+    #[error("--output {path}: expected another place than that of --input, found the same")]
+    IsInput {
+        /// The output.
+        path: PathBuf,
+    },
     /// The output belongs to another job.
     #[error("{path} belongs to another job: {differences}; --restart replaces it")]
     OtherJob {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use encoder_client::{BulkEncoder, EncoderError};
-use futures_util::stream::{self, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use genre_model::{GenreModel, WordFeatures};
 use tonic::Code;
 
@@ -12,6 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::chunks::{self, Chunks};
 use crate::classify::error::ClassifyError;
 use crate::classify::input::{Input, InputRow, MovieText};
+use crate::classify::output::Output;
 use crate::classify::results::{ResultRow, ResultsHeader, ResultsReader, Scored};
 use crate::classify::results_chunks::ResultsChunks;
 use crate::classify::summary::Summary;
@@ -24,8 +25,10 @@ use crate::encode::shard::Shard;
 pub struct ClassifyJob {
     /// The rows.
     pub input: Input,
-    /// The table to write; with a shard, the folder of shards.
+    /// The table to write; with a shard, the folder of shards. A path, or the URL of an object store.
     pub output: PathBuf,
+    /// The folder of unfinished work whose output goes to an object store.
+    pub work: PathBuf,
     /// Rows in a chunk. An interruption loses at most one chunk and the calls in flight.
     pub chunk: usize,
     /// How rows are divided into calls.
@@ -54,36 +57,40 @@ pub async fn run(
     client: &BulkEncoder,
     model: &GenreModel,
 ) -> Result<ClassifyOutcome, ClassifyError> {
-    let inventory = job.input.inventory()?;
+    if job.input.reads_from(&job.output, job.shard.is_some()) {
+        return Err(ClassifyError::IsInput { path: job.output.clone() });
+    }
+    let inventory = job.input.inventory().await?;
     let chunk = job.chunk.max(1);
-    let mut header = ResultsHeader::new(model, inventory.digest, inventory.rows, chunk);
-    let (mut output, mut range) = (job.output.clone(), 0..inventory.rows);
+    let mut header = ResultsHeader::new(model, inventory.digest.clone(), inventory.rows, chunk);
+    let mut range = 0..inventory.rows;
     if let Some(shard) = job.shard {
         header.shard = shard.to_string();
-        output = output.join(shard.file_name());
         range = shard.movies(inventory.rows);
     }
+    let output = Output::new(&job.output, job.shard, &job.work)?;
     let file = ResultsChunks { header: &header };
-    if !job.restart && output.exists() {
-        let found = ResultsReader::open(&output, chunk)?;
-        // An interrupted job that replaces the output continues.
-        let is_replaced = chunks::checkpoint(&output, &file)? == Checkpoint::SameJob;
-        match Checkpoint::compare(&header, found.header()) {
-            Checkpoint::OtherJob(_) if is_replaced => {}
-            Checkpoint::OtherJob(differences) => {
-                return Err(ClassifyError::OtherJob { path: output, differences });
-            }
-            _ => {
-                chunks::remove_leftovers(&output)?;
-                let (summary, resumed) = (summary_of(found)?, range.len());
-                return Ok(ClassifyOutcome { output, summary, resumed });
+    if !job.restart {
+        let finished = |summary| ClassifyOutcome { output: output.location(), summary, resumed: range.len() };
+        if let Some((found, _file)) = output.published(chunk).await?
+            && is_of(&output, file, &found)?
+        {
+            return Ok(finished(summary_of(found)?));
+        }
+        if output.file.exists() {
+            let found = ResultsReader::open(&output.file, chunk)?;
+            if is_of(&output, file, &found)? {
+                let summary = summary_of(found)?;
+                chunks::remove_leftovers(&output.file)?;
+                output.publish().await?;
+                return Ok(finished(summary));
             }
         }
     }
-    let chunks = Chunks::open(&output, file, range.len(), chunk, job.restart)?;
+    let chunks = Chunks::open(&output.file, file, range.len(), chunk, job.restart)?;
     let division = Division { rows: range.len(), chunk, is_done: chunks.finished() };
     let resumed = division.done();
-    let rows = stream::iter(job.input.open().skip(range.start)).map_err(ClassifyError::from);
+    let rows = job.input.rows(&inventory, range.start).map_err(ClassifyError::from);
     let work = async |rows: Vec<InputRow>| Ok(classify(client, model, rows).await?);
     let mut waiting = Vec::new();
     let take = |place: Place, mut rows: Vec<ResultRow>| {
@@ -92,8 +99,23 @@ pub async fn run(
     };
     batches::in_order(client, job.load, division, "rows", rows, work, take).await?;
     let mut summary = Summary::default();
-    chunks.merge(&output, |rows| summary.add(rows))?;
-    Ok(ClassifyOutcome { output, summary, resumed })
+    chunks.merge(&output.file, |rows| summary.add(rows))?;
+    output.publish().await?;
+    Ok(ClassifyOutcome { output: output.location(), summary, resumed })
+}
+
+/// Whether a finished table is the one of this job. That of another job is an error, unless an
+/// interrupted run was about to replace it.
+fn is_of(output: &Output, file: ResultsChunks<'_>, found: &ResultsReader) -> Result<bool, ClassifyError> {
+    match Checkpoint::compare(file.header, found.header()) {
+        Checkpoint::OtherJob(differences) => {
+            if chunks::checkpoint(&output.file, &file)? == Checkpoint::SameJob {
+                return Ok(false);
+            }
+            Err(ClassifyError::OtherJob { path: output.location(), differences })
+        }
+        _ => Ok(true),
+    }
 }
 
 fn summary_of(mut results: ResultsReader) -> Result<Summary, ClassifyError> {
@@ -186,4 +208,3 @@ fn scored(model: &GenreModel, vector: &[f32], words: &WordFeatures, truncated: b
     let labels = predicted.into_iter().map(|label| model.labels()[label].clone()).collect();
     Scored { labels, probabilities, truncated }
 }
-

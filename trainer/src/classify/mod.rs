@@ -1,7 +1,8 @@
 //! Classifies the rows of a table into a table of results, as a batch job: resumable, in shards, and
 //! with one result for every row.
 //!
-//! - [`input`] reads the rows, from tables of any form and from Parquet files of other programs;
+//! - [`input`] finds and reads the rows, of tables of any form and of Parquet files of other programs,
+//!   on disk and in object stores; [`output`] is where the table goes;
 //! - [`job`] encodes and scores them, a chunk at a time, and remembers finished chunks;
 //! - [`results`] is the table, [`merge`] joins those of shards, and [`summary`] counts.
 //!
@@ -11,6 +12,7 @@ pub mod error;
 pub mod input;
 pub mod job;
 pub mod merge;
+pub mod output;
 pub mod results;
 mod results_chunks;
 pub mod summary;

@@ -245,20 +245,24 @@ pub(crate) struct Encode {
 #[derive(Debug, Args)]
 pub(crate) struct Classify {
     /// Tables to classify: Parquet, CSV, TSV, JSON Lines or a JSON array, the texts plain, gzipped or
-    /// zipped. Files, folders of which all tables are read in the order of their names, or - for
-    /// standard input
-    #[arg(long, value_name = "FILE|FOLDER|-", required = true, num_args = 1..)]
+    /// zipped. Files, folders of which all tables are read in the order of their names, patterns such
+    /// as 'in/*.parquet', URLs of these at s3, gs or az, or - for standard input
+    #[arg(long, value_name = "FILE|FOLDER|PATTERN|URL|-", required = true, num_args = 1..)]
     pub(crate) input: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) table: TableArgs,
     /// Model file
     #[arg(long, value_name = "FILE.safetensors", default_value = "models/default.safetensors")]
     pub(crate) model: PathBuf,
-    /// Table of results to write. With --shard, the folder of shards
-    #[arg(long, value_name = "FILE.parquet|FOLDER")]
+    /// Table of results to write. With --shard, the folder of shards. A path, or a URL of s3, gs, az or
+    /// file
+    #[arg(long, value_name = "FILE.parquet|FOLDER|URL")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) shard: ShardArgs,
+    /// Folder for unfinished work whose output goes to an object store. A killed run continues from it
+    #[arg(long, value_name = "FOLDER", default_value = ".runtime/classify")]
+    pub(crate) work: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Rows in a chunk. An interruption loses at most one chunk and the calls in flight

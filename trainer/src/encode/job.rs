@@ -125,8 +125,7 @@ async fn run_on(
                 return Ok(EncodeOutcome::NothingToDo { movies });
             }
             // An interrupted job that replaces the output continues.
-            Checkpoint::OtherJob(_)
-                if chunks::checkpoint(&job.output, &file)? == Checkpoint::SameJob => {}
+            Checkpoint::OtherJob(_) if chunks::checkpoint(&job.output, &file)? == Checkpoint::SameJob => {}
             Checkpoint::OtherJob(differences) => {
                 return Err(EncodeError::OtherOutput { path: job.output.clone(), differences });
             }

@@ -3,20 +3,20 @@
 //! A shard is a vectors file and a manifest. The manifest is written last, so a shard without one
 //! does not exist yet.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use genre_model::write_atomically;
-use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as StorePath};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use url::Url;
 
 use crate::checkpoint::Checkpoint;
 use crate::data::table_file::TableError;
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::shard::Shard;
 use crate::encode::vectors_job::VectorsJob;
+use crate::store::{self, Place, StoreError};
 use crate::{FileError, Vectors};
 
 const FORMAT: &str = "movieclassifier.shard/1";
@@ -54,22 +54,9 @@ struct ShardJob<'a> {
 /// Why shards cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The location has an unknown form.
-    #[error("shards {location}: expected a folder or a URL of file, s3, gs or az: {reason}")]
-    Location {
-        /// The location.
-        location: String,
-        /// The cause.
-        reason: String,
-    },
-    /// The object store failed.
-    #[error("shards {location}: {source}")]
-    Store {
-        /// The folder.
-        location: String,
-        /// The cause.
-        source: object_store::Error,
-    },
+    /// The location has an unknown form, or the object store failed.
+    #[error("shards {0}")]
+    Store(#[from] StoreError),
     /// A local file cannot be read or written.
     #[error(transparent)]
     Io(#[from] FileError),
@@ -89,9 +76,7 @@ pub enum ShardError {
 /// A folder of shards.
 #[derive(Debug)]
 pub struct ShardFolder {
-    location: String,
-    store: Box<dyn ObjectStore>,
-    prefix: StorePath,
+    place: Place,
     local: Option<PathBuf>,
 }
 
@@ -106,29 +91,12 @@ impl ShardFolder {
     /// Opens a local folder, created if missing, or a URL such as `s3://bucket/vectors`. Stores
     /// read their settings from the variables `AWS_…`, `GOOGLE_…` and `AZURE_…`.
     pub fn open(location: &Path) -> Result<Self, ShardError> {
-        let text = location.to_string_lossy().into_owned();
-        let invalid = |reason: String| ShardError::Location { location: text.clone(), reason };
-        let local = match text.split_once("://") {
-            None => Some(location.to_owned()),
-            Some(("file", path)) => Some(PathBuf::from(path)),
-            Some(_) => None,
+        let text = location.to_string_lossy();
+        let Some(folder) = store::local(location) else {
+            return Ok(Self { place: Place::new(&text)?, local: None });
         };
-        if let Some(folder) = local {
-            std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
-            let store =
-                LocalFileSystem::new_with_prefix(&folder).map_err(|error| invalid(error.to_string()))?;
-            let (store, prefix) = (Box::new(store), StorePath::default());
-            return Ok(Self { location: text, store, prefix, local: Some(folder) });
-        }
-        // The HTTP client has no default cryptography. Installing it twice is harmless.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let url = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
-        let settings = std::env::vars()
-            .map(|(name, value)| (name.to_lowercase(), value))
-            .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix)));
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, settings).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { location: text, store, prefix, local: None })
+        std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
+        Ok(Self { place: Place::folder(folder)?, local: Some(folder.to_owned()) })
     }
 
     /// The file in which a shard is encoded: in a local folder in place, otherwise in `work`.
@@ -137,20 +105,8 @@ impl ShardFolder {
         self.local.as_deref().unwrap_or(work).join(shard.file_name())
     }
 
-    fn error(&self, source: object_store::Error) -> ShardError {
-        ShardError::Store { location: self.location.clone(), source }
-    }
-
     fn set_error(&self, reason: impl Into<String>) -> ShardError {
-        ShardError::Set { location: self.location.clone(), reason: reason.into() }
-    }
-
-    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ShardError> {
-        match self.store.get(&self.prefix.clone().join(name)).await {
-            Ok(found) => Ok(Some(found.bytes().await.map_err(|error| self.error(error))?.to_vec())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.error(error)),
-        }
+        ShardError::Set { location: self.place.location().to_owned(), reason: reason.into() }
     }
 
     /// Returns whether the folder holds this shard, and whether it belongs to this job.
@@ -161,7 +117,7 @@ impl ShardFolder {
         movies_in_all: usize,
     ) -> Result<Checkpoint, ShardError> {
         let name = manifest_name(&shard.file_name());
-        let Some(bytes) = self.get(&name).await? else { return Ok(Checkpoint::Absent) };
+        let Some(bytes) = self.place.join(&name).get().await? else { return Ok(Checkpoint::Absent) };
         let found = self.parse(&name, &bytes)?;
         let expected = ShardManifest::new(shard, header, movies_in_all, String::new());
         Ok(Checkpoint::compare(&expected.job(), &found.job()))
@@ -184,31 +140,26 @@ impl ShardFolder {
         header: &VectorsHeader,
         movies_in_all: usize,
     ) -> Result<(), ShardError> {
-        let bytes = std::fs::read(file).map_err(FileError::at(file))?;
-        let manifest = ShardManifest::new(shard, header, movies_in_all, hex::encode(Sha256::digest(&bytes)));
+        let sha256 = sha256_of(file).map_err(FileError::at(file))?;
+        let manifest = ShardManifest::new(shard, header, movies_in_all, sha256);
         let json = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
         let name = manifest_name(&manifest.file);
         if let Some(folder) = &self.local {
             let path = folder.join(name);
             return Ok(write_atomically(&path, &json).map_err(FileError::at(&path))?);
         }
-        for (name, bytes) in [(manifest.file, bytes), (name, json)] {
-            let path = self.prefix.clone().join(name);
-            self.store.put(&path, bytes.into()).await.map_err(|error| self.error(error))?;
-        }
-        Ok(())
+        self.place.join(&manifest.file).upload(file).await?;
+        Ok(self.place.join(&name).put(json).await?)
     }
 
     /// Returns the manifests of a complete job, in order. A shard that is missing, duplicate or of
     /// another job is an error.
     pub async fn whole_set(&self) -> Result<Vec<ShardManifest>, ShardError> {
-        let listed =
-            self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(|error| self.error(error))?;
         let mut manifests = Vec::new();
-        for object in listed.objects {
-            let name = object.location.filename().unwrap_or_default().to_owned();
+        for (object, _) in self.place.list(false).await? {
+            let name = object.name().to_owned();
             if name.strip_suffix(".json").is_some_and(|name| name.starts_with("shard-")) {
-                let Some(bytes) = self.get(&name).await? else { continue };
+                let Some(bytes) = object.get().await? else { continue };
                 manifests.push(self.parse(&name, &bytes)?);
             }
         }
@@ -238,7 +189,7 @@ impl ShardFolder {
     ) -> Result<(), ShardError> {
         for manifest in self.whole_set().await? {
             let missing = || self.set_error(format!("{}: expected a file, found none", manifest.file));
-            let bytes = self.get(&manifest.file).await?.ok_or_else(missing)?;
+            let bytes = self.place.join(&manifest.file).get().await?.ok_or_else(missing)?;
             let found = hex::encode(Sha256::digest(&bytes));
             if found != manifest.sha256 {
                 let (name, expected) = (&manifest.file, &manifest.sha256);
@@ -328,6 +279,19 @@ impl ShardManifest {
     fn job(&self) -> ShardJob<'_> {
         let Self { format, shards, movies_in_all, vectors, .. } = self;
         ShardJob { format, shards: *shards, movies_in_all: *movies_in_all, vectors }
+    }
+}
+
+fn sha256_of(file: &Path) -> std::io::Result<String> {
+    let (mut reader, mut hash) = (BufReader::with_capacity(1 << 20, File::open(file)?), Sha256::new());
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(bytes);
+        let read = bytes.len();
+        reader.consume(read);
     }
 }
 

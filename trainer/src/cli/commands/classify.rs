@@ -13,13 +13,14 @@ pub(super) async fn classify(args: &Classify) -> Result<()> {
     let shard = args.shard.shard()?;
     outputs::of_classify(args, shard).check()?;
     let model = GenreModel::load(&args.model)?;
-    let input = Input::new(&args.input, args.table.options()).context("--input")?;
+    let input = Input::new(&args.input, args.table.options()).await.context("--input")?;
     let client = connect(&args.encoder, args.load.policy()).await?;
     check_encoder(&model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let job = ClassifyJob {
         input,
         output: args.output.clone(),
+        work: args.work.clone(),
         chunk: args.resume_chunk,
         load: args.load.load(),
         restart: args.restart,

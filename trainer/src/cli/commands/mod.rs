@@ -34,7 +34,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Prepare(args) => prepare(&args),
         Command::Encode(args) => block_on(encode(args)),
-        Command::Merge(args) => merge(&args),
+        Command::Merge(args) => block_on(merge(&args)),
         Command::Fit(args) => fit(&args),
         Command::Search(args) => search::search(&args),
         Command::Reference(args) => search::reference(&args),
@@ -261,14 +261,14 @@ fn table(input: &Path, args: &IngestArgs, labels: LabelSet) -> Result<MovieSourc
     Ok(MovieSource::Table(source, options))
 }
 
-fn merge(args: &Merge) -> Result<()> {
-    outputs::of_merge(args).check()?;
-    if merge_results::has_results(&args.shards) {
-        let summary = merge_results::merge(&args.shards, &args.output)?;
+async fn merge(args: &Merge) -> Result<()> {
+    let is_of_results = merge_results::has_results(&args.shards).await?;
+    outputs::of_merge(args, is_of_results).check()?;
+    if is_of_results {
+        let summary = merge_results::merge(&args.shards, &args.output).await?;
         return print(&format!("wrote {}: {summary}", args.output.display()));
     }
-    let folder = ShardFolder::open(&args.shards)?;
-    let movies = block_on(async { Ok(folder.merge(&args.output).await?) })?;
+    let movies = ShardFolder::open(&args.shards)?.merge(&args.output).await?;
     print(&format!("wrote {}: {movies} movies", args.output.display()))
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use movie_table::is_table_name;
-use trainer::classify::merge::has_results;
+use trainer::classify::output::working_file;
 use trainer::encode::job::checkpoint_folder;
 use trainer::encode::shard::Shard;
 use trainer::evaluate::report::{FIGURES, figure_path};
@@ -71,14 +71,14 @@ pub(super) fn of_classify(args: &Classify, shard: Option<Shard>) -> OutputGuard 
     for input in &args.input {
         guard = guard.input("--input", input, |_| true);
     }
-    let output = shard.map_or_else(|| args.output.clone(), |shard| args.output.join(shard.file_name()));
+    let output = working_file(&args.output, shard, &args.work);
     let chunks = checkpoint_folder(&output);
     guard.output("--output", &output, FileKind::Results).removed_folder("checkpoint of --output", &chunks)
 }
 
-pub(super) fn of_merge(args: &Merge) -> OutputGuard {
+pub(super) fn of_merge(args: &Merge, is_of_results: bool) -> OutputGuard {
     let guard = guard(&args.replace).input("--shards", &args.shards, is_shard);
-    let kind = if has_results(&args.shards) { FileKind::Results } else { FileKind::Vectors };
+    let kind = if is_of_results { FileKind::Results } else { FileKind::Vectors };
     guard.output("--output", &args.output, kind)
 }
 
