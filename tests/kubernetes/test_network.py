@@ -118,3 +118,14 @@ def test_base_exposes_only_the_classifier() -> None:
     policies = of_kind("overlays/dev", "NetworkPolicy")
     assert allowed(policies, OUTSIDE, CLASSIFIER, 8081)
     assert not allowed(policies, OUTSIDE, ENCODER, 50051)
+
+
+def test_only_jobs_over_a_bucket_call_the_object_store(production: list[Manifest]) -> None:
+    policies = production + of_kind("trainer/classify-bucket", "NetworkPolicy")
+    (job,) = of_kind("trainer/classify-bucket", "Job")
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    (policy,) = (policy for policy in policies if policy["metadata"]["name"] == "trainer-object-store")
+    assert selects(policy["spec"]["podSelector"], labels) and not selects(policy["spec"]["podSelector"], TRAINER.labels())
+    assert [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]] == [443]
+    assert TRAINER.labels().items() & labels.items(), "the encoders' policy admits the job"
+    assert not allowed(policies, TRAINER, OUTSIDE, 443)
