@@ -1,4 +1,4 @@
-"""Small helpers of tests that run programs."""
+"""What tests share that run programs: free ports, processes, and waiting."""
 
 from __future__ import annotations
 
