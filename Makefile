@@ -259,7 +259,7 @@ peer-environments:
 	@echo "into $(PEERS): FastAPI (50 MB), infinity and BentoML (200 MB each), and PyTorch if it is not there yet (3 GB)"
 	@$(MAKE) --no-print-directory $(PEER_NAMES:%=$(PEERS)/%/.stamp)
 
-bench-peers: models peer-environments ## our services beside FastAPI, infinity and BentoML on the same weights and texts (12 minutes; resumes)
+bench-peers: models peer-environments ## our services beside FastAPI, infinity and BentoML on the same weights and texts (sized for 12 minutes; resumes)
 	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
