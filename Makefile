@@ -72,7 +72,7 @@ test-abuse: python-environment binaries ## the real binaries under attack: flood
 test-api: models api-environment binaries ## fuzz the REST API against its OpenAPI description with schemathesis
 	@tools/scripts/test_api.sh target/debug $(API_VENV)/bin/schemathesis
 
-test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain
+test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain, tritonclient
 	$(PROTOCOLS_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/protocols
 
 test-s3: models s3-environment binaries ## the trainer's shards on an S3 server (moto)

@@ -133,7 +133,7 @@ macro_rules! targets {
 }
 
 targets! {
-    encode_request, classify_request, request_headers, rest_body, movie_table, movies_csv, genres_field, model_file,
+    encode_request, classify_request, infer_request, request_headers, rest_body, movie_table, movies_csv, genres_field, model_file,
     bundle, vectors_file, settings, tokenizer, sentences,
 }
 

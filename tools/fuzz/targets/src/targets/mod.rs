@@ -6,6 +6,7 @@ mod bundle;
 mod classify_request;
 mod encode_request;
 mod genres_field;
+mod infer_request;
 mod model_file;
 mod movie_table;
 mod movies_csv;
@@ -19,9 +20,10 @@ mod vectors_file;
 use crate::target::Target;
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     encode_request::TARGET,
     classify_request::TARGET,
+    infer_request::TARGET,
     request_headers::TARGET,
     rest_body::TARGET,
     movie_table::TARGET,
