@@ -11,6 +11,7 @@ use service_kit::{
     in_range, listen_address, optional_listen_address, path, positive_seconds, seconds, word,
 };
 
+use crate::calibration::AllCoreWorker;
 use crate::error::StartError;
 use crate::inference::device::Device;
 use crate::scheduler::limits::QueueLimits;
@@ -79,11 +80,14 @@ pub struct EncoderSettings {
     /// The number of sessions, each with one thread. 0 means one for each core; with a GPU, one for
     /// every two cores, at most eight.
     pub sessions: usize,
-    /// The threads of the all-core worker, which runs an online text if no other online text waits
-    /// or runs; 0 means all cores.
+    /// Whether an online text runs on all cores if no other online text waits or runs: "on", "off",
+    /// or "auto" if that is at least 15 % faster, which is measured at startup.
+    #[serde(deserialize_with = "word")]
+    pub all_core_worker: AllCoreWorker,
+    /// The threads of the all-core worker; 0 means all cores.
     pub all_core_threads: usize,
     /// The niceness of single-core workers, 0 to 19 as for `nice`. A higher value gives more
-    /// precedence to the all-core worker, the threads that serve calls and other programs.
+    /// precedence to a lone online text, the threads that serve calls and other programs.
     pub worker_niceness: usize,
     /// The longest expected time from the arrival of an online text to its vector, in milliseconds.
     /// A request that would take longer is rejected.
@@ -148,6 +152,7 @@ impl Default for EncoderSettings {
             device_id: 0,
             batch_tokens: 0,
             sessions: 0,
+            all_core_worker: AllCoreWorker::Auto,
             all_core_threads: 0,
             worker_niceness: 12,
             max_queue_ms: 2_000,
@@ -212,6 +217,8 @@ pub struct EncoderConfig {
     pub batch_tokens: Option<usize>,
     /// The number of single-core workers, at least 1.
     pub sessions: usize,
+    /// Whether a lone online text runs on all cores.
+    pub all_core_worker: AllCoreWorker,
     /// The threads of the all-core worker, at least 1.
     pub all_core_threads: usize,
     /// The niceness of single-core workers, 0 to 19.
@@ -357,6 +364,7 @@ impl TryFrom<EncoderSettings> for EncoderConfig {
                 tokens => Some(tokens),
             },
             sessions: in_range("encoder.sessions", sessions, 1, 1024)?,
+            all_core_worker: settings.all_core_worker,
             all_core_threads: in_range("encoder.all_core_threads", all_core_threads, 1, 1024)?,
             worker_niceness: in_range("encoder.worker_niceness", settings.worker_niceness, 0, 19)? as u8,
             queue_limits: QueueLimits {

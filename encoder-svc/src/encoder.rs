@@ -8,6 +8,7 @@ use service_kit::{ApiError, CallerId, Deadline, Metrics};
 
 use crate::bundle::Description;
 use crate::cache::VectorCache;
+use crate::calibration::Calibration;
 use crate::config::EncoderConfig;
 use crate::metrics::{ExpectedWait, register_encoder};
 use crate::scheduler::admission::{Admission, Permit};
@@ -17,6 +18,7 @@ use crate::scheduler::workers::Workers;
 /// A running encoder. Dropping it ends its workers.
 pub struct Encoder {
     description: Description,
+    calibration: Calibration,
     admission: Arc<Admission>,
     workers: Box<dyn Workers>,
     cache: Option<VectorCache>,
@@ -30,15 +32,17 @@ impl Encoder {
     #[must_use]
     pub fn new(
         description: Description,
+        calibration: Calibration,
         admission: Arc<Admission>,
         workers: impl Workers + 'static,
         config: &EncoderConfig,
         metrics: &Metrics,
     ) -> Self {
         metrics.register_collector(ExpectedWait(admission.clone()));
-        register_encoder(metrics, &description, config.sessions);
+        register_encoder(metrics, &description, config.sessions, &calibration);
         Self {
             description,
+            calibration,
             admission,
             workers: Box::new(workers),
             cache: (config.cache_bytes > 0).then(|| VectorCache::new(config.cache_bytes, metrics)),
@@ -55,6 +59,12 @@ impl Encoder {
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// The speed of the machine, as measured at startup.
+    #[must_use]
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
     }
 
     /// The bundle's fingerprint, 64 hexadecimal digits.

@@ -1,6 +1,7 @@
 //! `movieclassifier.encoder.v1.EncoderService`.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use proto::encoder::v1::encode_stream_response::Result as StreamResult;
@@ -13,6 +14,7 @@ use service_kit::{ApiError, Caller, CallerId, Deadline, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
+use crate::calibration::Calibration;
 use crate::limited_encoder::LimitedEncoder;
 use crate::scheduler::entry::{Class, Reply};
 
@@ -59,6 +61,15 @@ impl EncoderServer {
     }
 }
 
+fn calibration(found: &Calibration) -> proto::encoder::v1::Calibration {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    proto::encoder::v1::Calibration {
+        one_thread_ms: milliseconds(found.one_thread),
+        all_cores_ms: found.all_cores.map_or(0.0, milliseconds),
+        all_core_worker: found.uses_all_cores,
+    }
+}
+
 fn embedding(reply: Reply) -> Embedding {
     Embedding { values: reply.vector, token_count: reply.token_count as u32, truncated: reply.truncated }
 }
@@ -87,6 +98,7 @@ impl EncoderService for EncoderServer {
             max_tokens: encoder.max_tokens as u32,
             max_batch_size: self.0.limits().max_batch_size as u32,
             max_text_bytes: self.0.limits().max_text_bytes as u32,
+            calibration: Some(calibration(self.0.encoder().calibration())),
         }))
     }
 

@@ -15,6 +15,7 @@
 
 pub mod bundle;
 pub mod cache;
+pub mod calibration;
 pub mod config;
 pub mod embedded;
 pub mod encoder;

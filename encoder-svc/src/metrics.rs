@@ -1,10 +1,13 @@
 //! Metrics of the stages of an entry, and of the encoder as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -12,13 +15,30 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use service_kit::{Metrics, latency_histogram};
 
 use crate::bundle::Description;
+use crate::calibration::Calibration;
 use crate::scheduler::admission::Admission;
 use crate::scheduler::entry::{Class, ClassLabel, PerClass};
-use crate::scheduler::workers::Worker;
+
+/// The cores that a run uses, which is the label `worker` of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Cores {
+    One,
+    All,
+}
+
+impl EncodeLabelValue for Cores {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::One => "single_core",
+            Self::All => "all_core",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkerLabel {
-    worker: Worker,
+    worker: Cores,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,7 +58,7 @@ struct ReasonLabel {
 pub struct StageMetrics {
     wait: PerClass<Histogram>,
     tokenize: Histogram,
-    /// Single-core, all-core.
+    /// On one core, on all cores.
     run: [Histogram; 2],
     run_texts: Histogram,
     tokens: Histogram,
@@ -75,8 +95,7 @@ impl StageMetrics {
                 "Tokenization of a text",
                 Histogram::new(exponential_buckets(10e-6, 2.0, 12)),
             ),
-            run: [Worker::SingleCore, Worker::AllCore]
-                .map(|worker| run.get_or_create_owned(&WorkerLabel { worker })),
+            run: [Cores::One, Cores::All].map(|worker| run.get_or_create_owned(&WorkerLabel { worker })),
             run_texts: metrics.register(
                 "encoder_run_texts",
                 "Texts in a run of the graph; 1 if each runs alone",
@@ -96,9 +115,9 @@ impl StageMetrics {
         self.wait.of(class).observe(time.as_secs_f64());
     }
 
-    pub(crate) fn ran(&self, worker: Worker, texts: usize, time: Duration) {
+    pub(crate) fn ran(&self, cores: Cores, texts: usize, time: Duration) {
         self.run_texts.observe(texts as f64);
-        self.run[usize::from(worker == Worker::AllCore)].observe(time.as_secs_f64());
+        self.run[usize::from(cores == Cores::All)].observe(time.as_secs_f64());
     }
 
     pub(crate) fn tokenized(&self, tokens: usize, time: Duration) {
@@ -115,8 +134,13 @@ impl StageMetrics {
     }
 }
 
-/// Registers which encoder this is, and its number of sessions.
-pub(crate) fn register_encoder(metrics: &Metrics, encoder: &Description, sessions: usize) {
+/// Registers which encoder this is, its sessions, and the speed of the machine.
+pub(crate) fn register_encoder(
+    metrics: &Metrics,
+    encoder: &Description,
+    sessions: usize,
+    calibration: &Calibration,
+) {
     let labels = EncoderLabels {
         id: encoder.id.clone(),
         version: encoder.version.clone(),
@@ -128,6 +152,24 @@ pub(crate) fn register_encoder(metrics: &Metrics, encoder: &Description, session
     let gauge: Gauge =
         metrics.register("encoder_sessions", "Runs of the graph at the same time", Gauge::default());
     gauge.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    let all_core: Gauge = metrics.register(
+        "encoder_all_core_sessions",
+        "1 if a lone online text runs on all cores, otherwise 0",
+        Gauge::default(),
+    );
+    all_core.set(calibration.uses_all_cores.into());
+    let seconds: Family<WorkerLabel, Gauge<f64, AtomicU64>> = metrics.register(
+        "encoder_reference_text_seconds",
+        "Time of a reference text at startup, by the cores that ran it",
+        Family::default(),
+    );
+    let set = |worker, time: Duration| {
+        seconds.get_or_create_owned(&WorkerLabel { worker }).set(time.as_secs_f64());
+    };
+    set(Cores::One, calibration.one_thread);
+    if let Some(time) = calibration.all_cores {
+        set(Cores::All, time);
+    }
 }
 
 /// The expected wait of a new text, computed at each scrape. Autoscalers use it.

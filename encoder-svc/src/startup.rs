@@ -1,4 +1,4 @@
-//! Starting an encoder: bundle → sessions → self-check → first cost estimate → workers.
+//! Starting an encoder: bundle → sessions → self-check → calibration → workers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use service_kit::Metrics;
 
 use crate::bundle::{Bundle, ReferenceText};
+use crate::calibration::{AllCoreWorker, calibrate};
 use crate::config::EncoderConfig;
 use crate::encoder::Encoder;
 use crate::error::StartError;
@@ -20,6 +21,7 @@ use crate::scheduler::admission::Admission;
 use crate::scheduler::cost::CostModel;
 use crate::scheduler::micro_batch::BatchRule;
 use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::tokens::Tokens;
 
 /// Verifies the bundle, loads it into sessions, checks that they reproduce its reference vectors,
 /// and starts the workers.
@@ -33,14 +35,45 @@ fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Encoder, 
     let environment = onnx_runtime::load(config.runtime_library.as_deref())?;
     let bundle = Bundle::open(&config.bundle)?;
     let tokenizer = TextTokenizer::load(&bundle)?;
-    let mut sessions = load_sessions(config, &environment, &bundle)?;
     let texts = bundle.reference_texts()?;
-    let took = check(&bundle, &texts, &tokenizer, &mut sessions)
-        .map_err(|reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason })?;
-    let costs = CostModel::new(bundle.manifest.max_tokens, longest(&texts), took);
+    let batches =
+        config.batch_tokens.map(|tokens| BatchRule { tokens, max_tokens: bundle.manifest.max_tokens });
+    let failed = |reason| StartError::SelfCheck { path: bundle.folder().to_owned(), reason };
+    let loader = Loader::new(config, &environment, &bundle)?;
+    let mut single_core = loader.single_core()?;
+    let mut all_cores = loader.all_cores()?;
+    let calibration = {
+        let one_thread = single_core.first_mut().ok_or_else(|| failed("no session".to_owned()))?;
+        check(&bundle, &texts, &tokenizer, one_thread, all_cores.as_mut(), batches).map_err(failed)?;
+        let tokens = tokenizer.tokenize(ordinary(&texts)).map_err(failed)?;
+        let mut on_one_thread = || time(one_thread, &tokens);
+        let mut on_all_cores = all_cores.as_mut().map(|session| || time(session, &tokens));
+        let on_all_cores = on_all_cores.as_mut().map(|run| run as _);
+        calibrate(&mut on_one_thread, on_all_cores, config.all_core_worker).map_err(failed)?
+    };
+    let uses_all_cores = calibration.uses_all_cores;
+    let reserved = if uses_all_cores {
+        all_cores
+    } else {
+        drop(all_cores);
+        loader.reserved()?
+    };
+    drop(loader);
+    let sessions =
+        Sessions { niceness: config.worker_niceness, single_core, reserved, uses_all_cores, batches };
+    let costs = CostModel::new(bundle.manifest.max_tokens, ordinary(&texts), calibration.one_thread);
     let admission = Arc::new(Admission::new(costs, config.sessions, config.queue_limits, metrics));
     let workers = WorkerPool::start(sessions, &tokenizer, &admission, &StageMetrics::new(metrics))?;
     let description = bundle.description();
+    let milliseconds = |time: Duration| time.as_micros() as f64 / 1e3;
+    tracing::info!(
+        one_thread_ms = milliseconds(calibration.one_thread),
+        all_cores_ms = calibration.all_cores.map(milliseconds),
+        setting = ?config.all_core_worker,
+        all_core_worker = uses_all_cores,
+        "calibrated: a reference text of {} bytes",
+        ordinary(&texts).len()
+    );
     tracing::info!(
         encoder = description.id,
         version = description.version,
@@ -50,61 +83,94 @@ fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Encoder, 
         milliseconds = begin.elapsed().as_millis() as u64,
         "encoder ready"
     );
-    Ok(Encoder::new(description, admission, workers, config, metrics))
+    Ok(Encoder::new(description, calibration, admission, workers, config, metrics))
 }
 
-fn load_sessions(
-    config: &EncoderConfig,
-    environment: &Environment,
-    bundle: &Bundle,
-) -> Result<Sessions, StartError> {
-    let path = || bundle.model_path();
-    let (single_core, all_core) = match config.device {
-        Device::Cpu => {
-            let weights = SharedWeights::read(&path())
-                .map_err(|source| StartError::Weights { path: path(), source })?;
-            let load = |threads| {
-                EncoderSession::load(environment, bundle, &weights, threads)
-                    .map_err(|source| StartError::Session { path: path(), source })
-            };
-            let single_core = (0..config.sessions).map(|_| load(1)).collect::<Result<_, _>>()?;
-            (single_core, Some(load(config.all_core_threads)?))
-        }
-        Device::Cuda => {
-            let load = || {
-                EncoderSession::load_on_cuda(environment, bundle, config.device_id)
-                    .map_err(|source| StartError::Device { device: config.device, source })
-            };
-            ((0..config.sessions).map(|_| load()).collect::<Result<_, _>>()?, None)
-        }
-    };
-    let batches =
-        config.batch_tokens.map(|tokens| BatchRule { tokens, max_tokens: bundle.manifest.max_tokens });
-    Ok(Sessions { niceness: config.worker_niceness, single_core, all_core, batches })
+/// Loads the graph into sessions.
+struct Loader<'a> {
+    config: &'a EncoderConfig,
+    environment: &'a Environment,
+    bundle: &'a Bundle,
+    /// Shared by the sessions on a CPU; `None` on a GPU.
+    weights: Option<SharedWeights>,
 }
 
-/// Checks the vectors of one session of each kind. Returns the time that a warm session takes for
-/// the longest reference text.
+impl<'a> Loader<'a> {
+    fn new(
+        config: &'a EncoderConfig,
+        environment: &'a Environment,
+        bundle: &'a Bundle,
+    ) -> Result<Self, StartError> {
+        let path = bundle.model_path();
+        let weights = match config.device {
+            Device::Cpu => {
+                Some(SharedWeights::read(&path).map_err(|source| StartError::Weights { path, source })?)
+            }
+            Device::Cuda => None,
+        };
+        Ok(Self { config, environment, bundle, weights })
+    }
+
+    fn load(&self, threads: usize) -> Result<EncoderSession, StartError> {
+        let Self { config, environment, bundle, weights } = self;
+        match weights {
+            Some(weights) => EncoderSession::load(environment, bundle, weights, threads)
+                .map_err(|source| StartError::Session { path: bundle.model_path(), source }),
+            None => EncoderSession::load_on_cuda(environment, bundle, config.device_id)
+                .map_err(|source| StartError::Device { device: config.device, source }),
+        }
+    }
+
+    fn single_core(&self) -> Result<Vec<EncoderSession>, StartError> {
+        (0..self.config.sessions).map(|_| self.load(1)).collect()
+    }
+
+    /// Loads the session that could run a lone text on all cores.
+    fn all_cores(&self) -> Result<Option<EncoderSession>, StartError> {
+        let threads = self.config.all_core_threads;
+        let is_possible = self.weights.is_some() && threads > 1;
+        (is_possible && self.config.all_core_worker != AllCoreWorker::Off)
+            .then(|| self.load(threads))
+            .transpose()
+    }
+
+    /// Loads the session that runs a lone text on one core. A GPU runs it with the others.
+    fn reserved(&self) -> Result<Option<EncoderSession>, StartError> {
+        self.weights.is_some().then(|| self.load(1)).transpose()
+    }
+}
+
+/// Checks the vectors of one session of each kind.
 fn check(
     bundle: &Bundle,
     texts: &[ReferenceText],
     tokenizer: &TextTokenizer,
-    sessions: &mut Sessions,
-) -> Result<Duration, String> {
+    one_thread: &mut EncoderSession,
+    all_cores: Option<&mut EncoderSession>,
+    batches: Option<BatchRule>,
+) -> Result<(), String> {
     let agreement = bundle.manifest.reference.agreement()?;
-    for session in sessions.single_core.first_mut().into_iter().chain(&mut sessions.all_core) {
+    if let Some(session) = all_cores {
         self_check(texts, agreement, tokenizer, session)?;
     }
-    let Some(session) = sessions.single_core.first_mut() else { return Ok(Duration::ZERO) };
-    if sessions.batches.is_some() {
-        batch_check(texts, tokenizer, session)?;
+    self_check(texts, agreement, tokenizer, one_thread)?;
+    if batches.is_some() {
+        batch_check(texts, tokenizer, one_thread)?;
     }
+    Ok(())
+}
+
+/// Runs a text and returns the time that it took.
+fn time(session: &mut EncoderSession, text: &Tokens) -> Result<Duration, String> {
     let begin = Instant::now();
-    let tokens = tokenizer.tokenize(longest(texts))?;
-    session.run(&tokens).map_err(|error| error.to_string())?;
+    session.run(text).map_err(|error| error.to_string())?;
     Ok(begin.elapsed())
 }
 
-fn longest(texts: &[ReferenceText]) -> &str {
-    texts.iter().map(|text| text.text.as_str()).max_by_key(|text| text.len()).unwrap_or("a")
+/// The reference text whose speed is measured: the longest that is not cut, which is about as long
+/// as a movie's overview.
+fn ordinary(texts: &[ReferenceText]) -> &str {
+    let whole = texts.iter().filter(|text| !text.truncated);
+    let longest = whole.max_by_key(|text| text.text.len()).or_else(|| texts.first());
+    longest.map_or("a", |text| text.text.as_str())
 }

@@ -6,9 +6,10 @@ mod common;
 use std::time::Duration;
 
 use common::{settings, start};
+use encoder_svc::calibration::AllCoreWorker;
 use prost::Message as _;
 use proto::encoder::v1::encode_stream_response::Result as StreamResult;
-use proto::encoder::v1::{EncodeRequest, EncodeStreamRequest, GetEncoderRequest, Priority};
+use proto::encoder::v1::{Calibration, EncodeRequest, EncodeStreamRequest, GetEncoderRequest, Priority};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -34,6 +35,33 @@ async fn describes_the_encoder() {
     assert_eq!((encoder.id.as_str(), encoder.dimension), ("tiny-512", 512));
     assert_eq!(encoder.fingerprint.len(), 64);
     assert_eq!(encoder.max_batch_size, 256);
+}
+
+/// Encodes one online text, and returns its vector and the calibration that the service reports.
+async fn encode_alone(all_core_worker: AllCoreWorker, threads: usize) -> (Vec<f32>, Calibration) {
+    let mut settings = settings();
+    settings.encoder.all_core_worker = all_core_worker;
+    settings.encoder.all_core_threads = threads;
+    let mut client = start(settings).await.client();
+    let encoder = client.get_encoder(GetEncoderRequest {}).await.unwrap().into_inner();
+    let mut reply = client.encode(texts(&["a storm at sea"])).await.unwrap().into_inner();
+    (reply.embeddings.remove(0).values, encoder.calibration.unwrap())
+}
+
+#[tokio::test]
+async fn a_lone_text_runs_on_all_cores_or_on_one_as_the_setting_says() {
+    let (on_all, calibration) = encode_alone(AllCoreWorker::On, 2).await;
+    assert!(calibration.all_core_worker && calibration.all_cores_ms > 0.0, "{calibration:?}");
+    assert!(calibration.one_thread_ms > 0.0, "{calibration:?}");
+    let (on_one, calibration) = encode_alone(AllCoreWorker::Off, 2).await;
+    assert!(!calibration.all_core_worker && calibration.all_cores_ms == 0.0, "{calibration:?}");
+    assert_eq!(on_one, on_all);
+    let (_, calibration) = encode_alone(AllCoreWorker::Auto, 2).await;
+    let wins = calibration.all_cores_ms * 1.15 <= calibration.one_thread_ms;
+    assert_eq!(calibration.all_core_worker, wins, "{calibration:?}");
+    // One thread is not faster than one thread, so nothing is measured.
+    let (_, calibration) = encode_alone(AllCoreWorker::Auto, 1).await;
+    assert!(!calibration.all_core_worker && calibration.all_cores_ms == 0.0, "{calibration:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The priority of single-core workers on the machine's cores.
 //!
-//! Single-core workers are niced, so that the kernel prefers the all-core worker, which runs a lone
+//! Single-core workers are niced, so that the kernel prefers the reserved worker, which runs a lone
 //! online text, and the threads that serve calls. Therefore neither a lone online text nor a
 //! rejection waits for bulk runs.
 

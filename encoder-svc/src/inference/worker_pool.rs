@@ -1,14 +1,15 @@
-//! Worker threads: one for each core with a session of its own, and one whose session uses all
-//! cores.
+//! Worker threads: one for each core with a session of its own, and one that is reserved for a lone
+//! text.
 //!
 //! All workers take entries from one queue. On a CPU each text runs alone: its vector then does not
 //! depend on other texts. On a device that gains from batches, a worker takes several texts at once
 //! (see [`micro_batch`](crate::scheduler::micro_batch)), and the pool has enough workers to keep
 //! the device busy.
 //!
-//! The all-core worker takes an online text if no other online text waits or runs, because a person
+//! The reserved worker takes an online text if no other online text waits or runs, because a person
 //! is waiting for it. The run starts at once, even while bulk texts run; see
-//! `inference/niceness.rs`.
+//! `inference/niceness.rs`. It uses all cores if that is faster (see
+//! [`calibration`](crate::calibration)).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tracing::Span;
 use crate::inference::niceness::lower_priority;
 use crate::inference::replies::{GroupedReplies, max_delay};
 use crate::inference::session::EncoderSession;
-use crate::metrics::StageMetrics;
+use crate::metrics::{Cores, StageMetrics};
 use crate::scheduler::admission::Admission;
 use crate::scheduler::entry::{Class, Entry, Reply};
 use crate::scheduler::micro_batch::{BatchRule, LOOK_AHEAD};
@@ -43,8 +44,10 @@ pub struct Sessions {
     pub niceness: u8,
     /// One session for each single-core worker. On a GPU, each session executes one run at a time.
     pub single_core: Vec<EncoderSession>,
-    /// The session of the all-core worker; `None` on a GPU.
-    pub all_core: Option<EncoderSession>,
+    /// The session of the reserved worker; `None` on a GPU.
+    pub reserved: Option<EncoderSession>,
+    /// Whether that session uses all cores.
+    pub uses_all_cores: bool,
     /// The batches of single-core workers; `None` if each text runs alone.
     pub batches: Option<BatchRule>,
 }
@@ -58,18 +61,20 @@ impl WorkerPool {
         stages: &StageMetrics,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let Sessions { niceness, single_core, all_core, batches } = sessions;
+        let Sessions { niceness, single_core, reserved, uses_all_cores, batches } = sessions;
         let workers = single_core.len();
         let mut pool = Self { queue: queue.clone(), threads: Vec::with_capacity(workers + 1) };
         let single_core = single_core.into_iter().map(|session| (Worker::SingleCore, session));
-        let all_core = all_core.map(|session| (Worker::AllCore, session));
-        for (index, (kind, session)) in single_core.chain(all_core).enumerate() {
+        let reserved = reserved.map(|session| (Worker::Reserved, session));
+        for (index, (kind, session)) in single_core.chain(reserved).enumerate() {
             let (name, niceness, batches) = match kind {
                 Worker::SingleCore => (format!("worker-{index}"), niceness, batches),
-                Worker::AllCore => ("worker-all-core".to_owned(), 0, None),
+                Worker::Reserved => ("worker-reserved".to_owned(), 0, None),
             };
+            let all_cores = kind == Worker::Reserved && uses_all_cores;
             let mut worker = SessionWorker {
                 kind,
+                cores: if all_cores { Cores::All } else { Cores::One },
                 session,
                 batches,
                 tokenizer: tokenizer.clone(),
@@ -106,6 +111,7 @@ impl Drop for WorkerPool {
 
 struct SessionWorker {
     kind: Worker,
+    cores: Cores,
     session: EncoderSession,
     batches: Option<BatchRule>,
     tokenizer: TextTokenizer,
@@ -234,7 +240,7 @@ impl SessionWorker {
             .collect();
         let begin = Instant::now();
         let vectors = catch_panic(|| self.session.run_all(tokens).map_err(|error| error.to_string()))?;
-        self.stages.ran(self.kind, tokens.len(), begin.elapsed());
+        self.stages.ran(self.cores, tokens.len(), begin.elapsed());
         Ok(vectors)
     }
 

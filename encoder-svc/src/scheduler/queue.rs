@@ -54,21 +54,21 @@ pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
     /// Wakes single-core workers.
     single_core: Condvar,
-    /// Wakes the all-core worker.
-    all_core: Condvar,
+    /// Wakes the reserved worker.
+    reserved: Condvar,
 }
 
 struct State<T> {
     waiting: ClassQueues<T>,
     /// The number of entries that were taken and are not done, by class.
     running: PerClass<usize>,
-    /// Whether the all-core worker waits for an entry.
-    all_core_waits: bool,
+    /// Whether the reserved worker waits for an entry.
+    reserved_waits: bool,
     open: bool,
 }
 
 impl<T> State<T> {
-    /// The class of an entry that waits alone, so that all cores are free for it.
+    /// The class of an entry that waits alone, which the reserved worker runs.
     fn alone(&self) -> Option<Class> {
         match (self.waiting.queues.online.len(), self.waiting.queues.bulk.len()) {
             (1, _) if self.running.online == 0 => Some(Class::Online),
@@ -81,12 +81,12 @@ impl<T> State<T> {
         let taken = match (worker, self.alone()) {
             // The all-core worker was woken for the lone entry; any other waiting entry is of the
             // other class.
-            (Worker::SingleCore, Some(Class::Online)) if self.all_core_waits => {
+            (Worker::SingleCore, Some(Class::Online)) if self.reserved_waits => {
                 self.waiting.pop_of(Class::Bulk)
             }
-            (Worker::SingleCore, Some(Class::Bulk)) if self.all_core_waits => None,
+            (Worker::SingleCore, Some(Class::Bulk)) if self.reserved_waits => None,
             (Worker::SingleCore, _) => self.waiting.pop(),
-            (Worker::AllCore, alone) => alone.and_then(|class| self.waiting.pop_of(class)),
+            (Worker::Reserved, alone) => alone.and_then(|class| self.waiting.pop_of(class)),
         };
         if let Some((_, class)) = &taken {
             *self.running.of_mut(*class) += 1;
@@ -99,8 +99,8 @@ impl<T> State<T> {
             return Next::End;
         }
         let taken = self.take(worker);
-        if worker == Worker::AllCore {
-            self.all_core_waits = taken.is_none();
+        if worker == Worker::Reserved {
+            self.reserved_waits = taken.is_none();
         }
         taken.map_or(Next::Wait, |(entry, class)| Next::Run(entry, class))
     }
@@ -110,8 +110,8 @@ impl<T> Default for Queue<T> {
     fn default() -> Self {
         let queues = PerClass::new(|_| FairQueue::default());
         let waiting = ClassQueues { queues, online_in_a_row: 0 };
-        let state = State { waiting, running: PerClass::default(), all_core_waits: false, open: true };
-        Self { state: Mutex::new(state), single_core: Condvar::new(), all_core: Condvar::new() }
+        let state = State { waiting, running: PerClass::default(), reserved_waits: false, open: true };
+        Self { state: Mutex::new(state), single_core: Condvar::new(), reserved: Condvar::new() }
     }
 }
 
@@ -124,19 +124,19 @@ impl<T> Queue<T> {
         }
         state.waiting.queues.of_mut(class).push(share.caller, share.units, entry);
         let waiting = state.waiting.len();
-        let all_core_waits = state.all_core_waits;
+        let reserved_waits = state.reserved_waits;
         let is_alone = state.alone().is_some();
         drop(state);
-        if all_core_waits && is_alone {
-            self.all_core.notify_one();
+        if reserved_waits && is_alone {
+            self.reserved.notify_one();
             if waiting == 1 {
                 return;
             }
         }
         self.single_core.notify_one();
-        // The entry that was left to the all-core worker is no longer alone, so another worker may
+        // The entry that was left to the reserved worker is no longer alone, so another worker may
         // take it.
-        if all_core_waits && waiting > 1 {
+        if reserved_waits && waiting > 1 {
             self.single_core.notify_one();
         }
     }
@@ -146,7 +146,7 @@ impl<T> Queue<T> {
     pub fn pop(&self, worker: Worker) -> Option<(T, Class)> {
         let wakeup = match worker {
             Worker::SingleCore => &self.single_core,
-            Worker::AllCore => &self.all_core,
+            Worker::Reserved => &self.reserved,
         };
         let mut state = self.state.lock();
         loop {
@@ -188,9 +188,9 @@ impl<T> Queue<T> {
         if *running == 0 {
             state.waiting.queues.of_mut(class).forget_idle();
         }
-        if state.all_core_waits && state.alone().is_some() {
+        if state.reserved_waits && state.alone().is_some() {
             drop(state);
-            self.all_core.notify_one();
+            self.reserved.notify_one();
         }
     }
 
@@ -208,7 +208,7 @@ impl<T> Queue<T> {
         state.waiting.queues = PerClass::new(|_| FairQueue::default());
         drop(state);
         self.single_core.notify_all();
-        self.all_core.notify_all();
+        self.reserved.notify_all();
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn closing_ends_all_workers() {
         let queue = std::sync::Arc::new(Queue::<u8>::default());
-        let workers = [Worker::SingleCore, Worker::AllCore].map(|worker| {
+        let workers = [Worker::SingleCore, Worker::Reserved].map(|worker| {
             let queue = queue.clone();
             std::thread::spawn(move || queue.pop(worker))
         });
@@ -256,24 +256,24 @@ mod tests {
         let queue = Queue::default();
         push_all(&queue, Class::Bulk, [1, 2, 3]);
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((1, Class::Bulk)));
-        assert_eq!(queue.try_pop(Worker::AllCore), None, "bulk is not alone");
+        assert_eq!(queue.try_pop(Worker::Reserved), None, "bulk is not alone");
         queue.push(Class::Online, SHARE, 10);
-        assert_eq!(queue.try_pop(Worker::AllCore), Some((10, Class::Online)));
+        assert_eq!(queue.try_pop(Worker::Reserved), Some((10, Class::Online)));
         queue.push(Class::Online, SHARE, 11);
-        assert_eq!(queue.try_pop(Worker::AllCore), None, "another runs");
+        assert_eq!(queue.try_pop(Worker::Reserved), None, "another runs");
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((11, Class::Online)));
         queue.done(Class::Online, 2);
         push_all(&queue, Class::Online, [12, 13]);
-        assert_eq!(queue.try_pop(Worker::AllCore), None, "two wait");
+        assert_eq!(queue.try_pop(Worker::Reserved), None, "two wait");
     }
 
     #[test]
     fn a_bulk_entry_is_alone_if_no_other_entry_waits_or_runs() {
         let queue = Queue::default();
         queue.push(Class::Bulk, SHARE, 1);
-        assert_eq!(queue.try_pop(Worker::AllCore), Some((1, Class::Bulk)));
+        assert_eq!(queue.try_pop(Worker::Reserved), Some((1, Class::Bulk)));
         queue.push(Class::Bulk, SHARE, 2);
-        assert_eq!(queue.try_pop(Worker::AllCore), None);
+        assert_eq!(queue.try_pop(Worker::Reserved), None);
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((2, Class::Bulk)));
     }
 
@@ -282,7 +282,7 @@ mod tests {
     fn no_entry_is_left_while_workers_wait() {
         let queue = std::sync::Arc::new(Queue::<usize>::default());
         let (sender, taken) = std::sync::mpsc::channel();
-        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::AllCore] {
+        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::Reserved] {
             let (queue, sender) = (queue.clone(), sender.clone());
             std::thread::spawn(move || {
                 while let Some((entry, class)) = queue.pop(worker) {
@@ -335,9 +335,9 @@ mod tests {
         assert_eq!(queue.pop_more(Class::Online, 8, |_| true).len(), 2);
         queue.push(Class::Online, SHARE, 3);
         queue.done(Class::Online, 2);
-        assert_eq!(queue.try_pop(Worker::AllCore), None);
+        assert_eq!(queue.try_pop(Worker::Reserved), None);
         queue.done(Class::Online, 1);
-        assert_eq!(queue.try_pop(Worker::AllCore), Some((3, Class::Online)));
+        assert_eq!(queue.try_pop(Worker::Reserved), Some((3, Class::Online)));
     }
 
     proptest! {

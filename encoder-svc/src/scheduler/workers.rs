@@ -1,9 +1,5 @@
 //! The interface between the encoder and the workers that run its entries.
 
-use std::fmt;
-
-use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
-
 use crate::scheduler::entry::{Class, Entry};
 
 /// A set of workers that run entries and reply to them. Dropping it ends the workers.
@@ -12,24 +8,14 @@ pub trait Workers: Send + Sync {
     fn push(&self, class: Class, entry: Entry);
 }
 
-/// The kind of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The kind of a worker, which decides the entries that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
     /// A worker on one core or, on a GPU, one of several whose runs overlap. It takes the next
     /// entry.
     SingleCore,
-    /// The one worker that uses all cores, and has precedence over the others. It takes an online
-    /// entry if no other online entry waits or runs, or a bulk entry if no other entry waits or
-    /// runs.
-    AllCore,
-}
-
-impl EncodeLabelValue for Worker {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let name = match self {
-            Self::SingleCore => "single_core",
-            Self::AllCore => "all_core",
-        };
-        EncodeLabelValue::encode(&name, encoder)
-    }
+    /// The one worker that is kept for an entry that is alone, and has precedence over the others.
+    /// It takes an online entry if no other online entry waits or runs, or a bulk entry if no other
+    /// entry waits or runs. It runs on all cores if that is faster, and otherwise on one.
+    Reserved,
 }

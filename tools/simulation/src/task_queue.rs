@@ -65,7 +65,7 @@ mod tests {
     async fn take_all() {
         let queue = Arc::new(TaskQueue::<usize>::default());
         let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
-        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::AllCore] {
+        for worker in [Worker::SingleCore, Worker::SingleCore, Worker::Reserved] {
             let (queue, sender) = (queue.clone(), sender.clone());
             tokio::spawn(async move {
                 while let Some((entry, class)) = queue.next(worker).await {

@@ -98,6 +98,7 @@ impl EncoderService for FakeEncoder {
             max_tokens: 128,
             max_batch_size: 8,
             max_text_bytes: 1000,
+            calibration: None,
         }))
     }
 

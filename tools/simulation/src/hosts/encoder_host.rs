@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use encoder_svc::bundle::Description;
+use encoder_svc::calibration::{AllCoreWorker, Calibration};
 use encoder_svc::config::EncoderConfig;
 use encoder_svc::grpc::EncoderServer;
 use encoder_svc::limited_encoder::LimitedEncoder;
@@ -64,7 +65,10 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let admission = Arc::new(Admission::new(costs, sessions, queue_limits, &metrics));
     let workers = TaskWorkers::start(model, sessions, &admission);
     state.set_queue(workers.queue(), generation);
-    let encoder = Arc::new(Encoder::new(description, admission, workers, &config.encoder, &metrics));
+    let known = truth::cost(KNOWN);
+    let calibration = Calibration::new(known, Some(known / 2), AllCoreWorker::On);
+    let encoder =
+        Arc::new(Encoder::new(description, calibration, admission, workers, &config.encoder, &metrics));
     let inner = EncoderServer::new(LimitedEncoder::new(encoder, config.limits));
     let service = Distorted { inner, world: world.clone(), index };
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?.with_service(

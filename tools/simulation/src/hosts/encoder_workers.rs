@@ -24,7 +24,7 @@ pub(crate) struct SimulatedModel {
 
 impl SimulatedModel {
     async fn run(&self, text: &str, worker: Worker) -> Reply {
-        let cores = if worker == Worker::AllCore { 2 } else { 1 };
+        let cores = if worker == Worker::Reserved { 2 } else { 1 };
         let slow = self.world.encoders[self.index].slow.load(Ordering::Relaxed);
         tokio::time::sleep(truth::cost(text) * slow / cores).await;
         let sabotage = self.world.plan.sabotage;
@@ -48,11 +48,11 @@ pub(crate) struct TaskWorkers {
 }
 
 impl TaskWorkers {
-    /// Starts `sessions` single-core workers and the all-core worker.
+    /// Starts `sessions` single-core workers and the reserved worker, which uses all cores.
     pub(crate) fn start(model: SimulatedModel, sessions: usize, admission: &Arc<Admission>) -> Self {
         let sabotage = model.world.plan.sabotage;
         let (queue, model) = (Arc::new(TaskQueue::<Entry>::default()), Arc::new(model));
-        for worker in std::iter::repeat_n(Worker::SingleCore, sessions).chain([Worker::AllCore]) {
+        for worker in std::iter::repeat_n(Worker::SingleCore, sessions).chain([Worker::Reserved]) {
             let (queue, model, admission) = (queue.clone(), model.clone(), admission.clone());
             tokio::spawn(async move {
                 while let Some((entry, class)) = queue.next(worker).await {
