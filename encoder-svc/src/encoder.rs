@@ -168,7 +168,9 @@ impl Encoder {
         let result = reply.await.unwrap_or_else(|_| Err(shutting_down()));
         // The caller holds the permit, so it is freed as soon as the caller leaves, not when a
         // worker finds the entry.
-        drop(permit);
+        if result.is_ok() {
+            permit.complete();
+        }
         result
     }
 }

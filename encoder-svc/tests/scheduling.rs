@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod paused;
+mod unsteady;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,41 @@ async fn neither_class_starves_the_other() {
     let least = RUN * 400 / (SESSIONS as u32) * 8;
     assert!(begin.elapsed() < least + milliseconds(500), "{:?}", begin.elapsed());
     flood.abort();
+}
+
+/// Keeps 64 bulk texts waiting for ever.
+fn saturate_with_bulk(scheduler: &Scheduler) {
+    for _ in 0..64 {
+        let scheduler = scheduler.clone();
+        tokio::spawn(async move {
+            loop {
+                scheduler.call(Class::Bulk, Deadline::NONE).await.0.unwrap();
+            }
+        });
+    }
+}
+
+/// The reserved worker runs a lone text at once, although it has one core only. A text that comes
+/// beside it gets the next single-core worker.
+#[tokio::test(start_paused = true)]
+async fn a_worker_on_one_core_is_free_for_a_lone_text_beside_saturating_bulk() {
+    let scheduler = Scheduler::start(longest(2_000, 60_000)).with_reserved_worker();
+    saturate_with_bulk(&scheduler);
+    for pause in 0..100 {
+        sleep(milliseconds(40 + pause % 10)).await;
+        let (outcome, took) = scheduler.call(Class::Online, Deadline::NONE).await;
+        assert!(outcome.is_ok() && took <= RUN + milliseconds(1), "{took:?}");
+    }
+    for pause in 0..100 {
+        sleep(milliseconds(40 + pause % 10)).await;
+        let lone = scheduler.call(Class::Online, Deadline::NONE);
+        let beside = async {
+            sleep(milliseconds(1)).await;
+            scheduler.call(Class::Online, Deadline::NONE).await
+        };
+        let ((_, lone), (_, beside)) = tokio::join!(lone, beside);
+        assert!(lone <= RUN + milliseconds(1) && beside <= 2 * RUN + milliseconds(1), "{lone:?}, {beside:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["running_pair"]
 
 RULE = re.compile(r"movieclassifier_[a-z]+(_[a-z]+)*")
-GAUGES_AND_HISTOGRAMS = {"bytes", "seconds", "texts", "tokens", "calls", "sessions", "replicas", "names", "info"}
+GAUGES_AND_HISTOGRAMS = {"bytes", "seconds", "texts", "tokens", "calls", "sessions", "replicas", "names", "ratio", "info"}
 COUNTED = {"evictions", "texts", "requests", "attempts", "retries", "hedges", "reloads", "hits", "misses", "joins"}
 
 service = pytest.mark.parametrize("service", SERVICES)

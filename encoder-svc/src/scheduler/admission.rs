@@ -6,6 +6,9 @@
 //! client still has time to try another replica. Unary requests are admitted whole or not at all.
 //! Texts of a stream wait for permits; callers take turns.
 //!
+//! Estimates are right only on average, and a machine can slow down within a second. So a request is
+//! expected to take longer by a margin that admission learns (`scheduler/margin.rs`).
+//!
 //! A caller never gets a whole limit (see [`FairLimit`]), and the time that a request is expected to
 //! take depends on the caller's own backlog more than on that of others, because the queue is fair.
 //!
@@ -15,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,10 +31,8 @@ use tokio::time::Instant;
 use crate::scheduler::cost::CostModel;
 use crate::scheduler::entry::{Class, ClassLabel, PerClass, Share};
 use crate::scheduler::limits::{BULK_SHARE, QueueLimits};
+use crate::scheduler::margin::Margin;
 
-/// A safety factor for expected times. Estimates are right only on average, and a machine can slow
-/// down within a second.
-const MARGIN: f64 = 1.25;
 /// The shortest time after which a rejected client is told to retry.
 const MIN_RETRY: Duration = Duration::from_millis(10);
 /// The weight of one observation in the slowdown of a caller: when it rises, and when it falls.
@@ -55,6 +57,9 @@ struct ClassLimit {
     /// How many times longer than expected the work of a caller takes, if it does, because other
     /// callers come after it and are served before it. Callers without work are forgotten.
     slowdowns: Mutex<HashMap<CallerId, f64>>,
+    /// How many times longer requests take than their callers' slowdowns explain.
+    margin: Margin,
+    margin_ratio: Gauge<f64, AtomicU64>,
     texts: Gauge,
     rejected: Counter,
 }
@@ -81,13 +86,36 @@ impl ClassLimit {
         self.slowdowns.lock().get(&caller).copied().unwrap_or(1.0)
     }
 
-    /// Learns that work of `caller` took `times` as long as expected.
-    fn took(&self, caller: CallerId, times: f64) {
+    /// Learns that work of `caller` took `times` as long as on average.
+    fn slower(&self, caller: CallerId, times: f64) {
         let mut slowdowns = self.slowdowns.lock();
         let slowdown = slowdowns.entry(caller).or_insert(1.0);
         let weight = if times > *slowdown { SLOWER } else { FASTER };
         *slowdown = (*slowdown + (times - *slowdown) * weight).clamp(1.0, MAX_SLOWDOWN);
     }
+}
+
+/// The units of a request.
+#[derive(Clone, Copy)]
+struct Request {
+    /// Those that are not admitted yet.
+    new: u64,
+    /// Those that are admitted.
+    admitted: u64,
+    /// Those of its longest text.
+    longest: u64,
+}
+
+/// What was expected of a request when it was admitted.
+struct Promise {
+    begin: Instant,
+    /// The time that it takes on average.
+    average: Duration,
+    /// The time that it takes with the slowdown of its caller, or the shortest expected time that
+    /// could ever be rejected: a smaller error does not matter.
+    expected: Duration,
+    /// The part of its allowed time that this is with the margin.
+    part: f64,
 }
 
 /// An admitted text's slot under the limit of its class. The caller that waits for the vector holds
@@ -96,9 +124,9 @@ pub struct Permit {
     admission: Arc<Admission>,
     class: Class,
     share: Share,
-    /// When the text was admitted, and the time that it was expected to take; `None` if it is not
-    /// the last of its request.
-    promise: Option<(Instant, Duration)>,
+    /// `None` if the text is not the last of its request.
+    promise: Option<Promise>,
+    is_complete: bool,
     /// `None` once it is released.
     admitted: Option<FairPermit>,
 }
@@ -109,6 +137,11 @@ impl Permit {
     pub fn share(&self) -> Share {
         self.share
     }
+
+    /// Frees the slot of a text that was encoded.
+    pub fn complete(mut self) {
+        self.is_complete = true;
+    }
 }
 
 impl Drop for Permit {
@@ -116,10 +149,21 @@ impl Drop for Permit {
         let limit = self.admission.limits.of(self.class);
         limit.texts.dec();
         self.admitted = None;
-        if limit.admitted.held_by(self.share.caller) == 0 {
+        let is_last = limit.admitted.held_by(self.share.caller) == 0;
+        if is_last {
             limit.slowdowns.lock().remove(&self.share.caller);
-        } else if let Some((begin, expected)) = self.promise {
-            limit.took(self.share.caller, begin.elapsed().as_secs_f64() / expected.as_secs_f64().max(1e-6));
+        }
+        let Some(Promise { begin, average, expected, part }) = self.promise else { return };
+        let took = begin.elapsed().as_secs_f64();
+        let times = |of: Duration| took / of.as_secs_f64().max(1e-6);
+        if self.is_complete {
+            limit.margin.took(times(expected), part);
+        } else {
+            limit.margin.took_at_least(times(expected), part);
+        }
+        limit.margin_ratio.set(limit.margin.get());
+        if !is_last {
+            limit.slower(self.share.caller, times(average));
         }
     }
 }
@@ -136,12 +180,21 @@ impl Admission {
             "Requests rejected because they could not be served in time",
             Family::default(),
         );
+        let margins: Family<ClassLabel, Gauge<f64, AtomicU64>> = metrics.register(
+            "encoder_margin_ratio",
+            "Factor between the expected time of a request and the time that admission allows for it",
+            Family::default(),
+        );
         let limits = PerClass::new(|class| {
             let label = ClassLabel { class };
+            let (margin, margin_ratio) = (Margin::default(), margins.get_or_create_owned(&label));
+            margin_ratio.set(margin.get());
             ClassLimit {
                 max_wait: *limits.of(class),
                 admitted: FairLimit::new(0),
                 slowdowns: Mutex::default(),
+                margin,
+                margin_ratio,
                 texts: texts.get_or_create_owned(&label),
                 rejected: rejected.get_or_create_owned(&label),
             }
@@ -183,26 +236,37 @@ impl Admission {
     /// The time that a text admitted now is expected to wait, if its caller has all the backlog.
     #[must_use]
     pub fn wait(&self, class: Class) -> Duration {
-        self.expected(class, self.limits.of(class).admitted()).mul_f64(MARGIN)
+        self.expected(class, self.limits.of(class).admitted()).mul_f64(self.limits.of(class).margin.get())
     }
 
-    /// Returns the time that `new` units of `caller` are expected to take, without a margin, beside
-    /// `admitted` units that were admitted for the same request.
+    /// Returns what is expected of a request beside `admitted` units that were admitted for it, or
+    /// rejects it if it could not be done before the deadline.
     fn check_deadline(
         &self,
         class: Class,
         caller: CallerId,
-        (new, admitted): (u64, u64),
+        Request { new, admitted, longest }: Request,
         deadline: Deadline,
-    ) -> Result<Duration, ApiError> {
+    ) -> Result<Promise, ApiError> {
         let limit = self.limits.of(class);
+        // All workers share the backlog, but the last text runs on one.
+        let last = longest as f64 * (1.0 - 1.0 / f64::from(self.sessions));
+        let last = Duration::from_secs_f64(self.costs.micros(last) / 1e6);
         let ahead = limit.admitted.ahead_of(caller, new, self.most_in_progress());
-        let promised = self.expected(class, ahead as f64);
-        let expected = promised.mul_f64(MARGIN * limit.slowdown(caller));
-        match deadline.remaining() {
-            Some(left) if expected > left && !self.is_idle(admitted) => Err(limit.reject(expected, left)),
-            _ => Ok(promised),
+        let average = self.expected(class, ahead as f64) + last;
+        let expected = average.mul_f64(limit.slowdown(caller));
+        let at_most = expected.mul_f64(limit.margin.get());
+        let left = deadline.remaining();
+        if let Some(left) = left
+            && at_most > left
+            && !self.is_idle(admitted)
+        {
+            return Err(limit.reject(at_most, left));
         }
+        let allowed = left.unwrap_or(limit.max_wait);
+        let part = at_most.as_secs_f64() / allowed.as_secs_f64().max(1e-6);
+        let expected = expected.max(allowed.div_f64(Margin::MOST));
+        Ok(Promise { begin: Instant::now(), average, expected, part })
     }
 
     /// Whether no text is admitted but `own` units. An idle encoder admits any request: the estimate
@@ -223,12 +287,18 @@ impl Admission {
         self: &Arc<Self>,
         class: Class,
         share: Share,
-        promised: Option<Duration>,
+        promise: Option<Promise>,
         admitted: FairPermit,
     ) -> Permit {
         self.limits.of(class).texts.inc();
-        let promise = promised.map(|promised| (Instant::now(), promised));
-        Permit { admission: self.clone(), class, share, promise, admitted: Some(admitted) }
+        Permit {
+            admission: self.clone(),
+            class,
+            share,
+            promise,
+            is_complete: false,
+            admitted: Some(admitted),
+        }
     }
 
     /// Admits all texts of `caller` or none, without waiting. Returns a permit for each text.
@@ -242,15 +312,17 @@ impl Admission {
         let units: Vec<_> = texts.iter().map(|text| self.costs.units_of(text)).collect();
         let Some(last) = units.len().checked_sub(1) else { return Ok(Vec::new()) };
         let total = units.iter().sum();
-        let promised = self.check_deadline(class, caller, (total, 0), deadline)?;
+        let longest = units.iter().copied().max().unwrap_or(0);
+        let request = Request { new: total, admitted: 0, longest };
+        let mut promise = Some(self.check_deadline(class, caller, request, deadline)?);
         let limit = self.limit(class);
         let mut admitted = limit
             .admitted
             .try_acquire(caller, total)
             .map_err(|needed| limit.reject(self.time(needed as f64).max(limit.max_wait), limit.max_wait))?;
         let permit = |(index, units)| {
-            let promised = (index == last).then_some(promised);
-            self.permit(class, Share { caller, units }, promised, admitted.split(units))
+            let promise = if index == last { promise.take() } else { None };
+            self.permit(class, Share { caller, units }, promise, admitted.split(units))
         };
         Ok(units.into_iter().enumerate().map(permit).collect())
     }
@@ -265,7 +337,8 @@ impl Admission {
     ) -> Result<Permit, ApiError> {
         let units = self.costs.units_of(text);
         let admitted = deadline.bound(self.limit(class).admitted.acquire(caller, units)).await?;
-        let promised = self.check_deadline(class, caller, (0, units), deadline)?;
-        Ok(self.permit(class, Share { caller, units }, Some(promised), admitted))
+        let request = Request { new: 0, admitted: units, longest: units };
+        let promise = self.check_deadline(class, caller, request, deadline)?;
+        Ok(self.permit(class, Share { caller, units }, Some(promise), admitted))
     }
 }

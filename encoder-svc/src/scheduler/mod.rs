@@ -6,6 +6,7 @@ pub mod admission;
 pub mod cost;
 pub mod entry;
 pub mod limits;
+mod margin;
 pub mod micro_batch;
 pub mod queue;
 pub mod workers;

@@ -10,7 +10,7 @@ use encoder_svc::scheduler::admission::{Admission, Permit};
 use encoder_svc::scheduler::cost::CostModel;
 use encoder_svc::scheduler::entry::{Class, Entry, Reply};
 use encoder_svc::scheduler::limits::QueueLimits;
-use encoder_svc::scheduler::queue::Queue;
+use encoder_svc::scheduler::queue::{Next, Queue};
 use encoder_svc::scheduler::workers::Worker;
 use service_kit::{ApiError, CallerId, Deadline, Metrics};
 use tokio::time::{Instant, sleep};
@@ -31,6 +31,14 @@ pub fn longest(online: u64, bulk: u64) -> QueueLimits {
     QueueLimits { online: milliseconds(online), bulk: milliseconds(bulk) }
 }
 
+/// The milliseconds that the text of an entry takes at the speed of the start. `number` decides the
+/// difference from the average of its length.
+fn milliseconds_of(entry: &Entry, number: usize) -> f64 {
+    let spread = 0.8 + 0.4 * (number as f64 * 0.618_033_988_75).fract();
+    let costs = CostModel::new(256, &text(), RUN);
+    spread * costs.micros(entry.share.units as f64) / 1e3
+}
+
 /// The queue, admission, and one simulated worker for each session.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -39,23 +47,47 @@ pub struct Scheduler {
     /// The units that ran, for each caller.
     pub ran: Arc<Mutex<HashMap<CallerId, u64>>>,
     pub texts_run: Arc<std::sync::atomic::AtomicUsize>,
+    /// The speed of the machine at a time after its start; `None` if every text takes its estimated
+    /// time.
+    pub speed: Option<fn(Duration) -> f64>,
+    pub begin: Instant,
 }
 
 impl Scheduler {
     pub fn start(longest: QueueLimits) -> Self {
+        Self::start_on(None, longest)
+    }
+
+    /// Starts on a machine whose speed changes: 1 is the speed at startup, and 0 a stall. Texts then
+    /// take up to a fifth more or less than others of their length, and the cost model learns.
+    pub fn start_on(speed: Option<fn(Duration) -> f64>, longest: QueueLimits) -> Self {
         let costs = CostModel::new(256, &text(), RUN);
         let admission = Arc::new(Admission::new(costs, SESSIONS, longest, &Metrics::default()));
-        let scheduler =
-            Self { queue: Arc::default(), admission, ran: Arc::default(), texts_run: Arc::default() };
+        let scheduler = Self {
+            queue: Arc::default(),
+            admission,
+            ran: Arc::default(),
+            texts_run: Arc::default(),
+            speed,
+            begin: Instant::now(),
+        };
         for _ in 0..SESSIONS {
-            tokio::spawn(scheduler.clone().work());
+            tokio::spawn(scheduler.clone().work(Worker::SingleCore));
         }
         scheduler
     }
 
-    async fn work(self) {
+    /// Adds the reserved worker, which runs a text on one core.
+    pub fn with_reserved_worker(self) -> Self {
+        tokio::spawn(self.clone().work(Worker::Reserved));
+        self
+    }
+
+    async fn work(self, worker: Worker) {
+        // What the last step of a run did for the next one, in milliseconds of work.
+        let mut ahead = 0.0;
         loop {
-            let Some((entry, class)) = self.queue.try_pop(Worker::SingleCore) else {
+            let Next::Run(entry, class) = self.queue.poll(worker) else {
                 sleep(Duration::from_micros(100)).await;
                 continue;
             };
@@ -63,9 +95,23 @@ impl Scheduler {
                 let result = if entry.deadline.has_passed() {
                     Err(ApiError::DeadlineExceeded)
                 } else {
-                    self.texts_run.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let micros = self.admission.costs().micros(entry.share.units as f64);
-                    sleep(Duration::from_micros(micros.round() as u64)).await;
+                    let number = self.texts_run.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    match self.speed {
+                        None => {
+                            let micros = self.admission.costs().micros(entry.share.units as f64);
+                            sleep(Duration::from_micros(micros.round() as u64)).await;
+                        }
+                        Some(speed) => {
+                            let begin = Instant::now();
+                            let mut left = milliseconds_of(&entry, number) - ahead;
+                            while left > 0.0 {
+                                sleep(milliseconds(1)).await;
+                                left -= speed(self.begin.elapsed());
+                            }
+                            ahead = -left;
+                            self.admission.costs().learn(&[entry.text.len()], begin.elapsed());
+                        }
+                    }
                     *self.ran.lock().unwrap().entry(entry.share.caller).or_default() += entry.share.units;
                     Ok(Reply { vector: Vec::new(), token_count: entry.text.len(), truncated: false })
                 };
@@ -85,7 +131,9 @@ impl Scheduler {
         let (entry, reply) = Entry::new(text, permit.share(), deadline);
         self.queue.push(class, entry.share, entry);
         let outcome = deadline.bound(reply).await?.unwrap();
-        drop(permit);
+        if outcome.is_ok() {
+            permit.complete();
+        }
         outcome
     }
 
