@@ -239,9 +239,9 @@ bench: bench-trainer bench-encoder ## all benchmarks of this machine's CPU, as r
 	    $(RUNTIME)/bundles/minilm-512-fp32 $(RUNTIME)/bundles/minilm-512
 	$(CARGO) bench --locked -p classifier-svc --bench overhead
 
-bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes)
+bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes); NOISE=1 beside a competing process
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
-	target/release/load-generator
+	target/release/load-generator $(if $(NOISE),--noise --output bench-results/encoder-noise.json)
 
 # One environment a peer. Those that need PyTorch find it in the environment of bench-trainer, which exists for x86_64 only.
 PEERS := $(RUNTIME)/peers

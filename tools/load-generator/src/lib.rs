@@ -8,6 +8,8 @@
 pub mod collector;
 pub mod figures;
 pub mod load;
+pub mod machine;
+pub mod noise;
 pub mod raw;
 pub mod server;
 pub mod texts;

@@ -12,6 +12,7 @@ use load_generator::collector::Collector;
 use load_generator::cores;
 use load_generator::figures::{Figures, median};
 use load_generator::load::{self, Client, quantile};
+use load_generator::noise::{COMPETE, Noise, compete};
 use load_generator::raw::Raw;
 use load_generator::server::{Server, ServerArguments, own_cpu_seconds};
 use load_generator::texts::TextArguments;
@@ -44,6 +45,8 @@ Examples:
   load-generator --quick --encoder-svc old/encoder-svc --output bench-results/old.json
   load-generator --quick --output bench-results/new.json
           Compare two builds: alternate these two commands a few times, then compare the ratios in the files
+  load-generator --noise --output bench-results/encoder-noise.json
+          Measure beside a process that uses a core in bursts
   load-generator --quick --texts 200 --rounds 1
           Check within a minute that everything works")]
 struct Arguments {
@@ -60,6 +63,13 @@ struct Arguments {
     /// Measure only single texts and bulk throughput, to compare two builds within minutes
     #[arg(long)]
     quick: bool,
+    /// Let a competing process use every second core in bursts meanwhile, for about a third of the
+    /// time, as a neighbour on the same machine does
+    #[arg(long)]
+    noise: bool,
+    /// Be the competing process of --noise, until standard input ends
+    #[arg(long = COMPETE.trim_start_matches('-'), hide = true)]
+    compete: bool,
     /// The JSON file to write
     #[arg(long, value_name = "FILE", default_value = "bench-results/encoder.json")]
     output: PathBuf,
@@ -291,14 +301,20 @@ impl Benchmark {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
+    if arguments.compete {
+        compete();
+        return Ok(());
+    }
     let (texts, source) = arguments.texts.read();
     println!("{} texts of {source}, {} cores", texts.len(), cores());
     let raw = Raw::open(&arguments.server.bundle, Device::Cpu);
     let server = Server::start(&arguments.server, &[]).await;
     let client = server.client();
     let quick = arguments.quick;
-    let mut benchmark =
-        Benchmark { arguments, texts: Arc::new(texts), raw, server, client, figures: Figures::default() };
+    let mut figures = Figures::begin();
+    figures.note("noise", arguments.noise);
+    let _noise = arguments.noise.then(Noise::start);
+    let mut benchmark = Benchmark { arguments, texts: Arc::new(texts), raw, server, client, figures };
     let baseline = benchmark.idle().await;
     if !quick {
         benchmark.under_load(&baseline).await;

@@ -260,7 +260,7 @@ async fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
     let (texts, source) = arguments.texts.read();
     println!("{} texts of {source}", texts.len());
-    let mut figures = Figures::default();
+    let mut figures = Figures::begin();
     let bundle = &arguments.server.bundle;
     let on_cpu = Raw::open(bundle, Device::Cpu).vectors(&texts[..texts.len().min(COMPARED)]);
     let raw = Raw::open(bundle, Device::Cuda);
