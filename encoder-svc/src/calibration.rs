@@ -128,7 +128,7 @@ mod tests {
         let mut run = 0;
         let slow = &mut || {
             run += 1;
-            std::thread::sleep(ENOUGH_TIME / 2);
+            std::thread::park_timeout(ENOUGH_TIME / 2);
             Ok(ENOUGH_TIME / 2)
         };
         medians([slow]).unwrap();

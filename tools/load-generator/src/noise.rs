@@ -70,7 +70,7 @@ fn burn_in_bursts(seed: u64, over: &AtomicBool) {
             }
             std::hint::spin_loop();
         }
-        std::thread::sleep(pause);
+        std::thread::park_timeout(pause);
     }
 }
 
