@@ -82,9 +82,9 @@ async fn a_machine_that_slows_down_by_3_and_recovers() {
     println!("{late} of {admitted} late");
     // What was admitted in the second before cannot all be done in time.
     assert!(late <= 200.0, "{late} late");
-    assert_eq!(outcomes.late(1.0..18.0), 0.0);
+    assert!(outcomes.late(1.0..18.0) == 0.0);
     assert!(outcomes.late(22.0..50.0) < 0.001, "{}", outcomes.late(22.0..50.0));
-    assert_eq!(outcomes.late(50.0..80.0), 0.0);
+    assert!(outcomes.late(50.0..80.0) == 0.0);
     assert!(outcomes.goodput(1.0..18.0) >= 0.95, "{}", outcomes.goodput(1.0..18.0));
     assert!(outcomes.goodput(22.0..50.0) >= 0.95 / 3.0, "{}", outcomes.goodput(22.0..50.0));
     assert!(outcomes.goodput(52.0..80.0) >= 0.95, "{}", outcomes.goodput(52.0..80.0));
