@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
-    nightly test-use-large test-docker test-kubernetes-live test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
+    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
     bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -165,8 +165,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, clients, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker test-clients simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, clients, spark, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -189,6 +189,23 @@ test-kubernetes-live: ## the manifests on the cluster of KUBECONFIG, in a namesp
 
 test-clients: python-environment binaries node-tools $(CLIENT_TOOLS)/python/.stamp ## generate clients from /openapi.json in Python and TypeScript, compile and run them
 	$(VENV) -m pytest -q -p no:cacheprovider tests/generated
+
+# The packages of the client's tests and pyspark, a download of 500 MB. pyspark has a source archive only, so it comes last
+# and is built by the setuptools that is installed by then.
+SPARK_VENV := $(RUNTIME)/spark-venv
+$(SPARK_VENV)/.packages: tests/python_client/requirements.txt
+	$(hashed_venv)
+$(SPARK_VENV)/.stamp: tests/python_client/requirements-spark.txt $(SPARK_VENV)/.packages
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r $<
+	@touch $@
+
+test-spark: models $(if $(shell command -v java),$(SPARK_VENV)/.stamp) ## Spark jobs: columns, a restart, an overload, rows/s against the client alone; skipped without Java
+	@if command -v java >/dev/null; then \
+	    $(CARGO) build --release --locked -p encoder-svc -p classifier-svc && \
+	    BINARIES=target/release $(SPARK_VENV)/bin/python -m pytest -q -s -p no:cacheprovider tests/python_client/test_spark_jobs.py; \
+	else \
+	    echo "test-spark skipped: Spark needs Java 17 or later, such as Debian's openjdk-17-jre-headless"; \
+	fi
 
 # Each seed is a separate process. Two of them use one core each.
 SEEDS ?= 50

@@ -2,7 +2,8 @@
 
 It downloads the wheel of every line for each supported interpreter and processor (CPython 3.11 to 3.13 on x86_64 and
 aarch64 Linux with glibc 2.28 or newer) and writes its sha256. It accepts wheels only, because installing a source archive
-runs a build script. Format: pip's hash-checking mode
+runs a build script. `--source-archive` names packages that have no wheels; install those after the other packages, with
+`--no-build-isolation`, so that only pinned packages run their build scripts. Format: pip's hash-checking mode
 (https://pip.pypa.io/en/stable/topics/secure-installs/).
 
     python3 tools/scripts/pin_requirements.py requirements.in
@@ -49,12 +50,19 @@ def download(pins: list[str], python_version: str, machine: str, folder: Path) -
     )
 
 
+def download_archives(pins: list[str], folder: Path) -> None:
+    """Downloads the source archive of each pin to `folder`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += [argument for pin in pins for argument in ("--no-binary", pin.split("==")[0])]
+    subprocess.run([*command, "--dest", str(folder), *pins], check=True)
+
+
 def hashes_by_project(folder: Path) -> dict[str, set[str]]:
-    """Returns the sha256 of each wheel in `folder` by project name, normalised as in PEP 503."""
+    """Returns the sha256 of each file in `folder` by project name, normalised as in PEP 503."""
     hashes: dict[str, set[str]] = {}
-    for wheel in folder.glob("*.whl"):
-        project = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
-        with wheel.open("rb") as file:
+    for path in folder.iterdir():
+        project = re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower()
+        with path.open("rb") as file:
             hashes.setdefault(project, set()).add(hashlib.file_digest(file, "sha256").hexdigest())
     return hashes
 
@@ -63,19 +71,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the list of pinned packages, for example requirements.in")
     parser.add_argument("--machine", action="append", choices=MACHINES, help="only this processor (repeatable); default: all")
+    parser.add_argument("--source-archive", action="append", default=[], help="a package without wheels (repeatable)")
     arguments = parser.parse_args()
     source: Path = arguments.source
     pins = pinned_lines(source)
+    archives = [pin for pin in pins if pin.split("==")[0] in arguments.source_archive]
+    wheels = [pin for pin in pins if pin not in archives]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for python_version in PYTHON_VERSIONS:
             for machine in arguments.machine or MACHINES:
-                download(pins, python_version, machine, folder)
+                download(wheels, python_version, machine, folder)
+        if archives:
+            download_archives(archives, folder)
         hashes = hashes_by_project(folder)
     lines = [
         f"# Written by tools/scripts/pin_requirements.py from {source.name}; edit that file instead.",
         "# Install with: pip install --no-deps --require-hashes -r FILE",
         "--only-binary :all:",
+        *(f"--no-binary {pin.split('==')[0]}" for pin in archives),
     ]
     for pin in pins:
         digests = sorted(hashes[pin.split("==")[0]])
