@@ -16,7 +16,7 @@ use crate::error::EncoderError;
 use crate::failure::Failure;
 use crate::metrics::CallMetrics;
 use crate::policy::{self, Policy, Rules};
-use crate::replica::Replica;
+use crate::replica::{Health, Replica};
 use crate::replicas::Replicas;
 
 /// The attempt at which a bulk call logs a warning. Earlier failures are routine, such as a full
@@ -81,7 +81,7 @@ impl Attempts {
             let (replica, outcome) = tokio::select! {
                 Some(finished) = running.next() => finished,
                 () = hedge => {
-                    if let Some(other) = self.spare(call, &tried) {
+                    if let Some(other) = self.spare(call, &tried, Health::Serving) {
                         metrics.hedges.inc();
                         tried.push(other.clone());
                         silent.push(other.clone());
@@ -113,7 +113,8 @@ impl Attempts {
             if !rules.allows_attempt(tried.len()) {
                 return Err(failure.into());
             }
-            let next = match self.spare(call, &tried) {
+            // A replica that is about to stop still accepts calls for a while.
+            let next = match self.spare(call, &tried, Health::NotServing) {
                 Some(other) => other,
                 // A retry cannot help: the replica runs another encoder.
                 None if matches!(failure, Failure::OtherEncoder { .. }) => return Err(failure.into()),
@@ -172,9 +173,11 @@ impl Attempts {
         Ok(())
     }
 
-    /// Returns an untried replica that is available, if the budget allows one more attempt.
-    fn spare(&self, call: Call<'_>, tried: &[Arc<Replica>]) -> Option<Arc<Replica>> {
+    /// Returns an untried replica that is available and whose health is at least `health`, if the
+    /// budget allows one more attempt.
+    fn spare(&self, call: Call<'_>, tried: &[Arc<Replica>], health: Health) -> Option<Arc<Replica>> {
         let other = self.replicas.pick(call.expected, tried).ok()?;
-        (!other.is_ejected() && other.busy_for().is_zero() && self.rules.withdraw()).then_some(other)
+        let is_available = other.health() <= health && !other.is_ejected() && other.busy_for().is_zero();
+        (is_available && self.rules.withdraw()).then_some(other)
     }
 }

@@ -10,7 +10,7 @@ use crate::attempts::{Attempts, Call};
 use crate::client::EncoderClient;
 use crate::error::EncoderError;
 use crate::policy::{BulkPolicy, Policy};
-use crate::replica::Replica;
+use crate::replica::{Health, Replica};
 use crate::replicas::Replicas;
 use crate::verify::{EncoderDescription, Vectors};
 
@@ -34,7 +34,9 @@ impl BulkEncoder {
     /// A replica that does not answer yet may join later, since every reply is verified. At least
     /// one must answer.
     pub async fn connect(channels: Vec<Channel>, policy: BulkPolicy) -> Result<Self, EncoderError> {
-        let replica = |(index, channel)| Arc::new(Replica::new(format!("replica {index}"), channel, None));
+        let replica = |(index, channel)| {
+            Arc::new(Replica::new(format!("replica {index}"), channel, None, Health::Serving))
+        };
         let replicas: Vec<_> = channels.into_iter().enumerate().map(replica).collect();
         let connecting = BulkPolicy { patience: policy.connect_patience, ..policy };
         let asked = replicas.iter().map(|replica| describe(replica.clone(), connecting));

@@ -12,10 +12,10 @@ use tonic::transport::Channel;
 
 use crate::attempts::{Attempts, Call};
 use crate::config::ClientConfig;
-use crate::discovery::Discovery;
+use crate::discovery::dns::Discovery;
 use crate::error::EncoderError;
 use crate::policy::Policy;
-use crate::replica::Replica;
+use crate::replica::{Health, Replica};
 use crate::replicas::Replicas;
 use crate::verify::{self, Vectors};
 
@@ -44,7 +44,7 @@ impl EncoderClient {
         }
         let names: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
         let client = Self::new(Replicas::new(Vec::new(), names.join(", ")), config.policy, metrics);
-        let mut discovery = Discovery::new(client.attempts.clone(), config);
+        let mut discovery = Discovery::new(client.attempts.clone(), &config);
         discovery.refresh().await;
         tokio::spawn(discovery.follow(shutdown));
         client
@@ -53,7 +53,7 @@ impl EncoderClient {
     /// A client of the one encoder behind `channel`.
     #[must_use]
     pub fn fixed(channel: Channel, config: &ClientConfig, metrics: &Metrics) -> Self {
-        let replica = Replica::new("embedded".to_owned(), channel, config.api_key.as_ref());
+        let replica = Replica::new("embedded".to_owned(), channel, config.api_key.as_ref(), Health::Serving);
         Self::new(Replicas::new(vec![Arc::new(replica)], String::new()), config.policy, metrics)
     }
 
@@ -119,7 +119,7 @@ impl EncoderClient {
             loop {
                 tokio::time::sleep(PROBE_INTERVAL).await;
                 let replicas = self.probe_all().await;
-                let ejected = replicas.iter().filter(|replica| !replica.answers()).count();
+                let ejected = replicas.iter().filter(|replica| !replica.is_available()).count();
                 self.attempts.metrics.set_replicas(replicas.len(), ejected);
             }
         };

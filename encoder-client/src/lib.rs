@@ -4,7 +4,8 @@
 //! has a deadline, hedges, and shares a retry budget; a bulk call retries until its patience ends.
 //! Encoding has no side effects, so any attempt may be repeated.
 //!
-//! - `discovery` follows the addresses of the encoders' names; `replica` is one address.
+//! - `discovery` follows the addresses of the encoders' names, and the health of each; `replica` is
+//!   one address.
 //! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy`
 //!   and `circuit_breaker`.
 //! - `status` classifies gRPC statuses; `verify` checks every reply.

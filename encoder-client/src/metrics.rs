@@ -35,7 +35,7 @@ impl CallMetrics {
             attempts.get_or_create(&Outcome { outcome }).inc_by(0);
         }
         let unresolved = "Host names of encoders that cannot be looked up";
-        let ejected = "Encoder replicas that do not answer or are ejected";
+        let ejected = "Encoder replicas that do not answer, do not serve or are ejected";
         Self {
             attempts,
             retries: metrics.register("encoder_retries", "Attempts after a failed one", Counter::default()),

@@ -1,6 +1,6 @@
 //! One replica of an encoder: its connection, its identity, its load, and its recent outcomes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,12 +26,25 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Limit of a response. The vectors of 256 texts take half a mebibyte.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// What a replica reports about itself, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Health {
+    /// It serves.
+    Serving,
+    /// It is about to stop, or not ready yet. It may still accept calls.
+    NotServing,
+    /// Nobody hears of it: it cannot be reached, or has not reported yet.
+    Unknown,
+}
+
 pub(crate) struct Replica {
     name: String,
     client: EncoderServiceClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
     /// Texts of the attempts in flight.
     pending: AtomicUsize,
+    /// A [`Health`].
+    health: AtomicU8,
     state: Mutex<State>,
 }
 
@@ -74,14 +87,15 @@ impl Drop for Pending {
 }
 
 impl Replica {
-    pub(crate) fn new(name: String, channel: Channel, api_key: Option<&Secret>) -> Self {
+    pub(crate) fn new(name: String, channel: Channel, api_key: Option<&Secret>, health: Health) -> Self {
         let authorization = api_key.and_then(|key| {
             let mut value = MetadataValue::try_from(format!("Bearer {}", key.expose())).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
         let client = EncoderServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Self { name, client, authorization, pending: AtomicUsize::new(0), state: Mutex::default() }
+        let (pending, health) = (AtomicUsize::new(0), AtomicU8::new(health as u8));
+        Self { name, client, authorization, pending, health, state: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -90,6 +104,22 @@ impl Replica {
 
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) {
+            0 => Health::Serving,
+            1 => Health::NotServing,
+            _ => Health::Unknown,
+        }
+    }
+
+    /// Records the health that the replica reports.
+    pub(crate) fn reports(&self, health: Health) {
+        let before = self.health.swap(health as u8, Ordering::Relaxed);
+        if before != health as u8 {
+            tracing::info!(replica = self.name, ?health, "encoder health changed");
+        }
     }
 
     pub(crate) fn take(self: &Arc<Self>, texts: usize) -> Pending {
@@ -240,6 +270,11 @@ impl Replica {
         state.answered_probe && !state.breaker.is_open()
     }
 
+    /// Whether calls go to the replica as a first choice.
+    pub(crate) fn is_available(&self) -> bool {
+        self.health() == Health::Serving && self.answers()
+    }
+
     /// Whether the replica is known to run the expected encoder.
     pub(crate) fn matches(&self, expected: &EncoderIdentity) -> bool {
         self.state().runs(expected)
@@ -303,7 +338,7 @@ mod tests {
     /// A replica that answered a probe and then no other, because its address is closed.
     fn replica() -> Replica {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let replica = Replica::new("test".to_owned(), channel, None);
+        let replica = Replica::new("test".to_owned(), channel, None, Health::Serving);
         let identity = encoder("ab");
         replica.answered(&EncoderDescription {
             identity,

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use genre_model::EncoderIdentity;
 
 use crate::error::EncoderError;
-use crate::replica::Replica;
+use crate::replica::{Health, Replica};
 
 /// The replicas that are known now.
 pub(crate) struct Replicas {
@@ -38,8 +38,8 @@ impl Replicas {
     }
 
     /// Returns the best replica that is not one of `tried`. Available replicas come before busy
-    /// ones, and busy ones before ejected ones. Among these, the one with the fewest pending texts
-    /// wins; equal replicas take turns.
+    /// ones, then those that are about to stop, then ejected ones, and last those that nobody hears
+    /// of. Among equal ones, the one with the fewest pending texts wins; these take turns.
     pub(crate) fn pick(
         &self,
         expected: Option<&EncoderIdentity>,
@@ -62,7 +62,10 @@ impl Replicas {
             }
         });
         let best = candidates
-            .min_by_key(|replica| (replica.is_ejected(), replica.busy_for(), replica.pending()))
+            .min_by_key(|replica| {
+                let (health, is_ejected) = (replica.health(), replica.is_ejected());
+                (health == Health::Unknown, is_ejected, health, replica.busy_for(), replica.pending())
+            })
             .cloned();
         best.ok_or_else(|| wrong.unwrap_or_else(|| self.unreachable()))
     }
@@ -88,7 +91,8 @@ mod tests {
 
     fn replicas(count: usize) -> Replicas {
         let channel = || Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let replica = |index: usize| Arc::new(Replica::new(index.to_string(), channel(), None));
+        let replica =
+            |index: usize| Arc::new(Replica::new(index.to_string(), channel(), None, Health::Serving));
         Replicas::new((0..count).map(replica).collect(), String::new())
     }
 

@@ -6,17 +6,8 @@ mod fake_encoder;
 use std::time::{Duration, Instant};
 
 use encoder_client::{ClientConfig, EncoderClient, EncoderError, OnlinePolicy, Policy};
-use fake_encoder::{Behaviour, FakeEncoder};
-use genre_model::{EncoderIdentity, Fingerprint};
+use fake_encoder::{Behaviour, FakeEncoder, expected};
 use service_kit::{ApiError, Deadline, Metrics, Shutdown, Target};
-
-fn expected() -> EncoderIdentity {
-    EncoderIdentity {
-        id: "fake".to_owned(),
-        version: "1".to_owned(),
-        fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
-    }
-}
 
 async fn client_of(encoders: &[&FakeEncoder]) -> EncoderClient {
     let config = ClientConfig {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::Stream;
+use genre_model::{EncoderIdentity, Fingerprint};
 use proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
 use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
@@ -20,12 +21,22 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+/// The identity of the encoder, unless it is another.
+pub(crate) fn expected() -> EncoderIdentity {
+    EncoderIdentity {
+        id: "fake".to_owned(),
+        version: "1".to_owned(),
+        fingerprint: Fingerprint::parse("ab".repeat(32)).unwrap(),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Healthy,
     Broken,
     Full(Duration),
     Stalled,
+    Slow(Duration),
     Garbage,
     OtherEncoder,
     Rejecting,
@@ -43,12 +54,21 @@ pub(crate) struct FakeEncoder {
 impl FakeEncoder {
     pub(crate) fn start(behaviour: Behaviour) -> Self {
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = incoming.local_addr().unwrap();
-        let behaviour = Arc::new(Mutex::new(behaviour));
-        let fake = Self { behaviour, calls: Arc::default(), address, longest_text: Arc::default() };
+        let fake = Self { address: incoming.local_addr().unwrap(), ..Self::new(behaviour) };
         let service = EncoderServiceServer::new(fake.clone());
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
         fake
+    }
+
+    /// An encoder without a listener.
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let address = ([0, 0, 0, 0], 0).into();
+        Self { behaviour, calls: Arc::default(), address, longest_text: Arc::default() }
+    }
+
+    pub(crate) fn set(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
     }
 
     fn behaviour(&self) -> Behaviour {
@@ -93,6 +113,7 @@ impl EncoderService for FakeEncoder {
                 return Err(ApiError::Overloaded { message: "full".to_owned(), retry_after }.into());
             }
             Behaviour::Stalled => std::future::pending().await,
+            Behaviour::Slow(time) => tokio::time::sleep(time).await,
             Behaviour::Garbage => values = vec![f32::NAN],
             Behaviour::Rejecting => return Err(ApiError::invalid("texts[0]", "EMPTY_TEXT", "blank").into()),
         }

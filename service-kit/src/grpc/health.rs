@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures_util::stream::poll_fn;
 use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
@@ -11,7 +13,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::memory::Call;
-use crate::{ApiError, Readiness};
+use crate::{ApiError, Readiness, Shutdown};
 
 /// The most `Watch` calls of a connection. A client needs one for each service that it calls.
 const MAX_WATCHES: usize = 8;
@@ -26,11 +28,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// Returns the health of a server without services, and the handlers that report it.
-    pub(super) fn new() -> (Self, HealthServer<impl HealthRpcs>) {
+    /// Returns the health of a server without services, and the handlers that report it until
+    /// `closing`.
+    pub(super) fn new(closing: Shutdown) -> (Self, HealthServer<impl HealthRpcs>) {
         let reporter = HealthReporter::new();
-        let handlers =
-            HealthServer::new(BoundedWatches(HealthService::from_health_reporter(reporter.clone())));
+        let service = HealthService::from_health_reporter(reporter.clone());
+        let handlers = HealthServer::new(BoundedWatches { service, closing });
         (Self { reporter, names: vec![""], readiness: Readiness::default() }, handlers)
     }
 
@@ -59,8 +62,12 @@ pub(super) fn is_health(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.Health/")
 }
 
-/// The health RPCs, with a bound on `Watch`: it needs no API key, and has no end.
-struct BoundedWatches(HealthService);
+/// The health RPCs, with bounds on `Watch`, which needs no API key and has no end of its own: few
+/// calls a connection, and none once the server closes, which would wait for them.
+struct BoundedWatches {
+    service: HealthService,
+    closing: Shutdown,
+}
 
 #[tonic::async_trait]
 impl HealthRpcs for BoundedWatches {
@@ -70,7 +77,7 @@ impl HealthRpcs for BoundedWatches {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        self.0.check(request).await
+        self.service.check(request).await
     }
 
     async fn watch(
@@ -84,10 +91,17 @@ impl HealthRpcs for BoundedWatches {
                 Some(call.watch(MAX_WATCHES).ok_or_else(|| ApiError::too_many_watches(MAX_WATCHES))?)
             }
         };
-        let statuses = self.0.watch(request).await?.into_inner();
-        Ok(Response::new(Box::pin(statuses.inspect(move |_| {
+        let mut statuses = self.service.watch(request).await?.into_inner();
+        let mut closing = Box::pin(self.closing.clone().cancelled_owned());
+        let until_closing = poll_fn(move |context| {
             let _ = &watch;
-        }))))
+            match statuses.poll_next_unpin(context) {
+                // Only once the last status has been sent.
+                Poll::Pending => closing.as_mut().poll(context).map(|()| None),
+                status @ Poll::Ready(_) => status,
+            }
+        });
+        Ok(Response::new(Box::pin(until_closing)))
     }
 }
 

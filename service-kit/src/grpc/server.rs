@@ -33,6 +33,8 @@ pub enum ServeError {
 pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
+    /// Cancelled when no new calls are accepted any more.
+    closing: Shutdown,
     keys: Option<ApiKeys>,
     drain: Drain,
     metrics: Metrics,
@@ -54,12 +56,14 @@ impl GrpcServer {
     /// Fails if `descriptors` is not a descriptor set.
     pub fn new(descriptors: &'static [u8], drain: Drain, metrics: Metrics) -> Result<Self, ServeError> {
         reflection(descriptors).build_v1()?;
-        let (health, health_service) = Health::new();
+        let closing = Shutdown::new();
+        let (health, health_service) = Health::new(closing.clone());
         let mut routes = Routes::builder();
         routes.add_service(health_service);
         Ok(Self {
             routes,
             health,
+            closing,
             keys: None,
             drain,
             metrics,
@@ -180,8 +184,7 @@ impl GrpcServer {
     /// Returns a token that is cancelled [`Drain::removal`] after `shutdown`; in between, health
     /// reports `NOT_SERVING`.
     pub(crate) fn closing_after(&self, shutdown: Shutdown) -> Shutdown {
-        let (health, removal, closing) = (self.health.clone(), self.drain.removal, Shutdown::new());
-        let token = closing.clone();
+        let (health, removal, token) = (self.health.clone(), self.drain.removal, self.closing.clone());
         tokio::spawn(async move {
             shutdown.cancelled().await;
             health.set_serving(false).await;
@@ -192,7 +195,7 @@ impl GrpcServer {
             }
             token.cancel();
         });
-        closing
+        self.closing.clone()
     }
 
     /// Returns the handlers with all their layers. No service can be added after that.

@@ -78,6 +78,8 @@ pub struct Plan {
     pub max_queue_ms: usize,
     /// The classifier's `encoder.hedge_seconds`.
     pub hedge_seconds: f64,
+    /// The encoders' `endpoint_removal_seconds`.
+    pub removal_seconds: f64,
     /// Movies of the bulk job.
     pub bulk_movies: u64,
     /// Calls of each client during the faults.
@@ -92,6 +94,8 @@ pub struct Plan {
     pub clocks_jump: bool,
     /// Whether an encoder returns garbage.
     pub garbage: bool,
+    /// Whether no call may have had to wait for a hedge before `calm`.
+    pub is_prompt: bool,
     /// A defect that the run must detect.
     pub sabotage: Option<Sabotage>,
 }
@@ -129,6 +133,7 @@ impl Plan {
             cache_mib: rng.random_range(0..=1),
             max_queue_ms: [100, 400, 2000][rng.random_range(0..3)],
             hedge_seconds: [0.0, 0.1, 0.4, 1.0][rng.random_range(0..4)],
+            removal_seconds: 0.0,
             bulk_movies: rng.random_range(300..1_200),
             calls: rng.random_range(20..60),
             faults: Vec::new(),
@@ -136,12 +141,46 @@ impl Plan {
             last: (1, 0),
             clocks_jump: false,
             garbage: false,
+            is_prompt: false,
             sabotage,
         };
         let mut draft = Draft { rng, plan, generation: 1, model: 0 };
         for _ in 0..draft.rng.random_range(2..=7) {
             draft.episode();
         }
+        draft.finish()
+    }
+
+    /// A plan in which an encoder stops as a pod does, while the name server lists it for 30 s more
+    /// and its address answers nobody. The seed decides the load.
+    #[must_use]
+    pub fn with_a_stale_name(seed: u64) -> Self {
+        let plan = Self {
+            encoders: 3,
+            sessions: 2,
+            // A full queue must not make a call wait for a hedge.
+            max_queue_ms: 400,
+            hedge_seconds: 1.0,
+            removal_seconds: 5.0,
+            bulk_movies: 300,
+            calls: 150,
+            calm: Duration::from_secs(42),
+            clocks_jump: false,
+            garbage: false,
+            is_prompt: true,
+            ..Self::of(seed, None)
+        };
+        let mut draft = Draft { rng: StdRng::seed_from_u64(seed), generation: 1, model: 0, plan };
+        let (classifier, encoder) = ("classifier".to_owned(), encoder(0));
+        let stop = Duration::from_secs(3);
+        // Its last calls may end a second after it has stopped to accept new ones.
+        let gone = stop + Duration::from_secs(7);
+        draft.plan.faults = vec![
+            (stop, Fault::Stop(encoder.clone())),
+            (gone, Fault::Partition(classifier.clone(), encoder.clone())),
+            (gone + Duration::from_secs(30), Fault::Names(vec![1, 2])),
+            (draft.plan.calm, Fault::Repair(classifier, encoder)),
+        ];
         draft.finish()
     }
 }

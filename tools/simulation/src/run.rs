@@ -112,8 +112,13 @@ impl Director {
         let mut faults = self.world.plan.faults.clone().into_iter().peekable();
         let latest = self.world.plan.calm + RECOVERY + PATIENCE;
         let mut quiet_since = None;
+        let mut is_prompt = self.world.plan.is_prompt;
         loop {
             let at = sim.elapsed();
+            if is_prompt && at >= self.world.plan.calm {
+                is_prompt = false;
+                self.expect_no_hedge(at);
+            }
             while let Some((_, fault)) = faults.next_if(|(due, _)| *due <= at) {
                 self.inject(sim, &fault);
             }
@@ -187,6 +192,15 @@ impl Director {
         self.world.ledger.event(at.as_millis(), &name);
     }
 
+    /// Checks that no call had to wait for a hedge so far.
+    fn expect_no_hedge(&self, at: Duration) {
+        let metrics = self.world.classifier.metrics().unwrap_or_default();
+        let hedges = metrics.lines().find(|line| line.starts_with("encoder_hedges_total ")).unwrap_or("none");
+        if hedges != "encoder_hedges_total 0" {
+            self.violation(at, &format!("expected no call that waits for a hedge, found {hedges}"));
+        }
+    }
+
     fn has_its_bundle(&self, host: &str) -> bool {
         let Some(index) = host.strip_prefix("encoder-").and_then(|index| index.parse::<usize>().ok()) else {
             return true;
@@ -242,5 +256,6 @@ impl Director {
 /// Whether a metric counts work in flight.
 fn must_be_zero(line: &str) -> bool {
     let of_calls = line.starts_with("rpc_in_flight_calls{");
-    line.starts_with("encoder_admitted_texts{") || (of_calls && !line.contains("Stream"))
+    let goes_on = line.contains("Stream") || line.contains("Health/Watch");
+    line.starts_with("encoder_admitted_texts{") || (of_calls && !goes_on)
 }

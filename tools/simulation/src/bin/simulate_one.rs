@@ -19,6 +19,9 @@ struct Args {
     /// A defect to inject.
     #[arg(long)]
     sabotage: Option<Sabotage>,
+    /// Stop an encoder that the name server still lists, instead of random faults.
+    #[arg(long, conflicts_with = "sabotage")]
+    stale_name: bool,
     /// Print events as they happen.
     #[arg(long)]
     follow: bool,
@@ -67,7 +70,9 @@ fn main() -> ExitCode {
 fn simulate(args: &Args, folder: &std::path::Path) -> Report {
     let clocks = mad_turmoil::time::SimClocksGuard::init();
     let ledger = Ledger::new(args.seed, args.follow);
-    let mut report = simulation::run::run(Plan::of(args.seed, args.sabotage), folder, ledger);
+    let plan =
+        if args.stale_name { Plan::with_a_stale_name(args.seed) } else { Plan::of(args.seed, args.sabotage) };
+    let mut report = simulation::run::run(plan, folder, ledger);
     drop(clocks);
     let panics = PANICS.load(Ordering::Relaxed);
     if panics > 0 {

@@ -44,7 +44,11 @@ pub async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let generation = state.generation.load(Ordering::Relaxed);
     let metrics = Metrics::default();
     let shutdown = Life::begin(&world, move |world| &world.encoders[index].life, &metrics);
-    let mut settings = EncoderSvcSettings { drain_seconds: 1.0, ..EncoderSvcSettings::default() };
+    let mut settings = EncoderSvcSettings {
+        drain_seconds: 1.0,
+        endpoint_removal_seconds: world.plan.removal_seconds,
+        ..EncoderSvcSettings::default()
+    };
     settings.encoder.sessions = world.plan.sessions;
     settings.encoder.all_core_threads = 2;
     settings.encoder.cache_mib = world.plan.cache_mib;

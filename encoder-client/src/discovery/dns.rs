@@ -1,5 +1,4 @@
-//! Finds the replicas: looks up the host names of all targets at regular intervals; each address is
-//! a replica.
+//! Looks up the host names of all targets at regular intervals; each address is a replica.
 //!
 //! `tower::discover` and `tonic::transport::Channel::balance_channel` feed their own balancer,
 //! which would hide the replicas from retries and hedges.
@@ -15,16 +14,16 @@ use tower::retry::backoff::ExponentialBackoff;
 
 use crate::attempts::Attempts;
 use crate::config::ClientConfig;
+use crate::discovery::members::Members;
 use crate::policy;
-use crate::replica::Replica;
 
 /// The first backoff of a name that cannot be looked up. The longest is the interval of lookups.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Keeps the replicas of a client up to date.
 pub(crate) struct Discovery {
-    attempts: Arc<Attempts>,
-    config: ClientConfig,
+    members: Members,
+    interval: Duration,
     names: Vec<Name>,
 }
 
@@ -71,10 +70,11 @@ impl Name {
 }
 
 impl Discovery {
-    pub(crate) fn new(attempts: Arc<Attempts>, config: ClientConfig) -> Self {
+    pub(crate) fn new(attempts: Arc<Attempts>, config: &ClientConfig) -> Self {
         let next = Instant::now();
         let name = |target: &Target| Name { target: target.clone(), next, backoff: None };
-        Self { names: config.targets.iter().map(name).collect(), attempts, config }
+        let names = config.targets.iter().map(name).collect();
+        Self { members: Members::new(attempts, config), interval: config.resolve_interval, names }
     }
 
     /// Looks up the names at regular intervals until shutdown.
@@ -88,36 +88,17 @@ impl Discovery {
         shutdown.run_until_cancelled(follow).await;
     }
 
-    /// Looks up the names whose time has come. Replicas that are still listed keep their state. If
-    /// the lookup of a name fails, its replicas stay: a failing name server says nothing about
-    /// encoders.
+    /// Looks up the names whose time has come. If the lookup of a name fails, its replicas stay: a
+    /// failing name server says nothing about encoders.
     pub(crate) async fn refresh(&mut self) {
-        let (config, replicas) = (&self.config, &self.attempts.replicas);
-        let old = replicas.all();
-        let mut new: Vec<Arc<Replica>> = Vec::new();
-        for name in &mut self.names {
-            let prefix = format!("{} at ", name.target);
-            let known = |name: &str| old.iter().find(|replica| replica.name() == name).cloned();
-            match name.look_up(config.resolve_interval).await {
-                Some(addresses) => new.extend(addresses.into_iter().map(|address| {
-                    let full = format!("{prefix}{address}");
-                    known(&full).unwrap_or_else(|| {
-                        tracing::info!(replica = full, "encoder found");
-                        let channel = name.target.channel(Some(address), config.tls.clone());
-                        Arc::new(Replica::new(full, channel, config.api_key.as_ref()))
-                    })
-                })),
-                None => {
-                    new.extend(old.iter().filter(|replica| replica.name().starts_with(&prefix)).cloned());
-                }
+        for (target, name) in self.names.iter_mut().enumerate() {
+            if let Some(addresses) = name.look_up(self.interval).await {
+                self.members.update(target, addresses);
             }
         }
-        for gone in old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())) {
-            tracing::info!(replica = gone.name(), "encoder gone");
-        }
-        replicas.replace(new);
+        self.members.publish();
         let unresolved = self.names.iter().filter(|name| name.backoff.is_some()).count();
-        self.attempts.metrics.set_unresolved(unresolved);
+        self.members.attempts.metrics.set_unresolved(unresolved);
     }
 }
 
@@ -175,7 +156,7 @@ mod tests {
         let gauge = |metrics: &Metrics, value: usize| {
             metrics.render().contains(&format!("encoder_unresolved_names {value}\n"))
         };
-        tokio::spawn(Discovery::new(attempts.clone(), config).follow(Shutdown::new()));
+        tokio::spawn(Discovery::new(attempts.clone(), &config).follow(Shutdown::new()));
         tokio::time::sleep(Duration::from_secs(90)).await;
         let waits: Vec<_> =
             server.lookups.lock().unwrap().windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
