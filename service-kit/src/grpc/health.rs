@@ -107,7 +107,11 @@ impl HealthRpcs for BoundedWatches {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
     use tonic::Code;
+    use tonic_health::pb::health_check_response as pb;
     use tonic_health::pb::health_client::HealthClient;
 
     use super::*;
@@ -127,6 +131,27 @@ mod tests {
         open.pop();
         while health.watch(request()).await.is_err() {
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_reports_that_the_server_leaves_and_ends_when_it_closes() {
+        for removal in [Duration::ZERO, Duration::from_secs(5)] {
+            let drain = Drain { removal, finish: Duration::from_secs(20) };
+            let server = GrpcServer::new(&[], drain, Metrics::default()).unwrap();
+            server.health().await.set_serving(true).await;
+            let shutdown = Shutdown::new();
+            let mut health = HealthClient::new(server.in_memory(shutdown.clone()));
+            let mut statuses = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+            let mut next = async || statuses.message().await.unwrap().map(|response| response.status());
+            assert_eq!(next().await, Some(pb::ServingStatus::Serving));
+            let begin = Instant::now();
+            shutdown.cancel();
+            assert_eq!(next().await, Some(pb::ServingStatus::NotServing));
+            assert!(begin.elapsed() < Duration::from_millis(10));
+            assert_eq!(next().await, None);
+            let took = begin.elapsed();
+            assert!(took >= removal && took < removal + Duration::from_millis(10), "{took:?}");
         }
     }
 }
