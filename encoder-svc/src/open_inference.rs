@@ -83,7 +83,7 @@ fn outputs(replies: &[Reply], dimension: usize) -> Vec<OutputTensor> {
     for reply in replies {
         values.extend_from_slice(&reply.vector);
     }
-    let tokens = replies.iter().map(|reply| reply.token_count as i32).collect();
+    let tokens = replies.iter().map(|reply| i32::try_from(reply.token_count).unwrap_or(i32::MAX)).collect();
     let truncated = replies.iter().map(|reply| reply.truncated).collect();
     vec![
         OutputTensor { name: "VECTOR", shape: vec![rows, dimension], elements: Elements::Fp32(values) },
