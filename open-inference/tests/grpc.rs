@@ -168,7 +168,7 @@ async fn names_what_is_wrong() {
         ),
         (
             change(|r| {
-                _ = r.inputs[0].parameters.insert("shared_memory_region".to_owned(), text_parameter("x"))
+                _ = r.inputs[0].parameters.insert("shared_memory_region".to_owned(), text_parameter("x"));
             }),
             "inputs[0].parameters",
             "UNSUPPORTED_PARAMETER",

@@ -59,7 +59,8 @@ impl Model for Echo {
         let mut suffixes = inputs.next().flatten().unwrap_or_default().into_iter();
         let echo: Vec<_> =
             texts.into_iter().map(|text| text + &suffixes.next().unwrap_or_default()).collect();
-        let (shape, lengths) = (vec![echo.len()], echo.iter().map(|text| text.len() as i32).collect());
+        let (shape, lengths) =
+            (vec![echo.len()], echo.iter().map(|text| i32::try_from(text.len()).unwrap()).collect());
         Ok(Inferred {
             version: if is_replaced { "2.0.0".to_owned() } else { VERSION.to_owned() },
             outputs: vec![

@@ -133,8 +133,8 @@ macro_rules! targets {
 }
 
 targets! {
-    encode_request, classify_request, infer_request, request_headers, rest_body, movie_table, movies_csv, genres_field, model_file,
-    bundle, vectors_file, settings, tokenizer, sentences,
+    encode_request, classify_request, infer_request, request_headers, rest_body, embeddings_body, movie_table, movies_csv,
+    genres_field, model_file, bundle, vectors_file, settings, tokenizer, sentences,
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use encoder_client::{BulkEncoder, BulkPolicy, EncoderError};
 use movie_table::Source;
 use service_kit::{Metrics, Target};
+use trainer::chunks::ChunksError;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
 use trainer::encode::job::{EncodeJob, EncodeOutcome, run as encode};
@@ -80,8 +81,10 @@ pub async fn run(world: Arc<World>) -> anyhow::Result<()> {
             Err(error) => {
                 // The job rejects vectors of two encoders, so its operator restarts it with the new
                 // encoder.
-                job.restart =
-                    matches!(error, EncodeError::OtherCheckpoint { .. } | EncodeError::OtherOutput { .. });
+                job.restart = matches!(
+                    error,
+                    EncodeError::Chunks(ChunksError::OtherJob { .. }) | EncodeError::OtherOutput { .. }
+                );
                 if !(job.restart || matches!(error, EncodeError::Encoder(_))) {
                     world.violation(&format!(
                         "the bulk job fails for another reason than its encoder: {error}"

@@ -3,14 +3,15 @@
 //!
 //! The encoder runs a bundle of random weights on the ONNX Runtime that `make models` fetches.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
 use classifier_svc::{Classifier, ClassifierSvcConfig, ClassifierSvcSettings, ModelStore, rest};
 use encoder_client::EncoderClient;
-use encoder_svc::EncoderSvcSettings;
+use encoder_svc::limited_encoder::LimitedEncoder;
+use encoder_svc::{EncoderSvcConfig, EncoderSvcSettings, startup};
 use service_kit::{ApiKeySettings, ApiKeys, AuthSettings, Drain, GrpcServer, Metrics, Shutdown};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
@@ -38,6 +39,7 @@ pub(crate) struct Services {
     /// The classifier behind authentication with [`KEY`].
     pub(crate) guarded: Channel,
     router: Router,
+    encoder_router: Router,
 }
 
 pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
@@ -54,11 +56,18 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be built");
-    let encoder =
-        runtime.block_on(encoder_svc::embedded::channel(encoder, Metrics::default(), Shutdown::new()));
-    let encoder = encoder.expect("the fixture is a valid bundle");
+    let config = EncoderSvcConfig::try_from(encoder).expect("the settings are valid");
+    let encoder = runtime.block_on(startup::start(config.encoder.clone(), Metrics::default()));
+    let encoder = Arc::new(encoder.expect("the fixture is a valid bundle"));
+    let limited = LimitedEncoder::new(encoder, config.limits);
+    let memory = service_kit::MemoryBudget::for_messages_of(0);
+    let encoder_router = encoder_svc::rest::routes(limited.clone(), config.http_timeout, None, memory);
 
     let inside = runtime.enter();
+    let service = encoder_svc::grpc::EncoderServer::new(limited).into_grpc();
+    let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, Drain::default(), Metrics::default());
+    let server = server.expect("the descriptors are valid").with_service(service);
+    let encoder = server.in_memory(Shutdown::new());
     let mut settings = ClassifierSvcSettings {
         model: file("served.safetensors", &models::model_for(BUNDLE, DIMENSION).to_bytes()),
         ..ClassifierSvcSettings::default()
@@ -86,7 +95,7 @@ pub(crate) static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     let rest_config = config.rest.expect("REST is enabled by default");
     let router = rest::routes(classifier, &rest_config, None, service_kit::MemoryBudget::for_messages_of(0));
     drop(inside);
-    Services { runtime, encoder, classifier: channel, guarded, router }
+    Services { runtime, encoder, classifier: channel, guarded, router, encoder_router }
 });
 
 /// Serves the classifier's complete gRPC stack over an in-memory connection.
@@ -109,15 +118,23 @@ impl Services {
         self.within_timeout(grpc::call(channel.clone(), path, headers, body))
     }
 
-    /// Posts `body` over HTTP and returns status, content type and body of the response.
+    /// Posts `body` to the classifier over HTTP and returns status, content type and body of the response.
     pub(crate) fn post(&self, path: &str, body: Vec<u8>) -> (u16, String, Vec<u8>) {
+        self.post_to(&self.router, path, body)
+    }
+
+    /// As [`post`](Self::post), to the encoder.
+    pub(crate) fn post_to_encoder(&self, path: &str, body: Vec<u8>) -> (u16, String, Vec<u8>) {
+        self.post_to(&self.encoder_router, path, body)
+    }
+
+    fn post_to(&self, router: &Router, path: &str, body: Vec<u8>) -> (u16, String, Vec<u8>) {
         self.within_timeout(async {
             let request = http::Request::post(path)
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(AxumBody::from(body))
                 .expect("the path is valid");
-            let response = self
-                .router
+            let response = router
                 .clone()
                 .oneshot(service_kit::canonical_path(request))
                 .await

@@ -139,24 +139,18 @@ fn message(data: &[u8]) {
     let path = "/inference.GRPCInferenceService/ModelInfer";
     let reply: Reply =
         bounded(data.len(), || SERVED.runtime.block_on(call(SERVED.channel.clone(), path, &[], frame(data))));
-    match expected(data) {
-        Some(texts) => {
-            let response: ModelInferResponse = reply.message();
-            assert_eq!(response.outputs[0].shape, [i64::try_from(texts.len()).unwrap_or_default()]);
-            let echo = match response.raw_output_contents.first() {
-                Some(raw) => elements(raw).expect("a reply has whole elements"),
-                None => response.outputs[0].contents.clone().unwrap_or_default().bytes_contents,
-            };
-            assert_eq!(echo, texts.into_iter().map(String::into_bytes).collect::<Vec<_>>());
-        }
-        None => {
-            assert!(
-                matches!(reply.status.code(), Code::InvalidArgument | Code::NotFound),
-                "{:?}",
-                reply.status
-            );
-            assert!(reply.status.get_details_error_info().is_some_and(|info| !info.reason.is_empty()));
-        }
+    if let Some(texts) = expected(data) {
+        let response: ModelInferResponse = reply.message();
+        assert_eq!(response.outputs[0].shape, [i64::try_from(texts.len()).unwrap_or_default()]);
+        let echo = match response.raw_output_contents.first() {
+            Some(raw) => elements(raw).expect("a reply has whole elements"),
+            None => response.outputs[0].contents.clone().unwrap_or_default().bytes_contents,
+        };
+        assert_eq!(echo, texts.into_iter().map(String::into_bytes).collect::<Vec<_>>());
+    } else {
+        let code = reply.status.code();
+        assert!(matches!(code, Code::InvalidArgument | Code::NotFound), "{:?}", reply.status);
+        assert!(reply.status.get_details_error_info().is_some_and(|info| !info.reason.is_empty()));
     }
 }
 

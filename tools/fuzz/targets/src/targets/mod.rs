@@ -4,6 +4,7 @@
 
 mod bundle;
 mod classify_request;
+mod embeddings_body;
 mod encode_request;
 mod genres_field;
 mod infer_request;
@@ -20,12 +21,13 @@ mod vectors_file;
 use crate::target::Target;
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     encode_request::TARGET,
     classify_request::TARGET,
     infer_request::TARGET,
     request_headers::TARGET,
     rest_body::TARGET,
+    embeddings_body::TARGET,
     movie_table::TARGET,
     movies_csv::TARGET,
     genres_field::TARGET,
