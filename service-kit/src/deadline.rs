@@ -46,6 +46,8 @@ impl Deadline {
     pub async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, ApiError> {
         match self.0 {
             None => Ok(work.await),
+            // The runtime's timer has a resolution of a millisecond, in which a short call would be done.
+            Some(_) if self.has_passed() => Err(ApiError::DeadlineExceeded),
             Some(deadline) => {
                 tokio::time::timeout_at(deadline, work).await.map_err(|_| ApiError::DeadlineExceeded)
             }
