@@ -67,7 +67,7 @@ impl Model for Genres {
             .map(|overview| Movie { title: titles.next().unwrap_or_default(), overview })
             .collect();
         let include = Include { scores: true, ..Include::default() };
-        let call = Call { caller: call.caller, deadline: call.deadline, is_item: false };
+        let call = Call::new(call.caller, call.deadline);
         let classified = self.classifier.classify_batch(&movies, include, &call).await;
         let (responses, version) = classified.map_err(in_tensors)?;
         Ok(Inferred { version, outputs: outputs(&responses) })

@@ -143,18 +143,16 @@ impl Pipeline {
         loop {
             let asked = if call.is_item { texts.clone() } else { std::mem::take(&mut texts) };
             let vectors = self.encoders.encode(asked, dimension, encoder, Some(caller), call.deadline).await;
-            let error = match vectors {
-                Ok(vectors) => return Ok(vectors),
-                Err(error) => name_the_overview(error),
+            let pause = match vectors.map_err(name_the_overview) {
+                Err(ApiError::Overloaded { retry_after, .. }) if call.is_item => {
+                    retry_after.min(LONGEST_PAUSE)
+                }
+                other => return other,
             };
-            let ApiError::Overloaded { retry_after, .. } = &error else { return Err(error) };
-            if !call.is_item {
-                return Err(error);
-            }
             drop(turn.take());
             let again = async {
                 let turn = self.asking_again.acquire(caller, 1).await;
-                tokio::time::sleep(LONGEST_PAUSE.min(*retry_after)).await;
+                tokio::time::sleep(pause).await;
                 turn
             };
             turn = Some(call.deadline.bound(again).await?);
