@@ -114,7 +114,7 @@ async fn inputs_come_in_any_order_and_an_optional_one_may_be_missing() {
 }
 
 #[tokio::test]
-async fn names_what_is_wrong() {
+async fn errors_name_the_wrong_tensor_or_parameter() {
     let change = |change: fn(&mut ModelInferRequest)| {
         let mut request = request();
         change(&mut request);

@@ -78,7 +78,7 @@ def test_measures_a_peer_and_ends_everything_that_it_started(tmp_path: Path, cap
     wait_for(lambda: not any(map(is_alive, starts(tmp_path))), "the fake's child has ended")
 
 
-def test_measures_only_what_is_missing_unless_fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measures_only_missing_figures_unless_fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     peer = fake(tmp_path)
     assert run(options(tmp_path), [peer]) == 0
     assert run(options(tmp_path), [peer, fake(tmp_path, "other")]) == 0

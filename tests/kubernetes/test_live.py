@@ -1,6 +1,6 @@
 """The logic of `make test-kubernetes-live`, with a fake kubectl in place of a cluster.
 
-What the real commands do on a real cluster is not tested here.
+The real commands and a real cluster are not tested here.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def test_every_command_is_bound_to_the_namespace_which_is_deleted_last(good: Fin
         assert namespace == (metadata["name"] if kind == "Namespace" else metadata.get("namespace", namespace))
 
 
-def test_what_is_applied_is_valid_and_small(good: Finished) -> None:
+def test_the_applied_manifests_are_valid_and_small(good: Finished) -> None:
     applied = good.fake.applied()
     for manifest in applied:
         kubernetes_validate.validate(manifest, "1.36", strict=True)

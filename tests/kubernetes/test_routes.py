@@ -128,7 +128,7 @@ def test_clients_need_a_key_and_probes_do_not(rest: Rest) -> None:
     assert [rest.status(path) for path in OPERATORS_ONLY] == [200, 200, 200]
 
 
-def test_routes_publish_the_api_and_the_page_but_not_what_is_for_operators(rest: Rest) -> None:
+def test_routes_publish_the_api_and_the_page_but_no_probes_and_metrics(rest: Rest) -> None:
     api = list(rest.json("/openapi.json")["paths"])
     assert "/v1/movies:classify" in api
     for manifest in (

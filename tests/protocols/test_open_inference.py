@@ -221,7 +221,7 @@ def refused(infer: Callable[[], Any], *parts: str) -> None:
 
 
 @each_way
-def test_names_what_is_wrong(pair: Pair, way: Way) -> None:
+def test_errors_name_the_wrong_tensor(pair: Pair, way: Way) -> None:
     client, text = way.client(pair.encoder), way.tensor("TEXT", ["x"])
     refused(lambda: client.infer(MODEL, [way.tensor("TEXTS", ["x"])]), "TEXTS", "TEXT")
     refused(lambda: client.infer(MODEL, [text, text]), "TEXT", "once")

@@ -106,7 +106,7 @@ struct Request {
     longest: u64,
 }
 
-/// What was expected of a request when it was admitted.
+/// The time that a request was expected to take when it was admitted.
 struct Promise {
     begin: Instant,
     /// The time that it takes on average.

@@ -22,7 +22,7 @@ use crate::tensor::TensorDescription;
 /// The header that says how many bytes of a body are JSON; the rest are raw tensors.
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
 
-/// What the handlers share.
+/// The state of all handlers.
 #[derive(Clone)]
 struct Rest<M> {
     model: M,
