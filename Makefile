@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
-    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz \
+    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark simulate simulate-mutants soak soak-hostile misbehave fuzz \
     bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -166,7 +166,7 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
 nightly: ## run the slow tests: use-large, docker, clients, spark, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark simulate simulate-mutants soak soak-fairness soak-hostile misbehave fuzz SEEDS=1000
+	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark simulate simulate-mutants soak soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -221,11 +221,6 @@ soak: models ## run both services at 80 % load for 30 minutes with reloads and r
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer
 	$(VENV) tests/soak/soak.py
-
-soak-fairness: models ## run a polite API key alone for 5 minutes, then beside a hostile one for 25; check its errors and latency
-	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
-	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	$(VENV) tests/soak/fairness.py
 
 SOAK_SECONDS ?= 1800
 soak-hostile: models ## both services with two keys, a hostile and a polite one, for SOAK_SECONDS=1800; check the polite one's latency

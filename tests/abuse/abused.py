@@ -166,8 +166,15 @@ def start(
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ENCODER_SVC_", "CLASSIFIER_SVC_"))}
     with log.open("wb") as sink:
         command = [BINARIES / name, "serve", "--config", file]
+        # A session of its own gives the service its own share of the processor, as a container has (Linux groups processes by
+        # session): the encoder's niced workers then yield to the encoder's own threads, not to the classifier's.
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT, env=inherited | {"RUST_BACKTRACE": "0"} | (environment or {})
+            command,
+            cwd=ROOT,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=inherited | {"RUST_BACKTRACE": "0"} | (environment or {}),
+            start_new_session=True,
         )
     authority = tls.certificate.read_bytes() if tls else None
     wait_until_serving(grpc_address, process, authority)
