@@ -23,7 +23,7 @@ from export.minilm.adapter import load_adapter  # noqa: E402
 from export.minilm.forward import embed  # noqa: E402
 from export.minilm.weights import find_model_folder, load_shape, load_weights  # noqa: E402
 
-COUNT = 200
+COUNT = 60
 TOLERANCE = 1e-5
 MIN_COSINE = 0.96
 SERVICE = "movieclassifier.encoder.v1.EncoderService"
@@ -31,12 +31,13 @@ REAL = ROOT.parent / "shared" / "data" / "movies_metadata.csv"
 
 
 def written() -> Iterator[str]:
-    """Yields made-up overviews of 8 to 90 words."""
+    """Yields `COUNT` made-up overviews of 8 to 90 words."""
     heroes = ["A retired judge", "Two orphaned sisters", "An ageing boxer", "A café owner in Kraków", "The last pilot"]
     wants = ["hunts the man who framed her", "dreams of the sea", "must cross a frozen desert", "hides a stolen painting"]
     turns = ["until a stranger arrives.", "while war draws near, and nobody can be trusted.", "— or so it seems…", "in 1943."]
     ends = ["", " Based on a true story.", " What begins as a game ends in fire. " * 6]
-    for end, turn, want, hero in itertools.product(ends, turns, wants, heroes):
+    # numpy takes 0.2 s a text, so every fourth combination.
+    for end, turn, want, hero in itertools.islice(itertools.product(ends, turns, wants, heroes), 0, None, 4):
         yield f"{hero} {want} {turn}{end}"
 
 
@@ -90,6 +91,6 @@ def test_single_precision_vectors_match_numpy(fp32_encoder: str, source: Any) ->
 
 def test_default_vectors_point_where_numpy_does(services: Services) -> None:
     """The default bundle computes in int8, which rounds differently on each processor, so only the angle is stable."""
-    _, smallest = compare(services.encoder, list(itertools.islice(written(), 0, COUNT, 4)))
+    _, smallest = compare(services.encoder, list(itertools.islice(written(), COUNT)))
     print(f"smallest cosine: {smallest:.4f}")
     assert smallest > MIN_COSINE
