@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -108,3 +110,49 @@ def test_calls_fail_with_unavailable_without_encoders_and_recover_with_one(fleet
     fleet.start_encoder(1)
     wait_for(fleet.is_ready)
     client.call(CLASSIFIER, "Classify", timeout=DEADLINE_SECONDS, overview="A storm is coming.")
+
+
+def calls_of(http: int) -> int:
+    """Returns the calls that an encoder has answered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    counts = [line for line in lines if line.startswith("movieclassifier_rpc_seconds_count") and "/Encode" in line]
+    return sum(int(float(line.split()[-1])) for line in counts)
+
+
+def test_an_encoder_that_is_about_to_stop_gets_no_new_calls(tmp_path: Path) -> None:
+    """The classifier's list of addresses does not change, as that of a name server with old answers."""
+    removal_seconds = 2.0
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"endpoint_removal_seconds = {removal_seconds}\n")
+    ports = [(free_port(), free_port()) for _ in range(2)]
+    classifier_address = f"127.0.0.1:{free_port()}"
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for port, http in ports:
+            listeners = ("--listen", f"127.0.0.1:{port}", "--http-listen", f"127.0.0.1:{http}", "--sessions", "1")
+            processes.append(start("encoder-svc", "serve", "--config", str(settings), *listeners))
+            wait_until_serving(f"127.0.0.1:{port}", processes[-1])
+        urls = ",".join(f"http://127.0.0.1:{port}" for port, _ in ports)
+        listeners = ("--listen", classifier_address, "--rest-listen", "")
+        processes.append(start("classifier-svc", "serve", *listeners, "--encoder", urls))
+        wait_until_serving(classifier_address, processes[-1])
+        (_, http), leaving = ports[0], processes[0]
+        with Load(classifier_address) as load:
+            time.sleep(1)
+            leaving.send_signal(signal.SIGTERM)
+            begin = time.monotonic()
+            time.sleep(0.3)
+            before = calls_of(http)
+            time.sleep(1)
+            assert before > 0
+            assert calls_of(http) == before, "calls after NOT_SERVING"
+            assert leaving.wait(timeout=10) == 0
+            # The classifier watches its health, which does not keep it.
+            assert time.monotonic() - begin < removal_seconds + 2
+        assert load.failures == []
+        assert len(load.seconds) > 20
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()

@@ -1,4 +1,5 @@
-//! Fifty seeds without a violation, one run per seed, and the detection of deliberate defects.
+//! Fifty seeds without a violation, one run per seed, an encoder that stops while it is listed, and
+//! the detection of deliberate defects.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use simulation::runner::{Runner, Summary};
@@ -44,6 +45,15 @@ fn repeats_the_same_run_for_a_seed() {
     }
     let traces = [1, 2].map(|seed| runner(&[]).run_one(seed).unwrap().trace);
     assert_ne!(traces[0], traces[1]);
+}
+
+#[test]
+fn no_call_waits_for_an_encoder_that_has_stopped_and_is_still_listed() {
+    let summary = run(1..=2, &["--stale-name"]);
+    assert!(summary.failed().is_empty(), "{}", summary.complaints());
+    let counts = summary.counts();
+    assert!(counts["movie:classified"] > 1_000, "{counts:#?}");
+    assert!(!counts.keys().any(|name| name.contains("UNREACHABLE")), "{counts:#?}");
 }
 
 /// Asserts that some of a few seeds end in a violation with these words.
