@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from node_js import has_node
 
 TOOLS = Path(os.environ.get("CLIENT_TOOLS", ROOT / ".runtime" / "client-tools")).absolute()
-
-
-@cache
-def has_node() -> bool:
-    """Whether there is a Node.js that the packages of package.json support."""
-    try:
-        version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except FileNotFoundError:
-        return False
-    return tuple(map(int, re.findall(r"\d+", version))) >= (20, 19)
 
 
 def node_tool(name: str) -> Path:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from manifests import ROOT, Manifest
+
+# The folder of what suites share is not on the path of this one, because its conftest.py needs other packages.
+sys.path.append(str(ROOT / "tests"))
+
+from node_js import has_node  # noqa: E402
 
 INSTALLED = Path(os.environ.get("KUBERNETES_SCHEMAS", ROOT / ".runtime" / "kubernetes-schemas")).absolute()
 PACKAGES = {
@@ -26,14 +31,6 @@ TSC = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--targ
 
 def is_custom(manifest: Manifest) -> bool:
     return manifest["apiVersion"].partition("/")[0] in PACKAGES
-
-
-def has_node() -> bool:
-    try:
-        version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except FileNotFoundError:
-        return False
-    return tuple(map(int, re.findall(r"\d+", version))) >= (20, 19)
 
 
 def program(arguments: list[str | Path], folder: Path) -> str:
