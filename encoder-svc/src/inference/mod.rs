@@ -6,6 +6,7 @@
 
 pub mod device;
 mod niceness;
+mod onnx_file;
 pub mod onnx_runtime;
 mod replies;
 pub(crate) mod self_check;

@@ -54,8 +54,8 @@ impl EncoderSession {
         weights: &SharedWeights,
         threads: usize,
     ) -> Result<Self, ort::Error> {
-        let builder = Self::builder(environment, threads)?;
-        Self::commit(weights.share_with(builder)?, bundle)
+        let session = weights.load(Self::builder(environment, threads)?)?;
+        Ok(Self::new(session, bundle))
     }
 
     /// Loads the graph onto a CUDA device. Fails if ONNX Runtime has no CUDA or the machine has no
@@ -68,7 +68,8 @@ impl EncoderSession {
         // TF32 has a mantissa of 10 bits, but vectors must agree with those of the CPU to within
         // 1e-5.
         let cuda = CUDA::default().with_device_id(device_id).with_tf32(false).build().error_on_failure();
-        Self::commit(Self::builder(environment, 1)?.with_execution_providers([cuda])?, bundle)
+        let mut builder = Self::builder(environment, 1)?.with_execution_providers([cuda])?;
+        Ok(Self::new(builder.commit_from_file(bundle.model_path())?, bundle))
     }
 
     fn builder(environment: &Environment, threads: usize) -> Result<SessionBuilder, ort::Error> {
@@ -81,9 +82,8 @@ impl EncoderSession {
             .with_optimization_level(GraphOptimizationLevel::All)?)
     }
 
-    fn commit(mut builder: SessionBuilder, bundle: &Bundle) -> Result<Self, ort::Error> {
-        let session = builder.commit_from_file(bundle.model_path())?;
-        Ok(Self { session, manifest: bundle.manifest.clone(), tensors: Tensors::default() })
+    fn new(session: Session, bundle: &Bundle) -> Self {
+        Self { session, manifest: bundle.manifest.clone(), tensors: Tensors::default() }
     }
 
     /// Runs one text of at most `max_tokens` tokens and returns its vector.
