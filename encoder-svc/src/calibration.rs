@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// All cores are used if they are at least this many times as fast as one thread.
-const LEAST_GAIN: f64 = 1.15;
+pub(crate) const LEAST_GAIN: f64 = 1.15;
 /// The fewest and the most runs of each kind.
 const ROUNDS: std::ops::RangeInclusive<usize> = 3..=15;
 /// No round begins after this time, once there are enough. The service is not ready meanwhile.

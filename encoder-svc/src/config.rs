@@ -81,7 +81,7 @@ pub struct EncoderSettings {
     /// every two cores, at most eight.
     pub sessions: usize,
     /// Whether an online text runs on all cores if no other online text waits or runs: "on", "off",
-    /// or "auto" if that is at least 15 % faster, which is measured at startup.
+    /// or "auto" if that is at least 15 % faster, which is measured at startup and by such texts.
     #[serde(deserialize_with = "word")]
     pub all_core_worker: AllCoreWorker,
     /// The threads of the all-core worker; 0 means all cores.

@@ -64,6 +64,7 @@ pub struct StageMetrics {
     tokens: Histogram,
     caller_left: Counter,
     too_late: Counter,
+    all_core_sessions: Gauge,
 }
 
 type Latencies<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -108,6 +109,11 @@ impl StageMetrics {
             ),
             caller_left: reason("caller_left"),
             too_late: reason("deadline"),
+            all_core_sessions: metrics.register(
+                "encoder_all_core_sessions",
+                "1 if a lone online text runs on all cores, otherwise 0",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -132,6 +138,11 @@ impl StageMetrics {
     pub(crate) fn too_late(&self) {
         self.too_late.inc();
     }
+
+    /// Sets the cores that run a lone online text.
+    pub(crate) fn chose(&self, cores: Cores) {
+        self.all_core_sessions.set((cores == Cores::All).into());
+    }
 }
 
 /// Registers which encoder this is, its sessions, and the speed of the machine.
@@ -152,12 +163,6 @@ pub(crate) fn register_encoder(
     let gauge: Gauge =
         metrics.register("encoder_sessions", "Runs of the graph at the same time", Gauge::default());
     gauge.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-    let all_core: Gauge = metrics.register(
-        "encoder_all_core_sessions",
-        "1 if a lone online text runs on all cores, otherwise 0",
-        Gauge::default(),
-    );
-    all_core.set(calibration.uses_all_cores.into());
     let seconds: Family<WorkerLabel, Gauge<f64, AtomicU64>> = metrics.register(
         "encoder_reference_text_seconds",
         "Time of a reference text at startup, by the cores that ran it",

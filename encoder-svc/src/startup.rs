@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use service_kit::Metrics;
 
 use crate::bundle::{Bundle, ReferenceText};
-use crate::calibration::{AllCoreWorker, calibrate};
+use crate::calibration::{AllCoreWorker, Calibration, calibrate};
 use crate::config::EncoderConfig;
 use crate::encoder::Encoder;
 use crate::error::StartError;
+use crate::inference::core_choice::CoreChoice;
 use crate::inference::device::Device;
 use crate::inference::onnx_runtime::{self, Environment};
 use crate::inference::self_check::{batch_check, self_check};
 use crate::inference::session::EncoderSession;
 use crate::inference::shared_weights::SharedWeights;
-use crate::inference::worker_pool::{Sessions, WorkerPool};
-use crate::metrics::StageMetrics;
+use crate::inference::worker_pool::{ReservedSessions, Sessions, WorkerPool};
+use crate::metrics::{Cores, StageMetrics};
 use crate::scheduler::admission::Admission;
 use crate::scheduler::cost::CostModel;
 use crate::scheduler::micro_batch::BatchRule;
@@ -42,25 +43,19 @@ fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Encoder, 
     let loader = Loader::new(config, &environment, &bundle)?;
     let mut single_core = loader.single_core()?;
     let mut all_cores = loader.all_cores()?;
-    let calibration = {
+    let (calibration, tokens) = {
         let one_thread = single_core.first_mut().ok_or_else(|| failed("no session".to_owned()))?;
         check(&bundle, &texts, &tokenizer, one_thread, all_cores.as_mut(), batches).map_err(failed)?;
         let tokens = tokenizer.tokenize(ordinary(&texts)).map_err(failed)?;
         let mut on_one_thread = || time(one_thread, &tokens);
         let mut on_all_cores = all_cores.as_mut().map(|session| || time(session, &tokens));
         let on_all_cores = on_all_cores.as_mut().map(|run| run as _);
-        calibrate(&mut on_one_thread, on_all_cores, config.all_core_worker).map_err(failed)?
+        let found = calibrate(&mut on_one_thread, on_all_cores, config.all_core_worker);
+        (found.map_err(failed)?, tokens.ids.len())
     };
-    let uses_all_cores = calibration.uses_all_cores;
-    let reserved = if uses_all_cores {
-        all_cores
-    } else {
-        drop(all_cores);
-        loader.reserved()?
-    };
+    let reserved = loader.reserved(all_cores, &calibration, tokens)?;
     drop(loader);
-    let sessions =
-        Sessions { niceness: config.worker_niceness, single_core, reserved, uses_all_cores, batches };
+    let sessions = Sessions { niceness: config.worker_niceness, single_core, reserved, batches };
     let costs = CostModel::new(bundle.manifest.max_tokens, ordinary(&texts), calibration.one_thread);
     let admission = Arc::new(Admission::new(costs, config.sessions, config.queue_limits, metrics));
     let workers = WorkerPool::start(sessions, &tokenizer, &admission, &StageMetrics::new(metrics))?;
@@ -70,7 +65,7 @@ fn start_blocking(config: &EncoderConfig, metrics: &Metrics) -> Result<Encoder, 
         one_thread_ms = milliseconds(calibration.one_thread),
         all_cores_ms = calibration.all_cores.map(milliseconds),
         setting = ?config.all_core_worker,
-        all_core_worker = uses_all_cores,
+        all_core_worker = calibration.uses_all_cores,
         "calibrated: a reference text of {} bytes",
         ordinary(&texts).len()
     );
@@ -134,9 +129,31 @@ impl<'a> Loader<'a> {
             .transpose()
     }
 
-    /// Loads the session that runs a lone text on one core. A GPU runs it with the others.
-    fn reserved(&self) -> Result<Option<EncoderSession>, StartError> {
-        self.weights.is_some().then(|| self.load(1)).transpose()
+    /// Loads the session that runs a lone text on one core, unless all cores always run it. A GPU runs
+    /// it with the others. `tokens` is the length of the text of the calibration.
+    fn reserved(
+        &self,
+        all_cores: Option<EncoderSession>,
+        calibration: &Calibration,
+        tokens: usize,
+    ) -> Result<Option<ReservedSessions>, StartError> {
+        if self.weights.is_none() {
+            return Ok(None);
+        }
+        let fixed = |session, cores| Ok(Some(ReservedSessions { session, cores, other: None }));
+        let choice = CoreChoice::new(calibration, tokens);
+        let (Some(all_cores), Some(choice)) = (all_cores, choice) else {
+            return fixed(self.load(1)?, Cores::One);
+        };
+        if self.config.all_core_worker == AllCoreWorker::On {
+            return fixed(all_cores, Cores::All);
+        }
+        let one_core = self.load(1)?;
+        Ok(Some(if calibration.uses_all_cores {
+            ReservedSessions { session: all_cores, cores: Cores::All, other: Some((one_core, choice)) }
+        } else {
+            ReservedSessions { session: one_core, cores: Cores::One, other: Some((all_cores, choice)) }
+        }))
     }
 }
 

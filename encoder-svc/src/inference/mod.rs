@@ -4,6 +4,7 @@
 //! Workers pull entries from the queue of [`scheduler`](crate::scheduler). This folder must not
 //! know the cache, gRPC or the settings.
 
+pub(crate) mod core_choice;
 pub mod device;
 mod niceness;
 mod onnx_file;

@@ -9,7 +9,7 @@
 //! The reserved worker takes an online text if no other online text waits or runs, because a person
 //! is waiting for it. The run starts at once, even while bulk texts run; see
 //! `inference/niceness.rs`. It uses all cores if that is faster (see
-//! [`calibration`](crate::calibration)).
+//! [`calibration`](crate::calibration) and `inference/core_choice.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use service_kit::ApiError;
 use tokio::runtime::Handle;
 use tracing::Span;
 
+use crate::inference::core_choice::CoreChoice;
 use crate::inference::niceness::lower_priority;
 use crate::inference::replies::{GroupedReplies, max_delay};
 use crate::inference::session::EncoderSession;
@@ -44,12 +45,20 @@ pub struct Sessions {
     pub niceness: u8,
     /// One session for each single-core worker. On a GPU, each session executes one run at a time.
     pub single_core: Vec<EncoderSession>,
-    /// The session of the reserved worker; `None` on a GPU.
-    pub reserved: Option<EncoderSession>,
-    /// Whether that session uses all cores.
-    pub uses_all_cores: bool,
+    /// The sessions of the reserved worker; `None` on a GPU.
+    pub reserved: Option<ReservedSessions>,
     /// The batches of single-core workers; `None` if each text runs alone.
     pub batches: Option<BatchRule>,
+}
+
+/// The sessions of the reserved worker.
+pub struct ReservedSessions {
+    /// The session to begin with.
+    pub(crate) session: EncoderSession,
+    /// Its cores.
+    pub(crate) cores: Cores,
+    /// The session on the other cores, and the choice between the two; `None` if it is fixed.
+    pub(crate) other: Option<(EncoderSession, CoreChoice)>,
 }
 
 impl WorkerPool {
@@ -61,21 +70,26 @@ impl WorkerPool {
         stages: &StageMetrics,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let Sessions { niceness, single_core, reserved, uses_all_cores, batches } = sessions;
+        let Sessions { niceness, single_core, reserved, batches } = sessions;
         let workers = single_core.len();
         let mut pool = Self { queue: queue.clone(), threads: Vec::with_capacity(workers + 1) };
-        let single_core = single_core.into_iter().map(|session| (Worker::SingleCore, session));
-        let reserved = reserved.map(|session| (Worker::Reserved, session));
-        for (index, (kind, session)) in single_core.chain(reserved).enumerate() {
+        let single_core =
+            single_core.into_iter().map(|session| (Worker::SingleCore, session, Cores::One, None));
+        let reserved = reserved.map(|reserved| {
+            let ReservedSessions { session, cores, other } = reserved;
+            stages.chose(cores);
+            (Worker::Reserved, session, cores, other)
+        });
+        for (index, (kind, session, cores, other)) in single_core.chain(reserved).enumerate() {
             let (name, niceness, batches) = match kind {
                 Worker::SingleCore => (format!("worker-{index}"), niceness, batches),
                 Worker::Reserved => ("worker-reserved".to_owned(), 0, None),
             };
-            let all_cores = kind == Worker::Reserved && uses_all_cores;
             let mut worker = SessionWorker {
                 kind,
-                cores: if all_cores { Cores::All } else { Cores::One },
+                cores,
                 session,
+                other,
                 batches,
                 tokenizer: tokenizer.clone(),
                 queue: queue.clone(),
@@ -111,8 +125,11 @@ impl Drop for WorkerPool {
 
 struct SessionWorker {
     kind: Worker,
+    /// The cores of `session`.
     cores: Cores,
     session: EncoderSession,
+    /// The session on the other cores, and the choice between the two.
+    other: Option<(EncoderSession, CoreChoice)>,
     batches: Option<BatchRule>,
     tokenizer: TextTokenizer,
     queue: Arc<Queue>,
@@ -144,6 +161,7 @@ impl SessionWorker {
                 free = Instant::now();
                 next
             };
+            self.choose_cores();
             let more = self.rest_of_batch(&first, class);
             let entries = 1 + more.len();
             let ran = self.encode(std::iter::once(first).chain(more), class);
@@ -151,6 +169,17 @@ impl SessionWorker {
             let begin = std::mem::replace(&mut free, Instant::now());
             if self.kind == Worker::SingleCore {
                 self.admission.costs().learn(&ran, free.duration_since(begin));
+            }
+        }
+    }
+
+    /// Makes `session` the one on the cores of the next run.
+    fn choose_cores(&mut self) {
+        if let Some((other, choice)) = &mut self.other {
+            let cores = choice.next();
+            if cores != self.cores {
+                std::mem::swap(&mut self.session, other);
+                self.cores = cores;
             }
         }
     }
@@ -240,7 +269,15 @@ impl SessionWorker {
             .collect();
         let begin = Instant::now();
         let vectors = catch_panic(|| self.session.run_all(tokens).map_err(|error| error.to_string()))?;
-        self.stages.ran(self.cores, tokens.len(), begin.elapsed());
+        let took = begin.elapsed();
+        self.stages.ran(self.cores, tokens.len(), took);
+        if let Some((_, choice)) = &mut self.other {
+            let tokens = tokens.iter().map(|tokens| tokens.ids.len()).sum();
+            if let Some(cores) = choice.learn(self.cores, tokens, took) {
+                tracing::info!(all_core_worker = cores == Cores::All, "changed the cores of a lone text");
+                self.stages.chose(cores);
+            }
+        }
         Ok(vectors)
     }
 
