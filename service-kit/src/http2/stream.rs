@@ -6,12 +6,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::Sleep;
@@ -89,6 +89,11 @@ pub(super) async fn serve<S: CallService>(
     }
 }
 
+fn now() -> HeaderValue {
+    let date = Bytes::from(httpdate::fmt_http_date(SystemTime::now()));
+    HeaderValue::from_maybe_shared(date).expect("a date is ASCII")
+}
+
 struct Stream {
     respond: SendResponse<Bytes>,
     intake: Intake,
@@ -108,6 +113,8 @@ impl Stream {
             poll_fn(|context| self.poll_response(response.as_mut(), context)).await?
         };
         let (mut head, body) = response.into_parts();
+        // RFC 9110, 6.6.1: a server with a clock sends it. hyper does so over HTTP/1.
+        head.headers.entry(DATE).or_insert_with(now);
         if body.is_end_stream() {
             self.respond.send_response(Response::from_parts(head, ()), true)?;
             return Ok(());

@@ -53,6 +53,18 @@ fn serve_by<S: CallService + Sync>(
     );
 }
 
+#[tokio::test]
+async fn every_reply_has_a_date() {
+    let budget = MemoryBudget::with_limit(MIB);
+    for bytes in [0, 10] {
+        let (mut requests, _connection) = client(replies_of(bytes), &budget, 1 << 16).await;
+        let reply = call(&mut requests).await.unwrap();
+        let date = reply.headers().get("date").expect("a date").to_str().unwrap();
+        let date = httpdate::parse_http_date(date).unwrap();
+        assert!(date.elapsed().unwrap() < Duration::from_secs(5));
+    }
+}
+
 /// A client of a connection that may be `age` old, whose calls are answered after `answer`.
 async fn aging_client(
     age: ConnectionAge,
