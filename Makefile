@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
-    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark simulate simulate-mutants soak soak-hostile misbehave fuzz \
+    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz \
     bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -165,8 +165,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, clients, spark, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark simulate simulate-mutants soak soak-hostile misbehave fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, clients, spark, discovery, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -206,6 +206,13 @@ test-spark: models $(if $(shell command -v java),$(SPARK_VENV)/.stamp) ## Spark 
 	else \
 	    echo "test-spark skipped: Spark needs Java 17 or later, such as Debian's openjdk-17-jre-headless"; \
 	fi
+
+# Apart from `lint` and `test-rust`, because the client of Kubernetes takes minutes to compile.
+DISCOVERY := --locked -p encoder-client -p classifier-svc --features classifier-svc/kubernetes
+test-discovery: models ## lint and test discovery by EndpointSlices (the feature kubernetes), against an API server in the test
+	$(CARGO) clippy $(DISCOVERY) --all-targets -- -D warnings
+	$(CARGO) test $(DISCOVERY) --lib
+	$(CARGO) test $(DISCOVERY) --test kubernetes
 
 # Each seed is a separate process. Two of them use one core each.
 SEEDS ?= 50

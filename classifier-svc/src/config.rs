@@ -11,10 +11,11 @@ use service_kit::{
     DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, InvalidSetting, Secret,
     ServerTls, ServerTlsSettings, Settings, Target, TelemetrySettings, TraceSettings, connections, in_range,
     listen_address, optional_listen_address, path, positive_seconds, redact_urls, seconds,
-    serialize_redacted,
+    serialize_redacted, word,
 };
 
 use crate::cors_origins;
+use crate::encoder_source::{DiscoverySetting, source};
 use crate::error::StartError;
 
 /// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
@@ -69,10 +70,16 @@ pub struct ClassifierSvcSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderClientSettings {
-    /// Addresses, separated by commas. Every IP address of a host name is a replica.
+    /// Addresses, separated by commas. Every IP address of a host name is a replica, or every
+    /// endpoint of a Service.
     #[serde(serialize_with = "serialize_redacted")]
     pub url: String,
-    /// Seconds between lookups of the host names.
+    /// How replicas are found.
+    #[serde(deserialize_with = "word")]
+    pub discovery: DiscoverySetting,
+    /// The zone of this process, whose replicas come first, with `kubernetes`; empty for none.
+    pub zone: String,
+    /// Seconds between lookups of the host names, with `dns`.
     pub resolve_seconds: f64,
     /// Seconds that a call to the encoder may take if the client sent no deadline.
     pub timeout_seconds: f64,
@@ -164,6 +171,8 @@ impl Default for EncoderClientSettings {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:50051".to_owned(),
+            discovery: DiscoverySetting::Dns,
+            zone: String::new(),
             resolve_seconds: 5.0,
             timeout_seconds: 30.0,
             hedge_seconds: 1.0,
@@ -364,9 +373,11 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
             (None, None) => None,
         };
         let hedge_after = seconds("encoder.hedge_seconds", settings.hedge_seconds)?;
+        let interval = positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?;
+        let source = source(settings.discovery, &targets, interval, settings.zone)?;
         Ok(Self {
             targets,
-            resolve_interval: positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?,
+            source,
             policy: Policy::Online(OnlinePolicy {
                 timeout: positive_seconds("encoder.timeout_seconds", settings.timeout_seconds)?,
                 hedge_after: (!hedge_after.is_zero()).then_some(hedge_after),

@@ -11,8 +11,10 @@ use service_kit::{CallerId, Deadline, Metrics, Shutdown};
 use tonic::transport::Channel;
 
 use crate::attempts::{Attempts, Call};
-use crate::config::ClientConfig;
-use crate::discovery::dns::Discovery;
+use crate::config::{ClientConfig, Source};
+use crate::discovery::dns;
+#[cfg(feature = "kubernetes")]
+use crate::discovery::kubernetes;
 use crate::error::EncoderError;
 use crate::policy::Policy;
 use crate::replica::{Health, Replica};
@@ -37,16 +39,27 @@ impl fmt::Debug for EncoderClient {
 }
 
 impl EncoderClient {
-    /// Returns a client that follows the addresses of its targets until shutdown.
+    /// Returns a client that follows the replicas of its targets until shutdown.
     pub async fn discover(config: ClientConfig, metrics: &Metrics, shutdown: Shutdown) -> Self {
         if let Some(tls) = &config.tls {
             tls.watch(shutdown.clone());
         }
         let names: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
         let client = Self::new(Replicas::new(Vec::new(), names.join(", ")), config.policy, metrics);
-        let mut discovery = Discovery::new(client.attempts.clone(), &config);
-        discovery.refresh().await;
-        tokio::spawn(discovery.follow(shutdown));
+        let attempts = client.attempts.clone();
+        match &config.source {
+            Source::Dns { interval } => {
+                let mut discovery = dns::Discovery::new(attempts, &config, *interval);
+                discovery.refresh().await;
+                tokio::spawn(discovery.follow(shutdown));
+            }
+            #[cfg(feature = "kubernetes")]
+            Source::Kubernetes(cluster) => {
+                let mut discovery = kubernetes::Discovery::new(attempts, &config, cluster);
+                discovery.begin().await;
+                tokio::spawn(discovery.follow(shutdown));
+            }
+        }
         client
     }
 

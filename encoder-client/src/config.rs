@@ -4,15 +4,30 @@ use std::time::Duration;
 
 use service_kit::{ClientTls, Secret, Target};
 
+#[cfg(feature = "kubernetes")]
+use crate::cluster::Kubernetes;
 use crate::policy::Policy;
+
+/// How the replicas of a host name are found.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Every address of the name is a replica.
+    Dns {
+        /// Time between lookups.
+        interval: Duration,
+    },
+    /// Every endpoint of the Service with that name is a replica.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Kubernetes),
+}
 
 /// The addresses of the encoders, and the rules for calls to them.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// The host names of the encoders. Every address of a name is a replica.
+    /// The host names of the encoders.
     pub targets: Vec<Target>,
-    /// Time between lookups of the names.
-    pub resolve_interval: Duration,
+    /// How the replicas of a host name are found.
+    pub source: Source,
     /// The rules of every call.
     pub policy: Policy,
     /// For `https://` targets.

@@ -4,8 +4,8 @@
 //! has a deadline, hedges, and shares a retry budget; a bulk call retries until its patience ends.
 //! Encoding has no side effects, so any attempt may be repeated.
 //!
-//! - `discovery` follows the addresses of the encoders' names, and the health of each; `replica` is
-//!   one address.
+//! - `discovery` follows the addresses of the encoders' names, by DNS or by Kubernetes, and the
+//!   health of each; `replica` is one address.
 //! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy`
 //!   and `circuit_breaker`.
 //! - `status` classifies gRPC statuses; `verify` checks every reply.
@@ -17,6 +17,8 @@ mod attempts;
 pub mod bulk;
 mod circuit_breaker;
 mod client;
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod config;
 mod discovery;
 mod error;
@@ -30,7 +32,9 @@ mod verify;
 
 pub use crate::bulk::BulkEncoder;
 pub use crate::client::EncoderClient;
-pub use crate::config::ClientConfig;
+#[cfg(feature = "kubernetes")]
+pub use crate::cluster::{Kubernetes, NotInCluster};
+pub use crate::config::{ClientConfig, Source};
 pub use crate::error::EncoderError;
 pub use crate::policy::{BulkPolicy, OnlinePolicy, Policy};
 pub use crate::verify::{EncoderDescription, Vectors};

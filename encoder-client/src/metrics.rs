@@ -34,7 +34,7 @@ impl CallMetrics {
         for outcome in OUTCOMES {
             attempts.get_or_create(&Outcome { outcome }).inc_by(0);
         }
-        let unresolved = "Host names of encoders that cannot be looked up";
+        let unresolved = "Host names of encoders that cannot be looked up or watched";
         let ejected = "Encoder replicas that do not answer, do not serve or are ejected";
         Self {
             attempts,

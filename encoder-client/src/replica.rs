@@ -1,6 +1,6 @@
 //! One replica of an encoder: its connection, its identity, its load, and its recent outcomes.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,15 @@ pub(crate) enum Health {
     Unknown,
 }
 
+/// What the source of a replica's address says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// In another zone: those of this zone come first.
+    pub(crate) is_far: bool,
+    /// About to stop, whatever it reports itself.
+    pub(crate) is_leaving: bool,
+}
+
 pub(crate) struct Replica {
     name: String,
     client: EncoderServiceClient<Channel>,
@@ -45,6 +54,9 @@ pub(crate) struct Replica {
     pending: AtomicUsize,
     /// A [`Health`].
     health: AtomicU8,
+    /// Of a [`Place`].
+    is_far: AtomicBool,
+    is_leaving: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -95,7 +107,9 @@ impl Replica {
         });
         let client = EncoderServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (pending, health) = (AtomicUsize::new(0), AtomicU8::new(health as u8));
-        Self { name, client, authorization, pending, health, state: Mutex::default() }
+        let (is_far, is_leaving) = Default::default();
+        let state = Mutex::default();
+        Self { name, client, authorization, pending, health, is_far, is_leaving, state }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -106,12 +120,23 @@ impl Replica {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Returns what the replica reports, or less if its source says that it is about to stop.
     pub(crate) fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
+        let reported = match self.health.load(Ordering::Relaxed) {
             0 => Health::Serving,
             1 => Health::NotServing,
             _ => Health::Unknown,
-        }
+        };
+        if self.is_leaving.load(Ordering::Relaxed) { reported.max(Health::NotServing) } else { reported }
+    }
+
+    pub(crate) fn is_far(&self) -> bool {
+        self.is_far.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_place(&self, place: Place) {
+        self.is_far.store(place.is_far, Ordering::Relaxed);
+        self.is_leaving.store(place.is_leaving, Ordering::Relaxed);
     }
 
     /// Records the health that the replica reports.

@@ -18,11 +18,14 @@ pub(crate) struct Replicas {
     turn: AtomicUsize,
     /// The host names of the replicas, for error messages.
     names: String,
+    /// Why no more replicas are known, for error messages; empty if nothing failed.
+    failure: ArcSwap<String>,
 }
 
 impl Replicas {
     pub(crate) fn new(all: Vec<Arc<Replica>>, names: String) -> Self {
-        Self { all: ArcSwap::from_pointee(all), turn: AtomicUsize::new(0), names }
+        let (all, failure) = (ArcSwap::from_pointee(all), ArcSwap::default());
+        Self { all, turn: AtomicUsize::new(0), names, failure }
     }
 
     pub(crate) fn names(&self) -> &str {
@@ -33,13 +36,16 @@ impl Replicas {
         self.all.load_full()
     }
 
-    pub(crate) fn replace(&self, all: Vec<Arc<Replica>>) {
+    /// Replaces all replicas. `failure` says why there are no more; empty if nothing failed.
+    pub(crate) fn replace(&self, all: Vec<Arc<Replica>>, failure: String) {
+        self.failure.store(Arc::new(failure));
         self.all.store(Arc::new(all));
     }
 
     /// Returns the best replica that is not one of `tried`. Available replicas come before busy
     /// ones, then those that are about to stop, then ejected ones, and last those that nobody hears
-    /// of. Among equal ones, the one with the fewest pending texts wins; these take turns.
+    /// of. Among equal ones, those of this zone come first, and of these the one with the fewest
+    /// pending texts; these take turns.
     pub(crate) fn pick(
         &self,
         expected: Option<&EncoderIdentity>,
@@ -64,7 +70,8 @@ impl Replicas {
         let best = candidates
             .min_by_key(|replica| {
                 let (health, is_ejected) = (replica.health(), replica.is_ejected());
-                (health == Health::Unknown, is_ejected, health, replica.busy_for(), replica.pending())
+                let is_far = replica.is_far();
+                (health == Health::Unknown, is_ejected, health, replica.busy_for(), is_far, replica.pending())
             })
             .cloned();
         best.ok_or_else(|| wrong.unwrap_or_else(|| self.unreachable()))
@@ -74,7 +81,9 @@ impl Replicas {
     pub(crate) fn unreachable(&self) -> EncoderError {
         let replicas = self.all.load();
         if replicas.is_empty() {
-            return EncoderError::Unreachable(format!("no address is known for {}", self.names));
+            let failure = self.failure.load();
+            let reason = if failure.is_empty() { String::new() } else { format!(": {failure}") };
+            return EncoderError::Unreachable(format!("no address is known for {}{reason}", self.names));
         }
         let failures: Vec<_> = replicas.iter().map(|replica| replica.last_failure()).collect();
         EncoderError::Unreachable(failures.join("; "))

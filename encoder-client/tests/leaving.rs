@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use encoder_client::{ClientConfig, EncoderClient, OnlinePolicy, Policy};
+use encoder_client::{ClientConfig, EncoderClient, OnlinePolicy, Policy, Source};
 use fake_encoder::{Behaviour, FakeEncoder, expected};
 use futures_util::future::BoxFuture;
 use proto::encoder::v1::encoder_service_server::EncoderServiceServer;
@@ -92,7 +92,7 @@ impl Transport for Network {
 async fn client_of(network: &Arc<Network>) -> EncoderClient {
     let config = ClientConfig {
         targets: vec![Target::parse("http://encoder:1").unwrap().over(network.clone())],
-        resolve_interval: Duration::from_secs(5),
+        source: Source::Dns { interval: Duration::from_secs(5) },
         policy: Policy::Online(OnlinePolicy { timeout: TIMEOUT, hedge_after: Some(HEDGE_AFTER) }),
         tls: None,
         api_key: None,

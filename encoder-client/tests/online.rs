@@ -5,14 +5,14 @@ mod fake_encoder;
 
 use std::time::{Duration, Instant};
 
-use encoder_client::{ClientConfig, EncoderClient, EncoderError, OnlinePolicy, Policy};
+use encoder_client::{ClientConfig, EncoderClient, EncoderError, OnlinePolicy, Policy, Source};
 use fake_encoder::{Behaviour, FakeEncoder, expected};
 use service_kit::{ApiError, Deadline, Metrics, Shutdown, Target};
 
 async fn client_of(encoders: &[&FakeEncoder]) -> EncoderClient {
     let config = ClientConfig {
         targets: encoders.iter().map(|e| Target::parse(&format!("http://{}", e.address)).unwrap()).collect(),
-        resolve_interval: Duration::from_secs(5),
+        source: Source::Dns { interval: Duration::from_secs(5) },
         policy: Policy::Online(OnlinePolicy {
             timeout: Duration::from_secs(10),
             hedge_after: Some(Duration::from_millis(100)),

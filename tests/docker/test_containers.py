@@ -168,6 +168,12 @@ def test_allinone_image_serves_and_exits_with_0(engine: Engine, images: None) ->
         engine.docker("rm", "-f", container)
 
 
+def test_classifier_can_discover_encoders_by_kubernetes(engine: Engine, images: None) -> None:
+    setting = ("-e", "CLASSIFIER_SVC_ENCODER__DISCOVERY=kubernetes", "-e", "CLASSIFIER_SVC_ENCODER__URL=http://encoder:50051")
+    with pytest.raises(AssertionError, match="in a pod with the token of a service account"):
+        engine.docker("run", "--rm", *HARDENED, *setting, image("classifier"))
+
+
 def test_bundle_can_be_mounted(engine: Engine, images: None, tmp_path: Path) -> None:
     models = engine.docker("create", image("models"), "none")
     engine.docker("cp", f"{models}:/bundles", tmp_path)

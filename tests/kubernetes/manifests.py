@@ -102,11 +102,14 @@ SECRETS = {
 
 
 def variables_of(container: Manifest) -> dict[str, str]:
-    """Returns the environment variables of a container, with what Kubernetes inserts: the CPU limit and Secrets."""
+    """Returns the environment variables of a container, with what Kubernetes inserts: the CPU limit,
+    labels of the pod and Secrets."""
 
     def value(variable: Manifest) -> str:
         if "value" in variable:
             return str(variable["value"])
+        if "fieldRef" in variable["valueFrom"]:
+            return "zone-of-the-node"
         if "secretKeyRef" in variable["valueFrom"]:
             reference = variable["valueFrom"]["secretKeyRef"]
             return SECRETS[reference["name"]][reference["key"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from manifests import (  # noqa: E402
     OVERLAYS,
     ROOT,
     Manifest,
+    kustomize,
     named,
     of_kind,
     pod,
@@ -23,6 +26,7 @@ from manifests import (  # noqa: E402
 )
 
 CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+ROLES = "rbac.authorization.k8s.io"
 QUEUE = "movieclassifier_encoder_queue_seconds"
 
 
@@ -109,6 +113,33 @@ def test_everything_is_in_the_namespace_of_the_overlay(name: str) -> None:
     for manifest in rendered(name):
         if manifest["kind"] not in CLUSTER_WIDE:
             assert manifest["metadata"].get("namespace") == wanted, manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "endpointslice-discovery" in name])
+def test_only_classifiers_may_watch_endpointslices_and_nothing_else(name: str) -> None:
+    (role,) = of_kind(name, "Role", "ClusterRole")
+    watch = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
+    assert role["rules"] == [watch]
+    (binding,) = of_kind(name, "RoleBinding", "ClusterRoleBinding")
+    assert binding["roleRef"] == {"apiGroup": ROLES, "kind": "Role", "name": role["metadata"]["name"]}
+    account = pod(named(name, "Deployment", "classifier"))["serviceAccountName"]
+    namespace = role["metadata"]["namespace"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+    assert account != pod(named(name, "Deployment", "encoder"))["serviceAccountName"]
+
+
+def test_discovery_follows_the_namespace_of_an_overlay(tmp_path: Path) -> None:
+    here = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    kustomization = {
+        "namespace": "films",
+        "resources": [f"{here}/overlays/production"],
+        "components": [f"{here}/components/endpointslice-discovery"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    manifests = list(yaml.safe_load_all(kustomize(tmp_path)))
+    (binding,) = (manifest for manifest in manifests if manifest["kind"] == "RoleBinding")
+    assert [subject["namespace"] for subject in binding["subjects"]] == ["films"]
+    assert {manifest["metadata"]["namespace"] for manifest in manifests if manifest["kind"] != "Namespace"} == {"films"}
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "priority" in name])

@@ -120,6 +120,15 @@ def test_base_exposes_only_the_classifier() -> None:
     assert not allowed(policies, OUTSIDE, ENCODER, 50051)
 
 
+def test_only_classifiers_that_watch_endpointslices_call_the_api_server() -> None:
+    policies = of_kind("overlays/production+endpointslice-discovery", "NetworkPolicy")
+    for port in (443, 6443):
+        assert allowed(policies, CLASSIFIER, OUTSIDE, port)
+        assert not allowed(policies, ENCODER, OUTSIDE, port)
+    assert not allowed(policies, CLASSIFIER, OUTSIDE, 80)
+    assert allowed(policies, CLASSIFIER, ENCODER, 50051)
+
+
 def test_only_jobs_over_a_bucket_call_the_object_store(production: list[Manifest]) -> None:
     policies = production + of_kind("trainer/classify-bucket", "NetworkPolicy")
     (job,) = of_kind("trainer/classify-bucket", "Job")

@@ -61,11 +61,13 @@ def test_pods_meet_the_restricted_standard(name: str) -> None:
 
 
 @of_all
-def test_pods_have_no_token_and_no_variables_of_other_services(name: str) -> None:
+def test_pods_have_no_token_without_need_and_no_variables_of_other_services(name: str) -> None:
     for workload in workloads(name):
         spec = pod(workload)
         account = named(name, "ServiceAccount", spec["serviceAccountName"])
-        assert spec["automountServiceAccountToken"] is False
+        # Only classifiers that watch EndpointSlices call Kubernetes.
+        watches = "endpointslice-discovery" in name and workload["metadata"]["name"] == "classifier"
+        assert spec["automountServiceAccountToken"] is watches
         assert account["automountServiceAccountToken"] is False
         # A Service named classifier-svc would set CLASSIFIER_SVC_PORT, which is an unknown setting.
         assert spec["enableServiceLinks"] is False

@@ -17,6 +17,7 @@ import yaml  # noqa: E402
 from manifests import ALL, BINARIES, ROOT, of_kind, pod, settings_file, variables_of  # noqa: E402
 from tls_secrets import MOUNT, Authority  # noqa: E402
 
+DISCOVERY = "CLASSIFIER_SVC_ENCODER__DISCOVERY"
 NO_PORTS = {"encoder": ["--http-listen", ""], "classifier": ["--rest-listen", ""]}
 # The error of a start with valid settings.
 MISSING = {
@@ -55,6 +56,8 @@ def test_accepts_the_settings_of_the_manifests(secret: Path, tmp_path: Path) -> 
         for workload in of_kind(name, "Deployment"):
             (container,) = pod(workload)["containers"]
             variables = {key: value.replace(MOUNT, str(secret)) for key, value in variables_of(container).items()}
+            # The tests' programs are built without this, and do not run in a pod; see below.
+            variables.pop(DISCOVERY, None)
             case = (workload["metadata"]["name"], settings_file(name, workload), variables)
             if case not in seen:
                 seen.append(case)
@@ -72,6 +75,14 @@ def test_accepts_the_settings_of_compose() -> None:
 @pytest.mark.parametrize("service", ["encoder", "classifier"])
 def test_accepts_the_settings_of_the_images(service: str) -> None:
     assert error_of(service, ROOT / f"deploy/docker/{service}-svc.toml", {}) == ""
+
+
+def test_discovery_by_kubernetes_needs_the_feature_and_a_pod() -> None:
+    variables = {DISCOVERY: "kubernetes", "CLASSIFIER_SVC_ENCODER__URL": "http://encoder:50051"}
+    error = error_of("classifier", None, variables)
+    reasons = ("this program was built without the feature kubernetes", "in a pod with the token of a service account")
+    assert "setting encoder.discovery: expected" in error and any(reason in error for reason in reasons), error
+    assert "encoder.discovery" in error_of("classifier", None, {DISCOVERY: "consul"})
 
 
 def test_rejects_an_unknown_setting() -> None:

@@ -14,7 +14,9 @@ export SOURCE_DATE_EPOCH
 mkdir -p sbom
 # The tool writes a file next to every Cargo.toml of the workspace.
 trap 'find . -maxdepth 2 -name "*_bin.cdx.json" -not -path "./sbom/*" -delete' EXIT
+# With the feature of the images.
 cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps \
+    --features classifier-svc/kubernetes \
     --target "${TARGET:-x86_64-unknown-linux-gnu}"
 for program in encoder-svc classifier-svc trainer; do
     mv "$program/${program}_bin.cdx.json" "sbom/$program.cdx.json"

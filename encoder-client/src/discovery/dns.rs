@@ -14,8 +14,9 @@ use tower::retry::backoff::ExponentialBackoff;
 
 use crate::attempts::Attempts;
 use crate::config::ClientConfig;
-use crate::discovery::members::Members;
+use crate::discovery::members::{Found, Members};
 use crate::policy;
+use crate::replica::Place;
 
 /// The first backoff of a name that cannot be looked up. The longest is the interval of lookups.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -33,7 +34,13 @@ struct Name {
     /// When to look it up.
     next: Instant,
     /// Set while it cannot be looked up.
-    backoff: Option<ExponentialBackoff>,
+    failure: Option<Failure>,
+}
+
+/// The last failure of a name, and the time until the next lookup.
+struct Failure {
+    reason: String,
+    backoff: ExponentialBackoff,
 }
 
 impl Name {
@@ -51,18 +58,20 @@ impl Name {
         let target = &self.target;
         match found {
             Ok(addresses) => {
-                if self.backoff.take().is_some() {
+                if self.failure.take().is_some() {
                     tracing::info!(%target, "the encoder's name can be looked up again");
                 }
                 self.next = Instant::now() + interval;
                 Some(addresses)
             }
             Err(error) => {
-                if self.backoff.is_none() {
+                if self.failure.is_none() {
                     tracing::warn!(%target, %error, "the encoder's name cannot be looked up; trying again");
                 }
-                let backoff = self.backoff.get_or_insert_with(|| policy::backoff(FIRST_BACKOFF, interval));
-                self.next = Instant::now() + policy::next(backoff);
+                let backoff = || policy::backoff(FIRST_BACKOFF, interval);
+                let mut backoff = self.failure.take().map_or_else(backoff, |failure| failure.backoff);
+                self.next = Instant::now() + policy::next(&mut backoff);
+                self.failure = Some(Failure { reason: error.to_string(), backoff });
                 None
             }
         }
@@ -70,11 +79,11 @@ impl Name {
 }
 
 impl Discovery {
-    pub(crate) fn new(attempts: Arc<Attempts>, config: &ClientConfig) -> Self {
+    pub(crate) fn new(attempts: Arc<Attempts>, config: &ClientConfig, interval: Duration) -> Self {
         let next = Instant::now();
-        let name = |target: &Target| Name { target: target.clone(), next, backoff: None };
+        let name = |target: &Target| Name { target: target.clone(), next, failure: None };
         let names = config.targets.iter().map(name).collect();
-        Self { members: Members::new(attempts, config), interval: config.resolve_interval, names }
+        Self { members: Members::new(attempts, config), interval, names }
     }
 
     /// Looks up the names at regular intervals until shutdown.
@@ -93,12 +102,12 @@ impl Discovery {
     pub(crate) async fn refresh(&mut self) {
         for (target, name) in self.names.iter_mut().enumerate() {
             if let Some(addresses) = name.look_up(self.interval).await {
-                self.members.update(target, addresses);
+                let found = addresses.into_iter().map(|address| Found { address, place: Place::default() });
+                self.members.update(target, found.collect());
             }
         }
-        self.members.publish();
-        let unresolved = self.names.iter().filter(|name| name.backoff.is_some()).count();
-        self.members.attempts.metrics.set_unresolved(unresolved);
+        let failures = self.names.iter().filter_map(|name| Some(name.failure.as_ref()?.reason.as_str()));
+        self.members.publish(&failures.collect::<Vec<_>>());
     }
 }
 
@@ -110,6 +119,7 @@ mod tests {
     use service_kit::{Io, Metrics, Transport};
 
     use super::*;
+    use crate::config::Source;
     use crate::policy::{OnlinePolicy, Policy};
     use crate::replicas::Replicas;
 
@@ -146,7 +156,7 @@ mod tests {
         let policy = Policy::Online(OnlinePolicy { timeout: INTERVAL, hedge_after: None });
         let config = ClientConfig {
             targets: vec![Target::parse("http://encoder:1").unwrap().over(server.clone())],
-            resolve_interval: INTERVAL,
+            source: Source::Dns { interval: INTERVAL },
             policy,
             tls: None,
             api_key: None,
@@ -156,7 +166,7 @@ mod tests {
         let gauge = |metrics: &Metrics, value: usize| {
             metrics.render().contains(&format!("encoder_unresolved_names {value}\n"))
         };
-        tokio::spawn(Discovery::new(attempts.clone(), &config).follow(Shutdown::new()));
+        tokio::spawn(Discovery::new(attempts.clone(), &config, INTERVAL).follow(Shutdown::new()));
         tokio::time::sleep(Duration::from_secs(90)).await;
         let waits: Vec<_> =
             server.lookups.lock().unwrap().windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
@@ -166,6 +176,8 @@ mod tests {
         assert!((10..30).contains(&waits.len()), "{waits:?}");
         assert!(waits.iter().skip(6).all(|wait| *wait >= 4.9), "{waits:?}");
         assert!(gauge(&metrics, 1) && attempts.replicas.all().is_empty());
+        let error = attempts.replicas.unreachable().to_string();
+        assert!(error.contains("unknown name"), "{error}");
         tokio::time::sleep(Duration::from_secs(25)).await;
         assert!(gauge(&metrics, 0), "{}", metrics.render());
         assert_eq!(attempts.replicas.all().len(), 1);

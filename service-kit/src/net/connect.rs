@@ -68,6 +68,18 @@ impl Target {
         Self { transport, ..self }
     }
 
+    /// Returns the host name or IP address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        bare_host(&self.host)
+    }
+
+    /// Returns the port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns whether this is an `https://` address.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
