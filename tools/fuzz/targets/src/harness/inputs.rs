@@ -25,6 +25,31 @@ pub(crate) fn split<const N: usize>(data: &[u8]) -> [&[u8]; N] {
     })
 }
 
+/// The dictionary of a target that reads JSON: its own fragments, and those of every JSON.
+macro_rules! json_dictionary {
+    ($($own:literal),* $(,)?) => {
+        &[
+            $($own,)*
+            "true",
+            "null",
+            "\\ud800",
+            "\\u0000",
+            "\\ud83c\\udfac",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ":",
+            "1e999",
+            "\u{feff}",
+            "é",
+            "\"",
+        ]
+    };
+}
+pub(crate) use json_dictionary;
+
 /// Returns the bytes of each seed.
 pub(crate) fn seeds_of<T: AsRef<[u8]>>(seeds: impl IntoIterator<Item = T>) -> Vec<Vec<u8>> {
     seeds.into_iter().map(|seed| seed.as_ref().to_vec()).collect()

@@ -2,22 +2,14 @@
 //!
 //! Targets do not use each other; what they share lives in `harness`.
 
-mod bundle;
-mod classify_request;
-mod embeddings_body;
-mod encode_request;
-mod genres_field;
-mod infer_request;
-mod model_file;
-mod movie_table;
-mod movies_csv;
-mod request_headers;
-mod rest_body;
-mod sentences;
-mod settings;
-mod tokenizer;
-mod vectors_file;
+mod files;
+mod requests;
 
+use self::files::{bundle, genres_field, model_file, movie_table, movies_csv, settings, vectors_file};
+use self::requests::{
+    classify_request, embeddings_body, encode_request, infer_request, request_headers, rest_body, sentences,
+    tokenizer,
+};
 use crate::target::Target;
 
 /// All targets.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::harness::inputs::seeds_of;
+use crate::harness::inputs::{json_dictionary, seeds_of};
 use crate::harness::rules::{
     MAX_BATCH, Violations, batch_violations, fits_selection, movie_violations, selection_violations,
 };
@@ -13,7 +13,7 @@ pub(crate) const TARGET: Target = Target {
     name: "rest_body",
     check,
     seeds,
-    dictionary: &[
+    dictionary: json_dictionary![
         "\"title\"",
         "\"overview\"",
         "\"movies\"",
@@ -21,21 +21,6 @@ pub(crate) const TARGET: Target = Target {
         "\"explain\"",
         "\"min_probability\"",
         "\"top_k\"",
-        "true",
-        "null",
-        "\\ud800",
-        "\\u0000",
-        "\\ud83c\\udfac",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        ":",
-        "1e999",
-        "\u{feff}",
-        "é",
-        "\"",
     ],
     max_len: 2048,
     cases: 1500,
