@@ -6,6 +6,7 @@ use open_inference::{
 };
 use service_kit::{ApiError, Readiness};
 
+use crate::bundle;
 use crate::limited_encoder::LimitedEncoder;
 use crate::scheduler::entry::{Class, Reply};
 
@@ -34,18 +35,7 @@ impl Model for Bundle {
     }
 
     fn description(&self) -> Description {
-        let bundle = self.encoder.encoder().description();
-        Description {
-            name: bundle.id.clone(),
-            version: bundle.version.clone(),
-            platform: "onnxruntime_onnx",
-            inputs: vec![TensorDescription::new(TEXT, Datatype::Bytes, &[None])],
-            outputs: vec![
-                TensorDescription::new("VECTOR", Datatype::Fp32, &[None, Some(bundle.dimension)]),
-                TensorDescription::new("TOKENS", Datatype::Int32, &[None]),
-                TensorDescription::new("TRUNCATED", Datatype::Bool, &[None]),
-            ],
-        }
+        description(self.encoder.encoder().description())
     }
 
     fn is_ready(&self) -> bool {
@@ -58,6 +48,21 @@ impl Model for Bundle {
         let replies = self.encoder.encode(TEXT, texts, class, &call.caller, call.deadline).await?;
         let bundle = self.encoder.encoder().description();
         Ok(Inferred { version: bundle.version.clone(), outputs: outputs(&replies, bundle.dimension) })
+    }
+}
+
+/// Describes a bundle as a model of the protocol.
+pub(crate) fn description(bundle: &bundle::Description) -> Description {
+    Description {
+        name: bundle.id.clone(),
+        version: bundle.version.clone(),
+        platform: "onnxruntime_onnx",
+        inputs: vec![TensorDescription::new(TEXT, Datatype::Bytes, &[None])],
+        outputs: vec![
+            TensorDescription::new("VECTOR", Datatype::Fp32, &[None, Some(bundle.dimension)]),
+            TensorDescription::new("TOKENS", Datatype::Int32, &[None]),
+            TensorDescription::new("TRUNCATED", Datatype::Bool, &[None]),
+        ],
     }
 }
 

@@ -270,7 +270,7 @@ async fn keys_guard_the_api_but_not_probes_and_metrics() {
     assert_eq!((limited.status.as_u16(), &limited.json["error"]["type"]), (429, &"rate_limit_error".into()));
     assert!(limited.headers.contains_key("retry-after"));
     assert_eq!(api.get("/v1/models").await.status, 401);
-    for path in ["/livez", "/metrics"] {
+    for path in ["/livez", "/metrics", "/openapi.json"] {
         assert_eq!(api.get(path).await.status, 200, "{path}");
     }
     assert_eq!(api.get("/v1/other").await.status, 404);
@@ -315,4 +315,80 @@ async fn measures_requests_by_route() {
     let metrics = api.metrics.render();
     let count = "http_request_seconds_count{route=\"/v1/embeddings\",status=\"200\"} 1";
     assert!(metrics.contains(count), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_openapi_document_states_limits_names_and_errors() {
+    let api = Api::start(|settings| {
+        settings.limits.max_batch_size = 7;
+        settings.limits.max_text_bytes = 99;
+    })
+    .await;
+    let response = api.get("/openapi.json").await;
+    assert_eq!(response.headers["content-type"], "application/json");
+    let document = response.json;
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["security"], json!([{}, {"apiKey": []}]));
+    let schemas = &document["components"]["schemas"];
+    let properties = &schemas["EmbeddingsRequest"]["properties"];
+    assert_eq!(properties["model"]["enum"], json!(["tiny-512"]));
+    assert_eq!(properties["dimensions"]["enum"], json!([512, null]));
+    let input = &properties["input"]["oneOf"];
+    assert_eq!((&input[0]["maxLength"], &input[1]["maxItems"]), (&json!(99), &json!(7)));
+    assert_eq!(schemas["InferInput"]["properties"]["data"]["maxItems"], 7);
+    assert_eq!(schemas["InferInput"]["properties"]["name"]["enum"], json!(["TEXT"]));
+    assert_eq!(
+        schemas["InferOutputRequest"]["properties"]["name"]["enum"],
+        json!(["VECTOR", "TOKENS", "TRUNCATED"])
+    );
+    for (path, schema) in [("/v1/embeddings", "OpenAiError"), ("/v2/models/{name}/infer", "InferenceError")] {
+        let operation = &document["paths"][path]["post"];
+        let responses = operation["responses"].as_object().unwrap();
+        let statuses: Vec<_> = responses.keys().map(String::as_str).collect();
+        assert_eq!(
+            statuses,
+            ["200", "400", "401", "404", "408", "413", "415", "421", "429", "500", "503", "504"],
+            "{path}"
+        );
+        for (status, response) in responses.iter().filter(|(status, _)| *status != "200") {
+            let response = match response["$ref"].as_str() {
+                Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
+                None => response,
+            };
+            // Host names are checked before any API.
+            let (kind, name) = match status.as_str() {
+                "421" => ("application/problem+json", "Problem"),
+                _ => ("application/json", schema),
+            };
+            let found = &response["content"][kind]["schema"]["$ref"];
+            assert_eq!(found, &format!("#/components/schemas/{name}"), "{path} {status}");
+        }
+        assert!(operation.get("security").is_none());
+    }
+}
+
+#[tokio::test]
+async fn the_openapi_document_has_a_schema_for_every_reference() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(object) => {
+                found.extend(object.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                object.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let document = Api::start(|_| {}).await.get("/openapi.json").await.json;
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    for reference in found {
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+    }
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+    let ids: Vec<_> = operations.map(|(_, operation)| operation["operationId"].as_str().unwrap()).collect();
+    let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), unique.len()), (14, 14), "{ids:?}");
 }

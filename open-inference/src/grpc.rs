@@ -8,14 +8,15 @@ use proto::inference::model_infer_request::InferInputTensor;
 use proto::inference::model_infer_response::InferOutputTensor;
 use proto::inference::model_metadata_response::TensorMetadata;
 use proto::inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
-    ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
+    InferParameter, InferTensorContents, ModelConfig, ModelConfigRequest, ModelConfigResponse,
+    ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataRequest, ModelMetadataResponse,
+    ModelOutput, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use service_kit::{ApiError, Caller, Deadline};
 use tonic::{Request, Response, Status};
 
-use crate::model::{self, Call, Inferred, Input, Model, Parameter, UNSUPPORTED, unsupported};
+use crate::model::{self, Call, Description, Inferred, Input, Model, Parameter, UNSUPPORTED, unsupported};
 use crate::tensor::{Contents, Elements, TensorDescription, wire_size, wrong_contents};
 
 /// The methods that need no API key: they are the probes of the protocol.
@@ -93,6 +94,16 @@ impl<M: Model> GrpcInferenceService for OpenInference<M> {
         }))
     }
 
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let request = request.into_inner();
+        let model = self.0.description();
+        model.check(&request.name, &request.version)?;
+        Ok(Response::new(ModelConfigResponse { config: Some(config(&model)) }))
+    }
+
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,
@@ -110,6 +121,29 @@ impl<M: Model> GrpcInferenceService for OpenInference<M> {
 fn metadata(tensor: &TensorDescription) -> TensorMetadata {
     let datatype = tensor.datatype.name().to_owned();
     TensorMetadata { name: tensor.name.to_owned(), datatype, shape: tensor.wire_shape() }
+}
+
+/// Describes a model as a configuration of Triton does.
+pub(crate) fn config(model: &Description) -> ModelConfig {
+    let input = model.inputs.iter().map(|tensor| ModelInput {
+        name: tensor.name.to_owned(),
+        data_type: tensor.datatype.in_config().into(),
+        dims: tensor.wire_shape(),
+        optional: tensor.is_optional,
+    });
+    let output = model.outputs.iter().map(|tensor| ModelOutput {
+        name: tensor.name.to_owned(),
+        data_type: tensor.datatype.in_config().into(),
+        dims: tensor.wire_shape(),
+    });
+    ModelConfig {
+        name: model.name.clone(),
+        platform: model.platform.to_owned(),
+        // Triton would add a dimension to every tensor, and the labels have none for the batch.
+        max_batch_size: 0,
+        input: input.collect(),
+        output: output.collect(),
+    }
 }
 
 /// Reads a request from its message.

@@ -7,8 +7,9 @@ use service_kit::{ApiError, Caller, Deadline};
 
 use crate::tensor::{Contents, OutputTensor, TensorDescription, texts};
 
-/// The extensions of the protocol that the services speak: the binary data of Triton's REST.
-pub(crate) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+/// The extensions of Triton that the services speak: raw tensors over REST, and the model's
+/// configuration.
+pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_configuration"];
 
 /// The one model of a service.
 pub trait Model: Clone + Send + Sync + 'static {

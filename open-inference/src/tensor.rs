@@ -1,6 +1,7 @@
 //! Tensors: their descriptions, and the layout of their elements.
 
 use prost::bytes::Bytes;
+use proto::inference::DataType;
 use serde::Serialize;
 use service_kit::ApiError;
 
@@ -29,6 +30,16 @@ impl Datatype {
             Self::Int32 => "INT32",
             Self::Fp32 => "FP32",
             Self::Bytes => "BYTES",
+        }
+    }
+
+    /// The name in a configuration of Triton.
+    pub(crate) fn in_config(self) -> DataType {
+        match self {
+            Self::Bool => DataType::TypeBool,
+            Self::Int32 => DataType::TypeInt32,
+            Self::Fp32 => DataType::TypeFp32,
+            Self::Bytes => DataType::TypeString,
         }
     }
 }

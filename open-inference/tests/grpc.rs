@@ -9,7 +9,7 @@ use proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use proto::inference::infer_parameter::ParameterChoice;
 use proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use proto::inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
+    InferParameter, InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
     ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };
 use service_kit::{Drain, GrpcServer, Metrics, Shutdown};
@@ -210,7 +210,11 @@ async fn an_unknown_model_or_version_is_not_found() {
                 .model_ready(ModelReadyRequest { name: name.clone(), version: version.clone() })
                 .await
                 .err(),
-            client().model_metadata(ModelMetadataRequest { name, version }).await.err(),
+            client()
+                .model_metadata(ModelMetadataRequest { name: name.clone(), version: version.clone() })
+                .await
+                .err(),
+            client().model_config(ModelConfigRequest { name, version }).await.err(),
         ];
         for status in errors.map(Option::unwrap) {
             assert_eq!(status.code(), Code::NotFound);
@@ -231,7 +235,7 @@ async fn a_model_that_was_replaced_during_the_call_is_not_found() {
 #[tokio::test]
 async fn describes_server_and_model() {
     let server = client().server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
-    assert_eq!((server.name.as_str(), server.extensions.len()), ("echo-svc", 1));
+    assert_eq!((server.name.as_str(), server.extensions.len()), ("echo-svc", 2));
     let request = ModelMetadataRequest { name: "echo".to_owned(), version: String::new() };
     let model = client().model_metadata(request).await.unwrap().into_inner();
     assert_eq!(model.versions, [VERSION]);
@@ -240,6 +244,22 @@ async fn describes_server_and_model() {
     };
     assert_eq!(described(model.inputs), ["TEXT BYTES [-1]", "SUFFIX BYTES [-1]"]);
     assert_eq!(described(model.outputs), ["ECHO BYTES [-1]", "LENGTH INT32 [-1]"]);
+}
+
+#[tokio::test]
+async fn describes_the_model_as_triton_does() {
+    let request = ModelConfigRequest { name: "echo".to_owned(), version: VERSION.to_owned() };
+    let config = client().model_config(request).await.unwrap().into_inner().config.unwrap();
+    assert_eq!((config.name.as_str(), config.platform.as_str(), config.max_batch_size), ("echo", "test", 0));
+    let inputs: Vec<_> = config
+        .input
+        .iter()
+        .map(|input| (&*input.name, input.data_type().as_str_name(), &*input.dims, input.optional))
+        .collect();
+    assert_eq!(inputs, [("TEXT", "TYPE_STRING", &[-1][..], false), ("SUFFIX", "TYPE_STRING", &[-1], true)]);
+    let outputs: Vec<_> =
+        config.output.iter().map(|output| (&*output.name, output.data_type().as_str_name())).collect();
+    assert_eq!(outputs, [("ECHO", "TYPE_STRING"), ("LENGTH", "TYPE_INT32")]);
 }
 
 #[tokio::test]

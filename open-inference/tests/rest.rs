@@ -118,7 +118,7 @@ async fn errors_have_the_body_of_the_protocol() {
 
 #[tokio::test]
 async fn describes_server_and_model() {
-    let server = json!({"name": "echo-svc", "version": "0.1.0", "extensions": ["binary_tensor_data"]});
+    let server = json!({"name": "echo-svc", "version": "0.1.0", "extensions": ["binary_tensor_data", "model_configuration"]});
     assert_eq!(get("/v2").await, (200, server));
     let model = json!({
         "name": "echo",
@@ -136,6 +136,27 @@ async fn describes_server_and_model() {
     for path in ["/v2/models/echo", &format!("/v2/models/echo/versions/{VERSION}")] {
         assert_eq!(get(path).await, (200, model.clone()));
     }
+}
+
+#[tokio::test]
+async fn describes_the_model_as_triton_does() {
+    let config = json!({
+        "name": "echo",
+        "platform": "test",
+        "max_batch_size": 0,
+        "input": [
+            {"name": "TEXT", "data_type": "TYPE_STRING", "dims": [-1], "optional": false},
+            {"name": "SUFFIX", "data_type": "TYPE_STRING", "dims": [-1], "optional": true},
+        ],
+        "output": [
+            {"name": "ECHO", "data_type": "TYPE_STRING", "dims": [-1]},
+            {"name": "LENGTH", "data_type": "TYPE_INT32", "dims": [-1]},
+        ],
+    });
+    for path in ["/v2/models/echo/config", &format!("/v2/models/echo/versions/{VERSION}/config")] {
+        assert_eq!(get(path).await, (200, config.clone()));
+    }
+    assert_eq!(get("/v2/models/other/config").await.0, 404);
 }
 
 #[tokio::test]

@@ -60,6 +60,8 @@ pub use http::allowed_hosts::AllowedHosts;
 pub use http::canonical_path::canonical_path;
 pub use http::json_body::{BodyLimits, JsonBody, RawBody, parse_json};
 pub use http::object::{Object, list_of_objects};
+#[cfg(feature = "openapi")]
+pub use http::openapi::{ErrorForm, NOT_BLANK, describe_errors_and_keys, openapi_route, operations};
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};
 pub use http::server::{DEFAULT_MAX_HTTP_CONNECTIONS, HttpSettings, operations_routes};
 pub use http::stack::{guard_api, http_stack, method_not_allowed, with_error_body};

@@ -81,7 +81,9 @@ REQUESTS = {
         (post_headers("/v1/movies:batchClassify"), JSON),
         (post_headers("/predict_genre/"), b'[{"title": "A", "overview": "A storm."}]'),
     ],
-    "encoder-http": [(get_headers(path), b"") for path in ("/metrics", "/livez", "/readyz", "/no")],
+    "encoder-http": [
+        (get_headers(path), b"") for path in ("/metrics", "/openapi.json", "/livez", "/readyz", "/v1/models", "/no")
+    ],
 }
 
 

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from both_services import Pair, addresses, both_services
 from conftest import channel_to, free_port, start, stop, wait_until_serving
+from google.protobuf.json_format import MessageToDict
 from reflection import ReflectionClient
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 ENCODER = "movieclassifier.encoder.v1.EncoderService"
@@ -36,31 +38,10 @@ MOVIES = [
 KEY = "one-key-for-the-tests"
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A running encoder and a running classifier, each with its gRPC and its HTTP address."""
-
-    encoder: tuple[str, str]
-    classifier: tuple[str, str]
-
-
-def addresses() -> tuple[str, str]:
-    return f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-
-
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    encoder, classifier = addresses(), addresses()
-    running = [start("encoder-svc", "serve", "--listen", encoder[0], "--http-listen", encoder[1])]
-    try:
-        wait_until_serving(encoder[0], running[0])
-        listeners = ("--listen", classifier[0], "--rest-listen", classifier[1])
-        running.append(start("classifier-svc", "serve", *listeners, "--encoder", f"http://{encoder[0]}"))
-        wait_until_serving(classifier[0], running[1])
-        yield Pair(encoder, classifier)
-    finally:
-        for process in reversed(running):
-            stop(process)
+    with both_services() as running:
+        yield running
 
 
 def call(address: str, service: str, method: str, **fields: Any) -> Any:
@@ -164,7 +145,7 @@ def test_health_and_metadata(pair: Pair, way: Way) -> None:
         client = way.client(addresses_of)
         assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(model)
         metadata = of_json(client.get_server_metadata())
-        assert (metadata["name"], metadata["extensions"]) == (server, ["binary_tensor_data"])
+        assert (metadata["name"], metadata["extensions"]) == (server, ["binary_tensor_data", "model_configuration"])
         described = of_json(client.get_model_metadata(model))
         assert described["name"] == model
         assert client.is_model_ready(model, described["versions"][0])
@@ -187,6 +168,21 @@ def of_json(metadata: Any) -> dict[str, Any]:
         else value
         for field in metadata.DESCRIPTOR.fields
     }
+
+
+@each_way
+def test_the_configuration_has_the_tensors_of_the_metadata(pair: Pair, way: Way) -> None:
+    for addresses_of, model in ((pair.encoder, MODEL), (pair.classifier, "genres")):
+        client = way.client(addresses_of)
+        config, metadata = client.get_model_config(model), client.get_model_metadata(model)
+        if way.package is triton_grpc:
+            config, metadata = (MessageToDict(message, preserving_proto_field_name=True) for message in (config.config, metadata))
+        assert (config["name"], config["platform"]) == (model, metadata["platform"])
+        for of_config, of_metadata in (("input", "inputs"), ("output", "outputs")):
+            tensors = [(tensor["name"], [int(size) for size in tensor["dims"]]) for tensor in config[of_config]]
+            assert tensors == [(tensor["name"], [int(size) for size in tensor["shape"]]) for tensor in metadata[of_metadata]]
+        optional = [tensor["name"] for tensor in config["input"] if tensor.get("optional")]
+        assert optional == ([] if model == MODEL else ["TITLE"])
 
 
 @each_way
@@ -363,17 +359,24 @@ def test_the_descriptors_are_those_of_triton(pair: Pair) -> None:
         client = ReflectionClient(channel)
         assert OPEN_INFERENCE in client.services()
         ours = client.method(OPEN_INFERENCE, "ModelInfer")[1].DESCRIPTOR.file
-    theirs = service_pb2.DESCRIPTOR.message_types_by_name
+    configuration = dict(model_config_pb2.DESCRIPTOR.message_types_by_name)
+    theirs = configuration | dict(service_pb2.DESCRIPTOR.message_types_by_name)
 
     def compare(found: Any, expected: Any) -> int:
         fields = {field.name: (field.number, field.type, field.is_repeated) for field in found.fields}
         published = {field.name: (field.number, field.type, field.is_repeated) for field in expected.fields}
-        assert fields == published, found.full_name
+        # Of a configuration, the services have only a part.
+        assert fields.items() <= published.items(), found.full_name
+        assert found.name in configuration or len(fields) == len(published), found.full_name
         nested = [compare(message, expected.nested_types_by_name[message.name]) for message in found.nested_types]
         return len(fields) + sum(nested)
 
     messages = ours.message_types_by_name.values()
-    assert sum(compare(message, theirs[message.name]) for message in messages) > 50
+    assert sum(compare(message, theirs[message.name]) for message in messages) > 60
+    datatypes = {value.name: value.number for value in ours.enum_types_by_name["DataType"].values}
+    assert datatypes.items() <= dict(model_config_pb2.DataType.items()).items()
+    for method in ("ModelConfig", "ModelInfer"):
+        assert method in ours.services_by_name["GRPCInferenceService"].methods_by_name
 
 
 def test_only_probes_need_no_key(tmp_path: Path) -> None:

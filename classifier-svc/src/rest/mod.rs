@@ -22,7 +22,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use service_kit::{
     ApiError, ApiKeys, BodyLimits, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget,
-    MessageBudget, guard_api, is_grpc_web, method_not_allowed,
+    MessageBudget, guard_api, is_grpc_web, method_not_allowed, openapi_route,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -61,7 +61,8 @@ pub fn routes(
         .route("/predict_genre", post(predict_genre::predict_genre));
     let guarded =
         guard_api(api, keys, &body_limits).with_state(RestState { classifier, limits: body_limits });
-    let open = Router::new().route("/openapi.json", openapi::route(limits)).merge(page::routes());
+    let open =
+        Router::new().route("/openapi.json", openapi_route(&openapi::document(limits))).merge(page::routes());
     guarded
         .merge(open)
         .fallback(not_found)

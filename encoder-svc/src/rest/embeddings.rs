@@ -8,15 +8,18 @@ use http::HeaderName;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiError, JsonBody};
+use utoipa::ToSchema;
 
 use super::input::Input;
 use super::models::check_model;
+use super::openai_error::OpenAiError;
 use super::{RestState, quoted};
 use crate::scheduler::entry::{Class, Reply};
 
 /// Texts to encode. Unknown fields are ignored, because OpenAI's clients add new ones.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct EmbeddingsRequest {
+    #[schema(value_type = String)]
     input: Input,
     /// The id of the bundle.
     model: String,
@@ -24,6 +27,7 @@ pub(super) struct EmbeddingsRequest {
     encoding_format: Option<EncodingFormat>,
     /// The floats of a vector, which cannot be chosen.
     #[serde(default)]
+    #[schema(value_type = Option<u64>)]
     dimensions: Option<f64>,
     /// An extension.
     #[serde(default)]
@@ -32,8 +36,9 @@ pub(super) struct EmbeddingsRequest {
 
 /// How vectors are written. Read from a string, because serde also accepts `{"float": null}` as an
 /// enum's variant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(rename_all = "lowercase")]
 enum EncodingFormat {
     /// As numbers.
     #[default]
@@ -55,8 +60,9 @@ impl TryFrom<String> for EncodingFormat {
 }
 
 /// The class of the texts, as in `Encode`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(rename_all = "lowercase")]
 enum Priority {
     Online,
     Bulk,
@@ -88,32 +94,58 @@ const LARGE: usize = 16;
 /// The bytes of a number in JSON, with a comma, at most nearly always.
 const NUMBER_BYTES: usize = 13;
 
+/// The vectors of the texts, in order.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `write` writes piece by piece")]
+struct EmbeddingsResponse<'a> {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<Element<'a>>,
+    /// The id of the bundle.
+    model: String,
+    usage: Usage,
+}
+
 /// An element of `data`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Embedding)]
 struct Element<'a> {
+    #[schema(example = "embedding")]
     object: &'static str,
     index: usize,
     embedding: Vector<'a>,
-    /// An extension: whether the end of the text was cut off.
+    /// An extension: whether the end of the text was cut off; missing means false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     truncated: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// A vector as numbers or in Base64.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Vector<'a> {
     /// The shortest decimal numbers that read back as the same 32-bit floats.
     Numbers(&'a [f32]),
+    /// Little-endian 32-bit floats.
     Base64(String),
 }
 
 /// Tokens after truncation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,
 }
 
+/// Encode texts. One invalid text rejects all.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "openai", operation_id = "createEmbeddings",
+    request_body = EmbeddingsRequest,
+    responses(
+        (status = 200, description = "A vector for each text, in order", body = EmbeddingsResponse),
+        (status = 404, description = "Another model than the one that is served", body = OpenAiError),
+    ),
+)]
 pub(super) async fn create(
     State(rest): State<RestState>,
     JsonBody { body: request, caller, deadline }: JsonBody<EmbeddingsRequest>,

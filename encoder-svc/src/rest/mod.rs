@@ -7,6 +7,7 @@ mod embeddings;
 mod input;
 mod models;
 mod openai_error;
+mod openapi;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use axum::extract::FromRef;
 use axum::routing::{get, post};
 use http::StatusCode;
 use service_kit::{
-    ApiError, ApiKeys, BodyLimits, MemoryBudget, MessageBudget, guard_api, method_not_allowed,
+    ApiError, ApiKeys, BodyLimits, MemoryBudget, MessageBudget, guard_api, method_not_allowed, openapi_route,
     with_error_body,
 };
 use tokio::sync::Semaphore;
@@ -42,8 +43,9 @@ impl FromRef<RestState> for BodyLimits {
     }
 }
 
-/// Returns all routes except probes and metrics. `keys` guard them, and no request takes longer than
-/// `timeout`. Unfinished bodies count in `memory`.
+/// Returns the routes of OpenAI's interface, and `/openapi.json`, which describes `/v2`, too. `keys`
+/// guard all but that one, and no request takes longer than `timeout`. Unfinished bodies count in
+/// `memory`.
 pub fn routes(
     encoder: LimitedEncoder,
     timeout: Duration,
@@ -57,7 +59,11 @@ pub fn routes(
         .route("/v1/models/{model}", get(models::one))
         .method_not_allowed_fallback(method_not_allowed);
     let openai = with_error_body(guard_api(openai, keys, &limits), OpenAiError::of);
-    openai.fallback(not_found).with_state(RestState {
+    let document = openapi::document(encoder.encoder().description(), encoder.limits());
+    let open = Router::new()
+        .route("/openapi.json", openapi_route(&document))
+        .method_not_allowed_fallback(method_not_allowed);
+    openai.merge(open).fallback(not_found).with_state(RestState {
         encoder,
         limits,
         writers: Arc::new(Semaphore::new(WRITERS)),
@@ -80,8 +86,6 @@ async fn not_found() -> ApiError {
     ApiError::Http {
         status: StatusCode::NOT_FOUND,
         reason: "NOT_FOUND",
-        message:
-            "no such path; this port serves /v1/embeddings, /v1/models, /v2, /livez, /readyz and /metrics"
-                .to_owned(),
+        message: "no such path; /openapi.json lists the paths".to_owned(),
     }
 }

@@ -5,23 +5,27 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::Serialize;
 use service_kit::ApiError;
+use utoipa::ToSchema;
 
-use super::openai_error::MODEL_NOT_FOUND;
+use super::openai_error::{MODEL_NOT_FOUND, OpenAiError};
 use super::{RestState, quoted};
 use crate::bundle::Description;
 
 /// The models that are served: one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelList {
+    #[schema(example = "list")]
     object: &'static str,
+    #[schema(value_type = Vec<Model>)]
     data: [Model; 1],
 }
 
 /// The encoder, as OpenAI describes a model, with what else a client of an encoder needs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Model {
     /// The id of the bundle.
     id: String,
+    #[schema(example = "model")]
     object: &'static str,
     /// Unix time; 0, because bundles do not have one.
     created: u64,
@@ -49,10 +53,24 @@ impl Model {
     }
 }
 
+/// List the one model that is served.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "openai", operation_id = "listModels",
+    responses((status = 200, description = "The model", body = ModelList)),
+)]
 pub(super) async fn list(State(rest): State<RestState>) -> Json<ModelList> {
     Json(ModelList { object: "list", data: [Model::of(rest.encoder.encoder().description())] })
 }
 
+/// Describe the model that is served.
+#[utoipa::path(
+    get, path = "/v1/models/{model}", tag = "openai", operation_id = "getModel",
+    params(("model" = String, Path)),
+    responses(
+        (status = 200, description = "The model", body = Model),
+        (status = 404, description = "Another model than the one that is served", body = OpenAiError),
+    ),
+)]
 pub(super) async fn one(
     State(rest): State<RestState>,
     Path(model): Path<String>,

@@ -4,14 +4,17 @@
 
 use serde::Serialize;
 use service_kit::ApiError;
+use utoipa::ToSchema;
 
 /// The body of an error response.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct OpenAiError {
     error: Details,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// What is wrong.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = OpenAiErrorDetails)]
 struct Details {
     /// The expectation, and the value found.
     message: String,

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use service_kit::{ApiError, list_of_objects, parse_json};
+use utoipa::ToSchema;
 
 use super::JSON_LENGTH;
 use crate::model::{Input, Parameter, Request, UNSUPPORTED, quoted, unsupported};
@@ -37,33 +38,49 @@ impl Binary {
     }
 }
 
-#[derive(Deserialize)]
-struct InferBody {
+/// A batch.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferRequest)]
+pub(super) struct InferBody {
+    /// Returned in the response.
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Parameters>,
+    /// Each input once.
     #[serde(deserialize_with = "list_of_objects")]
     inputs: Vec<InputBody>,
+    /// The outputs to return, each once; all if there are none.
     #[serde(default, deserialize_with = "list_of_objects")]
     outputs: Vec<OutputBody>,
 }
 
-#[derive(Deserialize)]
+/// An input.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferInput)]
 struct InputBody {
     name: String,
     datatype: String,
+    /// The number of texts, alone or followed by 1.
+    #[schema(value_type = Vec<u64>, min_items = 1, max_items = 2)]
     shape: Vec<i64>,
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Parameters>,
+    /// The texts, unless they are raw; also as lists in lists.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     data: Option<Data>,
 }
 
-#[derive(Deserialize)]
+/// An output to return.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferOutputRequest)]
 struct OutputBody {
     name: String,
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Parameters>,
 }
 

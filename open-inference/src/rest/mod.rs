@@ -3,6 +3,8 @@
 //! Errors have the status of our own API and the body of the protocol.
 
 mod body;
+mod openapi;
+mod replies;
 mod reply;
 
 use axum::extract::rejection::PathRejection;
@@ -12,12 +14,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use service_kit::{ApiError, ApiKeys, BodyLimits, RawBody, guard_api, method_not_allowed, with_error_body};
 
+use self::body::InferBody;
+pub use self::openapi::openapi;
+use self::replies::{
+    Error, ModelConfig, ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady, TensorMetadata,
+};
+use self::reply::InferReply;
 use crate::model::{self, Call, Model};
-use crate::tensor::TensorDescription;
 
 /// The header that says how many bytes of a body are JSON; the rest are raw tensors.
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
@@ -56,6 +62,9 @@ pub fn routes<M: Model>(model: M, keys: Option<ApiKeys>, limits: BodyLimits) -> 
     for path in of_model("/ready") {
         guarded = guarded.route(&path, get(model_ready::<M>));
     }
+    for path in of_model("/config") {
+        guarded = guarded.route(&path, get(config::<M>));
+    }
     for path in of_model("/infer") {
         guarded = guarded.route(&path, post(infer::<M>));
     }
@@ -65,11 +74,11 @@ pub fn routes<M: Model>(model: M, keys: Option<ApiKeys>, limits: BodyLimits) -> 
 }
 
 /// The error body of the protocol.
-fn error_body(error: &ApiError) -> serde_json::Value {
-    json!({"error": error.to_string()})
+fn error_body(error: &ApiError) -> Error {
+    Error { error: error.to_string() }
 }
 
-fn no_store(status: StatusCode, body: &serde_json::Value) -> Response {
+fn no_store(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
@@ -77,49 +86,114 @@ fn status_of(is_ready: bool) -> StatusCode {
     if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
+/// Whether the process runs. Needs no API key.
+#[utoipa::path(
+    get, path = "/v2/health/live", tag = "inference", operation_id = "serverLive",
+    responses((status = 200, description = "It runs", body = ServerLive)),
+)]
 async fn live() -> Response {
-    no_store(StatusCode::OK, &json!({"live": true}))
+    no_store(StatusCode::OK, &ServerLive { live: true })
 }
 
+/// Whether the service can run its model. Needs no API key.
+#[utoipa::path(
+    get, path = "/v2/health/ready", tag = "inference", operation_id = "serverReady",
+    responses(
+        (status = 200, description = "It can", body = ServerReady),
+        (status = 503, description = "It cannot", body = ServerReady),
+    ),
+)]
 async fn ready<M: Model>(State(rest): State<Rest<M>>) -> Response {
-    let is_ready = rest.model.is_ready();
-    no_store(status_of(is_ready), &json!({"ready": is_ready}))
+    let ready = rest.model.is_ready();
+    no_store(status_of(ready), &ServerReady { ready })
 }
 
-async fn server<M: Model>(State(rest): State<Rest<M>>) -> Response {
+/// Describe the service.
+#[utoipa::path(
+    get, path = "/v2", tag = "inference", operation_id = "serverMetadata",
+    responses((status = 200, description = "The service", body = ServerMetadata)),
+)]
+async fn server<M: Model>(State(rest): State<Rest<M>>) -> Json<ServerMetadata> {
     let server = rest.model.server();
-    let body = json!({"name": server.name, "version": server.version, "extensions": model::EXTENSIONS});
-    Json(body).into_response()
+    Json(ServerMetadata { name: server.name, version: server.version, extensions: &model::EXTENSIONS })
 }
 
+/// Describe the model.
+#[utoipa::path(
+    get, path = "/v2/models/{name}", tag = "inference", operation_id = "modelMetadata",
+    params(("name" = String, Path, description = "The model that is served")),
+    responses(
+        (status = 200, description = "The model", body = ModelMetadata),
+        (status = 404, description = "No such model, or no such version", body = Error),
+    ),
+)]
 async fn describe<M: Model>(
     State(rest): State<Rest<M>>,
     named: PathOf,
-) -> Result<Json<serde_json::Value>, ApiError> {
+) -> Result<Json<ModelMetadata>, ApiError> {
     let model = rest.model.description();
     let named = named_model(named)?;
     model.check(&named.name, &named.version)?;
-    let tensors = |tensors: &[TensorDescription]| -> Vec<serde_json::Value> {
-        let tensor = |tensor: &TensorDescription| json!({"name": tensor.name, "datatype": tensor.datatype.name(), "shape": tensor.wire_shape()});
-        tensors.iter().map(tensor).collect()
-    };
-    Ok(Json(json!({
-        "name": model.name,
-        "versions": [model.version],
-        "platform": model.platform,
-        "inputs": tensors(&model.inputs),
-        "outputs": tensors(&model.outputs),
-    })))
+    Ok(Json(ModelMetadata {
+        name: model.name,
+        versions: vec![model.version],
+        platform: model.platform,
+        inputs: model.inputs.iter().map(TensorMetadata::of).collect(),
+        outputs: model.outputs.iter().map(TensorMetadata::of).collect(),
+    }))
 }
 
+/// Describe the model as a configuration of Triton does.
+#[utoipa::path(
+    get, path = "/v2/models/{name}/config", tag = "inference", operation_id = "modelConfig",
+    params(("name" = String, Path, description = "The model that is served")),
+    responses(
+        (status = 200, description = "The configuration", body = ModelConfig),
+        (status = 404, description = "No such model, or no such version", body = Error),
+    ),
+)]
+async fn config<M: Model>(State(rest): State<Rest<M>>, named: PathOf) -> Result<Json<ModelConfig>, ApiError> {
+    let model = rest.model.description();
+    let named = named_model(named)?;
+    model.check(&named.name, &named.version)?;
+    Ok(Json(ModelConfig::of(model)))
+}
+
+/// Whether the model can run.
+#[utoipa::path(
+    get, path = "/v2/models/{name}/ready", tag = "inference", operation_id = "modelReady",
+    params(("name" = String, Path, description = "The model that is served")),
+    responses(
+        (status = 200, description = "It can", body = ModelReady),
+        (status = 404, description = "No such model, or no such version", body = Error),
+        (status = 503, description = "It cannot", body = ModelReady),
+    ),
+)]
 async fn model_ready<M: Model>(State(rest): State<Rest<M>>, named: PathOf) -> Result<Response, ApiError> {
     let model = rest.model.description();
     let named = named_model(named)?;
     model.check(&named.name, &named.version)?;
-    let is_ready = rest.model.is_ready();
-    Ok(no_store(status_of(is_ready), &json!({"name": model.name, "ready": is_ready})))
+    let ready = rest.model.is_ready();
+    Ok(no_store(status_of(ready), &ModelReady { name: model.name, ready }))
 }
 
+/// Run the model on a batch. One wrong text rejects the whole batch.
+///
+/// Tensors may also be raw, behind the JSON, as in Triton's extension `binary_tensor_data`: an input
+/// with the parameter `binary_data_size`, and an output with `binary_data`. The header
+/// `Inference-Header-Content-Length` is the number of bytes that are JSON.
+#[utoipa::path(
+    post, path = "/v2/models/{name}/infer", tag = "inference", operation_id = "infer",
+    params(("name" = String, Path, description = "The model that is served")),
+    request_body = InferBody,
+    responses(
+        (status = 200, description = "The outputs of the model", content(
+            (InferReply = "application/json"),
+            ("application/octet-stream"),
+        )),
+        (status = 404, description = "No such model, or no such version", body = Error),
+    ),
+)]
 async fn infer<M: Model>(
     State(rest): State<Rest<M>>,
     named: PathOf,

@@ -5,34 +5,47 @@ use axum::response::Response;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::JSON_LENGTH;
 use super::body::Binary;
 use crate::model::Inferred;
 use crate::tensor::Elements;
 
-#[derive(Serialize)]
-struct Reply<'a> {
+/// The outputs of a model.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferResponse)]
+pub(super) struct InferReply<'a> {
     model_name: &'a str,
+    /// The version that ran.
     model_version: &'a str,
+    /// That of the request, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     id: Option<&'a str>,
     outputs: Vec<Output<'a>>,
 }
 
-#[derive(Serialize)]
+/// An output.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferOutput)]
 struct Output<'a> {
     name: &'a str,
     datatype: &'static str,
+    #[schema(value_type = Vec<u64>)]
     shape: &'a [usize],
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Parameters>,
+    #[schema(value_type = RawSize, required = false)]
+    parameters: Option<RawSize>,
+    /// The elements in row-major order, unless they are raw: numbers, booleans or texts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<serde_json::Value>, required = false)]
     data: Option<&'a Elements>,
 }
 
-#[derive(Serialize)]
-struct Parameters {
+/// The bytes of a raw tensor behind the JSON.
+#[derive(Serialize, ToSchema)]
+struct RawSize {
     binary_data_size: usize,
 }
 
@@ -44,7 +57,7 @@ pub(super) fn response(model: &str, id: Option<&str>, inferred: &Inferred, binar
         let is_raw = binary.is_raw(index);
         let parameters = is_raw.then(|| {
             let elements = tensor.elements.to_raw();
-            let size = Parameters { binary_data_size: elements.len() };
+            let size = RawSize { binary_data_size: elements.len() };
             raw.push(elements);
             size
         });
@@ -56,7 +69,7 @@ pub(super) fn response(model: &str, id: Option<&str>, inferred: &Inferred, binar
             data: (!is_raw).then_some(&tensor.elements),
         });
     }
-    let reply = Reply { model_name: model, model_version: &inferred.version, id, outputs };
+    let reply = InferReply { model_name: model, model_version: &inferred.version, id, outputs };
     let mut body = serde_json::to_vec(&reply).expect("strings and numbers are valid JSON");
     let length = body.len();
     let has_raw = !raw.is_empty();

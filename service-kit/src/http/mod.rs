@@ -8,6 +8,8 @@ pub(crate) mod canonical_path;
 pub(crate) mod json_body;
 pub(crate) mod metrics;
 pub(crate) mod object;
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
 pub(crate) mod problem;
 pub(crate) mod server;
 pub(crate) mod stack;
