@@ -7,11 +7,21 @@ BIN=$1 SCHEMATHESIS=$2
 # shellcheck source=services.sh
 . tools/scripts/services.sh
 choose_free_ports
-ENCODER_HTTP=127.0.0.1:$(free_port)
 export RUST_LOG=${RUST_LOG:-warn}
 export SCHEMATHESIS_HOOKS=tests/api/schemathesis_hooks.py
 start_services
-for address in "127.0.0.1:$REST_PORT" "$ENCODER_HTTP"; do
-    "$SCHEMATHESIS" run "http://$address/openapi.json" --checks all --max-examples "${MAX_EXAMPLES:-60}" \
-        --seed "${SEED:-1}" --workers 2 --no-color
-done
+
+check() {
+    "$SCHEMATHESIS" run "http://$1/openapi.json" --checks all --max-examples "${MAX_EXAMPLES:-60}" --seed "${SEED:-1}" --workers 2 \
+        --no-color
+}
+
+check "127.0.0.1:$REST_PORT"
+
+# Another encoder, with limits that generated lists of long texts reach within seconds.
+small=127.0.0.1:$(free_port) small_http=127.0.0.1:$(free_port)
+ENCODER_SVC_LIMITS__MAX_BATCH_SIZE=4 ENCODER_SVC_LIMITS__MAX_TEXT_BYTES=200 \
+    "$BIN/encoder-svc" serve --listen "$small" --http-listen "$small_http" &
+encoder_pid="$encoder_pid $!"
+"$BIN/encoder-svc" healthcheck --address "http://$small" --wait 60
+check "$small_http"

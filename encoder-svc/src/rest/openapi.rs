@@ -68,10 +68,9 @@ fn inference(bundle: &Description, limits: Limits) -> Document {
             .description(Some("In which queue the texts wait: online (also 0 and 1) or bulk (also 2)."))
             .schema_type(SchemaType::from_iter([Type::String, Type::Integer]))
             .enum_values(Some(["online".into(), "bulk".into(), 0.into(), 1.into(), serde_json::json!(2)]));
-        let parameters = ObjectBuilder::new()
-            .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
-            .property("priority", priority);
-        request.properties.insert("parameters".to_owned(), parameters.into());
+        if let Some(RefOr::T(Schema::Object(parameters))) = request.properties.get_mut("parameters") {
+            parameters.properties.insert("priority".to_owned(), priority.into());
+        }
     }
     document
 }

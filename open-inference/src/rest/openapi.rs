@@ -4,7 +4,7 @@
 use service_kit::{ErrorForm, describe_errors_and_keys, operations};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi as Document, RefOr, Required};
 
 use crate::model::Description;
@@ -51,10 +51,12 @@ pub fn openapi(model: &Description) -> Document {
     let names = |tensors: &[TensorDescription]| one_of(tensors.iter().map(|tensor| tensor.name));
     let datatypes = || one_of(model.inputs.iter().map(|tensor| tensor.datatype.name()));
     for (schema, properties) in [
+        ("InferRequest", vec![]),
         ("InferInput", vec![("name", names(&model.inputs)), ("datatype", datatypes())]),
         ("InferOutputRequest", vec![("name", names(&model.outputs))]),
     ] {
         if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(schema) {
+            object.properties.insert("parameters".to_owned(), parameters());
             object.properties.extend(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
         }
     }
@@ -92,6 +94,15 @@ fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> RefOr<Schema> {
     let mut words: Vec<_> = words.into_iter().collect();
     words.dedup();
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
+/// The schema of parameters, whose values are scalars.
+fn parameters() -> RefOr<Schema> {
+    let scalar = SchemaType::from_iter([Type::Boolean, Type::Number, Type::String]);
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .additional_properties(Some(ObjectBuilder::new().schema_type(scalar)))
+        .into()
 }
 
 fn set_lengths(object: &mut Object, property: &str, min: usize, max: usize) {
