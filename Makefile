@@ -13,7 +13,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-kubernetes-live test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz \
-    bench bench-encoder bench-peers bench-trainer cuda test-gpu bench-gpu
+    bench bench-encoder bench-perf-analyzer bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -72,8 +72,9 @@ test-abuse: python-environment binaries ## the real binaries under attack: flood
 test-api: models api-environment binaries ## fuzz the REST API against its OpenAPI description with schemathesis
 	@tools/scripts/test_api.sh target/debug $(API_VENV)/bin/schemathesis
 
-test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain, tritonclient
+test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain, tritonclient, KServe's
 	$(PROTOCOLS_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/protocols
+	$(KSERVE_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/protocols/test_kserve_client.py
 
 test-s3: models s3-environment binaries ## the trainer's shards on an S3 server (moto)
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
@@ -117,8 +118,12 @@ $(API_VENV)/.stamp: tests/api/requirements.txt
 
 # Separate because the clients depend on forty packages that nothing else needs.
 PROTOCOLS_VENV := $(RUNTIME)/protocols-venv
-protocols-environment: $(PROTOCOLS_VENV)/.stamp
+KSERVE_VENV := $(RUNTIME)/kserve-venv
+protocols-environment: $(PROTOCOLS_VENV)/.stamp $(KSERVE_VENV)/.stamp
 $(PROTOCOLS_VENV)/.stamp: tests/protocols/requirements.txt
+	$(hashed_venv)
+# Separate because KServe's package needs older versions of what the other clients import.
+$(KSERVE_VENV)/.stamp: tests/protocols/requirements-kserve.txt
 	$(hashed_venv)
 
 # Separate because moto depends on half of AWS's libraries.
@@ -277,6 +282,15 @@ $(PEERS)/infinity/.stamp $(PEERS)/bentoml/.stamp: $(PEERS)/%/.stamp: tools/peers
 peer-environments:
 	@echo "into $(PEERS): FastAPI (50 MB), infinity and BentoML (200 MB each), and PyTorch if it is not there yet (3 GB)"
 	@$(MAKE) --no-print-directory $(PEER_NAMES:%=$(PEERS)/%/.stamp)
+
+# Triton's benchmark, of which there are wheels for x86_64 only.
+PERF_ANALYZER_VENV := $(RUNTIME)/perf-analyzer-venv
+$(PERF_ANALYZER_VENV)/.stamp: tests/protocols/requirements-perf-analyzer.txt
+	$(hashed_venv)
+
+bench-perf-analyzer: models $(PERF_ANALYZER_VENV)/.stamp ## Triton's perf_analyzer against the encoder; must agree with the load generator within 10 % (3 minutes)
+	$(CARGO) build --release --locked -p encoder-svc -p load-generator
+	BINARIES=target/release $(PERF_ANALYZER_VENV)/bin/python tests/protocols/compare_perf_analyzer.py
 
 bench-peers: models peer-environments ## our services beside FastAPI, infinity and BentoML on the same weights and texts (sized for 12 minutes; resumes)
 	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \

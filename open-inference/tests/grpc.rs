@@ -9,8 +9,8 @@ use proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use proto::inference::infer_parameter::ParameterChoice;
 use proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use proto::inference::{
-    InferParameter, InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
-    ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    InferParameter, InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelInferResponse,
+    ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };
 use service_kit::{Drain, GrpcServer, Metrics, Shutdown};
 use tonic::transport::Channel;

@@ -38,9 +38,9 @@ def pinned_lines(source: Path) -> list[str]:
     return sorted(pins)
 
 
-def download(pins: list[str], python_version: str, machine: str, folder: Path) -> None:
+def download(pins: list[str], python_version: str, machine: str, newer: list[str], folder: Path) -> None:
     """Downloads one wheel per pin to `folder`. Raises CalledProcessError if a wheel does not exist."""
-    platforms = [argument for name in MANYLINUX for argument in ("--platform", f"{name}_{machine}")]
+    platforms = [argument for name in (*newer, *MANYLINUX) for argument in ("--platform", f"{name}_{machine}")]
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         + ["--implementation", "cp", "--python-version", python_version, "--dest", str(folder)]
@@ -71,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the list of pinned packages, for example requirements.in")
     parser.add_argument("--machine", action="append", choices=MACHINES, help="only this processor (repeatable); default: all")
+    parser.add_argument("--newer", action="append", default=[], help="also such wheels, as manylinux_2_38 (repeatable)")
     parser.add_argument("--source-archive", action="append", default=[], help="a package without wheels (repeatable)")
     arguments = parser.parse_args()
     source: Path = arguments.source
@@ -81,7 +82,7 @@ def main() -> None:
         folder = Path(temporary)
         for python_version in PYTHON_VERSIONS:
             for machine in arguments.machine or MACHINES:
-                download(wheels, python_version, machine, folder)
+                download(wheels, python_version, machine, arguments.newer, folder)
         if archives:
             download_archives(archives, folder)
         hashes = hashes_by_project(folder)
