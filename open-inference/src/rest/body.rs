@@ -11,9 +11,11 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use service_kit::{ApiError, list_of_objects, parse_json};
 use utoipa::ToSchema;
 
-use super::JSON_LENGTH;
 use crate::model::{Input, Parameter, Request, UNSUPPORTED, quoted, unsupported};
 use crate::tensor::{Contents, wrong_contents};
+
+/// The header that says how many bytes of a body are JSON; the rest are raw tensors.
+pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// A request, and how to reply to it.
 pub(super) struct Read {

@@ -25,9 +25,6 @@ use self::replies::{
 use self::reply::InferReply;
 use crate::model::{self, Call, Model};
 
-/// The header that says how many bytes of a body are JSON; the rest are raw tensors.
-pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
-
 /// The state of all handlers.
 #[derive(Clone)]
 struct Rest<M> {

@@ -7,8 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::JSON_LENGTH;
-use super::body::Binary;
+use super::body::{Binary, JSON_LENGTH};
 use crate::model::Inferred;
 use crate::tensor::Elements;
 
