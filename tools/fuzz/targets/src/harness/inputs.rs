@@ -30,7 +30,6 @@ macro_rules! json_dictionary {
     ($($own:literal),* $(,)?) => {
         &[
             $($own,)*
-            "true",
             "null",
             "\\ud800",
             "\\u0000",

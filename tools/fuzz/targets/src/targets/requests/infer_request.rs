@@ -23,14 +23,14 @@ use tower::ServiceExt as _;
 
 use crate::harness::allocation::bounded;
 use crate::harness::grpc::{Reply, call, frame};
-use crate::harness::inputs::{json_dictionary, seed_with_mode};
+use crate::harness::inputs::seed_with_mode;
 use crate::target::Target;
 
 pub(crate) const TARGET: Target = Target {
     name: "infer_request",
     check,
     seeds,
-    dictionary: json_dictionary![
+    dictionary: &[
         "\u{2a}\0",
         "\u{2a}\u{2}",
         "\u{3a}\u{4}",
@@ -49,6 +49,8 @@ pub(crate) const TARGET: Target = Target {
         "\"data\": [[\"",
         "9223372036854775807",
         "-1",
+        "null",
+        "]",
     ],
     max_len: 4096,
     cases: 3000,

@@ -21,6 +21,7 @@ pub(crate) const TARGET: Target = Target {
         "\"explain\"",
         "\"min_probability\"",
         "\"top_k\"",
+        "true",
     ],
     max_len: 2048,
     cases: 1500,
