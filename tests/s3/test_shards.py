@@ -200,7 +200,8 @@ def test_a_bucket_that_cannot_be_classified_is_named(tmp_path: Path, bucket: tup
     assert "s3://movies/damaged.parquet: expected a whole Parquet file" in damaged
     # An object that is no table of results is not replaced, nor the results of other movies.
     foreign = ("--input", "s3://movies/new", "--output", "s3://movies/damaged.parquet")
-    assert "s3://movies/damaged.parquet: expected a whole Parquet file" in refused(*foreign)
+    message = refused(*foreign)
+    assert "s3://movies/damaged.parquet belongs to another job: expected a whole Parquet file" in message, message
     new = ("--input", "s3://movies/new/part-0.parquet", *output)
     succeed(tmp_path, address, "classify", *OPTIONS, *new)
     client.upload_file(tmp_path / "part-1.parquet", "movies", "new/part-0.parquet")
@@ -209,6 +210,38 @@ def test_a_bucket_that_cannot_be_classified_is_named(tmp_path: Path, bucket: tup
     succeed(tmp_path, address, "classify", *OPTIONS, *new, "--restart")
     encode = trainer(tmp_path, address, "encode", "--movies", "part-0.parquet", "--output", "s3://movies/v.parquet")
     assert "--output s3://movies/v.parquet: expected a file to write to, found a URL" in encode.stderr
+
+
+def test_a_foreign_object_is_replaced_only_with_force(tmp_path: Path, bucket: tuple[str, BaseClient]) -> None:
+    address, client = bucket
+    notes = b"notes of somebody else"
+
+    def bodies() -> dict[str, bytes]:
+        listed = client.list_objects_v2(Bucket="movies", Prefix="out")["Contents"]
+        return {entry["Key"]: client.get_object(Bucket="movies", Key=entry["Key"])["Body"].read() for entry in listed}
+
+    part = ("--input", "s3://movies/new/part-0.parquet")
+    classify = ("classify", *OPTIONS, *part, "--restart", "--output")
+    encode = ("encode", "--movies", "part-0.parquet", "--embedded", "--restart", "--shard", "0/1", "--output")
+    shard = "shard-00000-of-00001"
+    for key, arguments in [
+        ("out.parquet", (*classify, "s3://movies/out.parquet")),
+        (f"out/{shard}.parquet", (*classify, "s3://movies/out", "--shard", "0/1")),
+        (f"out/{shard}.parquet", (*encode, "s3://movies/out")),
+        (f"out/{shard}.json", (*encode, "s3://movies/out")),
+    ]:
+        client.put_object(Bucket="movies", Key=key, Body=notes)
+        before = bodies()
+        failed = trainer(tmp_path, address, *arguments)
+        assert failed.returncode == 1, failed.stdout
+        expected = f"--output s3://movies/{key}: expected no file, or "
+        assert expected in failed.stderr and "--force replaces it" in failed.stderr, failed.stderr
+        assert bodies() == before
+        succeed(tmp_path, address, *arguments, "--force")
+        assert bodies()[key] != notes
+        # Its own object is replaced without it.
+        succeed(tmp_path, address, *arguments)
+        client.delete_object(Bucket="movies", Key=key)
 
 
 def test_error_names_a_missing_bucket(tmp_path: Path, s3: tuple[str, BaseClient]) -> None:

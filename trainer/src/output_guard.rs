@@ -1,7 +1,7 @@
 //! Checks the outputs of a command before it reads or writes anything.
 //!
-//! No output may be an input or another output, under whatever name, and a file that no command of
-//! the same kind wrote is replaced only with `--force`.
+//! No output may be an input or another output, under whatever name, and a file or object that no
+//! command of the same kind wrote is replaced only with `--force`.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use crate::FileError;
+use crate::data::object_footer::{Footer, footer};
 use crate::data::table_file;
-use crate::store::local;
+use crate::store::{self, StoreError, local};
 
 /// Symbolic links that are followed in a row, as Linux does.
 const MAX_LINKS: usize = 40;
+/// Bytes of a file that tell its kind, unless it is a table.
+const START: u64 = 64;
 
 /// The content that a command writes to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,9 @@ pub enum OutputError {
     /// A file cannot be read.
     #[error(transparent)]
     Io(#[from] FileError),
+    /// An object cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The inputs and outputs of a command.
@@ -106,6 +112,8 @@ pub struct OutputGuard {
     folders: Vec<Place>,
     /// Outputs that are URLs, with their options.
     urls: Vec<(String, PathBuf)>,
+    /// Objects that are replaced, with their options.
+    objects: Vec<(String, store::Place, FileKind)>,
 }
 
 /// A path with the option that names it.
@@ -166,6 +174,13 @@ impl OutputGuard {
         self
     }
 
+    /// Adds an object that the command replaces.
+    #[must_use]
+    pub fn object(mut self, option: &str, object: store::Place, kind: FileKind) -> Self {
+        self.objects.push((option.to_owned(), object, kind));
+        self
+    }
+
     /// Adds a folder that the command removes with everything in it.
     #[must_use]
     pub fn removed_folder(mut self, option: &str, path: &Path) -> Self {
@@ -175,7 +190,22 @@ impl OutputGuard {
         self
     }
 
-    /// Checks everything that was added.
+    /// Checks everything that was added, including objects.
+    pub async fn check_all(&self) -> Result<(), OutputError> {
+        self.check()?;
+        if self.force {
+            return Ok(());
+        }
+        for (option, object, kind) in &self.objects {
+            if !kind.may_replace_object(object).await? {
+                let (output, path) = (option.clone(), object.location().into());
+                return Err(OutputError::Foreign { output, path, expected: kind.description() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks everything that was added except objects.
     pub fn check(&self) -> Result<(), OutputError> {
         if let Some((output, path)) = self.urls.first() {
             return Err(OutputError::Url { output: output.clone(), path: path.clone() });
@@ -213,17 +243,37 @@ impl FileKind {
     fn may_replace(self, path: &Path) -> Result<bool, FileError> {
         let mut start = Vec::new();
         match File::open(path) {
-            Ok(file) => file.take(64).read_to_end(&mut start).map_err(FileError::at(path))?,
+            Ok(file) => file.take(START).read_to_end(&mut start).map_err(FileError::at(path))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(FileError::at(path)(error)),
         };
-        let table = |format: &str| {
-            // A damaged table has no format. The commands report it.
-            let found = start.starts_with(b"PAR1").then(|| table_file::format_of(path));
-            found.is_some_and(|found| found.is_none_or(|found| found.starts_with(format)))
+        let format = start.starts_with(b"PAR1").then(|| table_file::format_of(path));
+        Ok(self.accepts(&start, format.as_ref().map(Option::as_deref)))
+    }
+
+    /// Whether the object, if there is one, is empty or of this kind.
+    async fn may_replace_object(self, object: &store::Place) -> Result<bool, StoreError> {
+        let Some(found) = object.find().await? else { return Ok(true) };
+        let start = object.start(found.size, START).await?;
+        let format = if start.starts_with(b"PAR1") {
+            Some(match footer(object, found.size).await? {
+                Footer::Whole(metadata) => Some(table_file::format_in(&metadata)),
+                Footer::None | Footer::Damaged(_) => None,
+            })
+        } else {
+            None
+        };
+        Ok(self.accepts(&start, format.as_ref().map(Option::as_deref)))
+    }
+
+    /// Whether content with this start is empty or of this kind. `format` is that of a Parquet file;
+    /// a damaged one has none, which the commands report.
+    fn accepts(self, start: &[u8], format: Option<Option<&str>>) -> bool {
+        let table = |expected: &str| {
+            format.is_some_and(|found| found.is_none_or(|found| found.starts_with(expected)))
         };
         let text = |beginning: &str| start.starts_with(beginning.as_bytes());
-        Ok(start.is_empty()
+        start.is_empty()
             || match self {
                 Self::Movies => table("movieclassifier.movies/"),
                 Self::Vectors => table("movieclassifier.vectors/"),
@@ -237,7 +287,7 @@ impl FileKind {
                 Self::Plot => text("<svg"),
                 Self::Journal => text("{\"format\":\"movieclassifier.search/"),
                 Self::ShardManifest => text("{\n  \"format\": \"movieclassifier.shard/"),
-            })
+            }
     }
 
     fn description(self) -> &'static str {
@@ -320,6 +370,40 @@ mod tests {
         let error = check(folder.path(), "f/x.csv", "g", "r").unwrap_err();
         assert!(matches!(error, OutputError::Folder { .. }), "{error}");
         check(folder.path(), "f/x.csv", "a", "b").unwrap();
+    }
+
+    /// A local folder stands for a bucket.
+    #[tokio::test]
+    async fn only_an_object_of_the_same_kind_is_replaced_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = store::Place::folder(folder.path()).unwrap();
+        let check = async |force, kind| {
+            OutputGuard::new(force).object("--output", bucket.join("object"), kind).check_all().await
+        };
+        let kinds = [FileKind::Results, FileKind::Vectors, FileKind::ShardManifest];
+        for kind in kinds {
+            check(false, kind).await.unwrap();
+        }
+        for (content, accepting) in [
+            (&b""[..], &kinds[..]),
+            (b"id,title,overview\n", &[]),
+            (b"PAR1 damaged PAR1", &[FileKind::Results, FileKind::Vectors]),
+            (b"{\n  \"format\": \"movieclassifier.shard/1\"", &[FileKind::ShardManifest]),
+        ] {
+            std::fs::write(folder.path().join("object"), content).unwrap();
+            for kind in kinds {
+                let outcome = check(false, kind).await;
+                assert_eq!(outcome.is_ok(), accepting.contains(&kind), "{kind:?}: {outcome:?}");
+                check(true, kind).await.unwrap();
+            }
+        }
+        let path = folder.path().join("object");
+        let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+        let table = table_file::TableWriter::create(&path, schema, |properties| properties).unwrap();
+        table.finish([("format", "movieclassifier.vectors/9".to_owned())]).unwrap();
+        check(false, FileKind::Vectors).await.unwrap();
+        let error = check(false, FileKind::Results).await.unwrap_err().to_string();
+        assert!(error.contains("expected no file, or a table of results, found another file"), "{error}");
     }
 
     #[test]

@@ -150,6 +150,14 @@ impl Place {
         Ok(places)
     }
 
+    /// Returns the first `bytes` bytes of this object of `size` bytes, or all of them.
+    pub(crate) async fn start(&self, size: u64, bytes: u64) -> Result<Bytes, StoreError> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        self.store.get_range(&self.path, 0..size.min(bytes)).await.map_err(|error| self.error(error))
+    }
+
     /// Returns the last `bytes` bytes of this object of `size` bytes, or all of them.
     pub(crate) async fn tail(&self, size: u64, bytes: u64) -> Result<Bytes, StoreError> {
         let range = size.saturating_sub(bytes)..size;

@@ -79,6 +79,13 @@ async fn every_row_has_a_result_in_order() {
     let message = fail(path, &line);
     assert!(message.contains("r.parquet belongs to another job: input_digest: expected"), "{message}");
     succeed(path, &format!("{line} --restart"));
+    std::fs::write(path.join("r.parquet"), "of another program").unwrap();
+    let message = fail(path, &format!("{line} --restart"));
+    assert!(message.contains("expected no file, or a table of results"), "{message}");
+    let message = fail(path, &format!("{line} --force"));
+    let expected = "r.parquet belongs to another job: expected a whole Parquet file";
+    assert!(message.contains(expected) && message.contains("--restart replaces it"), "{message}");
+    succeed(path, &format!("{line} --restart --force"));
     let message = fail(path, &line.replace("--output r.parquet", "--output new.csv"));
     assert!(message.contains("expected another file than that of --input"), "{message}");
 }

@@ -16,6 +16,7 @@ use crate::classify::output::Output;
 use crate::classify::results::{ResultRow, ResultsHeader, ResultsReader, Scored};
 use crate::classify::results_chunks::ResultsChunks;
 use crate::classify::summary::Summary;
+use crate::data::table_file::TableError;
 use crate::encode::batches::{self, Division, Load, Place};
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
@@ -73,18 +74,17 @@ pub async fn run(
     if !job.restart {
         let finished = |summary| ClassifyOutcome { output: output.location(), summary, resumed: range.len() };
         if let Some((found, _file)) = output.published(chunk).await?
-            && is_of(&output, file, &found)?
+            && let Some(found) = of_this_job(&output, file, found)?
         {
             return Ok(finished(summary_of(found)?));
         }
-        if output.file.exists() {
-            let found = ResultsReader::open(&output.file, chunk)?;
-            if is_of(&output, file, &found)? {
-                let summary = summary_of(found)?;
-                chunks::remove_leftovers(&output.file)?;
-                output.publish().await?;
-                return Ok(finished(summary));
-            }
+        if output.file.exists()
+            && let Some(found) = of_this_job(&output, file, ResultsReader::open(&output.file, chunk))?
+        {
+            let summary = summary_of(found)?;
+            chunks::remove_leftovers(&output.file)?;
+            output.publish().await?;
+            return Ok(finished(summary));
         }
     }
     let chunks = Chunks::open(&output.file, file, range.len(), chunk, job.restart)?;
@@ -104,18 +104,23 @@ pub async fn run(
     Ok(ClassifyOutcome { output: output.location(), summary, resumed })
 }
 
-/// Whether a finished table is the one of this job. That of another job is an error, unless an
+/// Returns a finished table if it is the one of this job. Another table is an error, unless an
 /// interrupted run was about to replace it.
-fn is_of(output: &Output, file: ResultsChunks<'_>, found: &ResultsReader) -> Result<bool, ClassifyError> {
-    match Checkpoint::compare(file.header, found.header()) {
-        Checkpoint::OtherJob(differences) => {
-            if chunks::checkpoint(&output.file, &file)? == Checkpoint::SameJob {
-                return Ok(false);
-            }
-            Err(ClassifyError::OtherJob { path: output.location(), differences })
-        }
-        _ => Ok(true),
+fn of_this_job(
+    output: &Output,
+    file: ResultsChunks<'_>,
+    found: Result<ResultsReader, TableError>,
+) -> Result<Option<ResultsReader>, ClassifyError> {
+    let (checkpoint, found) = match found {
+        Ok(found) => (Checkpoint::compare(file.header, found.header()), Some(found)),
+        Err(error @ TableError::Io(_)) => return Err(error.into()),
+        Err(error) => (Checkpoint::unreadable(error.reason()), None),
+    };
+    let Checkpoint::OtherJob(differences) = checkpoint else { return Ok(found) };
+    if chunks::checkpoint(&output.file, &file)? == Checkpoint::SameJob {
+        return Ok(None);
     }
+    Err(ClassifyError::OtherJob { path: output.location(), differences })
 }
 
 fn summary_of(mut results: ResultsReader) -> Result<Summary, ClassifyError> {

@@ -49,11 +49,12 @@ impl Output {
         self.object.as_ref().map_or_else(|| self.file.clone(), |object| object.location().into())
     }
 
-    /// Opens the table that the object holds. The file that comes with it is removed when dropped.
+    /// Opens the table that the object holds, or says why that is none. The file that comes with it is
+    /// removed when dropped.
     pub(crate) async fn published(
         &self,
         chunk: usize,
-    ) -> Result<Option<(ResultsReader, NamedTempFile)>, ClassifyError> {
+    ) -> Result<Option<(Result<ResultsReader, TableError>, NamedTempFile)>, ClassifyError> {
         let Some(object) = &self.object else { return Ok(None) };
         if object.find().await?.is_none() {
             return Ok(None);
@@ -62,8 +63,7 @@ impl Output {
         std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
         let mut file = NamedTempFile::new_in(folder).map_err(FileError::at(folder))?;
         object.download(None, file.as_file_mut()).await?;
-        let named = |error: TableError| TableError::invalid(&self.location(), error.reason());
-        Ok(Some((ResultsReader::open(file.path(), chunk).map_err(named)?, file)))
+        Ok(Some((ResultsReader::open(file.path(), chunk), file)))
     }
 
     /// Uploads the finished file, if it goes to an object store, and removes it.

@@ -8,6 +8,7 @@ pub mod movie;
 pub(crate) mod movie_columns;
 pub mod movie_source;
 pub mod movies_file;
+pub(crate) mod object_footer;
 pub mod split;
 pub mod table_file;
 pub mod training_data;

@@ -139,9 +139,14 @@ fn folder_of(path: &Path) -> PathBuf {
 pub(crate) fn format_of(path: &Path) -> Option<String> {
     let file = File::open(path).ok()?;
     let metadata = unless_it_panics(|| ParquetMetaDataReader::new().parse_and_finish(&file)).ok()?;
+    Some(format_in(&metadata))
+}
+
+/// Returns the `format` in the metadata of a Parquet file, which is empty if the file has none.
+pub(crate) fn format_in(metadata: &ParquetMetaData) -> String {
     let entries = metadata.file_metadata().key_value_metadata().into_iter().flatten();
     let format = entries.filter(|entry| entry.key == "format").find_map(|entry| entry.value.clone());
-    Some(format.unwrap_or_default())
+    format.unwrap_or_default()
 }
 
 /// Reads a file batch by batch.

@@ -13,21 +13,16 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
 
 use crate::classify::input::InputError;
 use crate::classify::input::row::{InputRow, input_row};
+use crate::data::object_footer::{Footer, footer};
 use crate::data::table_file::unless_it_panics;
 use crate::store::Place;
 
 /// Rows of a Parquet file in memory.
 const BATCH: usize = 1024;
 const PARQUET_MAGIC: &[u8] = b"PAR1";
-/// Bytes of an object that are requested first to find its footer.
-const TAIL: u64 = 64 << 10;
-/// Bytes of the longest footer that is requested.
-const LONGEST_FOOTER: usize = 256 << 20;
 
 /// Whether a file is Parquet, by its first bytes.
 pub(super) fn is_parquet(file: &File) -> bool {
@@ -39,29 +34,12 @@ pub(super) fn is_parquet(file: &File) -> bool {
 /// Parquet file. Only the footer is requested.
 pub(super) async fn rows_of_object(place: &Place, size: u64) -> Result<Option<usize>, InputError> {
     let invalid = |reason: String| InputError::Invalid { path: place.location().into(), reason };
-    let mut tail = place.tail(size, TAIL).await?;
-    if !tail.ends_with(PARQUET_MAGIC) {
-        return Ok(None);
-    }
-    loop {
-        let mut reader = ParquetMetaDataReader::new();
-        let parsed = unless_it_panics(|| match reader.try_parse_sized(&tail, size) {
-            Ok(()) => reader.finish().map(|metadata| Ok(metadata.file_metadata().num_rows())),
-            Err(ParquetError::NeedMoreData(needed)) => Ok(Err(needed)),
-            Err(error) => Err(error),
-        });
-        match parsed.map_err(|error| invalid(format!("expected a whole Parquet file: {error}")))? {
-            Ok(rows) => {
-                let rows = usize::try_from(rows);
-                return rows.map(Some).map_err(|_| invalid("expected a number of rows".to_owned()));
-            }
-            Err(needed) if needed > tail.len() && needed <= LONGEST_FOOTER => {
-                tail = place.tail(size, needed as u64).await?;
-            }
-            Err(needed) => {
-                let expected = format!("expected a footer of at most {LONGEST_FOOTER} bytes");
-                return Err(invalid(format!("{expected}, found one of {needed}")));
-            }
+    match footer(place, size).await? {
+        Footer::None => Ok(None),
+        Footer::Damaged(reason) => Err(invalid(reason)),
+        Footer::Whole(metadata) => {
+            let rows = usize::try_from(metadata.file_metadata().num_rows());
+            rows.map(Some).map_err(|_| invalid("expected a number of rows".to_owned()))
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::cli::args::Classify;
 
 pub(super) async fn classify(args: &Classify) -> Result<()> {
     let shard = args.shard.shard()?;
-    outputs::of_classify(args, shard).check()?;
+    outputs::of_classify(args, shard)?.check_all().await?;
     let model = GenreModel::load(&args.model)?;
     let input = Input::new(&args.input, args.table.options()).await.context("--input")?;
     let client = connect(&args.encoder, args.load.policy()).await?;

@@ -57,7 +57,7 @@ fn prepare(args: &Prepare) -> Result<()> {
 
 async fn encode(args: Encode) -> Result<()> {
     let shard = args.shard.shard()?;
-    outputs::of_encode(&args, shard).check()?;
+    outputs::of_encode(&args, shard)?.check_all().await?;
     let source = match (&args.input, args.movies) {
         (Some(input), _) => table(input, &args.ingest, LabelSet::built_in())?,
         (None, Some(path)) => MovieSource::MoviesFile(path),

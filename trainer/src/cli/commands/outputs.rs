@@ -9,6 +9,7 @@ use trainer::encode::shard::Shard;
 use trainer::evaluate::report::{FIGURES, figure_path};
 use trainer::fit::loss_curves::LossCurves;
 use trainer::output_guard::{FileKind, OutputGuard};
+use trainer::store::{self, Place, StoreError};
 
 use crate::cli::args::{
     Classify, Encode, Fit, IngestArgs, Merge, Prepare, Reference, ReplaceArgs, Report, Search,
@@ -45,7 +46,7 @@ pub(super) fn of_prepare(args: &Prepare) -> OutputGuard {
     }
 }
 
-pub(super) fn of_encode(args: &Encode, shard: Option<Shard>) -> OutputGuard {
+pub(super) fn of_encode(args: &Encode, shard: Option<Shard>) -> Result<OutputGuard, StoreError> {
     let mut guard = guard(&args.replace);
     if let Some(path) = &args.input {
         guard = table(guard, path, &args.ingest);
@@ -53,12 +54,29 @@ pub(super) fn of_encode(args: &Encode, shard: Option<Shard>) -> OutputGuard {
     if let Some(path) = &args.movies {
         guard = guard.input("--movies", path, |_| false);
     }
-    let Some(shard) = shard else { return vectors(guard, "--output", &args.output) };
-    let is_remote = args.output.to_string_lossy().contains("://");
-    let (option, folder) = if is_remote { ("--work", &args.work) } else { ("--output", &args.output) };
-    let file = folder.join(shard.file_name());
-    let manifest = file.with_extension("json");
-    vectors(guard, option, &file).output(option, &manifest, FileKind::ShardManifest)
+    let Some(shard) = shard else { return Ok(vectors(guard, "--output", &args.output)) };
+    let (name, work) = (shard.file_name(), store::local(&args.output).unwrap_or(&args.work));
+    let option = if store::local(&args.output).is_some() { "--output" } else { "--work" };
+    let file = work.join(&name);
+    let guard = vectors(guard, option, &file);
+    let guard = guard.output(option, &file.with_extension("json"), FileKind::ShardManifest);
+    let manifest = Path::new(&name).with_extension("json");
+    let guard = object(guard, &args.output, Some(&name), FileKind::Vectors)?;
+    object(guard, &args.output, manifest.to_str(), FileKind::ShardManifest)
+}
+
+/// The object at a URL, or with a name, the one of this name in that folder. A path is none.
+fn object(
+    guard: OutputGuard,
+    url: &Path,
+    name: Option<&str>,
+    kind: FileKind,
+) -> Result<OutputGuard, StoreError> {
+    if store::local(url).is_some() {
+        return Ok(guard);
+    }
+    let place = Place::new(&url.to_string_lossy())?;
+    Ok(guard.object("--output", name.map_or_else(|| place.clone(), |name| place.join(name)), kind))
 }
 
 /// A table of vectors and its checkpoint.
@@ -66,14 +84,16 @@ fn vectors(guard: OutputGuard, option: &str, path: &Path) -> OutputGuard {
     guard.output(option, path, FileKind::Vectors).removed_folder(option, &checkpoint_folder(path))
 }
 
-pub(super) fn of_classify(args: &Classify, shard: Option<Shard>) -> OutputGuard {
+pub(super) fn of_classify(args: &Classify, shard: Option<Shard>) -> Result<OutputGuard, StoreError> {
     let mut guard = guard(&args.replace).input("--model", &args.model, |_| false);
     for input in &args.input {
         guard = guard.input("--input", input, |_| true);
     }
     let output = working_file(&args.output, shard, &args.work);
     let chunks = checkpoint_folder(&output);
-    guard.output("--output", &output, FileKind::Results).removed_folder("checkpoint of --output", &chunks)
+    let guard = guard.output("--output", &output, FileKind::Results);
+    let guard = guard.removed_folder("checkpoint of --output", &chunks);
+    object(guard, &args.output, shard.map(Shard::file_name).as_deref(), FileKind::Results)
 }
 
 pub(super) fn of_merge(args: &Merge, is_of_results: bool) -> OutputGuard {
