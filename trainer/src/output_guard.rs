@@ -18,6 +18,8 @@ use crate::store::{self, StoreError, local};
 const MAX_LINKS: usize = 40;
 /// Bytes of a file that tell its kind, unless it is a table.
 const START: u64 = 64;
+/// Stands for the format of a Parquet file that cannot be read.
+const DAMAGED: &str = "damaged";
 
 /// The content that a command writes to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,8 +249,10 @@ impl FileKind {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(FileError::at(path)(error)),
         };
-        let format = start.starts_with(b"PAR1").then(|| table_file::format_of(path));
-        Ok(self.accepts(&start, format.as_ref().map(Option::as_deref)))
+        // A damaged table has no format. The commands report it.
+        let format = || table_file::format_of(path).unwrap_or_else(|| DAMAGED.to_owned());
+        let format = if start.starts_with(b"PAR1") { format() } else { String::new() };
+        Ok(self.accepts(&start, &format))
     }
 
     /// Whether the object, if there is one, is empty or of this kind.
@@ -256,22 +260,20 @@ impl FileKind {
         let Some(found) = object.find().await? else { return Ok(true) };
         let start = object.start(found.size, START).await?;
         let format = if start.starts_with(b"PAR1") {
-            Some(match footer(object, found.size).await? {
-                Footer::Whole(metadata) => Some(table_file::format_in(&metadata)),
-                Footer::None | Footer::Damaged(_) => None,
-            })
+            match footer(object, found.size).await? {
+                Footer::Whole(metadata) => table_file::format_in(&metadata),
+                Footer::None | Footer::Damaged(_) => DAMAGED.to_owned(),
+            }
         } else {
-            None
+            String::new()
         };
-        Ok(self.accepts(&start, format.as_ref().map(Option::as_deref)))
+        Ok(self.accepts(&start, &format))
     }
 
-    /// Whether content with this start is empty or of this kind. `format` is that of a Parquet file;
-    /// a damaged one has none, which the commands report.
-    fn accepts(self, start: &[u8], format: Option<Option<&str>>) -> bool {
-        let table = |expected: &str| {
-            format.is_some_and(|found| found.is_none_or(|found| found.starts_with(expected)))
-        };
+    /// Whether content with this start is empty or of this kind. `format` is that of a Parquet file,
+    /// or [`DAMAGED`].
+    fn accepts(self, start: &[u8], format: &str) -> bool {
+        let table = |expected: &str| format == DAMAGED || format.starts_with(expected);
         let text = |beginning: &str| start.starts_with(beginning.as_bytes());
         start.is_empty()
             || match self {

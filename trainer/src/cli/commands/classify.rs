@@ -11,9 +11,14 @@ use crate::cli::args::Classify;
 
 pub(super) async fn classify(args: &Classify) -> Result<()> {
     let shard = args.shard.shard()?;
-    outputs::of_classify(args, shard)?.check_all().await?;
+    let outputs = outputs::of_classify(args, shard)?;
+    outputs.check()?;
     let model = GenreModel::load(&args.model)?;
     let input = Input::new(&args.input, args.table.options()).await.context("--input")?;
+    // The job rejects an output that is an input.
+    if !input.reads_from(&args.output, shard.is_some()) {
+        outputs.check_all().await?;
+    }
     let client = connect(&args.encoder, args.load.policy()).await?;
     check_encoder(&model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
