@@ -89,6 +89,7 @@ pub(super) async fn serve<S: CallService>(
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a reply says when it was written")]
 fn now() -> HeaderValue {
     let date = Bytes::from(httpdate::fmt_http_date(SystemTime::now()));
     HeaderValue::from_maybe_shared(date).expect("a date is ASCII")
