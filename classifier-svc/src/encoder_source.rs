@@ -43,7 +43,7 @@ fn kubernetes(targets: &[Target], zone: String) -> Result<Source, InvalidSetting
         expected: "\"dns\", or \"kubernetes\" in a pod with the token of a service account".to_owned(),
         found: format!("\"kubernetes\" without one: {error}"),
     })?;
-    Ok(Source::Kubernetes(cluster))
+    Ok(Source::Kubernetes(Box::new(cluster)))
 }
 
 /// Whether a host is `NAME`, `NAME.NAMESPACE` or `NAME.NAMESPACE.svc…`.

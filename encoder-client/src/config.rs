@@ -18,7 +18,7 @@ pub enum Source {
     },
     /// Every endpoint of the Service with that name is a replica.
     #[cfg(feature = "kubernetes")]
-    Kubernetes(Kubernetes),
+    Kubernetes(Box<Kubernetes>),
 }
 
 /// The addresses of the encoders, and the rules for calls to them.

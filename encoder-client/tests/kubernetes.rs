@@ -50,8 +50,8 @@ struct ApiServer {
 struct Api(Arc<Mutex<ApiServer>>);
 
 impl Api {
-    /// Starts the server; returns the access to it that a pod has.
-    async fn start() -> (Self, kube::Config) {
+    /// Starts the server, within a runtime; returns the access to it that a pod has.
+    fn start() -> (Self, kube::Config) {
         let api = Self::default();
         api.with(|server| server.version = 100);
         let path = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices";
@@ -76,7 +76,7 @@ impl Api {
         let grpc = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, drain, Metrics::default()).unwrap();
         tokio::spawn(serve(grpc, routes, 100, listeners, ServerTls::new(&tls).unwrap(), Shutdown::new()));
         let mut config = kube::Config::new(url.parse().unwrap());
-        config.default_namespace = NAMESPACE.to_owned();
+        NAMESPACE.clone_into(&mut config.default_namespace);
         config.root_cert = Some(vec![certificate.der().to_vec()]);
         config.auth_info.token_file = Some(file("token", TOKEN).display().to_string());
         (api, config)
@@ -216,7 +216,7 @@ async fn client_of(cluster: Kubernetes, metrics: &Metrics) -> EncoderClient {
     let config = ClientConfig {
         // The slices name the real ports.
         targets: vec![Target::parse("http://encoder:50051").unwrap()],
-        source: Source::Kubernetes(cluster),
+        source: Source::Kubernetes(Box::new(cluster)),
         policy: Policy::Online(OnlinePolicy { timeout: Duration::from_secs(2), hedge_after: None }),
         tls: None,
         api_key: None,
@@ -257,7 +257,7 @@ fn unwatched(metrics: &Metrics) -> bool {
 #[tokio::test]
 async fn endpoints_that_come_and_go_are_seen_within_a_second() {
     let (one, other) = (FakeEncoder::start(Behaviour::Healthy), FakeEncoder::start(Behaviour::Healthy));
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.add(&one);
     let client = client_of(Kubernetes::new(config, None), &Metrics::default()).await;
     // The first list is in use before the first call.
@@ -278,7 +278,7 @@ async fn endpoints_that_come_and_go_are_seen_within_a_second() {
 #[tokio::test]
 async fn a_terminating_endpoint_is_the_last_resort() {
     let encoder = FakeEncoder::start(Behaviour::Healthy);
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.apply(&encoder, &json!({"ready": true, "serving": true, "terminating": true}), None);
     let client = client_of(Kubernetes::new(config, None), &Metrics::default()).await;
     encode(&client).await.unwrap();
@@ -287,7 +287,7 @@ async fn a_terminating_endpoint_is_the_last_resort() {
 #[tokio::test]
 async fn a_service_without_endpoints_is_named() {
     let encoder = FakeEncoder::start(Behaviour::Healthy);
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     let metrics = Metrics::default();
     let client = client_of(Kubernetes::new(config, None), &metrics).await;
     let error = encode(&client).await.unwrap_err().to_string();
@@ -302,7 +302,7 @@ async fn a_service_without_endpoints_is_named() {
 #[tokio::test]
 async fn a_watch_that_breaks_resumes_where_it_was() {
     let (one, other) = (FakeEncoder::start(Behaviour::Healthy), FakeEncoder::start(Behaviour::Healthy));
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.add(&one);
     let metrics = Metrics::default();
     let client = client_of(Kubernetes::new(config, None), &metrics).await;
@@ -319,7 +319,7 @@ async fn a_watch_that_breaks_resumes_where_it_was() {
 #[tokio::test]
 async fn a_watch_that_the_server_has_forgotten_begins_with_a_new_list() {
     let (one, other) = (FakeEncoder::start(Behaviour::Healthy), FakeEncoder::start(Behaviour::Healthy));
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.add(&one);
     let client = client_of(Kubernetes::new(config, None), &Metrics::default()).await;
     within_a_second(&client, [&one, &other], [true, false]).await;
@@ -338,7 +338,7 @@ async fn a_watch_that_the_server_has_forgotten_begins_with_a_new_list() {
 #[tokio::test]
 async fn a_missing_permission_is_named_with_the_role_that_grants_it() {
     let encoder = FakeEncoder::start(Behaviour::Healthy);
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.add(&encoder);
     api.with(|server| server.is_forbidden = true);
     let metrics = Metrics::default();
@@ -359,7 +359,7 @@ async fn a_missing_permission_is_named_with_the_role_that_grants_it() {
 
 #[tokio::test]
 async fn a_rejected_token_and_an_unknown_authority_are_named() {
-    let (_, config) = Api::start().await;
+    let (_, config) = Api::start();
     let mut other_token = config.clone();
     other_token.auth_info.token = Some("another token".to_owned().into());
     other_token.auth_info.token_file = None;
@@ -378,7 +378,7 @@ async fn a_rejected_token_and_an_unknown_authority_are_named() {
 #[tokio::test]
 async fn a_failing_api_server_takes_no_encoder_away_and_is_watched_again() {
     let (one, other) = (FakeEncoder::start(Behaviour::Healthy), FakeEncoder::start(Behaviour::Healthy));
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.add(&one);
     let metrics = Metrics::default();
     let client = client_of(Kubernetes::new(config, None), &metrics).await;
@@ -398,7 +398,7 @@ async fn a_failing_api_server_takes_no_encoder_away_and_is_watched_again() {
 #[tokio::test]
 async fn encoders_of_the_own_zone_come_first_and_the_others_while_they_fail() {
     let (near, far) = (FakeEncoder::start(Behaviour::Healthy), FakeEncoder::start(Behaviour::Healthy));
-    let (api, config) = Api::start().await;
+    let (api, config) = Api::start();
     api.apply(&near, &json!({"ready": true}), Some("a"));
     api.apply(&far, &json!({"ready": true}), Some("b"));
     let client = client_of(Kubernetes::new(config, Some("a".to_owned())), &Metrics::default()).await;

@@ -22,10 +22,10 @@ pub(super) struct NoSuchPort {
 /// What the slices say about an address, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Known {
-    is_terminating: bool,
-    is_unready: bool,
+    terminating: bool,
+    unready: bool,
     /// Whether the hints leave out this zone; `None` without hints.
-    is_far: Option<bool>,
+    far: Option<bool>,
 }
 
 impl Known {
@@ -33,9 +33,9 @@ impl Known {
         let conditions = endpoint.conditions.as_ref();
         let zones = endpoint.hints.as_ref().and_then(|hints| hints.for_zones.as_ref());
         Self {
-            is_terminating: conditions.and_then(|conditions| conditions.terminating) == Some(true),
-            is_unready: conditions.and_then(|conditions| conditions.ready) == Some(false),
-            is_far: zones.map(|zones| zones.iter().all(|hinted| Some(hinted.name.as_str()) != zone)),
+            terminating: conditions.and_then(|conditions| conditions.terminating) == Some(true),
+            unready: conditions.and_then(|conditions| conditions.ready) == Some(false),
+            far: zones.map(|zones| zones.iter().all(|hinted| Some(hinted.name.as_str()) != zone)),
         }
     }
 }
@@ -66,12 +66,12 @@ pub(super) fn endpoints<'a>(
     if all.keys().any(SocketAddr::is_ipv4) {
         all.retain(|address, _| address.is_ipv4());
     }
-    let ready = || all.values().filter(|known| !known.is_terminating && !known.is_unready);
+    let ready = || all.values().filter(|known| !known.terminating && !known.unready);
     let hints_count =
-        ready().all(|known| known.is_far.is_some()) && ready().any(|known| known.is_far == Some(false));
+        ready().all(|known| known.far.is_some()) && ready().any(|known| known.far == Some(false));
     let found = all.iter().map(|(address, known)| {
-        let is_far = hints_count && known.is_far != Some(false);
-        Found { address: *address, place: Place { is_far, is_leaving: known.is_terminating } }
+        let is_far = hints_count && known.far != Some(false);
+        Found { address: *address, place: Place { is_far, is_leaving: known.terminating } }
     });
     Ok(found.collect())
 }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    fn slice(endpoints: Vec<Value>) -> EndpointSlice {
+    fn slice(endpoints: &[Value]) -> EndpointSlice {
         serde_json::from_value(json!({
             "addressType": "IPv4", "metadata": {"name": "encoder-x"}, "endpoints": endpoints,
             "ports": [{"name": "grpc", "port": 50051}, {"name": "metrics", "port": 9464}],
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_is_a_replica_and_a_terminating_one_is_leaving() {
-        let mut slice = slice(vec![
+        let mut slice = slice(&[
             endpoint("10.0.0.1", false, None),
             endpoint("10.0.0.2", true, None),
             json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": false}}),
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn an_endpoint_in_two_slices_is_one_replica() {
-        let terminating = slice(vec![endpoint("10.0.0.1", true, None)]);
-        let serving = slice(vec![endpoint("10.0.0.1", false, None)]);
+        let terminating = slice(&[endpoint("10.0.0.1", true, None)]);
+        let serving = slice(&[endpoint("10.0.0.1", false, None)]);
         assert_eq!(found(&[terminating.clone(), serving.clone()], None), [at("10.0.0.1")]);
         assert_eq!(found(&[serving, terminating], None), [at("10.0.0.1")]);
     }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_dual_stack_pod_is_one_replica() {
         let slices =
-            [slice(vec![endpoint("fd00::1", false, None)]), slice(vec![endpoint("10.0.0.1", false, None)])];
+            [slice(&[endpoint("fd00::1", false, None)]), slice(&[endpoint("10.0.0.1", false, None)])];
         assert_eq!(found(&slices, None), [at("10.0.0.1")]);
         assert_eq!(found(&slices[..1], None), [at("fd00::1")]);
     }
@@ -156,8 +156,9 @@ mod tests {
     #[test]
     fn hints_count_if_every_ready_endpoint_has_them_and_one_names_the_zone() {
         let (a, b) = (endpoint("10.0.0.1", false, Some("a")), endpoint("10.0.0.2", false, Some("b")));
-        let of =
-            |endpoints: &[&Value], zone| found(&[slice(endpoints.iter().copied().cloned().collect())], zone);
+        let of = |endpoints: &[&Value], zone| {
+            found(&[slice(&endpoints.iter().copied().cloned().collect::<Vec<_>>())], zone)
+        };
         assert_eq!(of(&[&a, &b], Some("b")), [far("10.0.0.1"), at("10.0.0.2")]);
         assert_eq!(of(&[&a, &b], Some("c")), [at("10.0.0.1"), at("10.0.0.2")]);
         assert_eq!(of(&[&a, &b], None), [at("10.0.0.1"), at("10.0.0.2")]);
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_port_is_that_of_the_address_or_the_only_one() {
-        let mut slice = slice(vec![endpoint("10.0.0.1", false, None)]);
+        let mut slice = slice(&[endpoint("10.0.0.1", false, None)]);
         let port = |slice: &EndpointSlice| {
             endpoints([slice].into_iter(), 80, None).map(|found| found[0].address.port())
         };
