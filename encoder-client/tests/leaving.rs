@@ -127,7 +127,7 @@ async fn a_replica_that_is_about_to_stop_gets_no_new_calls_though_its_name_lists
     prompt_calls(&client, Duration::from_secs(1)).await;
     assert!(leaving.encoder.calls() >= 9 && other.encoder.calls() >= 9);
 
-    // Each replica gets one call, of so many texts that neither is hedged.
+    // Each replica gets one call, too large to be hedged.
     for process in [&leaving, &other] {
         process.encoder.set(Behaviour::Slow(REMOVAL + Duration::from_secs(3)));
     }

@@ -12,7 +12,7 @@ const TAIL: u64 = 64 << 10;
 /// Bytes of the longest footer that is requested.
 const LONGEST_FOOTER: usize = 256 << 20;
 
-/// What the end of an object holds.
+/// The footer of an object, if it has one.
 pub(crate) enum Footer {
     /// The object is no Parquet file.
     None,
