@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +18,8 @@ import pytest
 
 pytest.importorskip("kserve", reason="needs a separate environment: run `make test-protocols`")
 import httpx  # noqa: E402
-from both_services import Pair, both_services  # noqa: E402
+from both_services import CLASSIFIER, ENCODER, MODEL, MOVIES, TEXTS, Pair, bits, both_services, call  # noqa: E402
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig  # noqa: E402
-from reflection import ReflectionClient  # noqa: E402
-
-ENCODER = "movieclassifier.encoder.v1.EncoderService"
-CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
-MODEL = "minilm-512"
-TEXTS = ["A pilot.", "Deux sœurs héritent d'un vignoble 🎬", "rain " * 400, 'a "quoted"\n\ttext\\', "x"]
-MOVIES = [
-    ("Dust Creek", "A retired gunslinger defends a frontier town against the hired men of a cattle baron."),
-    ("", "Two orphaned sisters dream of the sea, until a stranger arrives."),
-    ("Reef", "A documentary about the slow death of a coral reef. " * 40),
-]
 
 
 @dataclass(frozen=True)
@@ -89,15 +77,6 @@ def pair() -> Iterator[Pair]:
 def quiet_client() -> None:
     """The client logs a traceback for every error that it raises."""
     logging.getLogger("kserve").setLevel(logging.CRITICAL)
-
-
-def call(address: str, service: str, method: str, **fields: Any) -> Any:
-    with grpc.insecure_channel(address) as channel:
-        return ReflectionClient(channel).call(service, method, **fields)
-
-
-def bits(values: Any) -> bytes:
-    return struct.pack(f"<{len(values)}f", *values)
 
 
 def outputs(response: Any) -> dict[str, np.ndarray]:

@@ -18,23 +18,14 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from both_services import Pair, addresses, both_services
-from conftest import channel_to, free_port, start, stop, wait_until_serving
+from both_services import CLASSIFIER, ENCODER, MODEL, MOVIES, TEXTS, Pair, addresses, bits, both_services, call
+from conftest import channel_to, start, stop, wait_until_serving
 from google.protobuf.json_format import MessageToDict
 from reflection import ReflectionClient
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
-ENCODER = "movieclassifier.encoder.v1.EncoderService"
-CLASSIFIER = "movieclassifier.classifier.v1.ClassifierService"
 OPEN_INFERENCE = "inference.GRPCInferenceService"
-MODEL = "minilm-512"
-TEXTS = ["A pilot.", "Deux sœurs héritent d'un vignoble 🎬", "rain " * 400, 'a "quoted"\n\ttext\\', "x"]
-MOVIES = [
-    ("Dust Creek", "A retired gunslinger defends a frontier town against the hired men of a cattle baron."),
-    ("", "Two orphaned sisters dream of the sea, until a stranger arrives."),
-    ("Reef", "A documentary about the slow death of a coral reef. " * 40),
-]
 KEY = "one-key-for-the-tests"
 
 
@@ -42,15 +33,6 @@ KEY = "one-key-for-the-tests"
 def pair() -> Iterator[Pair]:
     with both_services() as running:
         yield running
-
-
-def call(address: str, service: str, method: str, **fields: Any) -> Any:
-    with channel_to(address, None) as channel:
-        return ReflectionClient(channel).call(service, method, **fields)
-
-
-def bits(vector: list[float]) -> bytes:
-    return struct.pack(f"<{len(vector)}f", *vector)
 
 
 @pytest.fixture(scope="module")
