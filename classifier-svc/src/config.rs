@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use encoder_client::{ClientConfig, OnlinePolicy, Policy};
+use encoder_client::{ClientConfig, Connection, OnlinePolicy, Policy};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    AllowedHosts, ApiKeys, AuthSettings, ClientTls, ClientTlsSettings, ConnectionRules,
-    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, InvalidSetting, Secret,
-    ServerTls, ServerTlsSettings, Settings, Target, TelemetrySettings, TraceSettings, connections, in_range,
-    listen_address, optional_listen_address, path, positive_seconds, redact_urls, seconds,
-    serialize_redacted, word,
+    AllowedHosts, ApiKeys, AuthSettings, ClientTlsSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, Secret, ServerTls, ServerTlsSettings, Settings,
+    TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address, path,
+    positive_seconds, seconds, serialize_redacted, word,
 };
 
 use crate::cors_origins;
@@ -345,33 +344,9 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
     type Error = StartError;
 
     fn try_from(settings: EncoderClientSettings) -> Result<Self, StartError> {
-        let targets =
-            settings.url.split(',').map(Target::parse).collect::<Result<Vec<_>, _>>().map_err(|_| {
-                InvalidSetting {
-                    key: "encoder.url",
-                    expected: "addresses such as http://127.0.0.1:50051, separated by commas".to_owned(),
-                    found: format!("{:?}", redact_urls(&settings.url)),
-                }
-            })?;
-        let tls = if targets.iter().any(Target::is_encrypted) {
-            Some(ClientTls::new(&settings.tls)?)
-        } else {
-            None
-        };
-        let api_key = match (settings.api_key, settings.api_key_file) {
-            (Some(_), Some(_)) => {
-                let expected = "a key here or in encoder.api_key_file".to_owned();
-                let invalid = InvalidSetting { key: "encoder.api_key", expected, found: "both".to_owned() };
-                return Err(invalid.into());
-            }
-            (Some(key), None) => Some(api_key("encoder.api_key", key)?),
-            (None, Some(path)) => {
-                let key = std::fs::read_to_string(&path)
-                    .map_err(|source| StartError::ApiKeyFile { path, source })?;
-                Some(api_key("encoder.api_key_file", Secret::from(key.trim().to_owned()))?)
-            }
-            (None, None) => None,
-        };
+        let api_key_file = settings.api_key_file.as_deref();
+        let Connection { targets, tls, api_key } =
+            Connection::new(&settings.url, &settings.tls, settings.api_key, api_key_file)?;
         let hedge_after = seconds("encoder.hedge_seconds", settings.hedge_seconds)?;
         let interval = positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?;
         let source = source(settings.discovery, &targets, interval, settings.zone)?;
@@ -386,18 +361,6 @@ impl TryFrom<EncoderClientSettings> for ClientConfig {
             api_key,
         })
     }
-}
-
-/// Checks that a key can be sent, without showing it.
-fn api_key(key: &'static str, found: Secret) -> Result<Secret, InvalidSetting> {
-    let is_key =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    if is_key(found.expose()) {
-        return Ok(found);
-    }
-    let found = if found.expose().is_empty() { "none" } else { "other characters" };
-    let expected = "a key of printable ASCII characters".to_owned();
-    Err(InvalidSetting { key, expected, found: found.to_owned() })
 }
 
 #[cfg(test)]

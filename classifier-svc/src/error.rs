@@ -11,14 +11,9 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] service_kit::TlsError),
-    /// The file with the API key for the encoder cannot be read.
-    #[error("setting encoder.api_key_file: {path}: {source}")]
-    ApiKeyFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    /// The settings of the connection to encoders are invalid.
+    #[error(transparent)]
+    Encoder(#[from] encoder_client::ConnectionError),
     /// The model file is missing or invalid.
     #[error(transparent)]
     Model(#[from] genre_model::ModelFileError),

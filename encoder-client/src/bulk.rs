@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use service_kit::{Deadline, Metrics, Target};
+use service_kit::{Deadline, Metrics, Secret, Target};
 use tonic::transport::Channel;
 
 use crate::attempts::{Attempts, Call};
@@ -23,19 +23,24 @@ pub struct BulkEncoder {
     shortened: Arc<AtomicU64>,
 }
 
-/// Returns a channel to `url` that connects on the first call.
+/// Returns a channel to `url`, without TLS, that connects on the first call.
 pub fn channel(url: &str) -> Result<Channel, EncoderError> {
     Ok(Target::parse(url)?.channel(None, None))
 }
 
 impl BulkEncoder {
-    /// Asks all replicas for their descriptions, which must name the same encoder.
+    /// Asks all replicas for their descriptions, which must name the same encoder. `api_key` is sent
+    /// with every call.
     ///
     /// A replica that does not answer yet may join later, since every reply is verified. At least
     /// one must answer.
-    pub async fn connect(channels: Vec<Channel>, policy: BulkPolicy) -> Result<Self, EncoderError> {
+    pub async fn connect(
+        channels: Vec<Channel>,
+        api_key: Option<&Secret>,
+        policy: BulkPolicy,
+    ) -> Result<Self, EncoderError> {
         let replica = |(index, channel)| {
-            Arc::new(Replica::new(format!("replica {index}"), channel, None, Health::Serving))
+            Arc::new(Replica::new(format!("replica {index}"), channel, api_key, Health::Serving))
         };
         let replicas: Vec<_> = channels.into_iter().enumerate().map(replica).collect();
         let connecting = BulkPolicy { patience: policy.connect_patience, ..policy };

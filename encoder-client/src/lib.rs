@@ -8,6 +8,7 @@
 //!   health of each; `replica` is one address.
 //! - `replicas` picks one for an attempt; `attempts` retries and hedges by the rules of `policy`
 //!   and `circuit_breaker`.
+//! - `connection` checks the settings of a connection: addresses, TLS, API key.
 //! - `status` classifies gRPC statuses; `verify` checks every reply.
 //! - [`bulk`] fixes one encoder for a whole job and shortens texts that exceed its limit.
 //!
@@ -20,6 +21,7 @@ mod client;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 mod config;
+mod connection;
 mod discovery;
 mod error;
 mod failure;
@@ -35,6 +37,7 @@ pub use crate::client::EncoderClient;
 #[cfg(feature = "kubernetes")]
 pub use crate::cluster::{Kubernetes, NotInCluster};
 pub use crate::config::{ClientConfig, Source};
+pub use crate::connection::{Connection, ConnectionError};
 pub use crate::error::EncoderError;
 pub use crate::policy::{BulkPolicy, OnlinePolicy, Policy};
 pub use crate::verify::{EncoderDescription, Vectors};

@@ -18,7 +18,7 @@ const POLICY: BulkPolicy = BulkPolicy {
 };
 
 async fn connect(urls: &[String]) -> Result<BulkEncoder, EncoderError> {
-    BulkEncoder::connect(urls.iter().map(|url| channel(url).unwrap()).collect(), POLICY).await
+    BulkEncoder::connect(urls.iter().map(|url| channel(url).unwrap()).collect(), None, POLICY).await
 }
 
 fn url(encoder: &FakeEncoder) -> String {

@@ -32,13 +32,18 @@ impl ClientTlsArgs {
         if !target.is_encrypted() {
             return Ok(None);
         }
-        let settings = ClientTlsSettings {
-            ca: self.ca.clone(),
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            server_name: self.server_name.clone(),
-        };
-        ClientTls::new(&settings).map(Some)
+        ClientTls::new(&self.over(ClientTlsSettings::default())).map(Some)
+    }
+
+    /// Returns `settings` with what the arguments set.
+    #[must_use]
+    pub fn over(&self, settings: ClientTlsSettings) -> ClientTlsSettings {
+        ClientTlsSettings {
+            ca: self.ca.clone().or(settings.ca),
+            certificate: self.certificate.clone().or(settings.certificate),
+            key: self.key.clone().or(settings.key),
+            server_name: self.server_name.clone().or(settings.server_name),
+        }
     }
 }
 

@@ -36,7 +36,9 @@ ALL = OVERLAYS + [
     f"overlays/production+{selected}"
     for selected in (*COMPONENTS, "+".join(TOGETHER), "+".join(reversed(TOGETHER)))
 ]
+CALLING = [name for name in JOBS if name != "trainer/fit"]
 ALL += [f"{name}+small" for name in JOBS] + ["trainer/encode+priority+image-pull-secret"]
+ALL += [f"{name}+{selected}" for name in CALLING for selected in ("tls", "api-keys", "tls+api-keys")]
 
 
 @cache
@@ -97,7 +99,13 @@ def hashed(name: str, key: str, **options: object) -> str:
 # Secrets as the component `api-keys` describes them.
 SECRETS = {
     "classifier-keys": {"keys": hashed("website", "website's key", requests_per_second=50)},
-    "encoder-keys": {"keys": hashed("classifier", "one", forwards_callers=True), "classifier": "one"},
+    "encoder-keys": {
+        "keys": json.dumps(
+            [*json.loads(hashed("classifier", "one", forwards_callers=True)), *json.loads(hashed("trainer", "two"))]
+        ),
+        "classifier": "one",
+        "trainer": "two",
+    },
 }
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 pytest.importorskip("kubernetes_validate", reason="needs a separate environment: run `make test-deploy`")
-from manifests import ALL, JOBS, Manifest, named, of_kind, pod, settings_file, workloads  # noqa: E402
+from manifests import ALL, JOBS, Manifest, named, of_kind, pod, settings_file, variables_of, workloads  # noqa: E402
 
 SERVICES = [name for name in ALL if name.startswith("overlays/")]
 # The time left to exit after the drain.
@@ -105,8 +105,7 @@ def test_worker_knows_the_number_of_workers(name: str) -> None:
     for job in of_kind(name, "Job"):
         if job["spec"].get("completionMode") == "Indexed":
             (container,) = pod(job)["containers"]
-            variables = {variable["name"]: variable["value"] for variable in container["env"]}
-            assert variables["JOB_COMPLETIONS"] == str(job["spec"]["completions"])
+            assert variables_of(container)["JOB_COMPLETIONS"] == str(job["spec"]["completions"])
 
 
 def probes(name: str, app: str) -> dict[str, Manifest]:

@@ -20,7 +20,7 @@ from manifests import ALL, BINARIES, KUBERNETES, ROOT, Manifest, named, of_kind,
 from running import free_ports, skip_without_services, wait_for  # noqa: E402
 from tls_secrets import MOUNT, Authority  # noqa: E402
 
-WITH_TLS = [name for name in ALL if "tls" in name]
+WITH_TLS = [name for name in ALL if name.startswith("overlays/") and "tls" in name]
 NAME = "overlays/production+tls"
 ENCODERS = "https://encoder:50051"
 

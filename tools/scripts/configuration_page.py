@@ -67,7 +67,10 @@ Clients send the key as `authorization: Bearer KEY` or `x-api-key: KEY`.
 | `RUST_LOG` | both services, trainer | log filter; overrides `log.filter` |
 | `OTEL_EXPORTER_OTLP_ENDPOINT` | both services | OTLP collector when `trace.endpoint` is empty |
 | `MOVIECLASSIFIER_API_KEY` | `classifier-svc classify`, Python clients | the API key to call with |
-| `JOB_COMPLETION_INDEX`, `JOB_COMPLETIONS` | `trainer encode` | which shard of how many to encode |
+| `TRAINER_ENCODER__URL` | trainer | addresses of encoders, as `encoder.url`; `--encoder` overrides it |
+| `TRAINER_ENCODER__API_KEY`, `TRAINER_ENCODER__API_KEY_FILE` | trainer | the API key for encoders, or a file with it, as `--api-key-file` |
+| `TRAINER_ENCODER__TLS__CA`, `…__CERTIFICATE`, `…__KEY`, `…__SERVER_NAME` | trainer | TLS for `https://` encoders, as `encoder.tls`; `--ca`, `--certificate`, `--key` and `--server-name` override them |
+| `JOB_COMPLETION_INDEX`, `JOB_COMPLETIONS` | `trainer encode`, `trainer classify` | which shard of how many to work on |
 | `AWS_…`, `GOOGLE_…`, `AZURE_…` | trainer | settings of object stores |
 """
 

@@ -70,7 +70,7 @@ fn impatient() -> BulkPolicy {
 }
 
 async fn client(url: &str) -> BulkEncoder {
-    BulkEncoder::connect(vec![channel(url).unwrap()], impatient()).await.unwrap()
+    BulkEncoder::connect(vec![channel(url).unwrap()], None, impatient()).await.unwrap()
 }
 
 async fn encode(
@@ -304,7 +304,7 @@ async fn fails_soon_if_no_encoder_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = BulkEncoder::connect(vec![channel(&url).unwrap()], impatient()).await.unwrap_err();
+    let error = BulkEncoder::connect(vec![channel(&url).unwrap()], None, impatient()).await.unwrap_err();
     assert!(matches!(error, EncoderError::Unavailable { .. }), "{error}");
     assert!(matches!(channel("not a url"), Err(EncoderError::Url(_))));
 }

@@ -14,6 +14,7 @@ use trainer::fit::preset::{PresetChanges, PresetName};
 use trainer::search::Space;
 use trainer::{IngestOptions, Load, SplitChoice};
 
+use crate::cli::encoder::EncoderArgs;
 use crate::cli::source_arg::SourceArg;
 
 const EXAMPLES: &str = "\
@@ -147,17 +148,6 @@ pub(crate) struct Prepare {
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) replace: ReplaceArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EncoderArgs {
-    /// Address of the encoder service. For several replicas, repeat the option or separate
-    /// addresses by commas
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_delimiter = ',')]
-    pub(crate) encoder: Vec<String>,
-    /// Run the encoder in this process instead of calling a service
-    #[arg(long, conflicts_with = "encoder")]
-    pub(crate) embedded: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,5 +4,6 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+mod encoder;
 mod runtime;
 mod source_arg;

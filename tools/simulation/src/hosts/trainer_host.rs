@@ -107,7 +107,7 @@ async fn attempt(world: &Arc<World>, job: &EncodeJob) -> Result<EncodeOutcome, E
         Ok(Target::parse(&url)?.over(network.clone()).channel(None, None))
     });
     let channels = channels.collect::<Result<_, _>>().map_err(EncoderError::Url)?;
-    let client = BulkEncoder::connect(channels, POLICY).await?;
+    let client = BulkEncoder::connect(channels, None, POLICY).await?;
     encode(job, &client).await
 }
 

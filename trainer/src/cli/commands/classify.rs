@@ -6,7 +6,7 @@ use trainer::classify::input::Input;
 use trainer::classify::job::{self, ClassifyJob};
 use trainer::evaluate::evaluation::check_encoder;
 
-use super::{connect, outputs, print};
+use super::{outputs, print};
 use crate::cli::args::Classify;
 
 pub(super) async fn classify(args: &Classify) -> Result<()> {
@@ -19,7 +19,7 @@ pub(super) async fn classify(args: &Classify) -> Result<()> {
     if !input.reads_from(&args.output, shard.is_some()) {
         outputs.check_all().await?;
     }
-    let client = connect(&args.encoder, args.load.policy()).await?;
+    let client = args.encoder.connect(args.load.policy()).await?;
     check_encoder(&model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let job = ClassifyJob {

@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use encoder_client::{BulkEncoder, BulkPolicy, bulk};
+use encoder_client::BulkPolicy;
 use genre_model::{GenreModel, LabelSet, write_atomically};
 use movie_table::Source;
 use trainer::classify::merge as merge_results;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
-use trainer::encode::embedded;
 use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
 use trainer::encode::shard_store::ShardFolder;
 use trainer::evaluate::baselines;
@@ -27,7 +26,7 @@ use trainer::fit::preset::Preset;
 use trainer::{FittingData, Progress, Split, SplitChoice, Vectors};
 
 use self::sources::Sources;
-use crate::cli::args::{Command, Encode, EncoderArgs, Evaluate, Fit, IngestArgs, Merge, Prepare, Report};
+use crate::cli::args::{Command, Encode, Evaluate, Fit, IngestArgs, Merge, Prepare, Report};
 use crate::cli::runtime::block_on;
 
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -63,7 +62,7 @@ async fn encode(args: Encode) -> Result<()> {
         (None, Some(path)) => MovieSource::MoviesFile(path),
         (None, None) => bail!("expected --input or --movies"),
     };
-    let client = connect(&args.encoder, args.load.policy()).await?;
+    let client = args.encoder.connect(args.load.policy()).await?;
     let job = EncodeJob {
         source,
         output: args.output,
@@ -188,7 +187,7 @@ fn evaluate(args: &Evaluate) -> Result<()> {
 
 async fn encode_for(args: &Evaluate, model: &GenreModel) -> Result<Vectors> {
     let Some(input) = &args.input else { bail!("expected --input or --vectors") };
-    let client = connect(&args.encoder, BulkPolicy::default()).await?;
+    let client = args.encoder.connect(BulkPolicy::default()).await?;
     check_encoder(model, &client.description().identity)
         .with_context(|| format!("model file {}", args.model.display()))?;
     let labels =
@@ -240,18 +239,6 @@ fn titles(movies: Option<&Path>) -> Result<HashMap<u64, String>> {
     let Some(path) = movies else { return Ok(HashMap::new()) };
     let movies = MovieSource::MoviesFile(path.to_owned()).open()?;
     movies.map(|movie| movie.map(|movie| (movie.id, movie.title)).map_err(Into::into)).collect()
-}
-
-async fn connect(args: &EncoderArgs, policy: BulkPolicy) -> Result<BulkEncoder> {
-    let (channels, what) = if args.embedded {
-        (vec![embedded::channel().await?], "embedded encoder".to_owned())
-    } else {
-        let channels = args.encoder.iter().map(|url| bulk::channel(url));
-        (channels.collect::<Result<_, _>>()?, args.encoder.join(", "))
-    };
-    let client = BulkEncoder::connect(channels, policy).await.with_context(|| what.clone())?;
-    tracing::info!("encoder {} at {what}", client.description().identity);
-    Ok(client)
 }
 
 /// A table of movies that can be read more than once.

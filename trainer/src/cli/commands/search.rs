@@ -13,7 +13,7 @@ use trainer::search::{self, SearchJob, SearchOutcome, Space, trials_table};
 use trainer::{FittingData, IngestOptions, Load, Vectors};
 
 use super::sources::Sources;
-use super::{connect, outputs, print, reference_lines};
+use super::{outputs, print, reference_lines};
 use crate::cli::args::{Reference, Search, SearchArgs};
 use crate::cli::runtime::block_on;
 
@@ -47,7 +47,7 @@ pub(super) fn reference(args: &Reference) -> Result<()> {
         shard: None,
     };
     block_on(async {
-        let client = connect(&args.encoder, BulkPolicy::default()).await?;
+        let client = args.encoder.connect(BulkPolicy::default()).await?;
         Ok(job::run(&encoding, &client).await?)
     })?;
     let vectors = Vectors::read(&output).map_err(|error| anyhow::anyhow!("vectors file {error}"))?;
