@@ -13,7 +13,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
     nightly test-use-large test-docker test-kubernetes-live test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz \
-    bench bench-encoder bench-perf-analyzer bench-peers bench-trainer cuda test-gpu bench-gpu
+    bench bench-encoder bench-bulk bench-perf-analyzer bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -266,6 +266,11 @@ bench: bench-trainer bench-encoder ## all benchmarks of this machine's CPU, as r
 bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes); NOISE=1 beside a competing process
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
 	target/release/load-generator $(if $(NOISE),--noise --output bench-results/encoder-noise.json)
+
+bench-bulk: models ## trainer classify end to end, as a ratio to ONNX Runtime alone and to trainer encode (4 minutes)
+	$(CARGO) build --release --locked -p encoder-svc -p trainer -p load-generator --bin encoder-svc --bin trainer \
+	    --bin load-generator-bulk
+	target/release/load-generator-bulk
 
 # One environment a peer. Those that need PyTorch find it in the environment of bench-trainer, which exists for x86_64 only.
 PEERS := $(RUNTIME)/peers

@@ -57,6 +57,12 @@ impl Raw {
         must(session.run(&must(self.tokenizer.tokenize(text))))
     }
 
+    /// Returns the tokens of a text that the encoder reads.
+    #[must_use]
+    pub fn tokens(&self, text: &str) -> usize {
+        must(self.tokenizer.tokenize(text)).ids.len()
+    }
+
     /// Runs each text alone, on `sessions` sessions of one thread, and returns texts per second.
     #[must_use]
     pub fn each_alone(&self, texts: &[String], sessions: usize) -> f64 {

@@ -58,6 +58,12 @@ impl Server {
         panic!("{binary} is not ready after 30 s");
     }
 
+    /// The address for clients.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Returns a client with its own connection.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-const WORDS: [&str; 12] =
+/// The words of generated texts.
+pub const WORDS: [&str; 12] =
     ["a", "pilot", "hunts", "the", "smuggler", "who", "burned", "her", "harbour", "and", "storms", "home"];
 
 /// Options that choose the texts.
