@@ -15,8 +15,6 @@ pub mod call;
 pub mod classifier;
 mod columns;
 pub mod config;
-mod cors_origins;
-mod encoder_source;
 mod error;
 pub mod explain;
 pub mod grpc;
@@ -38,8 +36,7 @@ use tonic::transport::Channel;
 
 pub use crate::call::Call;
 pub use crate::classifier::Classifier;
-pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings};
-pub use crate::encoder_source::DiscoverySetting;
+pub use crate::config::{ClassifierSvcConfig, ClassifierSvcSettings, DiscoverySetting};
 pub use crate::error::StartError;
 pub use crate::model_file::{ModelFile, ModelSource};
 pub use crate::model_store::ModelStore;

@@ -1,10 +1,43 @@
-//! The setting `encoder.discovery`: how the replicas of the encoder are found.
+//! The settings `encoder`: where the encoders are, and how their replicas are found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use encoder_client::Source;
+use encoder_client::{ClientConfig, Connection, OnlinePolicy, Policy, Source};
 use serde::{Deserialize, Serialize};
-use service_kit::{InvalidSetting, Target};
+use service_kit::{
+    ClientTlsSettings, InvalidSetting, Secret, Target, positive_seconds, seconds, serialize_redacted, word,
+};
+
+use crate::error::StartError;
+
+/// The encoder client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderClientSettings {
+    /// Addresses, separated by commas. Every IP address of a host name is a replica, or every
+    /// endpoint of a Service.
+    #[serde(serialize_with = "serialize_redacted")]
+    pub url: String,
+    /// How replicas are found.
+    #[serde(deserialize_with = "word")]
+    pub discovery: DiscoverySetting,
+    /// The zone of this process, whose replicas come first, with `kubernetes`; empty for none.
+    pub zone: String,
+    /// Seconds between lookups of the host names, with `dns`.
+    pub resolve_seconds: f64,
+    /// Seconds that a call to the encoder may take if the client sent no deadline.
+    pub timeout_seconds: f64,
+    /// Seconds without a reply after which a call is hedged to another replica; 0 turns hedging
+    /// off.
+    pub hedge_seconds: f64,
+    /// TLS for `https://` addresses.
+    pub tls: ClientTlsSettings,
+    /// API key for the encoder.
+    pub api_key: Option<Secret>,
+    /// File with the API key, such as a mounted secret.
+    pub api_key_file: Option<PathBuf>,
+}
 
 /// How the replicas of the encoder are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +49,47 @@ pub enum DiscoverySetting {
     Kubernetes,
 }
 
+impl Default for EncoderClientSettings {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:50051".to_owned(),
+            discovery: DiscoverySetting::Dns,
+            zone: String::new(),
+            resolve_seconds: 5.0,
+            timeout_seconds: 30.0,
+            hedge_seconds: 1.0,
+            tls: ClientTlsSettings::default(),
+            api_key: None,
+            api_key_file: None,
+        }
+    }
+}
+
+impl TryFrom<EncoderClientSettings> for ClientConfig {
+    type Error = StartError;
+
+    fn try_from(settings: EncoderClientSettings) -> Result<Self, StartError> {
+        let api_key_file = settings.api_key_file.as_deref();
+        let Connection { targets, tls, api_key } =
+            Connection::new(&settings.url, &settings.tls, settings.api_key, api_key_file)?;
+        let hedge_after = seconds("encoder.hedge_seconds", settings.hedge_seconds)?;
+        let interval = positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?;
+        let source = source(settings.discovery, &targets, interval, settings.zone)?;
+        Ok(Self {
+            targets,
+            source,
+            policy: Policy::Online(OnlinePolicy {
+                timeout: positive_seconds("encoder.timeout_seconds", settings.timeout_seconds)?,
+                hedge_after: (!hedge_after.is_zero()).then_some(hedge_after),
+            }),
+            tls,
+            api_key,
+        })
+    }
+}
+
 /// Returns the source of the replicas of `targets`. A `zone` may be empty.
-pub(crate) fn source(
+fn source(
     setting: DiscoverySetting,
     targets: &[Target],
     interval: Duration,

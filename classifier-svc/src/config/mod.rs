@@ -1,21 +1,25 @@
-//! Settings as users write them, and the checked configuration built from them.
+//! Settings as users write them, and the checked configuration built from them. `encoder` has those of
+//! the encoder client.
+
+mod cors_origins;
+mod encoder;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use encoder_client::{ClientConfig, Connection, OnlinePolicy, Policy};
+use encoder_client::ClientConfig;
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    AllowedHosts, ApiKeys, AuthSettings, ClientTlsSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS,
-    DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, Secret, ServerTls, ServerTlsSettings, Settings,
+    AllowedHosts, ApiKeys, AuthSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_MAX_HTTP_CONNECTIONS, Drain, GrpcSettings, ServerTls, ServerTlsSettings, Settings,
     TelemetrySettings, TraceSettings, connections, in_range, listen_address, optional_listen_address, path,
-    positive_seconds, seconds, serialize_redacted, word,
+    positive_seconds, seconds,
 };
 
-use crate::cors_origins;
-use crate::encoder_source::{DiscoverySetting, source};
 use crate::error::StartError;
+
+pub use self::encoder::{DiscoverySetting, EncoderClientSettings};
 
 /// Prefix of environment variables such as `CLASSIFIER_SVC_ENCODER__URL`.
 pub const ENVIRONMENT_PREFIX: &str = "CLASSIFIER_SVC";
@@ -63,34 +67,6 @@ pub struct ClassifierSvcSettings {
     pub log: TelemetrySettings,
     /// Traces.
     pub trace: TraceSettings,
-}
-
-/// The encoder client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EncoderClientSettings {
-    /// Addresses, separated by commas. Every IP address of a host name is a replica, or every
-    /// endpoint of a Service.
-    #[serde(serialize_with = "serialize_redacted")]
-    pub url: String,
-    /// How replicas are found.
-    #[serde(deserialize_with = "word")]
-    pub discovery: DiscoverySetting,
-    /// The zone of this process, whose replicas come first, with `kubernetes`; empty for none.
-    pub zone: String,
-    /// Seconds between lookups of the host names, with `dns`.
-    pub resolve_seconds: f64,
-    /// Seconds that a call to the encoder may take if the client sent no deadline.
-    pub timeout_seconds: f64,
-    /// Seconds without a reply after which a call is hedged to another replica; 0 turns hedging
-    /// off.
-    pub hedge_seconds: f64,
-    /// TLS for `https://` addresses.
-    pub tls: ClientTlsSettings,
-    /// API key for the encoder.
-    pub api_key: Option<Secret>,
-    /// File with the API key, such as a mounted secret.
-    pub api_key_file: Option<PathBuf>,
 }
 
 /// The HTTP listener.
@@ -162,22 +138,6 @@ impl Default for ClassifierSvcSettings {
             limits: LimitSettings::default(),
             log: TelemetrySettings::default(),
             trace: TraceSettings::default(),
-        }
-    }
-}
-
-impl Default for EncoderClientSettings {
-    fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:50051".to_owned(),
-            discovery: DiscoverySetting::Dns,
-            zone: String::new(),
-            resolve_seconds: 5.0,
-            timeout_seconds: 30.0,
-            hedge_seconds: 1.0,
-            tls: ClientTlsSettings::default(),
-            api_key: None,
-            api_key_file: None,
         }
     }
 }
@@ -336,29 +296,6 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
             },
             log: settings.log.checked()?,
             trace: settings.trace.checked()?,
-        })
-    }
-}
-
-impl TryFrom<EncoderClientSettings> for ClientConfig {
-    type Error = StartError;
-
-    fn try_from(settings: EncoderClientSettings) -> Result<Self, StartError> {
-        let api_key_file = settings.api_key_file.as_deref();
-        let Connection { targets, tls, api_key } =
-            Connection::new(&settings.url, &settings.tls, settings.api_key, api_key_file)?;
-        let hedge_after = seconds("encoder.hedge_seconds", settings.hedge_seconds)?;
-        let interval = positive_seconds("encoder.resolve_seconds", settings.resolve_seconds)?;
-        let source = source(settings.discovery, &targets, interval, settings.zone)?;
-        Ok(Self {
-            targets,
-            source,
-            policy: Policy::Online(OnlinePolicy {
-                timeout: positive_seconds("encoder.timeout_seconds", settings.timeout_seconds)?,
-                hedge_after: (!hedge_after.is_zero()).then_some(hedge_after),
-            }),
-            tls,
-            api_key,
         })
     }
 }
