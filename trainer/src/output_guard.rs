@@ -18,8 +18,18 @@ use crate::store::{self, StoreError, local};
 const MAX_LINKS: usize = 40;
 /// Bytes of a file that tell its kind, unless it is a table.
 const START: u64 = 64;
-/// Stands for the format of a Parquet file that cannot be read.
-const DAMAGED: &str = "damaged";
+/// The first bytes of a Parquet file.
+const PARQUET: &[u8] = b"PAR1";
+
+/// What the metadata of a file or object tells about its kind.
+enum Table {
+    /// It is no Parquet file.
+    None,
+    /// A Parquet file of this format.
+    Format(String),
+    /// A Parquet file whose metadata cannot be read. Any table may replace it.
+    Damaged,
+}
 
 /// The content that a command writes to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,31 +259,36 @@ impl FileKind {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(FileError::at(path)(error)),
         };
-        // A damaged table has no format. The commands report it.
-        let format = || table_file::format_of(path).unwrap_or_else(|| DAMAGED.to_owned());
-        let format = if start.starts_with(b"PAR1") { format() } else { String::new() };
-        Ok(self.accepts(&start, &format))
+        let table = if start.starts_with(PARQUET) {
+            table_file::format_of(path).map_or(Table::Damaged, Table::Format)
+        } else {
+            Table::None
+        };
+        Ok(self.accepts(&start, &table))
     }
 
     /// Whether the object, if there is one, is empty or of this kind.
     async fn may_replace_object(self, object: &store::Place) -> Result<bool, StoreError> {
         let Some(found) = object.find().await? else { return Ok(true) };
         let start = object.start(found.size, START).await?;
-        let format = if start.starts_with(b"PAR1") {
+        let table = if start.starts_with(PARQUET) {
             match footer(object, found.size).await? {
-                Footer::Whole(metadata) => table_file::format_in(&metadata),
-                Footer::None | Footer::Damaged(_) => DAMAGED.to_owned(),
+                Footer::Whole(metadata) => Table::Format(table_file::format_in(&metadata)),
+                Footer::None | Footer::Damaged(_) => Table::Damaged,
             }
         } else {
-            String::new()
+            Table::None
         };
-        Ok(self.accepts(&start, &format))
+        Ok(self.accepts(&start, &table))
     }
 
-    /// Whether content with this start is empty or of this kind. `format` is that of a Parquet file,
-    /// or [`DAMAGED`].
-    fn accepts(self, start: &[u8], format: &str) -> bool {
-        let table = |expected: &str| format == DAMAGED || format.starts_with(expected);
+    /// Whether content with this start and this metadata is empty or of this kind.
+    fn accepts(self, start: &[u8], table: &Table) -> bool {
+        let table = |expected: &str| match table {
+            Table::None => false,
+            Table::Format(format) => format.starts_with(expected),
+            Table::Damaged => true,
+        };
         let text = |beginning: &str| start.starts_with(beginning.as_bytes());
         start.is_empty()
             || match self {
