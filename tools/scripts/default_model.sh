@@ -45,4 +45,6 @@ table=$(movies "${1%%,*}")
     --output models/REFERENCE-RECIPE.md
 
 "$BIN/trainer" fit "${vectors[@]}" --output models/default.safetensors
-"$BIN/trainer" report "${vectors[@]}" --model models/default.safetensors --output models/REPORT.md
+python3 tools/scripts/movie_groups.py "${@%%,*}" >"$WORK/groups.csv"
+"$BIN/trainer" report "${vectors[@]}" --model models/default.safetensors --output models/REPORT.md \
+    --introduction models/introduction.md --groups "$WORK/groups.csv"

@@ -52,7 +52,7 @@ async fn inputs_and_foreign_files_stay_as_they_are() {
             "merge --shards v.parquet --output v.parquet",
             "report --vectors v.parquet --model m.safetensors --output m.safetensors",
             "report --vectors v.parquet --model m.safetensors --output v.parquet --force",
-            "report --vectors v.parquet --model m.safetensors --notes notes.md --output notes.md",
+            "report --vectors v.parquet --model m.safetensors --introduction notes.md --output notes.md",
             "report --vectors v.parquet --model m.safetensors --titles m.parquet --output m.parquet",
             &format!("{encode} m.parquet --restart"),
         ];

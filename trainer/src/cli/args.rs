@@ -400,9 +400,13 @@ pub(crate) struct Report {
     /// Further model files to compare with it
     #[arg(long, value_name = "FILE.safetensors", num_args = 1..)]
     pub(crate) compare: Vec<PathBuf>,
-    /// Markdown file to append to the report
+    /// Markdown file to begin the report with, such as the intended use of the model
     #[arg(long, value_name = "FILE.md")]
-    pub(crate) notes: Option<PathBuf>,
+    pub(crate) introduction: Option<PathBuf>,
+    /// Table with a column `id` and a column for each way to group movies, such as their decade; the
+    /// report has the figures of each group
+    #[arg(long, value_name = "FILE.csv")]
+    pub(crate) groups: Option<PathBuf>,
     /// Skip the baselines, whose fit takes about a minute
     #[arg(long)]
     pub(crate) no_baselines: bool,

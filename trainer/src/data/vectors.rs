@@ -168,7 +168,8 @@ impl Vectors {
         self.select(&rows)
     }
 
-    fn select(&self, rows: &[usize]) -> Self {
+    /// Returns these movies, in this order.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
         Self {
             ids: rows.iter().map(|row| self.ids[*row]).collect(),
             splits: rows.iter().map(|row| self.splits[*row]).collect(),

@@ -8,7 +8,7 @@ mod sources;
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use encoder_client::BulkPolicy;
 use genre_model::{GenreModel, LabelSet, write_atomically};
 use movie_table::Source;
@@ -19,7 +19,7 @@ use trainer::encode::job::{self as encode_job, EncodeJob, EncodeOutcome};
 use trainer::encode::shard_store::ShardFolder;
 use trainer::evaluate::baselines;
 use trainer::evaluate::evaluation::{Evaluation, check_encoder};
-use trainer::evaluate::report::{self, Details, NamedModel, markdown};
+use trainer::evaluate::report::{self, Details, Grouping, NamedModel, markdown};
 use trainer::fit;
 use trainer::fit::loss_curves::{LossCurves, LossRecorder};
 use trainer::fit::preset::Preset;
@@ -211,23 +211,29 @@ fn report(args: &Report) -> Result<()> {
     }
     let names = sources.names();
     let vectors = sources.measured()?;
-    let mut text = markdown(&models, &vectors).with_context(|| names)?;
+    let introduction = match &args.introduction {
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("introduction {}", path.display()))?
+        }
+        None => String::new(),
+    };
+    let groupings = match &args.groups {
+        Some(path) => Grouping::read(path).map_err(|error| anyhow!("groups {error}"))?,
+        None => Vec::new(),
+    };
+    let mut text = markdown(&introduction, &models, &vectors).with_context(|| names)?;
     let titles = titles(args.titles.as_deref())?;
     let subject = &models[0].model;
     let curves = LossCurves::load_beside(&args.model, subject.version())
         .with_context(|| format!("loss curves {}", LossCurves::path_beside(&args.model).display()))?;
-    let details = Details { curves: curves.as_ref(), titles: &|id| titles.get(&id).cloned() };
+    let details =
+        Details { curves: curves.as_ref(), titles: &|id| titles.get(&id).cloned(), groupings: &groupings };
     let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (more, figures) = report::details(subject, &vectors, &details, &stem)?;
     text += &more;
     for figure in figures {
         let path = report::figure_path(&args.output, figure.name);
         write_atomically(&path, figure.svg.as_bytes()).with_context(|| format!("plot {}", path.display()))?;
-    }
-    if let Some(notes) = &args.notes {
-        let notes = std::fs::read_to_string(notes).with_context(|| format!("notes {}", notes.display()))?;
-        text.push('\n');
-        text.push_str(&notes);
     }
     write_atomically(&args.output, text.as_bytes())
         .with_context(|| format!("report {}", args.output.display()))?;

@@ -133,7 +133,9 @@ pub(super) fn of_report(args: &Report) -> OutputGuard {
         guard = guard.input("--model", model, |_| false);
     }
     guard = guard.input("loss curves of --model", &LossCurves::path_beside(&args.model), |_| false);
-    for (option, path) in [("--notes", &args.notes), ("--titles", &args.titles)] {
+    for (option, path) in
+        [("--introduction", &args.introduction), ("--groups", &args.groups), ("--titles", &args.titles)]
+    {
         if let Some(path) = path {
             guard = guard.input(option, path, |_| false);
         }

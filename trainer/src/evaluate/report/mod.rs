@@ -1,6 +1,7 @@
 //! The Markdown report: where models come from, how good they are, and where they fail.
 
 mod figures;
+mod groups;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub struct NamedModel {
 }
 
 pub use figures::Figure;
+pub use groups::Grouping;
 
 /// The names of all figures that a report can have.
 pub const FIGURES: [&str; 6] =
@@ -41,6 +43,8 @@ pub struct Details<'a> {
     pub curves: Option<&'a LossCurves>,
     /// Titles of movies by id. A published report has none, since titles belong to the data set.
     pub titles: &'a dyn Fn(u64) -> Option<String>,
+    /// Ways to group the test movies, besides by how many labels they have.
+    pub groupings: &'a [Grouping],
 }
 
 /// Returns the figures and tables of a model as Markdown, and the figures. The Markdown refers to
@@ -53,7 +57,12 @@ pub fn details(
 ) -> Result<(String, Vec<Figure>), PlotError> {
     let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
-    let mut text = String::from("\n## Threshold rules, validation movies\n\n");
+    let mut text = String::new();
+    let test = vectors.subset(Split::Test);
+    for grouping in std::iter::once(&Grouping::by_labels(&test)).chain(details.groupings) {
+        let _ = write!(text, "\n## By {}, test movies\n\n{}", grouping.name, grouping.table(model, &test)?);
+    }
+    text.push_str("\n## Threshold rules, validation movies\n\n");
     text.push_str("Each rule is chosen and measured on the same movies, which favours the finer rules.\n\n");
     text.push_str(&validation.rules());
     let mut pictures = Vec::new();
@@ -84,13 +93,20 @@ pub fn details(
     Ok((text, pictures))
 }
 
-/// Returns the report of `models` as Markdown. The first model is the subject, shown genre by
-/// genre.
-pub fn markdown(models: &[NamedModel], vectors: &Vectors) -> Result<String, EvaluationError> {
-    let mut text = String::from("# Genre model: metrics\n\n");
+/// Returns the report of `models` as Markdown, after an `introduction`. The first model is the subject,
+/// shown genre by genre.
+pub fn markdown(
+    introduction: &str,
+    models: &[NamedModel],
+    vectors: &Vectors,
+) -> Result<String, EvaluationError> {
+    let mut text = String::from("# Genre model\n\n");
+    if !introduction.is_empty() {
+        let _ = writeln!(text, "{}\n", introduction.trim());
+    }
     text.push_str(
-        "Written by `trainer report`. Epoch, temperature and thresholds were chosen on validation movies; \
-         nothing was chosen on test movies.\n\n",
+        "From here on, `trainer report` wrote this page. Epoch, temperature and thresholds were chosen on \
+         validation movies; nothing was chosen on test movies.\n\n",
     );
     if let Some(subject) = models.first() {
         provenance(&mut text, subject, vectors);
@@ -204,7 +220,10 @@ mod tests {
             job::fit(&FittingData::of(&all).unwrap(), &preset, |_, _| {}).unwrap()
         };
         let named = |name: &str, preset| NamedModel { name: name.to_owned(), model: model(preset) };
-        let text = markdown(&[named("a", Preset::best()), named("b", Preset::reference())], &all).unwrap();
+        let text =
+            markdown("For films.\n", &[named("a", Preset::best()), named("b", Preset::reference())], &all)
+                .unwrap();
+        assert!(text.starts_with("# Genre model\n\nFor films.\n\nFrom here"), "{text}");
         for expected in
             ["| `a` | validation", "| `b` | test", "| Drama |", "tiny-8 1", "[{title}. ]{overview}"]
         {
@@ -222,9 +241,13 @@ mod tests {
         let model = job::fit(&FittingData::of(&all).unwrap(), &preset, observe).unwrap();
         let curves = recorder.finish(model.version());
         let with = |titles: &dyn Fn(u64) -> Option<String>| {
-            details(&model, &all, &Details { curves: Some(&curves), titles }, "R").unwrap()
+            let groups = all.ids.iter().map(|id| (*id, "long".to_owned())).collect();
+            let groupings = [Grouping { name: "length".to_owned(), groups }];
+            let details = Details { curves: Some(&curves), titles, groupings: &groupings };
+            super::details(&model, &all, &details, "R").unwrap()
         };
         let (text, pictures) = with(&|_| None);
+        assert!(text.contains("## By number of labels, test") && text.contains("| long |"), "{text}");
         assert!(pictures.iter().all(|figure| FIGURES.contains(&figure.name)));
         assert_eq!(pictures.len(), FIGURES.len());
         for name in ["loss", "genres", "precision-recall", "thresholds", "reliability", "confusion"] {
