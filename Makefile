@@ -12,7 +12,7 @@ TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
     test test-rust test-python test-export test-services test-python-client test-api test-protocols test-s3 test-deploy test-proto test-abuse environments binaries \
-    nightly test-use-large test-docker test-kubernetes-live test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz \
+    nightly test-use-large test-docker test-kubernetes-live test-fake-cluster test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz \
     bench bench-encoder bench-bulk bench-perf-analyzer bench-peers bench-trainer cuda test-gpu bench-gpu
 
 help: ## list the commands
@@ -80,7 +80,8 @@ test-s3: models s3-environment binaries ## the trainer's shards on an S3 server 
 	$(S3_VENV)/bin/python -m pytest -q --confcutdir=tests/s3 -p no:cacheprovider tests/s3
 
 test-deploy: models kubernetes-environment binaries ## the Kubernetes manifests: schemas, policy, settings that the services accept, TLS
-	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes
+	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes \
+	    --ignore tests/kubernetes/test_live.py
 
 test-proto: python-environment node-tools ## the .proto files: buf's rules of style, and clients of the last release; skipped without Node.js
 	$(VENV) -m pytest -q -p no:cacheprovider tests/proto
@@ -170,8 +171,8 @@ supply-chain: ## check licences, sources, duplicates, advisories, unused depende
 # ---- Tests of every night ----
 
 # Each suite runs even if an earlier one fails. .ci/nightly installs what they need and calls this.
-nightly: ## run the slow tests: use-large, docker, clients, spark, discovery, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
-	+$(MAKE) --keep-going test-use-large test-docker test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz SEEDS=1000
+nightly: ## run the slow tests: use-large, docker, fake-cluster, clients, spark, discovery, simulate (1,000 seeds), mutants, soaks, misbehave, fuzz (4 hours)
+	+$(MAKE) --keep-going test-use-large test-docker test-fake-cluster test-clients test-spark test-discovery simulate simulate-mutants soak soak-hostile misbehave fuzz SEEDS=1000
 
 # TensorFlow (a download of 300 MB) has an environment of its own. Other tests use the committed fixtures.
 USE_VENV := $(RUNTIME)/use-venv
@@ -194,6 +195,9 @@ test-kubernetes-live: ## the manifests on the cluster of KUBECONFIG, in a namesp
 
 test-clients: python-environment binaries node-tools $(CLIENT_TOOLS)/python/.stamp ## generate clients from /openapi.json in Python and TypeScript, compile and run them
 	$(VENV) -m pytest -q -p no:cacheprovider tests/generated
+
+test-fake-cluster: models kubernetes-environment binaries ## the checks of test-kubernetes-live themselves, on a fake kubectl (3 minutes)
+	$(K8S_VENV)/bin/python -m pytest -q --confcutdir=tests/kubernetes -p no:cacheprovider tests/kubernetes/test_live.py
 
 # The packages of the client's tests and pyspark, a download of 500 MB. pyspark has a source archive only, so it comes last
 # and is built by the setuptools that is installed by then.

@@ -19,7 +19,7 @@ def test_unread_replies_stay_within_the_bound_and_are_freed(fresh_pair: Pair, re
     try:
         for _ in range(attack.connections):
             clients.append(attack.open(fresh_pair))
-        most = peak(service, clients, 8)
+        most = peak(service, clients, 4)
         print(f"{reply}: {before / MIB:.0f} -> {most / MIB:.0f} MiB, {attack.connections} connections")
         fresh_pair.assert_others_are_served()
     finally:

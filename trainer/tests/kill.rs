@@ -12,7 +12,7 @@ use fake_encoder::{Behaviour, start};
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const KILLS: usize = 20;
+const KILLS: usize = 10;
 /// Runs at most; a run that finishes before its kill starts over.
 const RUNS: usize = 200;
 
@@ -63,7 +63,7 @@ async fn kill_again_and_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encode_killed_twenty_times_writes_the_same_bytes() {
+async fn encode_killed_ten_times_writes_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, 400);
@@ -85,7 +85,7 @@ async fn encode_killed_twenty_times_writes_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn classify_killed_twenty_times_writes_the_same_bytes() {
+async fn classify_killed_ten_times_writes_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, 400);
@@ -111,7 +111,7 @@ async fn classify_killed_twenty_times_writes_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn search_killed_twenty_times_writes_the_same_bytes() {
+async fn search_killed_ten_times_writes_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_movies(path, 1200);
