@@ -29,6 +29,7 @@ from movieclassifier import (
     Unavailable,
 )
 from movieclassifier._window import Window
+from movieclassifier.aio import _Stream
 from movieclassifier.errors import error_of
 
 Run = Callable[..., list[Any]]
@@ -208,6 +209,20 @@ def test_a_movie_is_retried_as_long_as_others_succeed() -> None:
     assert isinstance(error, ServiceError) and (error.reason, error.index) == ("QUEUE_FULL", 0)
 
 
+def test_a_stream_that_ends_after_a_rejection_is_reopened_when_the_service_expects_it() -> None:
+    window = Window(8, 60.0, "raise", {}, 0.0)
+    for overview in ("first", "second", "third"):
+        window.add(overview, 0.0)
+        assert window.take(0.0) is not None
+    full = error_of(grpc.StatusCode.UNAVAILABLE, "the queue is full", "QUEUE_FULL")
+    window.answer("0", full, 0.0)
+    backoff = window.delay(0.0)
+    assert backoff is not None and 0 < backoff <= 0.1
+    # A shorter time does not end the pause early.
+    assert window.interrupted(error_of(grpc.StatusCode.UNAVAILABLE, "", retry_after=0.01), 0.0) == backoff
+    assert window.interrupted(error_of(grpc.StatusCode.UNAVAILABLE, "", retry_after=7.0), 0.0) == 7.0
+
+
 @pytest.mark.parametrize("errors", ["return", "raise"])
 def test_a_movie_that_fails_does_not_end_the_stream(run: Run, fake: FakeService, errors: str) -> None:
     def picky(_: int, requests: Iterator[Request], context: grpc.ServicerContext) -> Responses:
@@ -328,6 +343,113 @@ def test_a_silent_stream_is_replaced(run: Run, fake: FakeService) -> None:
     finally:
         is_over.set()
     assert fake.streams == 2
+
+
+def unanswered(_: int, requests: Iterator[Request], context: grpc.ServicerContext) -> Responses:
+    """Answers one movie and no other."""
+    yield good(next(requests))
+    is_over = threading.Event()
+    context.add_callback(is_over.set)
+    is_over.wait(30)
+
+
+def broken(number: int, requests: Iterator[Request], context: grpc.ServicerContext) -> Responses:
+    """Answers one movie, and is unavailable from then on."""
+    if number == 1:
+        yield good(next(requests))
+    context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
+
+
+@pytest.mark.parametrize("stream", [unanswered, broken])
+def test_closing_the_client_fails_an_open_stream(fake: FakeService, stream: Any) -> None:
+    fake.stream = stream
+    with serving(fake) as address, Classifier(address) as classifier:
+        results = classifier.classify_many(names(3))
+        assert next(results).labels == ("movie 0",)
+        closing = threading.Timer(0.3, classifier.close)
+        closing.start()
+        with pytest.raises(ServiceError, match="closed") as raised:
+            next(results)
+        closing.join()
+    assert raised.value.code is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("stream", [unanswered, broken])
+def test_closing_the_async_client_fails_an_open_stream(fake: FakeService, stream: Any) -> None:
+    async def close(address: str) -> None:
+        classifier = AsyncClassifier(address)
+        results = classifier.classify_many(names(3))
+        assert (await anext(results)).labels == ("movie 0",)
+        waiting = asyncio.ensure_future(anext(results))
+        await asyncio.sleep(0.3)
+        await classifier.close()
+        with pytest.raises(ServiceError, match="closed") as raised:
+            await asyncio.wait_for(waiting, 5)
+        assert raised.value.code is grpc.StatusCode.CANCELLED
+
+    fake.stream = stream
+    with serving(fake) as address:
+        asyncio.run(close(address))
+
+
+def test_closing_the_async_client_fails_an_open_unary_call(fake: FakeService) -> None:
+    is_over = threading.Event()
+
+    async def close(address: str) -> None:
+        classifier = AsyncClassifier(address)
+        cancelled = asyncio.create_task(classifier.classify("a movie"))
+        open_calls = [asyncio.create_task(call) for call in (classifier.classify("a movie"), classifier.model())]
+        while len(fake.calls) < 3:
+            await asyncio.sleep(0.01)
+        # A task that its owner cancels is cancelled, although the client is closed at the same time.
+        cancelled.cancel()
+        await classifier.close()
+        results = await asyncio.wait_for(asyncio.gather(cancelled, *open_calls, return_exceptions=True), 5)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert [getattr(result, "code", None) for result in results[1:]] == [grpc.StatusCode.CANCELLED] * 2
+
+    def silent(number: int, context: grpc.ServicerContext) -> None:
+        is_over.wait(30)
+
+    fake.unary = silent
+    with serving(fake) as address:
+        try:
+            asyncio.run(close(address))
+        finally:
+            is_over.set()
+
+
+def test_a_closed_async_iterator_does_not_wait_for_a_stream_that_is_replaced(fake: FakeService) -> None:
+    async def close(address: str) -> None:
+        async with AsyncClassifier(address) as classifier:
+            stream = _Stream(classifier._open_stream, names(3), Window(8, 60.0, "raise", {}, time.monotonic()), 60.0)
+            results = stream.results()
+            await anext(results)
+            # As if the service had been silent for long at the same moment.
+            stream._was_silent = True
+            await asyncio.wait_for(results.aclose(), 5)
+
+    fake.stream = unanswered
+    with serving(fake) as address:
+        asyncio.run(close(address))
+    assert fake.streams == 1
+
+
+def test_an_input_that_is_cancelled_is_an_error_after_the_results_before_it(fake: FakeService) -> None:
+    async def movies() -> Any:
+        yield "movie 0"
+        raise asyncio.CancelledError
+
+    async def collect(address: str) -> list[Any]:
+        results = []
+        async with AsyncClassifier(address) as classifier:
+            with pytest.raises(RuntimeError, match="the input, found that it was cancelled"):
+                async for result in classifier.classify_many(movies()):
+                    results.append(result)
+        return results
+
+    with serving(fake) as address:
+        assert labels(asyncio.run(asyncio.wait_for(collect(address), 10))) == names(1)
 
 
 def test_a_slow_consumer_stops_the_input_and_the_service(fake: FakeService) -> None:

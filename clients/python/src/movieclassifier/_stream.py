@@ -16,6 +16,7 @@ from movieclassifier.results import Movie
 Call = Iterator[wire.ClassifyStreamResponse]
 Open = Callable[[Iterator[wire.ClassifyStreamRequest]], Call]
 
+CLOSED = "the client was closed"
 CLOSED_EARLY = "the service closed the stream before it had answered"
 SILENT = "the service was silent for {:.0f} s"
 

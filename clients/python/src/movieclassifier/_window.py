@@ -198,8 +198,12 @@ class Window:
         return now - max(entry.failing_since, self._success) >= self._patience
 
     def _back_off(self, now: float, at_least: float | None = None) -> None:
-        """Sends nothing for a while. Failures of movies that were in flight together count once."""
+        """Sends nothing for a while: at least `at_least` seconds.
+
+        Failures of movies that were in flight together count once.
+        """
         if now < self._hold_until:
+            self._hold_until = max(self._hold_until, now + (at_least or 0.0))
             return
         longest = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import Literal, cast, overload
+from typing import Literal, TypeVar, cast, overload
 
 import grpc
 
 from movieclassifier._channel import Connection, Tls, metadata_of
-from movieclassifier._stream import CLOSED_EARLY, SILENT
+from movieclassifier._stream import CLOSED, CLOSED_EARLY, SILENT
 from movieclassifier._window import Result, Window, converted_result
 from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
 from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
@@ -19,6 +19,8 @@ from movieclassifier.errors import ServiceError, call_error, error_of
 from movieclassifier.results import Classification, Model, Movie, classification_of, model_of, not_a_text
 
 Call = grpc.aio.StreamStreamCall[wire.ClassifyStreamRequest, wire.ClassifyStreamResponse]
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 # If a stream ends while a message is written to it, grpcio reports this instead of the status (`_write` in grpc/aio).
 LOST_STATUS = "Internal error from Core"
@@ -56,13 +58,8 @@ class AsyncClassifier:
 
     async def model(self, *, deadline: float | None = None) -> Model:
         """Describes the model that the service runs. Raises ServiceError."""
-        try:
-            response = await self._stub.GetModel(
-                wire.GetModelRequest(), timeout=self._seconds(deadline), metadata=self._metadata
-            )
-        except grpc.aio.AioRpcError as failure:
-            raise call_error(failure) from failure
-        return model_of(response)
+        call = self._stub.GetModel(wire.GetModelRequest(), timeout=self._seconds(deadline), metadata=self._metadata)
+        return model_of(await _response_of(call))
 
     async def classify(
         self,
@@ -84,11 +81,8 @@ class AsyncClassifier:
             min_probability=min_probability,
             top_k=top_k,
         )
-        try:
-            response = await self._stub.Classify(request, timeout=self._seconds(deadline), metadata=self._metadata)
-        except grpc.aio.AioRpcError as failure:
-            raise call_error(failure) from failure
-        return classification_of(response)
+        call = self._stub.Classify(request, timeout=self._seconds(deadline), metadata=self._metadata)
+        return classification_of(await _response_of(call))
 
     @overload
     def classify_many(
@@ -134,11 +128,35 @@ class AsyncClassifier:
         not_a_text(movies)
         options = {"include_scores": include_scores, "min_probability": min_probability, "top_k": top_k}
         state = Window(window, patience, errors, options, time.monotonic())
-        stream = _Stream(lambda: self._stub.ClassifyStream(metadata=self._metadata), movies, state, patience)
+        stream = _Stream(self._open_stream, movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
+
+    def _open_stream(self) -> Call:
+        try:
+            return self._stub.ClassifyStream(metadata=self._metadata)
+        except grpc.aio.UsageError as failure:
+            raise error_of(grpc.StatusCode.CANCELLED, CLOSED) from failure
 
     def _seconds(self, deadline: float | None) -> float:
         return self._deadline if deadline is None else deadline
+
+
+async def _response_of(call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
+    """Returns the response of a call. Raises ServiceError, also if the client is closed in the meantime."""
+    try:
+        # Unlike `await call`, this raises CancelledError only if the current task is cancelled.
+        await call.code()
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    try:
+        return await call
+    except grpc.aio.AioRpcError as failure:
+        raise call_error(failure) from failure
+    except asyncio.CancelledError:
+        if not call.cancelled():
+            raise
+        raise error_of(grpc.StatusCode.CANCELLED, CLOSED) from None
 
 
 async def _raised(results: AsyncGenerator[Result, None]) -> AsyncGenerator[Classification, None]:
@@ -166,6 +184,7 @@ class _Stream:
         self._was_silent = False
         self._failure: BaseException | None = None
         self._input_failure: BaseException | None = None
+        self._is_closed = False
 
     async def results(self) -> AsyncGenerator[Result, None]:
         """Yields one result for each movie, in order."""
@@ -185,6 +204,7 @@ class _Stream:
                 self._notify()
                 yield result
         finally:
+            self._is_closed = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -224,6 +244,10 @@ class _Stream:
                 self._notify()
                 while not self._window.has_room():
                     await self._wait()
+        except asyncio.CancelledError as failure:
+            # Raised as it is, it would look as if the caller's task were cancelled.
+            self._input_failure = RuntimeError("expected movies from the input, found that it was cancelled")
+            self._input_failure.__cause__ = failure
         except Exception as failure:
             self._input_failure = failure
         self._window.end()
@@ -244,6 +268,11 @@ class _Stream:
                 delay = self._window.interrupted(error, time.monotonic())
                 self._notify()
                 await asyncio.sleep(delay)
+        except asyncio.CancelledError:
+            # grpc.aio raises it if the channel is closed, too. Nobody reads the failure of a stream that is closed.
+            self._failure = error_of(grpc.StatusCode.CANCELLED, CLOSED)
+            self._notify()
+            raise
         except Exception as failure:
             self._failure = failure
             self._notify()
@@ -266,7 +295,7 @@ class _Stream:
                 return error_of(grpc.StatusCode.UNAVAILABLE, BROKEN)
             return call_error(failure)
         except asyncio.CancelledError:
-            if not self._was_silent:
+            if self._is_closed or not self._was_silent:
                 raise
             return error_of(grpc.StatusCode.UNAVAILABLE, SILENT.format(self._patience / 2))
         finally:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Literal, TypeVar, overload
 
 import grpc
 
 from movieclassifier import frames
 from movieclassifier._channel import Connection, Tls, metadata_of
-from movieclassifier._stream import Stream
+from movieclassifier._stream import CLOSED, Call, Stream
 from movieclassifier._window import Result, Window
 from movieclassifier.classifier.v1 import classifier_service_pb2 as wire
 from movieclassifier.classifier.v1 import classifier_service_pb2_grpc as service
-from movieclassifier.errors import ServiceError, call_error
+from movieclassifier.errors import ServiceError, call_error, error_of
 from movieclassifier.results import Classification, Model, Movie, classification_of, model_of, not_a_text
 
 Frame = TypeVar("Frame")
@@ -45,6 +45,7 @@ class Classifier:
         deadline: float = 10.0,
     ) -> None:
         self._deadline = deadline
+        self._is_closed = False
         self._metadata = metadata_of(api_key)
         self._channel = Connection.to(address, tls).channel()
         self._stub = service.ClassifierServiceStub(self._channel)
@@ -57,6 +58,7 @@ class Classifier:
 
     def close(self) -> None:
         """Closes the connection. Calls that are open fail."""
+        self._is_closed = True
         self._channel.close()
 
     def model(self, *, deadline: float | None = None) -> Model:
@@ -173,7 +175,7 @@ class Classifier:
         not_a_text(movies)
         options = {"include_scores": include_scores, "min_probability": min_probability, "top_k": top_k}
         state = Window(window, patience, errors, options, time.monotonic())
-        stream = Stream(lambda r: self._stub.ClassifyStream(r, metadata=self._metadata), movies, state, patience)
+        stream = Stream(self._open_stream, movies, state, patience)
         return _raised(stream.results()) if errors == "raise" else stream.results()
 
     def classify_frame(
@@ -222,6 +224,14 @@ class Classifier:
             patience=patience,
         )
         return table.with_results(results)
+
+    def _open_stream(self, requests: Iterator[wire.ClassifyStreamRequest]) -> Call:
+        try:
+            return self._stub.ClassifyStream(requests, metadata=self._metadata)
+        except ValueError as failure:
+            if not self._is_closed:
+                raise
+            raise error_of(grpc.StatusCode.CANCELLED, CLOSED) from failure
 
     def _seconds(self, deadline: float | None) -> float:
         return self._deadline if deadline is None else deadline
