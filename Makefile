@@ -58,7 +58,7 @@ test-rust: models ## unit and integration tests of all crates
 test-python: test-export test-services
 
 test-export: python-environment ## tests of the Python package that makes encoder bundles
-	cd $(EXPORT) && $(abspath $(VENV)) -m pytest -q tests
+	cd $(EXPORT) && "$(abspath $(VENV))" -m pytest -q tests
 
 test-services: python-environment binaries ## the real binaries: clients, failover, shutdown, traces, metrics, web page
 	$(VENV) -m pytest -q tests --ignore tests/abuse --ignore tests/generated --ignore tests/proto --ignore tests/protocols

@@ -5,10 +5,17 @@ import csv
 import gzip
 import re
 import sys
+import zlib
+from collections.abc import Iterator
 from typing import TextIO
 
+EXPECTED = "expected a CSV file with a column id, plain or gzipped"
 # Words of an overview: the first count of each group.
 LENGTHS = (1, 20, 40, 60, 80, 120)
+
+
+class TableError(Exception):
+    """A file whose movies cannot be grouped. The message names it."""
 
 
 def decade(date: str) -> str:
@@ -26,19 +33,37 @@ def length(overview: str) -> str:
     return ""
 
 
-def write(tables: list[TextIO], output: TextIO) -> None:
-    """Writes one row for each movie. Rows whose id is no number, which `trainer prepare` drops, are left out."""
+def rows(name: str) -> Iterator[dict[str, str | None]]:
+    """The rows of a file, with the names of columns in lower case because `trainer prepare` accepts any. Raises TableError."""
+    csv.field_size_limit(1 << 26)
+    try:
+        with (gzip.open if name.endswith(".gz") else open)(name, "rt", encoding="utf-8-sig", newline="") as table:
+            reader = csv.DictReader(table)
+            header = [column.strip().lower() for column in reader.fieldnames or ()]
+            if "id" not in header:
+                raise TableError(f"{name}: {EXPECTED}, found the header {','.join(header)[:200]!r}")
+            reader.fieldnames = header
+            yield from reader
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        raise TableError(f"{name}: {EXPECTED}: {error}") from error
+
+
+def write(names: list[str], output: TextIO) -> None:
+    """Writes one row for each movie of the files. Rows without a whole number as the id are left out. Raises TableError."""
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(["id", "decade", "words of the overview"])
-    for table in tables:
-        for row in csv.DictReader(table):
-            if (row["id"] or "").isdecimal():
-                writer.writerow([row["id"], decade(row["release_date"] or ""), length(row["overview"] or "")])
+    for name in names:
+        for row in rows(name):
+            # Data frames write 862.0. The report rejects ids over 64 bits, and `prepare` drops them.
+            movie = re.fullmatch(r"0*(\d{1,19})(\.0*)?", (row["id"] or "").strip(), re.ASCII)
+            if movie:
+                writer.writerow([movie[1], decade(row.get("release_date") or ""), length(row.get("overview") or "")])
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         sys.exit(__doc__)
-    openers = [gzip.open if name.endswith(".gz") else open for name in sys.argv[1:]]
-    tables = zip(openers, sys.argv[1:], strict=True)
-    write([opener(name, "rt", encoding="utf-8", newline="") for opener, name in tables], sys.stdout)
+    try:
+        write(sys.argv[1:], sys.stdout)
+    except TableError as error:
+        sys.exit(f"error: {error}")

@@ -150,6 +150,8 @@ def read_movies(source: Source) -> Iterator[Movie]:
                 movie_id = (row["id"] or "").strip()
                 if not (movie_id.isascii() and movie_id.isdigit()):
                     continue
+                # The trainer hashes the number, which has no zeros before it.
+                movie_id = movie_id.lstrip("0") or "0"
                 overview, title = (row["overview"] or "").strip(), (row["title"] or "").strip()
                 genres = _known_genres(row["genres"] or "")
                 if overview in NO_OVERVIEW or not genres:

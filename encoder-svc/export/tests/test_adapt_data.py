@@ -52,6 +52,14 @@ def test_set_contains_only_movies_of_its_split(data: Source, split: str) -> None
     assert not movies.dropped
 
 
+def test_zeros_before_an_id_do_not_change_its_split(tmp_path: Path) -> None:
+    padded = tmp_path / "padded.csv"
+    genres = "[{'id': 18}]"
+    rows = "".join(f'0{number},Movie,Pilot {number} crosses the sea.,"{genres}"\n' for number in range(1, 400))
+    padded.write_text("id,title,overview,genres\n" + rows, encoding="utf-8")
+    assert [movie.id for movie in MovieSet.load([Source(padded)], "train").movies] == list(map(str, ids_of("train")))
+
+
 def test_rejects_loading_the_test_split(data: Source) -> None:
     with pytest.raises(HeldOutMovieError, match="never test"):
         MovieSet.load([data], "test")
