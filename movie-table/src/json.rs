@@ -9,7 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::columns::{Column, ColumnNames};
-use crate::error::{ProblemKind, RowProblem, TableError, invalid_data};
+use crate::error::{ProblemKind, RowProblem, TableError, invalid_data, shown};
 use crate::genres::GenresField;
 use crate::quotes::MAX_ROW_BYTES;
 use crate::row::Row;
@@ -66,7 +66,7 @@ impl Json {
             let what = message.split(" at line ").next().unwrap_or_default();
             problem(
                 ProblemKind::Malformed,
-                format!("expected one JSON object: {what}, at column {}", error.column()),
+                format!("expected one JSON object, found at column {}: {}", error.column(), shown(what)),
             )
         })?;
         Row { line, ..row }.checked()

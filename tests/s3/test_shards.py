@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -210,6 +211,23 @@ def test_a_bucket_that_cannot_be_classified_is_named(tmp_path: Path, bucket: tup
     succeed(tmp_path, address, "classify", *OPTIONS, *new, "--restart")
     encode = trainer(tmp_path, address, "encode", "--movies", "part-0.parquet", "--output", "s3://movies/v.parquet")
     assert "--output s3://movies/v.parquet: expected a file to write to, found a URL" in encode.stderr
+
+
+def test_a_finished_file_whose_upload_failed_is_uploaded_and_not_made_again(
+    tmp_path: Path, bucket: tuple[str, BaseClient]
+) -> None:
+    address, client = bucket
+    url = "s3://movies/genres.parquet"
+    succeed(tmp_path, address, "classify", *OPTIONS, "--input", "s3://movies/new/part-0.parquet", "--output", url)
+    # The finished file of another job for the same object.
+    working = Path("work") / hashlib.sha256(url.encode()).hexdigest()[:16] / "genres.parquet"
+    other = ("classify", *OPTIONS, "--input", "s3://movies/new/part-1.parquet", "--work", "work", "--output")
+    (tmp_path / working).parent.mkdir(parents=True)
+    succeed(tmp_path, address, *other, str(working))
+    expected = (tmp_path / working).read_bytes()
+    assert succeed(tmp_path, address, *other, url).startswith("nothing to do")
+    assert client.get_object(Bucket="movies", Key="genres.parquet")["Body"].read() == expected
+    assert not (tmp_path / working).exists()
 
 
 def test_a_foreign_object_is_replaced_only_with_force(tmp_path: Path, bucket: tuple[str, BaseClient]) -> None:

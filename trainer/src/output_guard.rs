@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use crate::FileError;
-use crate::data::object_footer::{Footer, footer};
+use crate::data::object_footer::{Footer, PARQUET_MAGIC, footer};
 use crate::data::table_file;
 use crate::store::{self, StoreError, local};
 
@@ -18,8 +18,6 @@ use crate::store::{self, StoreError, local};
 const MAX_LINKS: usize = 40;
 /// Bytes of a file that tell its kind, unless it is a table.
 const START: u64 = 64;
-/// The first bytes of a Parquet file.
-const PARQUET: &[u8] = b"PAR1";
 
 /// What the metadata of a file or object tells about its kind.
 enum Table {
@@ -176,12 +174,14 @@ impl OutputGuard {
         self
     }
 
-    /// Adds a file that the command replaces.
+    /// Adds a file that the command replaces. A URL is rejected, also one that begins with `file://`:
+    /// a command that accepts it gives the file that it stands for.
     #[must_use]
     pub fn output(mut self, option: &str, path: &Path, kind: FileKind) -> Self {
-        match local(path) {
-            Some(path) => self.outputs.push((Place::new(option, path), kind)),
-            None => self.urls.push((option.to_owned(), path.to_owned())),
+        if path.to_string_lossy().contains("://") {
+            self.urls.push((option.to_owned(), path.to_owned()));
+        } else {
+            self.outputs.push((Place::new(option, path), kind));
         }
         self
     }
@@ -259,7 +259,7 @@ impl FileKind {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(FileError::at(path)(error)),
         };
-        let table = if start.starts_with(PARQUET) {
+        let table = if start.starts_with(PARQUET_MAGIC) {
             table_file::format_of(path).map_or(Table::Damaged, Table::Format)
         } else {
             Table::None
@@ -271,7 +271,7 @@ impl FileKind {
     async fn may_replace_object(self, object: &store::Place) -> Result<bool, StoreError> {
         let Some(found) = object.find().await? else { return Ok(true) };
         let start = object.start(found.size, START).await?;
-        let table = if start.starts_with(PARQUET) {
+        let table = if start.starts_with(PARQUET_MAGIC) {
             match footer(object, found.size).await? {
                 Footer::Whole(metadata) => Table::Format(table_file::format_in(&metadata)),
                 Footer::None | Footer::Damaged(_) => Table::Damaged,

@@ -182,14 +182,23 @@ impl Place {
         let mut from = File::open(file).map_err(&io)?;
         let mut to =
             BufWriter::new(self.store.clone(), self.path.clone()).with_max_concurrency(PARTS_IN_FLIGHT);
-        loop {
-            let mut bytes = Vec::with_capacity(READ);
-            (&mut from).take(READ as u64).read_to_end(&mut bytes).map_err(&io)?;
-            if bytes.is_empty() {
-                break;
+        let copy = async {
+            loop {
+                let mut bytes = Vec::with_capacity(READ);
+                (&mut from).take(READ as u64).read_to_end(&mut bytes).map_err(&io)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                to.put(bytes.into()).await.map_err(|error| self.error(error))?;
             }
-            to.put(bytes.into()).await.map_err(|error| self.error(error))?;
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = copy.await {
+            // The store would keep the parts that it has.
+            let _ = to.abort().await;
+            return Err(error);
         }
+        // Aborts by itself if it fails.
         let unfinished = |source| FileError { path: self.location.clone().into(), source };
         Ok(to.shutdown().await.map_err(unfinished)?)
     }

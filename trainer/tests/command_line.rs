@@ -27,6 +27,12 @@ fn fail(folder: &Path, line: &str) -> String {
     message
 }
 
+/// Whether the id of each movie is even or odd, as a table without its header.
+fn parities() -> String {
+    let row = |id: u64| format!("{id},{}\n", if id.is_multiple_of(2) { "even" } else { "odd" });
+    (1..=MOVIES).map(row).collect()
+}
+
 #[test]
 fn exits_with_2_on_a_wrong_argument_and_1_on_an_error() {
     let folder = tempfile::tempdir().unwrap();
@@ -59,6 +65,25 @@ fn a_malformed_csv_leaves_existing_files_unchanged() {
     }
     assert_eq!(std::fs::read(path.join("movies.parquet")).unwrap(), before);
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 3, "two inputs and the old output");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reference_with_restart_replaces_the_vectors_of_another_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let (url, _) = start(Behaviour::default()).await;
+    tokio::task::spawn_blocking(move || {
+        let reference =
+            format!("reference --input movies.csv --work work --trials 1 --epochs 1 --encoder {url}");
+        write_movies(&path, MOVIES);
+        succeed(&path, &reference);
+        write_movies(&path, MOVIES + 100);
+        let message = fail(&path, &reference);
+        assert!(message.contains("overviews.parquet") && message.contains("--restart"), "{message}");
+        assert!(succeed(&path, &format!("{reference} --restart")).contains("the reference system: 0.6086"));
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,8 +130,14 @@ async fn turns_a_csv_into_metrics() {
         let both = succeed(&path, "evaluate --input movies.csv --vectors v.parquet --split all --json");
         assert!(both.contains(&format!("\"rows\":{MOVIES}")));
 
-        succeed(&path, "report --vectors v.parquet --model models/default.safetensors --output REPORT.md");
-        assert!(std::fs::read_to_string(path.join("REPORT.md")).unwrap().contains("| Drama |"));
+        std::fs::write(path.join("groups.csv"), "id,parity\n".to_owned() + &parities()).unwrap();
+        std::fs::write(path.join("use.md"), "For films.\n").unwrap();
+        let more = "--groups groups.csv --introduction use.md";
+        let report = "report --vectors v.parquet --model models/default.safetensors --output REPORT.md";
+        succeed(&path, &format!("{report} {more}"));
+        let text = std::fs::read_to_string(path.join("REPORT.md")).unwrap();
+        assert!(text.starts_with("# Genre model\n\nFor films.\n"), "{text}");
+        assert!(text.contains("| Drama |") && text.contains("| even |") && text.contains("| odd |"), "{text}");
 
         // A model of another encoder.
         let message = fail(&path, &format!("evaluate --input movies.csv --split test --encoder {other_url}"));

@@ -16,7 +16,9 @@ use trainer::chunks::ChunksError;
 use trainer::data::ingest::prepare;
 use trainer::data::movie_source::MovieSource;
 use trainer::encode::error::EncodeError;
-use trainer::encode::job::{EncodeJob, EncodeOutcome, run};
+use trainer::encode::job::{EncodeJob, EncodeOutcome, run, run_shard};
+use trainer::encode::shard::Shard;
+use trainer::encode::shard_store::ShardFolder;
 use trainer::{IngestOptions, Load, Vectors};
 
 const MOVIES: usize = 100;
@@ -118,6 +120,26 @@ async fn resumes_an_interrupted_run_with_the_same_bytes() {
     assert!(resumed >= CHUNK && resumed % CHUNK == 0, "{resumed}");
     assert_eq!(second.encoded(), MOVIES - resumed);
     assert_eq!(bytes(&job.output), bytes(&undisturbed.output));
+}
+
+#[tokio::test]
+async fn an_interrupted_run_that_replaces_a_shard_of_another_encoder_continues() {
+    let workspace = Workspace::new();
+    let folder = ShardFolder::open(&workspace.folder.path().join("shards")).unwrap();
+    let encode = async |job: EncodeJob, behaviour: Behaviour| {
+        let (url, encoder) = start(behaviour).await;
+        let shard = Shard::parse("0/2").unwrap();
+        (run_shard(&job, shard, &folder, &client(&url).await).await, encoder)
+    };
+    encode(workspace.job("work"), Behaviour::default()).await.0.unwrap();
+    let other = || Behaviour { fingerprint: Some("cd"), ..Behaviour::default() };
+    let failure: Fault = (|call| call >= 6, Failure::Internal);
+    let replace = EncodeJob { restart: true, ..workspace.job("work") };
+    encode(replace, Behaviour { failure: Some(failure), ..other() }).await.0.unwrap_err();
+    let (outcome, encoder) = encode(workspace.job("work"), other()).await;
+    let Ok(EncodeOutcome::Encoded { movies, resumed }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((movies, encoder.encoded()), (MOVIES / 2, MOVIES / 2 - resumed));
+    assert!(resumed >= CHUNK, "{resumed}");
 }
 
 #[tokio::test]

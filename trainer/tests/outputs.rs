@@ -63,6 +63,14 @@ async fn inputs_and_foreign_files_stay_as_they_are() {
         let message = refuse(&path, "prepare --input movies.csv --output new --report ./new");
         assert!(message.contains("--output and --report: expected two files"), "{message}");
         for line in [
+            "prepare --input movies.csv --output file:///tmp/m.parquet",
+            "fit --vectors v.parquet --output file://m.safetensors",
+        ] {
+            let message = refuse(&path, line);
+            assert!(message.contains("expected a file to write to, found a URL"), "{line}: {message}");
+            assert!(!path.join("file:").exists());
+        }
+        for line in [
             "prepare --input movies.csv --output v.parquet",
             "prepare --input movies.csv --output m.safetensors",
             "prepare --input movies.csv --output m.parquet --report notes.md",

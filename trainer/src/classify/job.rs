@@ -73,18 +73,19 @@ pub async fn run(
     let file = ResultsChunks { header: &header };
     if !job.restart {
         let finished = |summary| ClassifyOutcome { output: output.location(), summary, resumed: range.len() };
-        if let Some((found, _file)) = output.published(chunk).await?
-            && let Some(found) = of_this_job(&output, file, found)?
-        {
-            return Ok(finished(summary_of(found)?));
-        }
+        // A whole file of this job that was not uploaded may replace an object of another job.
         if output.file.exists()
-            && let Some(found) = of_this_job(&output, file, ResultsReader::open(&output.file, chunk))?
+            && let Some(found) = written(&output, file)?
         {
             let summary = summary_of(found)?;
             chunks::remove_leftovers(&output.file)?;
             output.publish().await?;
             return Ok(finished(summary));
+        }
+        if let Some((found, _file)) = output.published(chunk).await?
+            && let Some(found) = of_this_job(&output, file, found)?
+        {
+            return Ok(finished(summary_of(found)?));
         }
     }
     let chunks = Chunks::open(&output.file, file, range.len(), chunk, job.restart)?;
@@ -102,6 +103,16 @@ pub async fn run(
     chunks.merge(&output.file, |rows| summary.add(rows))?;
     output.publish().await?;
     Ok(ClassifyOutcome { output: output.location(), summary, resumed })
+}
+
+/// Returns the finished file if it is the one of this job. The working file of an object may be of
+/// another job, whose upload failed.
+fn written(output: &Output, file: ResultsChunks<'_>) -> Result<Option<ResultsReader>, ClassifyError> {
+    let found = ResultsReader::open(&output.file, file.header.chunk);
+    if output.is_object() {
+        return Ok(found.ok().filter(|found| found.header() == file.header));
+    }
+    of_this_job(output, file, found)
 }
 
 /// Returns a finished table if it is the one of this job. Another table is an error, unless an

@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::classify::error::ClassifyError;
 use crate::classify::results::{ResultRow, ResultsHeader, ResultsReader, ResultsWriter};
 use crate::classify::summary::Summary;
-use crate::data::table_file;
+use crate::data::table_file::{self, folder_of};
 use crate::encode::shard::Shard;
 use crate::encode::shard_store::ShardError;
 use crate::store::{self, Place};
@@ -68,10 +68,6 @@ pub async fn merge(folder: &Path, output: &Path) -> Result<Summary, ClassifyErro
         return merge_files(copies.path(), folder, output);
     };
     merge_files(local, local, output)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// As [`merge`], of files in a local folder, which messages call `name`.

@@ -44,6 +44,10 @@ impl Output {
         Ok(Self { file: working_file(output, shard, work), object })
     }
 
+    pub(crate) fn is_object(&self) -> bool {
+        self.object.is_some()
+    }
+
     /// The place that users know.
     pub(crate) fn location(&self) -> PathBuf {
         self.object.as_ref().map_or_else(|| self.file.clone(), |object| object.location().into())

@@ -7,6 +7,8 @@ use crate::classify::results::ResultRow;
 
 /// The reasons that a summary lists.
 const REASONS: usize = 10;
+/// The reasons that are counted by name, so that the memory for them is bounded.
+const MAX_REASONS: usize = 1000;
 
 /// Counts over the rows of a table of results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +35,13 @@ impl Summary {
                         .iter()
                         .for_each(|label| *self.labels.entry(label.clone()).or_default() += 1);
                 }
-                Err(error) => *self.errors.entry(reason(error)).or_default() += 1,
+                Err(error) => {
+                    let mut reason = reason(error);
+                    if self.errors.len() >= MAX_REASONS && !self.errors.contains_key(&reason) {
+                        "other reasons".clone_into(&mut reason);
+                    }
+                    *self.errors.entry(reason).or_default() += 1;
+                }
             }
         }
     }
@@ -106,5 +114,14 @@ mod tests {
             )
         );
         assert!(text.ends_with("   100.0%  Drama\n    50.0%  War"), "{text}");
+    }
+
+    #[test]
+    fn the_number_of_reasons_is_bounded() {
+        let mut summary = Summary::default();
+        for row in 0..2_000 {
+            summary.add(&[ResultRow { id: None, scored: Err(format!("row {row}: reason {row}")) }]);
+        }
+        assert_eq!((summary.failed(), summary.errors.len()), (2_000, MAX_REASONS + 1));
     }
 }

@@ -324,7 +324,8 @@ pub(crate) struct SearchArgs {
     /// The most passes over the training movies; overrides the limit of the space
     #[arg(long, value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
-    /// Discard the trials that another search left in the folder
+    /// Discard the trials that another search left in the folder, and the vectors that `reference`
+    /// left there
     #[arg(long)]
     pub(crate) restart: bool,
 }

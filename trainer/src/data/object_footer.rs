@@ -6,7 +6,8 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use crate::data::table_file::unless_it_panics;
 use crate::store::{Place, StoreError};
 
-const PARQUET_MAGIC: &[u8] = b"PAR1";
+/// The first and last bytes of a Parquet file.
+pub(crate) const PARQUET_MAGIC: &[u8] = b"PAR1";
 /// Bytes of an object that are requested first.
 const TAIL: u64 = 64 << 10;
 /// Bytes of the longest footer that is requested.

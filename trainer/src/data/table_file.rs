@@ -74,7 +74,7 @@ impl TableWriter {
         schema: SchemaRef,
         properties: impl FnOnce(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
     ) -> Result<Self, TableError> {
-        Self::create_in(&folder_of(path), path, schema, properties)
+        Self::create_in(folder_of(path), path, schema, properties)
     }
 
     /// As [`create`](Self::create), with the temporary file in `folder`, which must be on the file
@@ -127,11 +127,9 @@ impl TableWriter {
     }
 }
 
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+/// Returns the folder of a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Returns the `format` in the metadata of a Parquet file, which is empty if the file has none.

@@ -124,13 +124,16 @@ impl FittingData {
             for (row, (id, overview)) in source.vectors.ids.iter().zip(&source.vectors.overviews).enumerate()
             {
                 let split = Split::of(*id);
-                if !ids.insert(*id) {
+                if source.is_train_only && split != Split::Train {
+                    // It counts as no movie of its id, so that another source may validate on it.
+                    held_out.insert(*overview);
+                } else if !ids.insert(*id) {
                     dropped.by_id += 1;
                 } else if split == Split::Train {
                     candidates.push((source, row, *overview));
                 } else {
                     held_out.insert(*overview);
-                    if split == Split::Validation && !source.is_train_only {
+                    if split == Split::Validation {
                         validation.push(source, row);
                     }
                 }
@@ -282,6 +285,16 @@ mod tests {
         assert_eq!(data.validation().records().dim(), (of(Split::Validation), 8));
         assert!(data.train().records().iter().chain(data.validation().records()).all(|value| *value < 2.0));
         assert_eq!(data.dropped(), Copies::default());
+    }
+
+    #[test]
+    fn a_held_out_movie_of_a_train_only_source_is_validated_on_if_another_source_has_it() {
+        let all = vectors(300);
+        let scraped = FittingSource { vectors: &all, is_train_only: true };
+        let data = FittingData::join(&[scraped, source(&all)]).unwrap();
+        let expected = FittingData::of(&all).unwrap();
+        assert_eq!(data.validation().records(), expected.validation().records());
+        assert_eq!(data.train().records(), expected.train().records());
     }
 
     #[test]

@@ -87,7 +87,15 @@ pub async fn run_shard(
             Checkpoint::Absent => {}
             Checkpoint::SameJob => return Ok(EncodeOutcome::NothingToDo { movies: shard.movies(all).len() }),
             Checkpoint::OtherJob(differences) => {
-                return Err(EncodeError::OtherOutput { path: output, differences });
+                let ids = inventory.ids[shard.movies(all)].to_vec();
+                let part = Inventory { ids, ..inventory.clone() };
+                let file = VectorsChunks { header: &header, inventory: &part, chunk: job.chunk.max(1) };
+                // An interrupted job that replaces the shard continues: it left chunks, or the whole file.
+                let continues = chunks::checkpoint(&output, &file)? == Checkpoint::SameJob
+                    || checkpoint(&output, &header, part.ids.len()) == Checkpoint::SameJob;
+                if !continues {
+                    return Err(EncodeError::OtherOutput { path: output, differences });
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::Checkpoint;
-use crate::data::table_file::TableError;
+use crate::data::table_file::{TableError, folder_of};
 use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader, VectorsWriter};
 use crate::encode::shard::Shard;
 use crate::encode::vectors_job::VectorsJob;
@@ -222,14 +222,12 @@ impl ShardFolder {
     /// Merges all shards into one vectors file, byte for byte the file that a single worker writes.
     /// Returns the number of movies.
     pub async fn merge(&self, output: &Path) -> Result<usize, ShardError> {
-        let folder =
-            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (mut writer, mut movies) = (None, 0);
         self.read(|header, rows| {
             movies += rows.ids.len();
             let writer = match &mut writer {
                 Some(writer) => writer,
-                None => writer.insert(VectorsWriter::create_in(folder, output, header.clone())?),
+                None => writer.insert(VectorsWriter::create_in(folder_of(output), output, header.clone())?),
             };
             writer.write(rows)
         })

@@ -68,6 +68,17 @@ fn the_winner_has_the_lowest_loss_and_can_be_refitted() {
 }
 
 #[test]
+fn pairs_that_nobody_knows_are_in_no_loss() {
+    let mut vectors = vectors(300);
+    let drama = vectors.labels.names().position(|name| name == "Drama").unwrap();
+    vectors.set_unknown(drama);
+    let (data, folder) = (FittingData::of(&vectors).unwrap(), tempfile::tempdir().unwrap());
+    let outcome = run(&SearchJob { trials: 1, ..job(folder.path()) }, &data).unwrap();
+    let loss = outcome.trials[0].validation_loss.unwrap();
+    assert!((outcome.model.provenance().metrics["validation_loss"] - loss).abs() < 1e-6);
+}
+
+#[test]
 fn rejects_the_journal_of_another_search_and_leaves_it_unchanged() {
     let (data, folder) = (data(), tempfile::tempdir().unwrap());
     run(&job(folder.path()), &data).unwrap();

@@ -16,13 +16,12 @@ use parquet::arrow::arrow_reader::{
 
 use crate::classify::input::InputError;
 use crate::classify::input::row::{InputRow, input_row};
-use crate::data::object_footer::{Footer, footer};
+use crate::data::object_footer::{Footer, PARQUET_MAGIC, footer};
 use crate::data::table_file::unless_it_panics;
 use crate::store::Place;
 
 /// Rows of a Parquet file in memory.
 const BATCH: usize = 1024;
-const PARQUET_MAGIC: &[u8] = b"PAR1";
 
 /// Whether a file is Parquet, by its first bytes.
 pub(super) fn is_parquet(file: &File) -> bool {

@@ -43,7 +43,7 @@ pub(super) fn reference(args: &Reference) -> Result<()> {
         template: InputTemplate::parse("{overview}")?,
         chunk: 256,
         load: Load::default(),
-        restart: false,
+        restart: args.trials.restart,
         shard: None,
     };
     block_on(async {

@@ -26,7 +26,7 @@ pub struct Grouping {
 
 impl Grouping {
     /// Reads a CSV file with a column `id` and one column for each grouping, whose values are the
-    /// groups. An empty value is no group.
+    /// groups. An empty value is no group. Of rows with one id the first counts, as of movies.
     ///
     /// # Errors
     /// Names the line and what was expected if the file is not such a table.
@@ -56,7 +56,7 @@ impl Grouping {
             })?;
             for (grouping, group) in all.iter_mut().zip(&record) {
                 if !group.is_empty() {
-                    grouping.groups.insert(movie, group.to_owned());
+                    grouping.groups.entry(movie).or_insert_with(|| group.to_owned());
                 }
             }
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn each_column_but_the_ids_is_a_grouping() {
-        let groupings = read("decade,id,length\n1990s,7,short\n,8,long\n").unwrap();
+        let groupings = read("decade,id,length\n1990s,7,short\n,8,long\n1950s,7,\n").unwrap();
         let names: Vec<&str> = groupings.iter().map(|grouping| &*grouping.name).collect();
         assert_eq!(names, ["decade", "length"]);
         assert_eq!(groupings[0].groups, HashMap::from([(7, "1990s".to_owned())]));

@@ -58,9 +58,10 @@ pub fn details(
     let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
     let mut text = String::new();
-    let test = vectors.subset(Split::Test);
-    for grouping in std::iter::once(&Grouping::by_labels(&test)).chain(details.groupings) {
-        let _ = write!(text, "\n## By {}, test movies\n\n{}", grouping.name, grouping.table(model, &test)?);
+    let movies = vectors.subset(Split::Test);
+    for grouping in std::iter::once(&Grouping::by_labels(&movies)).chain(details.groupings) {
+        let table = grouping.table(model, &movies)?;
+        let _ = write!(text, "\n## By {}, test movies\n\n{table}", grouping.name);
     }
     text.push_str("\n## Threshold rules, validation movies\n\n");
     text.push_str("Each rule is chosen and measured on the same movies, which favours the finer rules.\n\n");

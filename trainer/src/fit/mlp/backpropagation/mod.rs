@@ -132,8 +132,8 @@ impl Workspace {
         simd::cross_entropy(self.arch, sums, &slice(&self.targets)[..length], bias, scale)
     }
 
-    /// Returns the mean loss over rows and labels, and stores its gradient in
-    /// [`gradient`](Self::gradient).
+    /// Returns the mean loss over the pairs of row and label whose target is known, and stores the
+    /// gradient of the mean over all pairs in [`gradient`](Self::gradient).
     pub(crate) fn loss_and_gradient(
         &mut self,
         parameters: &Parameters,
@@ -161,10 +161,11 @@ impl Workspace {
         general_mat_mul(1.0, &hidden_delta.t(), &inputs, 0.0, &mut self.gradient.hidden_weight);
         let deltas = &slice(&self.hidden_delta)[..rows * units];
         simd::sum_of_rows(self.arch, deltas, slice_mut(&mut self.gradient.hidden_bias));
-        loss / f64::from(pairs)
+        loss / known_pairs(&slice(&self.targets)[..rows * labels])
     }
 
-    /// Returns the mean loss over all rows and labels of a data set, without dropout.
+    /// Returns the mean loss over all pairs of row and label of a data set whose target is known,
+    /// without dropout.
     pub(crate) fn mean_loss(
         &mut self,
         parameters: &Parameters,
@@ -178,8 +179,13 @@ impl Workspace {
             self.forward(parameters, None);
             total += self.cross_entropy(&parameters.output_bias, 1.0);
         }
-        total / targets.len() as f64
+        total / known_pairs(targets)
     }
+}
+
+/// Returns the number of targets that are known, at least 1.
+fn known_pairs<'a>(targets: impl IntoIterator<Item = &'a f32>) -> f64 {
+    targets.into_iter().filter(|target| !target.is_nan()).count().max(1) as f64
 }
 
 // The `s!` macro expands to unsafe code, which this workspace forbids.
