@@ -2,7 +2,7 @@
 
 use encoder_client::EncoderClient;
 use proto::classifier::v1::{ClassifyResponse, GetModelResponse, Movie};
-use service_kit::{ApiError, FieldViolation, check_text_length};
+use service_kit::{ApiError, FairPermit, FieldViolation, check_text_length};
 
 use crate::call::Call;
 use crate::config::Limits;
@@ -57,16 +57,56 @@ impl Classifier {
         include: Include,
         call: &Call,
     ) -> Result<ClassifyResponse, ApiError> {
-        let mut violations = self.violations("", &movie);
-        violations.extend(include.genres.violations());
-        if !violations.is_empty() {
-            return Err(ApiError::Invalid(violations));
-        }
+        self.check(&movie, include)?;
         call.caller.charge("(body)", 1)?;
-        let (mut responses, _) = self.pipeline.classify(&[movie], include, call).await?;
+        self.classify_checked(movie, include, call, None).await
+    }
+
+    /// Charges one movie of a stream to its caller's quota, and counts it in flight. Waits where another
+    /// call is rejected, so a stream that reads no further meanwhile holds one such movie at most.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::Invalid`] for a movie or options outside the limits, and
+    /// [`ApiError::DeadlineExceeded`] if the deadline passes first.
+    pub async fn admit_item(
+        &self,
+        movie: &Movie,
+        include: Include,
+        call: &Call,
+    ) -> Result<FairPermit, ApiError> {
+        call.caller.charge_waiting(call.deadline).await?;
+        self.check(movie, include)?;
+        self.pipeline.admit_item(movie, call.caller.id(), call.deadline).await
+    }
+
+    /// Classifies one movie of a stream, which is in flight by `in_flight` until its response.
+    pub async fn classify_item(
+        &self,
+        movie: Movie,
+        include: Include,
+        call: &Call,
+        in_flight: FairPermit,
+    ) -> Result<ClassifyResponse, ApiError> {
+        self.classify_checked(movie, include, call, Some(in_flight)).await
+    }
+
+    async fn classify_checked(
+        &self,
+        movie: Movie,
+        include: Include,
+        call: &Call,
+        in_flight: Option<FairPermit>,
+    ) -> Result<ClassifyResponse, ApiError> {
+        let (mut responses, _) = self.pipeline.classify(&[movie], include, call, in_flight).await?;
         responses
             .pop()
             .ok_or_else(|| ApiError::Internal { message: "expected one response, found none".to_owned() })
+    }
+
+    fn check(&self, movie: &Movie, include: Include) -> Result<(), ApiError> {
+        let mut violations = self.violations("", movie);
+        violations.extend(include.genres.violations());
+        if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
     }
 
     /// Classifies a batch, as a whole or not at all. Returns the responses in order, and the
@@ -93,7 +133,7 @@ impl Classifier {
             return Err(ApiError::Invalid(violations));
         }
         call.caller.charge("movies", movies.len())?;
-        self.pipeline.classify(movies, include, call).await
+        self.pipeline.classify(movies, include, call, None).await
     }
 
     /// Returns all violations of a movie. `path` is the prefix of its field paths, such as

@@ -9,7 +9,7 @@ use proto::classifier::v1::{
     BatchClassifyRequest, BatchClassifyResponse, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest,
     ClassifyStreamResponse, GetModelRequest, GetModelResponse, Movie, MovieError,
 };
-use service_kit::{ApiError, malformed_item};
+use service_kit::{ApiError, FairPermit, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -36,18 +36,20 @@ impl ClassifierServer {
         ClassifierServiceServer::new(self).max_decoding_message_size(max_message)
     }
 
-    /// Classifies one movie of a stream. `charged` is the outcome of charging it to its caller.
-    async fn classify_item(
-        &self,
-        request: ClassifyStreamRequest,
-        call: &Call,
-        charged: Result<(), ApiError>,
-    ) -> ClassifyStreamResponse {
+    /// Counts one movie of a stream in flight, once there is room.
+    async fn admit_item(&self, request: ClassifyStreamRequest, call: &Call) -> Item {
         let movie = Movie { title: request.title, overview: request.overview };
         let genres = Selection::of_request(request.min_probability, request.top_k);
         let include = Include { genres, scores: request.include_scores, explanation: false };
-        let result = match charged {
-            Ok(()) => self.0.classify(movie, include, call).await,
+        let in_flight = self.0.admit_item(&movie, include, call).await;
+        Item { id: request.id, movie, include, in_flight }
+    }
+
+    /// Classifies one movie of a stream.
+    async fn classify_item(&self, item: Item, call: &Call) -> ClassifyStreamResponse {
+        let Item { id, movie, include, in_flight } = item;
+        let result = match in_flight {
+            Ok(in_flight) => self.0.classify_item(movie, include, call, in_flight).await,
             Err(error) => Err(error),
         };
         let result = match result {
@@ -61,8 +63,17 @@ impl ClassifierServer {
                 })
             }
         };
-        ClassifyStreamResponse { id: request.id, result: Some(result) }
+        ClassifyStreamResponse { id, result: Some(result) }
     }
+}
+
+/// One movie of a stream.
+struct Item {
+    id: String,
+    movie: Movie,
+    include: Include,
+    /// Counts it in flight, or says why it is not classified.
+    in_flight: Result<FairPermit, ApiError>,
 }
 
 #[tonic::async_trait]
@@ -106,22 +117,22 @@ impl ClassifierService for ClassifierServer {
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let call = Call::of(&request);
         let item_call = call.item();
-        let server = self.clone();
+        let (admitting, server) = (self.clone(), self.clone());
         let in_flight = self.0.limits().stream_in_flight;
         // Spans of the movies are children of the stream's span.
         let span = Span::current();
         // The bound is backpressure: the next message is read only after a response has been sent.
         let responses = request
             .into_inner()
-            // A movie over its caller's quota waits here, and the movies behind it are not read.
+            // A movie over its caller's quota, or over the limit on movies in flight, waits here, and
+            // the movies behind it are not read.
             .then(move |item| {
-                let call = call.clone();
-                async move { (item, call.caller.charge_waiting(call.deadline).await) }
+                let (server, call) = (admitting.clone(), call.clone());
+                async move { Ok(server.admit_item(item.map_err(malformed_item)?, &call).await) }
             })
-            .map(move |(item, charged)| {
+            .map(move |item: Result<Item, Status>| {
                 let (server, call) = (server.clone(), item_call.clone());
-                async move { Ok(server.classify_item(item.map_err(malformed_item)?, &call, charged).await) }
-                    .instrument(span.clone())
+                async move { Ok(server.classify_item(item?, &call).await) }.instrument(span.clone())
             })
             .buffer_unordered(in_flight);
         Ok(Response::new(Box::pin(responses)))

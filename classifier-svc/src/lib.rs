@@ -80,10 +80,8 @@ pub async fn run(
     let routes = match &config.rest {
         Some(rest) => {
             let trace = TraceLayer::new(config.keys.clone());
-            let limits = rest::body_limits(&classifier, rest, server.memory());
-            let genres = Genres::new(classifier.clone(), readiness);
-            let open_inference = ::open_inference::routes(genres, config.keys.clone(), limits);
-            let api = rest::routes(classifier, rest, config.keys, server.memory()).merge(open_inference);
+            let memory = server.memory();
+            let api = rest::routes_with_open_inference(classifier, readiness, rest, config.keys, memory);
             let mut routes = api.layer(trace).merge(operations);
             if rest.grpc_web {
                 let web = server.web_routes(rest.timeout);

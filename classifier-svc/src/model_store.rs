@@ -74,6 +74,8 @@ pub enum Rejection {
     Encoder {
         /// The model file.
         path: PathBuf,
+        /// Its version.
+        version: String,
         /// The expected encoder and the ones found.
         error: EncoderError,
     },
@@ -136,7 +138,8 @@ impl ModelStore {
         if needs(&model) != needs(&current)
             && let Err(error) = encoders.probe(&model.provenance().encoder, model.mlp().dimension()).await
         {
-            return Err(Rejection::Encoder { path: self.path.clone(), error });
+            let version = model.version().to_owned();
+            return Err(Rejection::Encoder { path: self.path.clone(), version, error });
         }
         tracing::info!(model = model.version(), replaces = current.version(), "model replaced");
         self.info.clear();
@@ -149,11 +152,12 @@ impl ModelStore {
     /// and logged, and the current one stays.
     pub async fn follow(self, encoders: EncoderClient, mut source: impl ModelSource, shutdown: Shutdown) {
         let follow = async {
-            let mut waiting = false;
+            // The version that waits for its encoder.
+            let mut waiting: Option<String> = None;
             // Reload at once: the file may have changed between the first load and the start of the
             // watch.
             loop {
-                let was_waiting = std::mem::take(&mut waiting);
+                let waited = waiting.take();
                 match self.reload(&encoders, &mut source).await {
                     Ok(replaced) => {
                         if replaced {
@@ -161,9 +165,11 @@ impl ModelStore {
                         }
                     }
                     Err(rejection) => {
-                        waiting = matches!(rejection, Rejection::Encoder { .. });
+                        if let Rejection::Encoder { version, .. } = &rejection {
+                            waiting = Some(version.clone());
+                        }
                         // Count a change once, however often it is checked.
-                        if !(was_waiting && waiting) {
+                        if waiting.is_none() || waiting != waited {
                             self.count("rejected");
                             tracing::error!(error = %rejection, "new model rejected, keeping the current one");
                         }
@@ -171,7 +177,7 @@ impl ModelStore {
                 }
                 tokio::select! {
                     () = source.changed() => {}
-                    () = tokio::time::sleep(WAIT_FOR_ENCODER), if waiting => {}
+                    () = tokio::time::sleep(WAIT_FOR_ENCODER), if waiting.is_some() => {}
                 }
             }
         };

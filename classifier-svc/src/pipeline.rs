@@ -8,7 +8,7 @@ use encoder_client::{EncoderClient, EncoderError, Vectors};
 use genre_model::{EncoderIdentity, GenreModel};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, CallerId, FairLimit, FieldViolation};
+use service_kit::{ApiError, CallerId, Deadline, FairLimit, FairPermit, FieldViolation};
 use tokio::runtime::Handle;
 
 use crate::call::Call;
@@ -27,6 +27,17 @@ pub(crate) struct Pipeline {
     turns: Arc<FairLimit>,
     /// Movies of streams that ask a full encoder again.
     asking_again: Arc<FairLimit>,
+}
+
+/// A movie counts as one movie in flight for each of these bytes that it has or begins.
+const BYTES_OF_ONE: usize = 4 << 10;
+/// What is counted in flight, as errors name it.
+const MOVIES: &str = "movies (one for each 4 KiB)";
+
+/// Returns how many movies in flight a movie counts as. With the length in it, their limit bounds the
+/// memory of movies, too.
+fn amount(movie: &Movie) -> u64 {
+    (movie.title.len() + movie.overview.len()).div_ceil(BYTES_OF_ONE).max(1) as u64
 }
 
 /// What a response includes.
@@ -56,13 +67,24 @@ impl Pipeline {
         self.models.current()
     }
 
+    /// Counts one movie of a stream in flight. Waits where another call is rejected.
+    pub(crate) async fn admit_item(
+        &self,
+        movie: &Movie,
+        caller: CallerId,
+        deadline: Deadline,
+    ) -> Result<FairPermit, ApiError> {
+        self.in_flight.admit(caller, amount(movie), true, deadline, MOVIES).await
+    }
+
     /// Returns one response for each movie, in order, and the version of the one model that scored
-    /// them all.
+    /// them all. `in_flight` counts the movies, if they already are in flight.
     pub(crate) async fn classify(
         &self,
         movies: &[Movie],
         include: Include,
         call: &Call,
+        in_flight: Option<FairPermit>,
     ) -> Result<(Vec<ClassifyResponse>, String), ApiError> {
         let model = self.model();
         let template = &model.provenance().input_template;
@@ -76,8 +98,12 @@ impl Pipeline {
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let caller = call.caller.id();
-        let count = (movies.len() + variants) as u64;
-        let _in_flight = self.in_flight.admit(caller, count, call.is_item, call.deadline, "movies").await?;
+        let _in_flight = if let Some(in_flight) = in_flight {
+            in_flight
+        } else {
+            let amount = all().map(amount).sum();
+            self.in_flight.admit(caller, amount, call.is_item, call.deadline, MOVIES).await?
+        };
         let mut texts = Vec::new();
         for (index, movie) in all().enumerate() {
             yield_after(TEXTS_PER_TURN, index).await;

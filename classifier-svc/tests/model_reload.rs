@@ -139,13 +139,39 @@ async fn a_hundred_reloads_under_load_fail_no_call_and_mix_no_versions() {
         assert!(calls > 10, "expected more than 10 calls, found {calls}");
         assert_eq!(seen.len(), 2, "{:?}", seen.keys());
     }
+    assert_eq!(reloads(&classifier, "accepted").await, 50);
+    let rejected = reloads(&classifier, "rejected").await;
+    assert!(rejected >= 40, "{rejected}");
+}
+
+/// Returns the count of reloads with this outcome.
+async fn reloads(classifier: &Running, outcome: &str) -> u64 {
     let metrics = common::http_get(classifier.rest.unwrap(), "/metrics").await;
-    let count = |outcome: &str| -> f64 {
-        let name = format!("movieclassifier_model_reloads_total{{outcome=\"{outcome}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |n| n.parse().unwrap())
-    };
-    assert!((count("accepted") - 50.0).abs() < 0.5, "{metrics}");
-    assert!(count("rejected") >= 40.0, "{metrics}");
+    let name = format!("movieclassifier_model_reloads_total{{outcome=\"{outcome}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test]
+async fn counts_each_model_without_an_encoder_once() {
+    let encoder = start_encoder("tiny-512", any_port()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model_for("tiny-512").save(&path).unwrap();
+    let classifier = start_classifier_with(classifier_settings(&path, &encoder.url()));
+    wait_for_version(&classifier, model_for("tiny-512").version()).await;
+    for (expected, threshold) in [(1, 0.3), (2, 0.6)] {
+        replace(&path, &model_with_threshold("tiny-other-512", threshold).to_bytes());
+        for _ in 0..500 {
+            if reloads(&classifier, "rejected").await >= expected {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(reloads(&classifier, "rejected").await, expected);
+    }
+    // Long enough for another check.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(reloads(&classifier, "rejected").await, 2);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use common::{Running, any_port, classifier_settings, model_file, start_encoder};
 use encoder_client::EncoderClient;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
-use service_kit::{ApiKeySettings, Metrics, Shutdown, canonical_path};
+use service_kit::{ApiKeySettings, Metrics, Readiness, Shutdown, canonical_path};
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 
@@ -38,8 +38,9 @@ impl Api {
         let models = ModelStore::load(config.model.clone(), &metrics).unwrap();
         let encoders = EncoderClient::discover(config.encoder, &metrics, Shutdown::new()).await;
         let classifier = Classifier::new(models, encoders, config.limits);
-        let routes = rest::routes(
+        let routes = rest::routes_with_open_inference(
             classifier,
+            Readiness::default(),
             &config.rest.unwrap(),
             config.keys,
             service_kit::MemoryBudget::for_messages_of(1 << 20),
@@ -111,6 +112,9 @@ async fn predict_genre_answers_like_the_reference_system() {
 async fn an_invalid_request_is_a_problem_that_names_the_field() {
     let api = Api::start(|_| {}).await;
     let long = json!({"overview": "é".repeat(7501)}).to_string();
+    // More than the largest batch of any setting.
+    let titles = json!({"title": vec![""; 100_000], "overview": []}).to_string();
+    let movies = json!({"movies": vec![json!({"overview": ""}); 100_000]}).to_string();
     let cases: Vec<(&str, String, u16, &str, &str)> = vec![
         ("/v1/movies:classify", json!({"overview": " "}).to_string(), 400, "EMPTY_TEXT", "overview"),
         ("/v1/movies:classify", long, 400, "TEXT_TOO_LONG", "overview"),
@@ -125,6 +129,8 @@ async fn an_invalid_request_is_a_problem_that_names_the_field() {
             "titel",
         ),
         ("/v1/movies:batchClassify", json!({"movies": []}).to_string(), 400, "EMPTY_BATCH", "movies"),
+        ("/v1/movies:batchClassify", movies, 400, "INVALID_JSON", "movies"),
+        ("/predict_genre/", titles, 400, "INVALID_JSON", "title"),
         (
             "/v1/movies:batchClassify",
             json!({"movies": [{"overview": "a"}, {"overview": ""}]}).to_string(),
@@ -211,18 +217,32 @@ async fn keys_guard_the_api_but_not_the_page() {
 
 #[tokio::test]
 async fn allows_other_origins_only_if_configured() {
-    let preflight = || {
-        Request::options("/v1/movies:classify")
-            .header("origin", "https://movies.example")
+    const ORIGIN: &str = "https://movies.example";
+    let preflight = |path: &str| {
+        Request::options(path)
+            .header("origin", ORIGIN)
             .header("access-control-request-method", "POST")
             .body(Body::empty())
             .unwrap()
     };
-    let closed = Api::start(|_| {}).await.call(preflight()).await;
-    assert!(!closed.headers.contains_key("access-control-allow-origin"));
-    let open =
-        Api::start(|settings| settings.rest.cors_origins = vec!["https://movies.example".to_owned()]).await;
-    assert_eq!(open.call(preflight()).await.headers["access-control-allow-origin"], "https://movies.example");
+    let closed = Api::start(|_| {}).await;
+    let open = Api::start(|settings| settings.rest.cors_origins = vec![ORIGIN.to_owned()]).await;
+    for path in ["/v1/movies:classify", "/predict_genre/", "/v2/models/genres/infer"] {
+        let response = closed.call(preflight(path)).await;
+        assert!(!response.headers.contains_key("access-control-allow-origin"), "{path}");
+        let headers = open.call(preflight(path)).await.headers;
+        assert_eq!(headers["access-control-allow-origin"], ORIGIN, "{path}");
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        for header in ["content-type", "authorization", "x-api-key", "inference-header-content-length"] {
+            assert!(allowed.split(',').any(|found| found == header), "{path}: {allowed}");
+        }
+    }
+    let model = Request::get("/v2/models/genres").header("origin", ORIGIN).body(Body::empty()).unwrap();
+    let model = open.call(model).await;
+    assert_eq!(model.status, 200, "{}", model.json);
+    assert_eq!(model.headers["access-control-allow-origin"], ORIGIN);
+    let exposed = model.headers["access-control-expose-headers"].to_str().unwrap();
+    assert!(exposed.contains("inference-header-content-length"), "{exposed}");
 }
 
 #[tokio::test]

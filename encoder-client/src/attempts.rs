@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use genre_model::EncoderIdentity;
 use service_kit::{Deadline, Metrics};
+use tokio::time::Instant;
 use tower::retry::backoff::ExponentialBackoff;
 
 use crate::error::EncoderError;
@@ -55,7 +56,7 @@ impl Attempts {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let (rules, metrics) = (&self.rules, &self.metrics);
+        let (rules, metrics, began) = (&self.rules, &self.metrics, Instant::now());
         rules.begin();
         let start = |replica: Arc<Replica>| {
             let (pending, outcome) = (replica.take(call.texts), attempt(replica.clone()));
@@ -81,7 +82,9 @@ impl Attempts {
             let (replica, outcome) = tokio::select! {
                 Some(finished) = running.next() => finished,
                 () = hedge => {
-                    if let Some(other) = self.spare(call, &tried, Health::Serving) {
+                    if rules.allows_attempt(tried.len())
+                        && let Some(other) = self.spare(call, &tried, Health::Serving)
+                    {
                         metrics.hedges.inc();
                         tried.push(other.clone());
                         silent.push(other.clone());
@@ -119,7 +122,7 @@ impl Attempts {
                 // A retry cannot help: the replica runs another encoder.
                 None if matches!(failure, Failure::OtherEncoder { .. }) => return Err(failure.into()),
                 None => {
-                    self.wait(call, failure, tried.len(), &mut backoff).await?;
+                    self.wait(call, began, failure, tried.len(), &mut backoff).await?;
                     self.replicas.pick(call.expected, &[])?
                 }
             };
@@ -140,10 +143,11 @@ impl Attempts {
     }
 
     /// Waits until a replica may be asked again, after all have been tried. Returns an error if the
-    /// call must fail instead.
+    /// call, which began at `began`, must fail instead.
     async fn wait(
         &self,
         call: Call<'_>,
+        began: Instant,
         failure: Failure,
         attempts: usize,
         backoff: &mut ExponentialBackoff,
@@ -160,7 +164,9 @@ impl Attempts {
             }
             Rules::Bulk { policy, last_success } => {
                 let error = EncoderError::from(failure);
-                let waited = last_success.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                let last_success = *last_success.lock().unwrap_or_else(PoisonError::into_inner);
+                // The time in which a job makes no calls is no failure of the encoders.
+                let waited = last_success.max(began).elapsed();
                 if waited + busy > policy.patience {
                     return Err(error.after(waited));
                 }

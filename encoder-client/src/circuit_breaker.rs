@@ -30,6 +30,12 @@ impl CircuitBreaker {
         *self = Self::default();
     }
 
+    /// Closes the breaker. A pause goes on.
+    pub(crate) fn close(&mut self) {
+        self.failures = 0;
+        self.ejected_until = None;
+    }
+
     /// Counts a failure, and opens the breaker after too many in a row.
     pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
@@ -41,8 +47,7 @@ impl CircuitBreaker {
 
     /// Records a pause. The replica answered, so the breaker closes.
     pub(crate) fn is_busy_for(&mut self, pause: Duration) {
-        self.failures = 0;
-        self.ejected_until = None;
+        self.close();
         self.busy_until = Some(Instant::now() + pause);
     }
 

@@ -26,7 +26,7 @@ pub enum EncoderError {
     /// No bulk call has succeeded for longer than the policy's patience.
     #[error("encoder: no answer for {} s: {}: {}", .waited.as_secs(), .status.code(), .status.message())]
     Unavailable {
-        /// Time since the last success.
+        /// Time since the last success, or since the call began if that is later.
         waited: Duration,
         /// The last failure.
         status: Box<Status>,

@@ -17,7 +17,7 @@ use tower::util::rng::HasherRng;
 use crate::failure::Failure;
 use crate::status::Class;
 
-/// The most attempts of one online call.
+/// The most attempts of one online call, hedges included.
 const MAX_ATTEMPTS: usize = 5;
 /// Backoff of an online call whose replicas have all failed.
 const FIRST_BACKOFF: Duration = Duration::from_millis(40);
@@ -46,7 +46,8 @@ pub struct OnlinePolicy {
     pub hedge_after: Option<Duration>,
 }
 
-/// Bulk calls retry until the client has had no success for `patience`.
+/// Bulk calls retry until the client has had no success for `patience`. Time without calls does not
+/// count.
 #[derive(Debug, Clone, Copy)]
 pub struct BulkPolicy {
     /// Backoff after the first failure of a call; each further failure doubles it.
@@ -57,7 +58,7 @@ pub struct BulkPolicy {
     pub call_timeout: Duration,
     /// The longest wait until an encoder answers for the first time.
     pub connect_patience: Duration,
-    /// The longest time without any success.
+    /// The longest time without any success, from the beginning of the call.
     pub patience: Duration,
 }
 

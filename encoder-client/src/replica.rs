@@ -235,7 +235,8 @@ impl Replica {
                 "encoder answers"
             );
         }
-        state.breaker.succeeded();
+        // A replica describes itself even while its queue is full, so its pause goes on.
+        state.breaker.close();
         state.last_failure = None;
         state.encoder = Some(Known {
             fingerprint: fingerprint.to_owned(),
@@ -360,18 +361,32 @@ mod tests {
         }
     }
 
+    fn description() -> EncoderDescription {
+        EncoderDescription { identity: encoder("ab"), dimension: 2, max_batch_size: 1, max_text_bytes: 1 }
+    }
+
     /// A replica that answered a probe and then no other, because its address is closed.
     fn replica() -> Replica {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let replica = Replica::new("test".to_owned(), channel, None, Health::Serving);
-        let identity = encoder("ab");
-        replica.answered(&EncoderDescription {
-            identity,
-            dimension: 2,
-            max_batch_size: 1,
-            max_text_bytes: 1,
-        });
+        replica.answered(&description());
         replica
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_a_probe_closes_the_breaker_and_ends_no_pause() {
+        let replica = replica();
+        let pause = Duration::from_secs(20);
+        replica.is_busy_for(pause);
+        for _ in 0..10 {
+            replica.failed("broken");
+        }
+        assert!(replica.is_ejected());
+        replica.answered(&description());
+        assert!(!replica.is_ejected());
+        assert_eq!(replica.busy_for(), pause);
+        replica.succeeded(None);
+        assert_eq!(replica.busy_for(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,6 +63,21 @@ async fn fails_when_the_encoder_is_replaced() {
 }
 
 #[tokio::test]
+async fn patience_begins_with_the_call_after_a_time_without_calls() {
+    let fake = FakeEncoder::start(Behaviour::Healthy);
+    let encoder = connect(&[url(&fake)]).await.unwrap();
+    tokio::time::sleep(POLICY.patience + Duration::from_millis(200)).await;
+    fake.set(Behaviour::Full(Duration::from_millis(20)));
+    let full = fake.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        full.set(Behaviour::Healthy);
+    });
+    encoder.encode(vec!["rain".to_owned()]).await.unwrap();
+    assert!(fake.calls() >= 2, "{} calls", fake.calls());
+}
+
+#[tokio::test]
 async fn shortens_texts_over_the_limit_at_a_character() {
     let fake = FakeEncoder::start(Behaviour::Healthy);
     let encoder = connect(&[url(&fake)]).await.unwrap();

@@ -105,6 +105,16 @@ async fn one_deadline_bounds_all_attempts() {
 }
 
 #[tokio::test]
+async fn hedges_count_as_attempts() {
+    let silent: Vec<_> = (0..8).map(|_| FakeEncoder::start(Behaviour::Stalled)).collect();
+    let client = client_of(&silent.iter().collect::<Vec<_>>()).await;
+    let error = encode(&client, Deadline::after(Duration::from_secs(2))).await.unwrap_err();
+    assert_eq!(error, ApiError::DeadlineExceeded);
+    let attempts: usize = silent.iter().map(FakeEncoder::calls).sum();
+    assert!((2..=5).contains(&attempts), "{attempts} attempts");
+}
+
+#[tokio::test]
 async fn the_budget_bounds_the_retries_to_a_failing_fleet() {
     let broken = FakeEncoder::start(Behaviour::Broken);
     let client = client_of(&[&broken]).await;

@@ -19,7 +19,7 @@ pub async fn channel(
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Result<Channel, StartError> {
-    let config = EncoderSvcConfig::try_from(settings)?;
+    let config = EncoderSvcConfig { http_listen: None, ..EncoderSvcConfig::try_from(settings)? };
     let encoder = Arc::new(startup::start(config.encoder.clone(), metrics).await?);
     let encoder = LimitedEncoder::new(encoder, config.limits);
     // The host process already counts its calls, so the metrics of this server are discarded.

@@ -86,6 +86,19 @@ impl Encoder {
         caller: CallerId,
         deadline: Deadline,
     ) -> Result<Vec<Reply>, ApiError> {
+        self.encode_charged(texts, class, caller, deadline, || Ok(())).await
+    }
+
+    /// Like [`encode_batch`](Self::encode_batch), but calls `charge` once the batch is admitted, so
+    /// that a rejected batch is not charged. If `charge` fails, nothing runs.
+    pub async fn encode_charged(
+        &self,
+        texts: Vec<String>,
+        class: Class,
+        caller: CallerId,
+        deadline: Deadline,
+        charge: impl FnOnce() -> Result<(), ApiError>,
+    ) -> Result<Vec<Reply>, ApiError> {
         self.batch_texts.observe(texts.len() as f64);
         let mut cached = Vec::with_capacity(texts.len());
         for text in &texts {
@@ -101,6 +114,7 @@ impl Encoder {
             .map(|(text, _)| text.as_str())
             .collect();
         let mut permits = self.admission.admit(&missing, class, caller, deadline)?.into_iter();
+        charge()?;
         try_join_all(texts.into_iter().zip(cached).map(|(text, cached)| {
             let permit = if cached.is_none() { permits.next() } else { None };
             async move {
@@ -131,7 +145,8 @@ impl Encoder {
         deadline.bound(self.run(text, class, deadline, permit)).await?
     }
 
-    /// Runs an admitted text, or joins a run of the same text that is under way.
+    /// Runs an admitted text, or joins a run of the same text that is under way. Bulk texts are run
+    /// without joining: an online text that joined one would wait as long as bulk texts do.
     async fn run(
         &self,
         text: String,
@@ -140,6 +155,9 @@ impl Encoder {
         permit: Permit,
     ) -> Result<Reply, ApiError> {
         let Some(cache) = self.cache(class) else { return self.enqueue(text, class, deadline, permit).await };
+        if class == Class::Bulk {
+            return cache.run(&text, self.enqueue(text.clone(), class, deadline, permit)).await;
+        }
         let mut permit = Some(permit);
         loop {
             let run = async {

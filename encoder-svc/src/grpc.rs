@@ -10,7 +10,7 @@ use proto::encoder::v1::{
     Embedding, EncodeRequest, EncodeResponse, EncodeStreamRequest, EncodeStreamResponse, GetEncoderRequest,
     GetEncoderResponse, Priority, TextError,
 };
-use service_kit::{ApiError, Caller, CallerId, Deadline, malformed_item};
+use service_kit::{ApiError, Caller, CallerId, Deadline, FairPermit, malformed_item};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
@@ -36,17 +36,17 @@ impl EncoderServer {
         EncoderServiceServer::new(self).max_decoding_message_size(max_message)
     }
 
-    /// Encodes one text of a stream. `charged` is the outcome of charging it to its caller.
+    /// Encodes one text of a stream. `admitted` is the outcome of counting it in flight.
     async fn encode_item(
         &self,
         request: EncodeStreamRequest,
         caller: CallerId,
         deadline: Deadline,
-        charged: Result<(), ApiError>,
+        admitted: Result<FairPermit, ApiError>,
     ) -> EncodeStreamResponse {
         let class = Class::from(request.priority());
-        let result = match charged {
-            Ok(()) => self.0.encode_item(request.text, class, caller, deadline).await,
+        let result = match admitted {
+            Ok(in_flight) => self.0.encode_item(request.text, class, caller, deadline, in_flight).await,
             Err(error) => Err(error),
         };
         let result = match result {
@@ -120,22 +120,28 @@ impl EncoderService for EncoderServer {
         request: Request<Streaming<EncodeStreamRequest>>,
     ) -> Result<Response<Self::EncodeStreamStream>, Status> {
         let (caller, deadline) = (Caller::of(&request), Deadline::of(&request));
-        let (server, id) = (self.clone(), caller.id());
+        let (server, encoder, id) = (self.clone(), self.0.clone(), caller.id());
         // The parent of the spans of the stream's texts.
         let span = Span::current();
         // While `stream_in_flight` texts are in flight, or their responses are not read, no further
         // message is read. HTTP/2 flow control then slows the client down.
         let responses = request
             .into_inner()
-            // A text over its caller's quota waits here, and the texts behind it are not read.
+            // A text over its caller's quota, or over the limit on texts in flight, waits here, and
+            // the texts behind it are not read.
             .then(move |item| {
-                let caller = caller.clone();
-                async move { (item, caller.charge_waiting(deadline).await) }
+                let (encoder, caller) = (encoder.clone(), caller.clone());
+                async move {
+                    let request = item.map_err(malformed_item)?;
+                    let admitted = encoder.admit_item(&request.text, &caller, deadline).await;
+                    Ok::<_, Status>((request, admitted))
+                }
             })
-            .map(move |(item, charged)| {
+            .map(move |item| {
                 let server = server.clone();
                 async move {
-                    Ok(server.encode_item(item.map_err(malformed_item)?, id, deadline, charged).await)
+                    let (request, admitted) = item?;
+                    Ok::<_, Status>(server.encode_item(request, id, deadline, admitted).await)
                 }
                 .instrument(span.clone())
             })

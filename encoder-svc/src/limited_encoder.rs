@@ -8,6 +8,17 @@ use crate::config::Limits;
 use crate::encoder::Encoder;
 use crate::scheduler::entry::{Class, Reply};
 
+/// A text counts as one text in flight for each of these bytes that it has or begins.
+const BYTES_OF_ONE: usize = 4 << 10;
+/// What is counted in flight, as errors name it.
+const TEXTS: &str = "texts (one for each 4 KiB)";
+
+/// Returns how many texts in flight a text counts as. With the length in it, their limit bounds the
+/// memory of texts, too.
+fn amount(text: &str) -> u64 {
+    text.len().div_ceil(BYTES_OF_ONE).max(1) as u64
+}
+
 /// Checks texts, charges them to their caller and encodes them. Clones share the encoder and the
 /// texts in flight.
 #[derive(Clone)]
@@ -41,7 +52,8 @@ impl LimitedEncoder {
     ///
     /// # Errors
     /// Returns [`ApiError::Invalid`] if there are no texts, too many, or one of them is blank or
-    /// too long; otherwise fails as [`Caller::charge`] and [`Encoder::encode_batch`].
+    /// too long, and [`ApiError::DeadlineExceeded`] once the deadline passes; otherwise fails as
+    /// [`Caller::charge`] and [`Encoder::encode_batch`]. Only admitted texts are charged.
     pub async fn encode(
         &self,
         field: &'static str,
@@ -51,25 +63,46 @@ impl LimitedEncoder {
         deadline: Deadline,
     ) -> Result<Vec<Reply>, ApiError> {
         self.check_batch(field, &texts)?;
-        caller.charge(field, texts.len())?;
-        let _in_flight = self.admit(caller.id(), texts.len(), false, deadline).await?;
-        self.encoder.encode_batch(texts, class, caller.id(), deadline).await
+        let (id, count) = (caller.id(), texts.len());
+        let amount: u64 = texts.iter().map(|text| amount(text)).sum();
+        let _in_flight = self.in_flight.admit(id, amount, false, deadline, TEXTS).await?;
+        let charge = || caller.charge(field, count);
+        let encoding = self.encoder.encode_charged(texts, class, id, deadline, charge);
+        deadline.bound(encoding).await?
     }
 
-    /// Encodes one text of a stream, which was charged when it was read. Waits where another call
-    /// is rejected.
+    /// Charges one text of a stream to its caller and counts it in flight. Waits where another call
+    /// is rejected, so a stream that reads no further meanwhile holds one such text at most.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::Invalid`] if the text is blank or too long, and
+    /// [`ApiError::DeadlineExceeded`] if the deadline passes first.
+    pub async fn admit_item(
+        &self,
+        text: &str,
+        caller: &Caller,
+        deadline: Deadline,
+    ) -> Result<FairPermit, ApiError> {
+        caller.charge_waiting(deadline).await?;
+        if let Some(violation) = check_text("text", text, self.limits.max_text_bytes) {
+            return Err(ApiError::Invalid(vec![violation]));
+        }
+        self.in_flight.admit(caller.id(), amount(text), true, deadline, TEXTS).await
+    }
+
+    /// Encodes one text of a stream, which is in flight by `in_flight` until its reply. Waits where
+    /// another call is rejected.
     pub async fn encode_item(
         &self,
         text: String,
         class: Class,
         caller: CallerId,
         deadline: Deadline,
+        in_flight: FairPermit,
     ) -> Result<Reply, ApiError> {
-        if let Some(violation) = check_text("text", &text, self.limits.max_text_bytes) {
-            return Err(ApiError::Invalid(vec![violation]));
-        }
-        let _in_flight = self.admit(caller, 1, true, deadline).await?;
-        self.encoder.encode_waiting(text, class, caller, deadline).await
+        let result = self.encoder.encode_waiting(text, class, caller, deadline).await;
+        drop(in_flight);
+        result
     }
 
     /// Checks the number of texts of a request, for transports that know it before the texts.
@@ -96,15 +129,5 @@ impl LimitedEncoder {
             })
             .collect();
         if violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(violations)) }
-    }
-
-    async fn admit(
-        &self,
-        caller: CallerId,
-        texts: usize,
-        is_stream: bool,
-        deadline: Deadline,
-    ) -> Result<FairPermit, ApiError> {
-        self.in_flight.admit(caller, texts as u64, is_stream, deadline, "texts").await
     }
 }

@@ -21,15 +21,15 @@ pub(crate) fn server(
     config: &EncoderSvcConfig,
     metrics: Metrics,
 ) -> Result<GrpcServer, ServeError> {
-    let max_message_bytes = config.limits.max_message_bytes();
+    let limits = config.limits;
     let server = GrpcServer::new(proto::FILE_DESCRIPTOR_SET, config.drain, metrics)?
-        .with_max_message_bytes(max_message_bytes)
+        .with_max_message_bytes(config.largest_message_bytes())
         .with_max_connections(config.max_connections)
         .with_rules(config.connection_rules)
         .with_service(EncoderServer::new(encoder.clone()).into_grpc());
     let bundle = Bundle::new(encoder, server.readiness());
     Ok(server
-        .with_service(OpenInference::new(bundle).into_grpc(max_message_bytes))
+        .with_service(OpenInference::new(bundle).into_grpc(limits.max_message_bytes()))
         .with_open_methods(OPEN_METHODS))
 }
 

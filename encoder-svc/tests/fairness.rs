@@ -117,6 +117,25 @@ async fn a_stream_of_long_texts_leaves_unary_calls_prompt() {
     assert!(slowest <= longest_run * (1 + 4 / SESSIONS as u32) + RUN + milliseconds(1), "{slowest:?}");
 }
 
+/// The texts of a call that its client cancelled neither run nor delay the next call.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_batch_does_not_delay_the_next_call_of_its_caller() {
+    let scheduler = Scheduler::start(longest(10_000, 10_000));
+    send(&scheduler, caller(1), Habit::Unary(40), 360, Class::Online);
+    sleep(milliseconds(100)).await;
+    let batch = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move { scheduler.batch(vec![text(); 200], Class::Online, caller(0), Deadline::NONE).await.map(drop) }
+    });
+    sleep(milliseconds(5)).await;
+    batch.abort();
+    assert!(batch.await.unwrap_err().is_cancelled(), "the batch was rejected");
+    let begin = Instant::now();
+    let deadline = Deadline::after(milliseconds(500));
+    scheduler.batch(vec![text()], Class::Online, caller(0), deadline).await.unwrap();
+    assert!(begin.elapsed() <= 6 * RUN, "{:?}", begin.elapsed());
+}
+
 /// Each of `callers` sends its part of `load` times the capacity. Returns the parts of the capacity
 /// that were served in time, rejected, and admitted but late.
 async fn overload(callers: usize, load: f64, deadline: Duration, seconds: usize) -> [f64; 3] {

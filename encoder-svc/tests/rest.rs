@@ -42,7 +42,7 @@ impl Api {
         let metrics = Metrics::default();
         let encoder = startup::start(config.encoder, metrics.clone()).await.unwrap();
         let encoder = LimitedEncoder::new(Arc::new(encoder), config.limits);
-        let memory = MemoryBudget::for_messages_of(config.limits.max_message_bytes());
+        let memory = MemoryBudget::for_messages_of(config.limits.max_json_bytes());
         let api = rest::routes(encoder.clone(), config.http_timeout, config.keys, memory);
         let routes = api.merge(operations_routes(service_kit::Readiness::default(), metrics.clone()));
         Self { routes: http_stack(routes, config.allowed_hosts, &metrics), encoder, metrics }

@@ -99,7 +99,12 @@ impl InputTemplate {
         if section.is_some() {
             return Err(unbalanced('['));
         }
-        if pieces.iter().filter(|piece| **piece == Piece::Overview).count() != 1 {
+        let in_section = |piece: &Piece| match piece {
+            Piece::WithTitle(section) => section.contains(&Piece::Overview),
+            Piece::Literal(_) | Piece::Title | Piece::Overview => false,
+        };
+        let outside = pieces.iter().filter(|piece| **piece == Piece::Overview).count();
+        if outside != 1 || pieces.iter().any(in_section) {
             return Err(InvalidTemplate::NoOverview { template: source.to_owned() });
         }
         Ok(Self { source: source.to_owned(), pieces })
@@ -187,9 +192,18 @@ mod tests {
 
     #[test]
     fn rejects_invalid_templates_with_a_reason() {
-        for wrong in
-            ["{genre}{overview}", "[{title}", "{title}]", "[[{title}]]{overview}", "{title}", "{", "}", ""]
-        {
+        for wrong in [
+            "{genre}{overview}",
+            "[{title}",
+            "{title}]",
+            "[[{title}]]{overview}",
+            "[{title}{overview}]{overview}",
+            "[{title}{overview}]",
+            "{title}",
+            "{",
+            "}",
+            "",
+        ] {
             assert!(InputTemplate::parse(wrong).is_err(), "{wrong:?} was accepted");
         }
         let message = InputTemplate::parse("{genre}{overview}").unwrap_err().to_string();

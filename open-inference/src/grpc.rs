@@ -16,7 +16,7 @@ use proto::inference::{
 use service_kit::{ApiError, Caller, Deadline};
 use tonic::{Request, Response, Status};
 
-use crate::model::{self, Call, Description, Inferred, Input, Model, Parameter, UNSUPPORTED, unsupported};
+use crate::model::{self, Call, Description, Inferred, Input, Model, Parameter, reject_unsupported};
 use crate::tensor::{Contents, Elements, TensorDescription, wire_size, wrong_contents};
 
 /// The methods that need no API key: they are the probes of the protocol.
@@ -195,18 +195,6 @@ fn parameter(parameter: InferParameter) -> Parameter {
         Some(ParameterChoice::DoubleParam(value)) => Parameter::Double(value),
         Some(ParameterChoice::StringParam(value)) => Parameter::Text(value),
         None => Parameter::Other,
-    }
-}
-
-/// Rejects parameters of a tensor that the client would wait for in vain.
-fn reject_unsupported(
-    field: &str,
-    place: usize,
-    parameters: &HashMap<String, InferParameter>,
-) -> Result<(), ApiError> {
-    match UNSUPPORTED.iter().find(|name| parameters.contains_key(**name)) {
-        Some(name) => Err(unsupported(field, place, name)),
-        None => Ok(()),
     }
 }
 

@@ -14,5 +14,5 @@ pub mod tensor;
 
 pub use crate::grpc::{OPEN_METHODS, OpenInference};
 pub use crate::model::{Call, Description, Inference, Inferred, Model, Parameter, ServerDescription};
-pub use crate::rest::{openapi, routes};
+pub use crate::rest::{JSON_LENGTH, openapi, routes};
 pub use crate::tensor::{Datatype, Elements, OutputTensor, TensorDescription};

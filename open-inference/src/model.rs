@@ -60,16 +60,13 @@ impl Description {
     /// # Errors
     /// Returns [`ApiError::NotFound`] with the name and the version that are served.
     pub fn check(&self, name: &str, version: &str) -> Result<(), ApiError> {
-        /// The most characters of a name or version that an error quotes.
-        const QUOTED: usize = 100;
         if name == self.name && (version.is_empty() || version == self.version) {
             return Ok(());
         }
-        let quoted = |text: &str| text.chars().take(QUOTED).collect::<String>();
         let found = if name == self.name {
-            format!("version {:?}", quoted(version))
+            format!("version {}", quoted(version))
         } else {
-            format!("model {:?}", quoted(name))
+            format!("model {}", quoted(name))
         };
         let message = format!("expected model {:?}, version {:?}; found {found}", self.name, self.version);
         Err(ApiError::NotFound { reason: "MODEL_NOT_FOUND", message })
@@ -224,12 +221,17 @@ fn duplicate(field: &str, place: usize, name: &str) -> ApiError {
 
 /// Parameters of a tensor that its client would wait for in vain: elements in shared memory, and
 /// Triton's classification of an output.
-pub(crate) const UNSUPPORTED: [&str; 2] = ["shared_memory_region", "classification"];
+const UNSUPPORTED: [&str; 2] = ["shared_memory_region", "classification"];
 
-/// Returns the error of a parameter in [`UNSUPPORTED`].
-pub(crate) fn unsupported(field: &str, place: usize, name: &str) -> ApiError {
+/// Rejects parameters of a tensor that are in [`UNSUPPORTED`].
+pub(crate) fn reject_unsupported<V>(
+    field: &str,
+    place: usize,
+    parameters: &HashMap<String, V>,
+) -> Result<(), ApiError> {
+    let Some(name) = UNSUPPORTED.iter().find(|name| parameters.contains_key(**name)) else { return Ok(()) };
     let description = format!("expected no parameter {name:?}, which is not supported");
-    ApiError::invalid(format!("{field}[{place}].parameters"), "UNSUPPORTED_PARAMETER", description)
+    Err(ApiError::invalid(format!("{field}[{place}].parameters"), "UNSUPPORTED_PARAMETER", description))
 }
 
 /// Returns the beginning of a text of a request, for an error.

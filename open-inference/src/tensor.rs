@@ -7,6 +7,9 @@ use service_kit::ApiError;
 
 /// The bytes of the length before each element of BYTES.
 const LENGTH_BYTES: usize = 4;
+/// The most texts of an input, which is the highest value of `limits.max_batch_size`. An empty text
+/// takes more memory than its bytes in a request.
+pub(crate) const MAX_TEXTS: usize = 1 << 16;
 
 /// The datatype of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,23 +105,6 @@ impl Elements {
         }
     }
 
-    /// The number of elements.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Bool(values) => values.len(),
-            Self::Int32(values) => values.len(),
-            Self::Fp32(values) => values.len(),
-            Self::Texts(values) => values.len(),
-        }
-    }
-
-    /// Whether there is no element.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The raw layout: numbers in little-endian, a byte for each BOOL, and a length of four bytes
     /// before each element of BYTES.
     #[must_use]
@@ -207,6 +193,9 @@ fn raw_texts(name: &str, mut raw: &[u8]) -> Result<Vec<String>, ApiError> {
     let mut texts = Vec::new();
     while !raw.is_empty() {
         let index = texts.len();
+        if index == MAX_TEXTS {
+            return Err(wrong_contents(name, too_many_texts()));
+        }
         let Some((length, rest)) = raw.split_first_chunk::<LENGTH_BYTES>() else {
             let description = format!(
                 "expected a length of {LENGTH_BYTES} bytes before element {index}, found {} bytes",
@@ -234,6 +223,11 @@ fn wrong_shape(name: &str, shape: &[i64]) -> ApiError {
     let more = if shape.len() > QUOTED { ", …" } else { "" };
     let description = format!("expected the shape [n] or [n, 1], found [{}{more}]", quoted.join(", "));
     ApiError::invalid(name, "WRONG_SHAPE", description)
+}
+
+/// Describes an input of more than [`MAX_TEXTS`].
+pub(crate) fn too_many_texts() -> String {
+    format!("expected at most {MAX_TEXTS} texts, found more")
 }
 
 pub(crate) fn wrong_contents(name: &str, description: impl Into<String>) -> ApiError {
@@ -303,6 +297,14 @@ mod tests {
             let claimed = [&length.to_le_bytes()[..], b"a"].concat();
             assert_eq!(reason(texts("TEXT", &[1], Contents::Raw(claimed.into()))), "WRONG_CONTENTS");
         }
+    }
+
+    #[test]
+    fn rejects_more_texts_than_the_largest_batch() {
+        let empty = |count: usize| Contents::Raw([0_u8; LENGTH_BYTES].repeat(count).into());
+        assert_eq!(texts("TEXT", &[1 << 16], empty(MAX_TEXTS)).unwrap().len(), MAX_TEXTS);
+        let error = texts("TEXT", &[100_000], empty(100_000)).unwrap_err();
+        assert_eq!(error.to_string(), "TEXT: expected at most 65536 texts, found more");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The wire: code that prost and tonic generate from `proto/**/*.proto`, and the codec of the Open
-//! Inference Protocol. Nothing else lives here.
+//! The wire: code that prost and tonic generate from `proto/**/*.proto`, and the codecs of that code.
+//! Nothing else lives here.
 #![allow(clippy::pedantic, missing_docs, unreachable_pub)]
 
 mod bounded_codec;

@@ -121,7 +121,7 @@ pub fn until_reader_left(written: io::Result<()>) -> io::Result<bool> {
 
 /// Describes an error and its causes. Skips a cause if an earlier message already includes it.
 #[must_use]
-pub fn describe_error(error: &anyhow::Error) -> String {
+fn describe_error(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

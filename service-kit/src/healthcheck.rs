@@ -39,14 +39,15 @@ pub async fn healthcheck(
     tls: Option<ClientTls>,
 ) -> Result<(), HealthcheckError> {
     let target = Target::parse(address)?;
-    let deadline = Instant::now() + wait;
+    // `None` if the wait ends later than the clock can tell.
+    let deadline = Instant::now().checked_add(wait);
     loop {
         let reason = match check(target.channel(None, tls.clone())).await {
             Ok(ServingStatus::Serving) => return Ok(()),
             Ok(status) => status.as_str_name().to_owned(),
             Err(status) => status.message().to_owned(),
         };
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(HealthcheckError::NotServing { address: address.to_owned(), reason });
         }
         tokio::time::sleep(PAUSE).await;
@@ -59,4 +60,15 @@ async fn check(channel: Channel) -> Result<ServingStatus, Status> {
     let check = async { HealthClient::new(channel).check(request).await };
     let response = tokio::time::timeout(TIMEOUT, check).await;
     Ok(response.map_err(|_| Status::deadline_exceeded("no response in time"))??.into_inner().status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waits_for_ever_if_the_wait_is_too_long_for_the_clock() {
+        let waiting = healthcheck("http://127.0.0.1:1", Duration::from_secs(u64::MAX), None);
+        assert!(tokio::time::timeout(4 * PAUSE, waiting).await.is_err());
+    }
 }

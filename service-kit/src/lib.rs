@@ -30,8 +30,7 @@ mod tls;
 
 pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
 pub use command_line::{
-    ClientTlsArgs, HealthcheckArgs, describe_error, print, report, run_command, run_command_on_threads,
-    until_reader_left,
+    ClientTlsArgs, HealthcheckArgs, print, report, run_command, run_command_on_threads, until_reader_left,
 };
 pub use config::error::SettingsError;
 pub use config::keys::keys;
@@ -44,7 +43,7 @@ pub use config::setting_check::{
 pub use config::settings::{
     Overrides, Settings, documented_keys, load_settings, load_settings_from, print_settings,
 };
-pub use config::sweep::{OneVariable, impossible_numbers, load_each, own_value};
+pub use config::sweep::{OneVariable, impossible_numbers, load_each, unchangeable_keys};
 pub use deadline::Deadline;
 pub use error::{ApiError, FieldViolation, ItemError, NOT_SERVED, PUSHBACK, SERVICES};
 pub use fair::{FairLimit, FairPermit, FairQueue};
@@ -59,7 +58,7 @@ pub use healthcheck::{HealthcheckError, healthcheck};
 pub use http::allowed_hosts::AllowedHosts;
 pub use http::canonical_path::canonical_path;
 pub use http::json_body::{BodyLimits, JsonBody, RawBody, parse_json};
-pub use http::object::{Object, list_of_objects};
+pub use http::object::Object;
 #[cfg(feature = "openapi")]
 pub use http::openapi::{ErrorForm, NOT_BLANK, describe_errors_and_keys, openapi_route, operations};
 pub use http::problem::{FieldProblem, PROBLEM_CONTENT_TYPE, Problem};

@@ -123,22 +123,51 @@ def test_announced_messages_take_no_memory(pair: Pair) -> None:  # noqa: F811
 @pytest.mark.parametrize("listener", ["grpc", "http"])
 def test_unfinished_messages_share_a_memory_limit(pair: Pair, listener: str) -> None:  # noqa: F811
     """Forty clients send most of the largest allowed message, then stop. Those that wait longest make room for others."""
+    assert_forty_share_a_limit(pair, lambda clients: send_most(clients, pair.classifier, listener), 192 * MIB)
+
+
+@OVER_PLAIN_AND_TLS
+@pytest.mark.parametrize("then", [b"", message(b""), b"\0"], ids=["nothing", "an empty message", "a byte"])
+def test_whole_messages_share_a_memory_limit_until_the_request_ends(pair: Pair, then: bytes) -> None:  # noqa: F811
+    """Forty clients send a whole batch, perhaps something small behind it, and never end the request.
+
+    Each byte of the budget is held twice at most: in the message as it arrived, and decoded."""
+    movie = field(2, b"a" * 32_000)
+    batch = message(field(1, movie) * (MOST // len(field(1, movie)))) + then
+    assert_forty_share_a_limit(pair, lambda clients: send_whole(clients, pair.classifier, batch), 256 * MIB)
+
+
+def field(number: int, value: bytes) -> bytes:
+    """Returns a length-delimited field of a message."""
+    rest, length = len(value), bytearray()
+    while rest >= 128:
+        length.append(rest % 128 | 128)
+        rest //= 128
+    return bytes([number * 8 + 2, *length, rest]) + value
+
+
+def assert_forty_share_a_limit(
+    pair: Pair,  # noqa: F811
+    send: Callable[[contextlib.ExitStack], Callable[[], bool]],
+    most: int,
+) -> None:
+    """Has 40 clients send, and expects that others are served and that the service holds less than `most` bytes."""
     service = pair.classifier
     before, ended = service.resident(), list[Callable[[], bool]]()
     with contextlib.ExitStack() as clients:
         for _ in range(40):
-            ended.append(send_most(clients, service, listener))
+            ended.append(send(clients))
         pair.encode()
         # A call that sends its whole message at once is served meanwhile.
         pair.classify()
         assert pair.post({"overview": "A storm is coming."})[0] == 200
         # The allocator returns what evicted calls held within seconds.
-        wait_for(lambda: service.resident() - before < 192 * MIB, "memory is returned", seconds=15)
+        wait_for(lambda: service.resident() - before < most, "memory is returned", seconds=15)
         grown = service.resident() - before
         rejected = sum(has_ended() for has_ended in ended)
     print(f"{rejected} of 40 rejected or evicted, {grown / MIB:.0f} MiB held")
     assert rejected >= 20
-    assert grown < 192 * MIB
+    assert grown < most
 
 
 MOST = 8_000_000
@@ -171,6 +200,14 @@ def send_most(clients: contextlib.ExitStack, service: Service, listener: str) ->
         return True
 
     return has_answer
+
+
+def send_whole(clients: contextlib.ExitStack, service: Service, body: bytes) -> Callable[[], bool]:
+    """Sends the body of a `BatchClassify` call without its end. Returns a function that says whether the service has ended the call."""
+    connection = clients.enter_context(service.connect("grpc"))
+    connection.open(1, call_headers(f"/{CLASSIFIER}/BatchClassify"))
+    connection.body(1, body)
+    return lambda: not connection.pump(0.05) or 1 in connection.ended
 
 
 def test_compressed_message_is_unimplemented_and_names_accepted_encodings(pair: Pair) -> None:  # noqa: F811
@@ -259,16 +296,69 @@ def test_a_list_of_millions_of_empty_texts_takes_the_memory_of_its_bytes(pair: P
     head, text = b'{"model": "minilm-512", "input": [', b'"",'
     body = head + text * ((25_000_000 - len(head)) // len(text)) + b'""]}'
     pair.encode()
-    proc.reset_peak(pair.encoder.process.pid)
-    before = pair.encoder.resident()
+    before = reset_peak(pair.encoder)
     connection = pair.encoder.http_1(60)
     connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
     response = connection.getresponse()
     error = json.load(response)["error"]
     assert (response.status, error["code"]) == (400, "batch_too_large"), error
-    most = proc.status(pair.encoder.process.pid, "VmHWM") * 1024
+    most = peak(pair.encoder)
     print(f"{(most - before) / MIB:.0f} MiB for a body of {len(body) / MIB:.0f} MiB")
     assert most - before < 96 * MIB
+
+
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [
+        ("/predict_genre/", b'{"title": ['),
+        ("/v2/models/genres/infer", b'{"inputs": [{"name": "OVERVIEW", "datatype": "BYTES", "shape": [1], "data": ['),
+    ],
+)
+def test_lists_of_millions_of_empty_texts_take_the_memory_of_their_bytes(pair: Pair, path: str, head: bytes) -> None:  # noqa: F811
+    body = head + b'"",' * ((24_500_000 - len(head)) // 3)
+    pair.classify()
+    before = reset_peak(pair.classifier)
+    connection = pair.classifier.http_1(60)
+    connection.request("POST", path, body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    problem = json.load(response)
+    assert response.status == 400 and "expected at most 65536" in json.dumps(problem), problem
+    assert peak(pair.classifier) - before < 96 * MIB
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "element", "wrap"),
+    [
+        (f"{CLASSIFIER}/BatchClassify", b"", b"\x0a\0", False),
+        ("inference.GRPCInferenceService/ModelInfer", b"\x0a\x06genres", b"\x42\0", True),
+    ],
+)
+def test_messages_of_millions_of_empty_elements_take_the_memory_of_their_bytes(
+    pair: Pair,  # noqa: F811
+    method: str,
+    head: bytes,
+    element: bytes,
+    wrap: bool,
+) -> None:
+    elements = element * 1_000_000
+    request = head + (field(5, field(5, elements)) if wrap else elements)
+    pair.classify()
+    before = reset_peak(pair.classifier)
+    with grpc.insecure_channel(pair.classifier.grpc) as channel, pytest.raises(grpc.RpcError) as failure:
+        channel.unary_unary(f"/{method}")(request, timeout=60)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(failure.value)["ErrorInfo"].reason == "MESSAGE_TOO_LARGE"
+    assert peak(pair.classifier) - before < 16 * MIB
+
+
+def reset_peak(service: Service) -> int:
+    """Returns the memory that the service holds now, from which `peak` counts."""
+    proc.reset_peak(service.process.pid)
+    return service.resident()
+
+
+def peak(service: Service) -> int:
+    return proc.status(service.process.pid, "VmHWM") * 1024
 
 
 @OF_BOTH_SERVICES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -19,6 +20,7 @@ class Peer:
     name: str = ""
     namespace: str = OURS
     namespace_labels: frozenset[tuple[str, str]] = frozenset()
+    address: str = ""
 
     def labels(self) -> dict[str, str]:
         return {"app.kubernetes.io/name": self.name, "k8s-app": self.name} if self.name else {}
@@ -31,6 +33,8 @@ NAMES = Peer("kube-dns", "kube-system")
 FRONT = Peer("proxy", "front", frozenset({("movieclassifier/client", "true")}))
 ELSEWHERE = Peer("classifier", "elsewhere")
 OUTSIDE = Peer(namespace="")
+# The servers of GKE, EKS and instances that give pods credentials.
+CREDENTIALS = [Peer(namespace="", address=f"169.254.{rest}") for rest in ("169.252", "169.254", "170.23")]
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
@@ -41,6 +45,9 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
 
 
 def is_peer(rule: Manifest, peer: Peer) -> bool:
+    if "ipBlock" in rule:
+        assert "except" not in rule["ipBlock"]
+        return bool(peer.address) and ip_address(peer.address) in ip_network(rule["ipBlock"]["cidr"])
     if "namespaceSelector" in rule:
         labels = {"kubernetes.io/metadata.name": peer.namespace, **dict(peer.namespace_labels)}
         namespace = selects(rule["namespaceSelector"], labels)
@@ -135,6 +142,10 @@ def test_only_jobs_over_a_bucket_call_the_object_store(production: list[Manifest
     labels = job["spec"]["template"]["metadata"]["labels"]
     (policy,) = (policy for policy in policies if policy["metadata"]["name"] == "trainer-object-store")
     assert selects(policy["spec"]["podSelector"], labels) and not selects(policy["spec"]["podSelector"], TRAINER.labels())
-    assert [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]] == [443]
+    anywhere, node = policy["spec"]["egress"]
+    assert "to" not in anywhere and [port["port"] for port in anywhere["ports"]] == [443]
+    assert [port["port"] for port in node["ports"]] == [80, 988]
+    assert all(any(is_peer(peer, server) for peer in node["to"]) for server in CREDENTIALS)
+    assert not any(is_peer(peer, other) for peer in node["to"] for other in (OUTSIDE, CLASSIFIER, ENCODER))
     assert TRAINER.labels().items() & labels.items(), "the encoders' policy admits the job"
     assert not allowed(policies, TRAINER, OUTSIDE, 443)

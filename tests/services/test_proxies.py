@@ -76,6 +76,12 @@ def test_grpc_calls_and_their_errors_pass(channel: grpc.Channel) -> None:
     assert details(failure.value)["ErrorInfo"].reason == "EMPTY_TEXT"
 
 
+def test_calls_of_the_open_inference_protocol_pass(channel: grpc.Channel) -> None:
+    client = ReflectionClient(channel)
+    assert client.call("inference.GRPCInferenceService", "ServerLive").live
+    assert client.call("inference.GRPCInferenceService", "ModelMetadata", name="genres").name == "genres"
+
+
 def test_a_stream_larger_than_a_proxys_default_limit_passes(channel: grpc.Channel) -> None:
     overview = (OVERVIEW + " ") * 80
     movies = [{"id": str(index), "overview": overview} for index in range(300)]

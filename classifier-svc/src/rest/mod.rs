@@ -4,6 +4,7 @@
 //! results. [`types`] defines the JSON and `openapi` describes it. Rules of classification do not
 //! belong here.
 
+mod batch_list;
 mod movies;
 mod openapi;
 mod page;
@@ -16,13 +17,13 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::{get, post};
 use http::header::{
-    CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use service_kit::{
     ApiError, ApiKeys, BodyLimits, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget,
-    MessageBudget, guard_api, is_grpc_web, method_not_allowed, openapi_route,
+    MessageBudget, Readiness, guard_api, is_grpc_web, method_not_allowed, openapi_route,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -30,6 +31,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use self::openapi::document as openapi_document;
 use crate::classifier::Classifier;
 use crate::config::RestConfig;
+use crate::open_inference::Genres;
+
+/// The other header of an API key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// How many bytes of a body of the Open Inference Protocol are JSON, in requests and replies.
+const JSON_LENGTH: HeaderName = HeaderName::from_static(::open_inference::JSON_LENGTH);
 
 /// The state of the REST routes. Clones share it.
 #[derive(Clone)]
@@ -44,7 +51,23 @@ impl FromRef<RestState> for BodyLimits {
     }
 }
 
-/// Returns all routes except probes and metrics. `keys` guard the API. The page stays open, because
+/// Returns [`routes`] and those of the Open Inference Protocol, whose model is ready while
+/// `readiness` says so.
+pub fn routes_with_open_inference(
+    classifier: Classifier,
+    readiness: Readiness,
+    config: &RestConfig,
+    keys: Option<ApiKeys>,
+    memory: MemoryBudget,
+) -> Router {
+    let limits = body_limits(&classifier, config, memory.clone());
+    let genres = Genres::new(classifier.clone(), readiness);
+    let open_inference = ::open_inference::routes(genres, keys.clone(), limits);
+    // A layer covers only the routes that are there when it is added.
+    routes(classifier, config, keys, memory).merge(open_inference.layer(cors(&config.cors_origins)))
+}
+
+/// Returns the routes of our own API and the page. `keys` guard the API. The page stays open, because
 /// it does nothing without the API. Unfinished bodies count in `memory`.
 pub fn routes(
     classifier: Classifier,
@@ -71,7 +94,7 @@ pub fn routes(
 }
 
 /// Returns the limits of a request with a body.
-pub(crate) fn body_limits(classifier: &Classifier, config: &RestConfig, memory: MemoryBudget) -> BodyLimits {
+fn body_limits(classifier: &Classifier, config: &RestConfig, memory: MemoryBudget) -> BodyLimits {
     let max_bytes = classifier.limits().max_json_bytes();
     BodyLimits { timeout: config.timeout, max_bytes, budget: MessageBudget::new(memory) }
 }
@@ -102,8 +125,8 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([http::header::CONTENT_TYPE, http::header::AUTHORIZATION])
-        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
+        .allow_headers([CONTENT_TYPE, AUTHORIZATION, API_KEY, JSON_LENGTH])
+        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE, JSON_LENGTH])
         .max_age(Duration::from_secs(3600))
 }
 

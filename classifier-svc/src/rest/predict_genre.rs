@@ -8,6 +8,7 @@ use service_kit::{ApiError, JsonBody};
 use utoipa::ToSchema;
 
 use super::RestState;
+use super::batch_list::batch_list;
 use crate::call::Call;
 use crate::columns::in_columns;
 use crate::pipeline::Include;
@@ -16,8 +17,10 @@ use crate::pipeline::Include;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub(super) struct PredictGenreRequest {
     /// Titles; an empty title is allowed.
+    #[serde(deserialize_with = "batch_list")]
     title: Vec<String>,
     /// Overviews, one for each title; none may be blank.
+    #[serde(deserialize_with = "batch_list")]
     overview: Vec<String>,
 }
 

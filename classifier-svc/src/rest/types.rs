@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use proto::classifier::v1 as wire;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use service_kit::list_of_objects;
 use utoipa::ToSchema;
+
+use super::batch_list::batch_of_objects;
 
 /// A movie, and what to include in the response.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -56,7 +57,7 @@ pub struct Movie {
 #[serde(deny_unknown_fields)]
 pub struct BatchClassifyRequest {
     /// The movies of the batch.
-    #[serde(deserialize_with = "list_of_objects")]
+    #[serde(deserialize_with = "batch_of_objects")]
     pub movies: Vec<Movie>,
     /// Include the probabilities of all genres.
     #[schema(default = false)]

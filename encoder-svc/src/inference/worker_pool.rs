@@ -36,6 +36,7 @@ use crate::tokenizer::tokens::Tokens;
 /// Workers that are threads. Dropping the pool ends each after its current run.
 pub struct WorkerPool {
     queue: Arc<Queue>,
+    stages: StageMetrics,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -72,7 +73,8 @@ impl WorkerPool {
         let queue = Arc::new(Queue::default());
         let Sessions { niceness, single_core, reserved, batches } = sessions;
         let workers = single_core.len();
-        let mut pool = Self { queue: queue.clone(), threads: Vec::with_capacity(workers + 1) };
+        let threads = Vec::with_capacity(workers + 1);
+        let mut pool = Self { queue: queue.clone(), stages: stages.clone(), threads };
         let single_core =
             single_core.into_iter().map(|session| (Worker::SingleCore, session, Cores::One, None));
         let reserved = reserved.map(|reserved| {
@@ -109,7 +111,9 @@ impl WorkerPool {
 
 impl Workers for WorkerPool {
     fn push(&self, class: Class, entry: Entry) {
-        self.queue.push(class, entry.share, entry);
+        for _left in self.queue.push(class, entry.share, entry) {
+            self.stages.caller_left();
+        }
     }
 }
 
@@ -163,9 +167,7 @@ impl SessionWorker {
             };
             self.choose_cores();
             let more = self.rest_of_batch(&first, class);
-            let entries = 1 + more.len();
-            let ran = self.encode(std::iter::once(first).chain(more), class);
-            self.queue.done(class, entries);
+            let ran = self.encode(std::iter::once(first).chain(more).collect(), class);
             let begin = std::mem::replace(&mut free, Instant::now());
             if self.kind == Worker::SingleCore {
                 self.admission.costs().learn(&ran, free.duration_since(begin));
@@ -176,7 +178,7 @@ impl SessionWorker {
     /// Makes `session` the one on the cores of the next run.
     fn choose_cores(&mut self) {
         if let Some((other, choice)) = &mut self.other {
-            let cores = choice.next();
+            let cores = choice.next(self.queue.bulk_runs());
             if cores != self.cores {
                 std::mem::swap(&mut self.session, other);
                 self.cores = cores;
@@ -196,9 +198,10 @@ impl SessionWorker {
 
     /// Runs entries as one batch and replies to each. Returns the lengths in bytes of the texts
     /// that ran.
-    fn encode(&mut self, entries: impl Iterator<Item = Entry>, class: Class) -> Vec<usize> {
+    fn encode(&mut self, entries: Vec<Entry>, class: Class) -> Vec<usize> {
+        let taken = entries.len();
         let (started, tokens): (Vec<_>, Vec<_>) =
-            entries.filter_map(|entry| self.begin(entry, class)).unzip();
+            entries.into_iter().filter_map(|entry| self.begin(entry, class)).unzip();
         let bytes = started.iter().map(|started| started.entry.text.len()).collect();
         let results = match self.run(&started, &tokens) {
             Ok(vectors) => vectors.into_iter().map(Ok).collect(),
@@ -206,6 +209,7 @@ impl SessionWorker {
             Err(_) if started.len() > 1 => self.run_each(&started, &tokens),
             Err(reason) => vec![Err(reason)],
         };
+        self.queue.done(self.kind, class, taken);
         let max_delay = max_delay(self.admission.costs());
         for ((Started { entry, span: _span }, tokens), result) in started.into_iter().zip(tokens).zip(results)
         {
@@ -273,9 +277,12 @@ impl SessionWorker {
         self.stages.ran(self.cores, tokens.len(), took);
         if let Some((_, choice)) = &mut self.other {
             let tokens = tokens.iter().map(|tokens| tokens.ids.len()).sum();
-            if let Some(cores) = choice.learn(self.cores, tokens, took) {
-                tracing::info!(all_core_worker = cores == Cores::All, "changed the cores of a lone text");
-                self.stages.chose(cores);
+            if let Some((cores, beside_bulk)) = choice.learn(self.cores, tokens, took) {
+                let all_cores = cores == Cores::All;
+                tracing::info!(all_cores, beside_bulk, "changed the cores of a lone text");
+                if !beside_bulk {
+                    self.stages.chose(cores);
+                }
             }
         }
         Ok(vectors)

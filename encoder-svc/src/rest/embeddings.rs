@@ -155,8 +155,7 @@ pub(super) async fn create(
     check_dimensions(request.dimensions, encoder.dimension)?;
     rest.encoder.check_count("input", request.input.count)?;
     let class = request.priority.map_or(Class::Online, Into::into);
-    let encoding = rest.encoder.encode("input", request.input.texts, class, &caller, deadline);
-    let replies = deadline.bound(encoding).await??;
+    let replies = rest.encoder.encode("input", request.input.texts, class, &caller, deadline).await?;
     // Responses that are being written are in no budget yet, so only a few are at a time.
     let writing = async {
         let _writer = if replies.len() > LARGE { rest.writers.acquire().await.ok() } else { None };

@@ -3,6 +3,7 @@
 //! This folder knows costs and deadlines. It must not know the graph, the tokenizer or gRPC.
 
 pub mod admission;
+mod class_queues;
 pub mod cost;
 pub mod entry;
 pub mod limits;

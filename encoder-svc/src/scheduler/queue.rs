@@ -6,37 +6,10 @@
 //! three need one lock over both classes.
 
 use parking_lot::{Condvar, Mutex};
-use service_kit::FairQueue;
 
+use crate::scheduler::class_queues::ClassQueues;
 use crate::scheduler::entry::{Class, Entry, PerClass, Share};
-use crate::scheduler::limits::BULK_SHARE;
 use crate::scheduler::workers::Worker;
-
-/// The class queues; each caller's entries are first in, first out.
-struct ClassQueues<T> {
-    queues: PerClass<FairQueue<T>>,
-    online_in_a_row: u32,
-}
-
-impl<T> ClassQueues<T> {
-    fn len(&self) -> usize {
-        self.queues.online.len() + self.queues.bulk.len()
-    }
-
-    fn pop_of(&mut self, class: Class) -> Option<(T, Class)> {
-        self.queues.of_mut(class).pop().map(|entry| (entry, class))
-    }
-
-    fn pop(&mut self) -> Option<(T, Class)> {
-        let bulk_is_due = self.online_in_a_row + 1 >= BULK_SHARE && !self.queues.bulk.is_empty();
-        if !bulk_is_due && let Some(taken) = self.pop_of(Class::Online) {
-            self.online_in_a_row = self.online_in_a_row.saturating_add(1);
-            return Some(taken);
-        }
-        self.online_in_a_row = 0;
-        self.pop_of(Class::Bulk)
-    }
-}
 
 /// What a worker does next.
 pub enum Next<T> {
@@ -49,7 +22,8 @@ pub enum Next<T> {
 }
 
 /// The queue between async callers and workers. It is unbounded;
-/// [`admission`](crate::scheduler::admission) bounds what is pushed.
+/// [`admission`](crate::scheduler::admission) bounds what is pushed. An entry whose caller has left
+/// is handed to a worker like any other, but uses no share of its caller or its class.
 pub struct Queue<T = Entry> {
     state: Mutex<State<T>>,
     /// Wakes single-core workers.
@@ -62,7 +36,7 @@ struct State<T> {
     waiting: ClassQueues<T>,
     /// The number of entries that were taken and are not done, by class.
     running: PerClass<usize>,
-    /// Whether the reserved worker waits for an entry.
+    /// Whether the reserved worker waits for an entry, or is about to: it runs none.
     reserved_waits: bool,
     open: bool,
 }
@@ -90,6 +64,9 @@ impl<T> State<T> {
         };
         if let Some((_, class)) = &taken {
             *self.running.of_mut(*class) += 1;
+            if worker == Worker::Reserved {
+                self.reserved_waits = false;
+            }
         }
         taken
     }
@@ -99,30 +76,38 @@ impl<T> State<T> {
             return Next::End;
         }
         let taken = self.take(worker);
-        if worker == Worker::Reserved {
-            self.reserved_waits = taken.is_none();
+        if worker == Worker::Reserved && taken.is_none() {
+            self.reserved_waits = true;
         }
         taken.map_or(Next::Wait, |(entry, class)| Next::Run(entry, class))
     }
 }
 
-impl<T> Default for Queue<T> {
+impl Default for Queue {
     fn default() -> Self {
-        let queues = PerClass::new(|_| FairQueue::default());
-        let waiting = ClassQueues { queues, online_in_a_row: 0 };
-        let state = State { waiting, running: PerClass::default(), reserved_waits: false, open: true };
-        Self { state: Mutex::new(state), single_core: Condvar::new(), reserved: Condvar::new() }
+        Self::new(Entry::is_abandoned)
     }
 }
 
 impl<T> Queue<T> {
-    /// Appends an entry and wakes a worker. A closed queue drops the entry.
-    pub fn push(&self, class: Class, share: Share, entry: T) {
+    /// Creates an empty queue. `is_abandoned` says that the caller of an entry has left.
+    #[must_use]
+    pub fn new(is_abandoned: fn(&T) -> bool) -> Self {
+        let waiting = ClassQueues::new(is_abandoned);
+        let state = State { waiting, running: PerClass::default(), reserved_waits: false, open: true };
+        Self { state: Mutex::new(state), single_core: Condvar::new(), reserved: Condvar::new() }
+    }
+
+    /// Appends an entry and wakes a worker. A closed queue drops the entry. Now and then, removes
+    /// the entries of the class whose callers have left, and returns them.
+    pub fn push(&self, class: Class, share: Share, entry: T) -> Vec<T> {
         let mut state = self.state.lock();
         if !state.open {
-            return;
+            return Vec::new();
         }
-        state.waiting.queues.of_mut(class).push(share.caller, share.units, entry);
+        let queue = state.waiting.queues.of_mut(class);
+        let abandoned = queue.take_abandoned();
+        queue.push(share.caller, share.units, entry);
         let waiting = state.waiting.len();
         let reserved_waits = state.reserved_waits;
         let is_alone = state.alone().is_some();
@@ -130,7 +115,7 @@ impl<T> Queue<T> {
         if reserved_waits && is_alone {
             self.reserved.notify_one();
             if waiting == 1 {
-                return;
+                return abandoned;
             }
         }
         self.single_core.notify_one();
@@ -139,6 +124,7 @@ impl<T> Queue<T> {
         if reserved_waits && waiting > 1 {
             self.single_core.notify_one();
         }
+        abandoned
     }
 
     /// Takes the next entry for a worker, and blocks the thread until there is one. Returns `None`
@@ -180,9 +166,13 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// Reports that a worker has finished `entries` entries of `class`.
-    pub fn done(&self, class: Class, entries: usize) {
+    /// Reports that a worker has finished `entries` entries of `class`. The worker says so before it
+    /// sends their replies: a caller that sends its next text at once then finds it alone.
+    pub fn done(&self, worker: Worker, class: Class, entries: usize) {
         let mut state = self.state.lock();
+        if worker == Worker::Reserved {
+            state.reserved_waits = true;
+        }
         let running = state.running.of_mut(class);
         *running = running.saturating_sub(entries);
         if *running == 0 {
@@ -192,6 +182,12 @@ impl<T> Queue<T> {
             drop(state);
             self.reserved.notify_one();
         }
+    }
+
+    /// Whether bulk entries run.
+    #[must_use]
+    pub fn bulk_runs(&self) -> bool {
+        self.state.lock().running.bulk > 0
     }
 
     /// The number of entries that no worker has taken.
@@ -205,7 +201,7 @@ impl<T> Queue<T> {
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.open = false;
-        state.waiting.queues = PerClass::new(|_| FairQueue::default());
+        state.waiting = state.waiting.emptied();
         drop(state);
         self.single_core.notify_all();
         self.reserved.notify_all();
@@ -223,12 +219,19 @@ mod tests {
     const SHARE: Share = Share { caller: CallerId::UNKNOWN, units: 1 };
 
     fn push_all<T>(queue: &Queue<T>, class: Class, entries: impl IntoIterator<Item = T>) {
-        entries.into_iter().for_each(|entry| queue.push(class, SHARE, entry));
+        for entry in entries {
+            queue.push(class, SHARE, entry);
+        }
+    }
+
+    /// A queue of entries whose callers stay.
+    fn queue<T>() -> Queue<T> {
+        Queue::new(|_| false)
     }
 
     #[test]
     fn serves_online_first_and_bulk_once_in_eight() {
-        let queue = Queue::default();
+        let queue = queue();
         push_all(&queue, Class::Bulk, 0..100);
         push_all(&queue, Class::Online, 0..100);
         let first: Vec<_> = (0..16).filter_map(|_| queue.pop(Worker::SingleCore)).collect();
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn closing_ends_all_workers() {
-        let queue = std::sync::Arc::new(Queue::<u8>::default());
+        let queue = std::sync::Arc::new(queue::<u8>());
         let workers = [Worker::SingleCore, Worker::Reserved].map(|worker| {
             let queue = queue.clone();
             std::thread::spawn(move || queue.pop(worker))
@@ -253,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_online_entry_is_alone_if_no_other_online_entry_waits_or_runs() {
-        let queue = Queue::default();
+        let queue = queue();
         push_all(&queue, Class::Bulk, [1, 2, 3]);
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((1, Class::Bulk)));
         assert_eq!(queue.try_pop(Worker::Reserved), None, "bulk is not alone");
@@ -262,14 +265,30 @@ mod tests {
         queue.push(Class::Online, SHARE, 11);
         assert_eq!(queue.try_pop(Worker::Reserved), None, "another runs");
         assert_eq!(queue.try_pop(Worker::SingleCore), Some((11, Class::Online)));
-        queue.done(Class::Online, 2);
+        queue.done(Worker::SingleCore, Class::Online, 2);
         push_all(&queue, Class::Online, [12, 13]);
         assert_eq!(queue.try_pop(Worker::Reserved), None, "two wait");
     }
 
+    /// The next text of a caller may come before the reserved worker asks for it.
+    #[test]
+    fn an_entry_that_is_alone_is_left_to_a_reserved_worker_that_has_just_finished() {
+        let queue = queue();
+        queue.push(Class::Online, SHARE, 1);
+        assert_eq!(queue.pop(Worker::Reserved), Some((1, Class::Online)));
+        queue.push(Class::Bulk, SHARE, 10);
+        assert!(!queue.bulk_runs());
+        assert_eq!(queue.try_pop(Worker::SingleCore), Some((10, Class::Bulk)), "it is busy");
+        assert!(queue.bulk_runs());
+        queue.done(Worker::Reserved, Class::Online, 1);
+        queue.push(Class::Online, SHARE, 2);
+        assert_eq!(queue.try_pop(Worker::SingleCore), None);
+        assert_eq!(queue.pop(Worker::Reserved), Some((2, Class::Online)));
+    }
+
     #[test]
     fn a_bulk_entry_is_alone_if_no_other_entry_waits_or_runs() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.push(Class::Bulk, SHARE, 1);
         assert_eq!(queue.try_pop(Worker::Reserved), Some((1, Class::Bulk)));
         queue.push(Class::Bulk, SHARE, 2);
@@ -280,14 +299,14 @@ mod tests {
     /// If a wakeup were lost, an entry would wait for ever and the test would time out.
     #[test]
     fn no_entry_is_left_while_workers_wait() {
-        let queue = std::sync::Arc::new(Queue::<usize>::default());
+        let queue = std::sync::Arc::new(queue::<usize>());
         let (sender, taken) = std::sync::mpsc::channel();
         for worker in [Worker::SingleCore, Worker::SingleCore, Worker::Reserved] {
             let (queue, sender) = (queue.clone(), sender.clone());
             std::thread::spawn(move || {
                 while let Some((entry, class)) = queue.pop(worker) {
                     sender.send(entry).unwrap();
-                    queue.done(class, 1);
+                    queue.done(worker, class, 1);
                 }
             });
         }
@@ -311,7 +330,7 @@ mod tests {
 
     #[test]
     fn takes_more_of_one_class_only_and_leaves_the_rest_in_order() {
-        let queue = Queue::default();
+        let queue = queue();
         push_all(&queue, Class::Online, 0..10);
         push_all(&queue, Class::Bulk, 100..110);
         assert_eq!(queue.pop(Worker::SingleCore), Some((0, Class::Online)));
@@ -329,14 +348,14 @@ mod tests {
 
     #[test]
     fn an_entry_is_alone_only_once_the_whole_batch_is_done() {
-        let queue = Queue::default();
+        let queue = queue();
         push_all(&queue, Class::Online, 0..3);
         assert_eq!(queue.pop(Worker::SingleCore), Some((0, Class::Online)));
         assert_eq!(queue.pop_more(Class::Online, 8, |_| true).len(), 2);
         queue.push(Class::Online, SHARE, 3);
-        queue.done(Class::Online, 2);
+        queue.done(Worker::SingleCore, Class::Online, 2);
         assert_eq!(queue.try_pop(Worker::Reserved), None);
-        queue.done(Class::Online, 1);
+        queue.done(Worker::SingleCore, Class::Online, 1);
         assert_eq!(queue.try_pop(Worker::Reserved), Some((3, Class::Online)));
     }
 
@@ -347,7 +366,7 @@ mod tests {
             bytes in prop::collection::vec(0_usize..2000, 1..200),
             tokens in 16_usize..2048,
         ) {
-            let queue = Queue::default();
+            let queue = queue();
             let rule = BatchRule { tokens, max_tokens: 256 };
             push_all(&queue, Class::Bulk, bytes.iter().copied().enumerate());
             let mut missing: std::collections::BTreeSet<_> = (0..bytes.len()).collect();
@@ -358,14 +377,14 @@ mod tests {
                 for (index, _) in &more {
                     prop_assert!(missing.remove(index));
                 }
-                queue.done(class, 1 + more.len());
+                queue.done(Worker::SingleCore, class, 1 + more.len());
             }
             prop_assert!(missing.is_empty());
         }
 
         #[test]
         fn serves_each_entry_once_and_in_order_within_its_class(classes in prop::collection::vec(any::<bool>(), 0..200)) {
-            let queue = Queue::default();
+            let queue = queue();
             for (index, online) in classes.iter().enumerate() {
                 queue.push(if *online { Class::Online } else { Class::Bulk }, SHARE, (*online, index));
             }

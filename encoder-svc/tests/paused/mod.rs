@@ -6,12 +6,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use encoder_svc::bundle::Description;
+use encoder_svc::calibration::{AllCoreWorker, Calibration};
+use encoder_svc::config::EncoderConfig;
 use encoder_svc::scheduler::admission::{Admission, Permit};
 use encoder_svc::scheduler::cost::CostModel;
 use encoder_svc::scheduler::entry::{Class, Entry, Reply};
 use encoder_svc::scheduler::limits::QueueLimits;
 use encoder_svc::scheduler::queue::{Next, Queue};
-use encoder_svc::scheduler::workers::Worker;
+use encoder_svc::scheduler::workers::{Worker, Workers};
+use encoder_svc::{Encoder, EncoderSettings};
 use service_kit::{ApiError, CallerId, Deadline, Metrics};
 use tokio::time::{Instant, sleep};
 
@@ -117,8 +121,25 @@ impl Scheduler {
                 };
                 let _ = entry.reply.send(result);
             }
-            self.queue.done(class, 1);
+            self.queue.done(worker, class, 1);
         }
+    }
+
+    /// An encoder with the default settings, but for `change`, whose texts these workers run.
+    pub fn encoder(&self, change: impl FnOnce(&mut EncoderSettings)) -> Encoder {
+        let mut settings = EncoderSettings::default();
+        change(&mut settings);
+        let config = EncoderConfig::try_from(settings).unwrap();
+        let description = Description {
+            id: "paused".to_owned(),
+            version: "1".to_owned(),
+            fingerprint: "0".repeat(64),
+            dimension: 0,
+            max_tokens: 256,
+        };
+        let calibration = Calibration::new(RUN, None, AllCoreWorker::Off);
+        let admission = self.admission.clone();
+        Encoder::new(description, calibration, admission, self.clone(), &config, &Metrics::default())
     }
 
     pub async fn run(
@@ -169,5 +190,11 @@ impl Scheduler {
     ) -> Result<Reply, ApiError> {
         let permit = self.admission.admit_waiting(&text, class, caller, deadline).await?;
         self.run(permit, text, class, deadline).await
+    }
+}
+
+impl Workers for Scheduler {
+    fn push(&self, class: Class, entry: Entry) {
+        self.queue.push(class, entry.share, entry);
     }
 }

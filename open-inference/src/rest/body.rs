@@ -7,15 +7,16 @@ use axum::body::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use service_kit::{ApiError, list_of_objects, parse_json};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use service_kit::{ApiError, parse_json};
 use utoipa::ToSchema;
 
-use crate::model::{Input, Parameter, Request, UNSUPPORTED, quoted, unsupported};
-use crate::tensor::{Contents, wrong_contents};
+use super::bounded::{Few, few_objects};
+use crate::model::{Input, Parameter, Request, quoted, reject_unsupported};
+use crate::tensor::{Contents, MAX_TEXTS, too_many_texts, wrong_contents};
 
 /// The header that says how many bytes of a body are JSON; the rest are raw tensors.
-pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
+pub const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// A request, and how to reply to it.
 pub(super) struct Read {
@@ -51,10 +52,10 @@ pub(super) struct InferBody {
     #[schema(value_type = Option<Object>)]
     parameters: Option<Parameters>,
     /// Each input once.
-    #[serde(deserialize_with = "list_of_objects")]
+    #[serde(deserialize_with = "few_objects")]
     inputs: Vec<InputBody>,
     /// The outputs to return, each once; all if there are none.
-    #[serde(default, deserialize_with = "list_of_objects")]
+    #[serde(default, deserialize_with = "few_objects")]
     outputs: Vec<OutputBody>,
 }
 
@@ -86,7 +87,7 @@ struct OutputBody {
     parameters: Option<Parameters>,
 }
 
-type Parameters = HashMap<String, ParameterBody>;
+type Parameters = Few<ParameterBody>;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -163,12 +164,12 @@ pub(super) fn read(
         return Err(wrong_contents("(body)", description));
     }
     let parameters: HashMap<_, _> =
-        body.parameters.unwrap_or_default().into_iter().map(|(name, value)| (name, value.into())).collect();
+        body.parameters.unwrap_or_default().0.into_iter().map(|(name, value)| (name, value.into())).collect();
     let by_default = parameters.get("binary_data_output") == Some(&Parameter::Bool(true));
     let mut binary = Binary { by_default, listed: Vec::new() };
     let mut outputs = Vec::new();
     for (place, output) in body.outputs.into_iter().enumerate() {
-        let parameters = output.parameters.unwrap_or_default();
+        let parameters = output.parameters.unwrap_or_default().0;
         reject_unsupported("outputs", place, &parameters)?;
         binary.listed.push(match parameters.get("binary_data") {
             Some(ParameterBody::Bool(is_raw)) => *is_raw,
@@ -181,7 +182,7 @@ pub(super) fn read(
 
 /// Reads an input, and takes its bytes from `raw` if it has any there.
 fn read_input(place: usize, input: InputBody, raw: &mut Bytes) -> Result<Input, ApiError> {
-    let parameters = input.parameters.unwrap_or_default();
+    let parameters = input.parameters.unwrap_or_default().0;
     reject_unsupported("inputs", place, &parameters)?;
     let field = || format!("inputs[{place}].data");
     let contents = match (parameters.get("binary_data_size"), input.data) {
@@ -208,19 +209,23 @@ fn read_input(place: usize, input: InputBody, raw: &mut Bytes) -> Result<Input, 
     Ok(Input { name: input.name, datatype: input.datatype, shape: input.shape, contents })
 }
 
-fn reject_unsupported(field: &str, place: usize, parameters: &Parameters) -> Result<(), ApiError> {
-    match UNSUPPORTED.iter().find(|name| parameters.contains_key(**name)) {
-        Some(name) => Err(unsupported(field, place, name)),
-        None => Ok(()),
-    }
-}
-
-/// The elements of a tensor: a list, or lists in lists, in row-major order.
+/// The elements of a tensor: a list, or lists in lists, in row-major order. An empty text takes more
+/// memory than its three bytes of JSON, so no more than the largest batch are read.
 #[derive(Default)]
 struct Data {
     texts: Vec<String>,
     /// Whether there are elements of other datatypes.
     has_others: bool,
+}
+
+impl Data {
+    fn add<E: Error>(&mut self, text: impl Into<String>) -> Result<(), E> {
+        if self.texts.len() == MAX_TEXTS {
+            return Err(E::custom(too_many_texts()));
+        }
+        self.texts.push(text.into());
+        Ok(())
+    }
 }
 
 impl<'de> Deserialize<'de> for Data {
@@ -254,14 +259,12 @@ impl<'de> Visitor<'de> for ElementsOf<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.texts.push(text.to_owned());
-        Ok(())
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.add(text)
     }
 
-    fn visit_string<E>(self, text: String) -> Result<(), E> {
-        self.0.texts.push(text);
-        Ok(())
+    fn visit_string<E: Error>(self, text: String) -> Result<(), E> {
+        self.0.add(text)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
@@ -356,6 +359,22 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let error = read_body(&input(&format!(r#""shape": [1], "data": {deep}"#)), b"").err().unwrap();
         assert_eq!(error.reason(), "INVALID_JSON");
+    }
+
+    #[test]
+    fn rejects_more_texts_than_the_largest_batch() {
+        let read = |count: usize| {
+            let texts = vec!["\"\""; count].join(",");
+            read_body(&input(&format!(r#""shape": [{count}], "data": [{texts}]"#)), b"")
+        };
+        let largest = read(MAX_TEXTS).unwrap();
+        let Contents::Texts(texts) = &largest.request.inputs[0].contents else {
+            unreachable!("the elements are texts")
+        };
+        assert_eq!(texts.len(), MAX_TEXTS);
+        let error = read(100_000).err().unwrap();
+        assert_eq!(error.reason(), "INVALID_JSON");
+        assert!(error.to_string().contains("expected at most 65536 texts, found more"), "{error}");
     }
 
     #[test]

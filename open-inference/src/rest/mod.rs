@@ -3,6 +3,7 @@
 //! Errors have the status of our own API and the body of the protocol.
 
 mod body;
+mod bounded;
 mod openapi;
 mod replies;
 mod reply;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{ApiError, ApiKeys, BodyLimits, RawBody, guard_api, method_not_allowed, with_error_body};
 
 use self::body::InferBody;
+pub use self::body::JSON_LENGTH;
 pub use self::openapi::openapi;
 use self::replies::{
     Error, ModelConfig, ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady, TensorMetadata,

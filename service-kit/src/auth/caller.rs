@@ -108,7 +108,7 @@ impl Caller {
     /// The caller of a request.
     #[must_use]
     pub fn of<T>(request: &tonic::Request<T>) -> Self {
-        request.extensions().get().cloned().unwrap_or(Self::UNKNOWN)
+        Self::in_extensions(request.extensions())
     }
 
     /// Returns the caller on whose behalf this one calls, if a header names it. The quota stays

@@ -15,8 +15,6 @@ use super::variables::variable_of;
 pub struct OneVariable<T> {
     /// The key, such as `log.format`.
     pub key: String,
-    /// Whether the key has a default.
-    pub has_default: bool,
     /// The value of its variable.
     pub value: String,
     /// The outcome.
@@ -30,8 +28,7 @@ pub fn load_each<T: Settings>(prefix: &str, values: impl Fn(&Json) -> Vec<String
     let load = |key: &String, value: String| {
         let variables = BTreeMap::from([(variable_of(prefix, key), value.clone())]);
         let loaded = load_settings_from(&variables, prefix, None, Overrides::default());
-        let has_default = at(&known, key).is_some_and(|default| !default.is_null());
-        OneVariable { key: key.clone(), has_default, value, loaded }
+        OneVariable { key: key.clone(), value, loaded }
     };
     let of_key = |key: String| {
         let values = at(&known, &key).map_or_else(Vec::new, &values);
@@ -40,15 +37,36 @@ pub fn load_each<T: Settings>(prefix: &str, values: impl Fn(&Json) -> Vec<String
     keys(&known).into_iter().flat_map(of_key).collect()
 }
 
-/// Returns a default as its variable would give it, or a text that looks like a number if there is
-/// no default.
+/// Returns the keys that their variables cannot change.
 #[must_use]
-pub fn own_value(default: &Json) -> Vec<String> {
-    vec![match default {
-        Json::String(text) => text.clone(),
-        Json::Null => "0042".to_owned(),
-        value => value.to_string(),
-    }]
+pub fn unchangeable_keys<T: Settings + PartialEq>(prefix: &str) -> Vec<String> {
+    let default = T::default();
+    let sets = load_each::<T>(prefix, other_values);
+    let changes = |set: &OneVariable<T>| set.loaded.as_ref().is_ok_and(|loaded| *loaded != default);
+    let can_change = |key: &String| sets.iter().any(|set| set.key == *key && changes(set));
+    let mut keys = keys(&serde_json::to_value(&default).unwrap_or_default());
+    keys.retain(|key| !can_change(key));
+    keys
+}
+
+/// Returns values of which at least one is valid for the setting with this default, and all differ
+/// from it.
+fn other_values(default: &Json) -> Vec<String> {
+    /// The words of settings that accept only some.
+    const WORDS: [&str; 4] = ["cuda", "off", "json", "kubernetes"];
+    match default {
+        Json::Null | Json::Object(_) => vec!["0042".to_owned()],
+        Json::Bool(value) => vec![(!value).to_string()],
+        Json::Number(number) => vec![match number.as_u64() {
+            Some(number) => number.saturating_add(1).to_string(),
+            None => (number.as_f64().unwrap_or_default() + 1.0).to_string(),
+        }],
+        Json::String(text) => {
+            let words = WORDS.iter().map(|word| (*word).to_owned()).filter(|word| word != text);
+            words.chain([format!("{text}x")]).collect()
+        }
+        Json::Array(_) => vec!["x".to_owned(), r#"[{"name": "x", "sha256": "x"}]"#.to_owned()],
+    }
 }
 
 /// Returns values with which nothing could work if the setting is a number, or else none.
@@ -60,4 +78,30 @@ pub fn impossible_numbers(default: &Json) -> Vec<String> {
         _ => return Vec::new(),
     };
     ["-1", too_large].map(str::to_owned).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Sample {
+        text: String,
+        list: Vec<String>,
+        number: u8,
+        ratio: f64,
+        nothing: Option<String>,
+        #[serde(skip_deserializing)]
+        ignored: bool,
+    }
+
+    impl Settings for Sample {}
+
+    #[test]
+    fn finds_a_key_that_its_variable_does_not_change() {
+        assert_eq!(unchangeable_keys::<Sample>("SAMPLE"), ["ignored"]);
+    }
 }

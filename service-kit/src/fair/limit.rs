@@ -37,7 +37,7 @@ pub struct FairLimit {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     capacity: u64,
     total: u64,
@@ -60,6 +60,11 @@ pub struct FairPermit {
 }
 
 impl State {
+    fn new(capacity: u64) -> Self {
+        let waiting = FairQueue::new(|waiter: &Waiter| waiter.granted.is_closed());
+        Self { capacity, total: 0, held: HashMap::new(), waiting }
+    }
+
     fn held(&self, caller: CallerId) -> u64 {
         self.held.get(&caller).copied().unwrap_or(0)
     }
@@ -106,7 +111,7 @@ impl FairLimit {
     /// Creates a limit of `capacity`.
     #[must_use]
     pub fn new(capacity: u64) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { capacity, ..State::default() }) })
+        Arc::new(Self { state: Mutex::new(State::new(capacity)) })
     }
 
     /// Changes the capacity. Work in flight stays.
@@ -160,6 +165,7 @@ impl FairLimit {
                 return FairPermit { limit: self.clone(), caller, amount };
             }
             let (sender, granted) = oneshot::channel();
+            state.waiting.take_abandoned();
             state.waiting.push(caller, amount, Waiter { amount, granted: sender });
             granted
         };
@@ -184,8 +190,11 @@ impl FairLimit {
             return deadline.bound(self.acquire(caller, amount)).await;
         }
         self.try_acquire(caller, amount).map_err(|_| {
-            let held = self.held_by(caller);
-            let message = format!("too many {what} of this caller are in flight: {held}, and {amount} more");
+            let (held, total) = (self.held_by(caller), self.total());
+            let message = match held {
+                0 => format!("too many {what} of all callers are in flight: {total}, and {amount} more"),
+                _ => format!("too many {what} of this caller are in flight: {held}, and {amount} more"),
+            };
             ApiError::Overloaded { message, retry_after: RETRY }
         })
     }
@@ -317,6 +326,50 @@ mod tests {
         assert!(polite.as_mut().now_or_never().is_none());
         drop(first);
         assert!(polite.now_or_never().is_some());
+    }
+
+    /// Waiters of a caller that left do not use the turns of those that come after them.
+    #[tokio::test]
+    async fn waiters_that_left_do_not_delay_the_next_one_of_their_caller() {
+        let limit = FairLimit::new(1);
+        let mut held = limit.try_acquire(caller(9), 1).unwrap();
+        for _ in 0..20 {
+            assert!(limit.acquire(caller(0), 1).now_or_never().is_none());
+        }
+        let mut others: Vec<_> = (0..10).map(|_| Box::pin(limit.acquire(caller(1), 1))).collect();
+        assert!(others.iter_mut().all(|waiting| waiting.as_mut().now_or_never().is_none()));
+        let mut waiting = Box::pin(limit.acquire(caller(0), 1));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        for mut other in others {
+            drop(held);
+            if waiting.as_mut().now_or_never().is_some() {
+                return;
+            }
+            held = other.as_mut().now_or_never().unwrap();
+        }
+        panic!("all others were served first");
+    }
+
+    #[tokio::test]
+    async fn waiters_that_left_do_not_pile_up() {
+        let limit = FairLimit::new(1);
+        let _held = limit.try_acquire(caller(0), 1).unwrap();
+        for _ in 0..1_000 {
+            assert!(limit.acquire(caller(1), 1).now_or_never().is_none());
+        }
+        assert!(limit.state.lock().waiting.len() <= 64);
+    }
+
+    #[tokio::test]
+    async fn a_rejection_says_whose_work_is_in_the_way() {
+        let limit = FairLimit::new(4);
+        let message = async |index| {
+            let admitted = limit.admit(caller(index), 3, false, Deadline::NONE, "texts").await;
+            admitted.unwrap_err().to_string()
+        };
+        let _held = limit.try_acquire(caller(0), 5).unwrap();
+        assert_eq!(message(0).await, "too many texts of this caller are in flight: 5, and 3 more");
+        assert_eq!(message(1).await, "too many texts of all callers are in flight: 5, and 3 more");
     }
 
     #[tokio::test]

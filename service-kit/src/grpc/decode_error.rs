@@ -10,9 +10,17 @@ use tonic::{Code, Status};
 
 use crate::ApiError;
 
-/// The beginnings of prost's decode error and of tonic-web's error of a body, such as base64 that is
-/// none. tonic passes them on as `INTERNAL`.
-const MALFORMED: [&str; 2] = ["failed to decode Protobuf message", "tonic-web: "];
+/// The beginnings of errors of clients that tonic reports as `INTERNAL`: prost's decode error;
+/// tonic-web's error of a body, such as base64 that is none; and tonic's own errors of a unary call
+/// without a message, of a message that is cut off, and of a compression flag that does not exist.
+/// A message that is compressed without a declared encoding is `INTERNAL` by gRPC's specification.
+const MALFORMED: [&str; 5] = [
+    "failed to decode Protobuf message",
+    "tonic-web: ",
+    "Missing request message.",
+    "Unexpected EOF decoding stream.",
+    "protocol error: received message with invalid compression flag: ",
+];
 
 /// Returns the error that replaces `status`, if tonic rejected a message with it.
 fn rejection(status: &Status) -> Option<ApiError> {
@@ -44,7 +52,10 @@ pub fn malformed_item(status: Status) -> Status {
 mod tests {
     use prost::Message as _;
     use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::HealthServer;
+    use tonic_health::server::{HealthReporter, HealthService};
     use tonic_types::StatusExt as _;
+    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -69,6 +80,30 @@ mod tests {
             let only = Status::from_header_map(map_malformed(status.into_http()).headers()).unwrap();
             assert_eq!((only.code(), reason(&only).as_deref()), (Code::InvalidArgument, Some(expected)));
         }
+    }
+
+    /// The response of tonic to the body of a unary call.
+    async fn respond(body: &'static [u8]) -> http::Response<Body> {
+        let health = HealthService::from_health_reporter(HealthReporter::new());
+        let request = http::Request::post("/grpc.health.v1.Health/Check")
+            .header("content-type", "application/grpc")
+            .body(Body::new(axum::body::Body::from(body)))
+            .unwrap();
+        HealthServer::new(health).oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn errors_of_clients_that_tonic_calls_internal_are_invalid_arguments() {
+        for body in [b"".as_slice(), b"\0\0\0\0\x05abc", b"\x02\0\0\0\0", b"\0\0\0\0\x02\xff\xff"] {
+            let response = respond(body).await;
+            let by_tonic = Status::from_header_map(response.headers()).unwrap();
+            assert_eq!(by_tonic.code(), Code::Internal, "{by_tonic:?}");
+            let status = Status::from_header_map(map_malformed(response).headers()).unwrap();
+            let expected = (Code::InvalidArgument, Some("MALFORMED_MESSAGE"));
+            assert_eq!((status.code(), reason(&status).as_deref()), expected, "{by_tonic:?}");
+        }
+        let compressed = map_malformed(respond(b"\x01\0\0\0\0").await);
+        assert_eq!(Status::from_header_map(compressed.headers()).unwrap().code(), Code::Internal);
     }
 
     #[test]

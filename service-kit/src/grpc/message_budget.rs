@@ -1,10 +1,16 @@
-//! A bound on the bytes of unfinished messages, over all calls of a server.
+//! A bound on the bytes of messages in requests that have not ended, over all calls of a server.
 //!
 //! A limit on each message does not bound memory, because any number of clients can send most of a
-//! message and then stop. A call that would exceed the budget is rejected, as in any other
-//! overload. A message that arrives in one piece, as nearly all do, is never unfinished and costs
-//! nothing. The body limits of axum and tower-http do not fit: they bound one body, not the sum
-//! over all.
+//! message and then stop, or send all of it and never end the request. tonic keeps the message of a
+//! unary call, and a buffer of its length, until the request ends. Of a stream it keeps a buffer as
+//! long as the longest message so far. So a request counts as its longest message, finished or not,
+//! until it ends.
+//!
+//! A call that would exceed the budget is rejected, as in any other overload. A call that waits for
+//! the rest of its request is evicted when others need its bytes. A request that arrives in one
+//! piece, as nearly all do, costs nothing. Nothing limits the time after a finished message, because
+//! this layer does not know whether the method is a stream, which may be quiet. The body limits of
+//! axum and tower-http do not fit: they bound one body, not the sum over all.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -28,7 +34,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The retry hint of a call over the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Counts the unfinished messages of all calls in a memory budget. Clones share it.
+/// Counts the messages of all unfinished requests in a memory budget. Clones share it.
 #[derive(Debug, Clone)]
 pub struct MessageBudget {
     memory: MemoryBudget,
@@ -56,11 +62,11 @@ impl MessageBudget {
     fn budgeted<B>(&self, request: Request<B>, framing: Option<Framing>) -> Request<BudgetedBody<B>> {
         let call = request.extensions().get().cloned();
         let memory = self.memory.clone();
-        request.map(|body| BudgetedBody { body, memory, call, framing, held: 0, timeout: None })
+        request.map(|body| BudgetedBody { body, memory, call, framing, longest: 0, held: 0, timeout: None })
     }
 }
 
-/// A body whose unfinished message counts against a [`MessageBudget`].
+/// A body whose longest message counts against a [`MessageBudget`] until the body ends.
 ///
 /// It fails if the budget is exceeded or the message is not finished in time: with a [`Status`] if
 /// it is a body of gRPC messages, else with an [`ApiError`].
@@ -69,6 +75,8 @@ pub struct BudgetedBody<B> {
     memory: MemoryBudget,
     call: Option<Arc<Call>>,
     framing: Option<Framing>,
+    /// The bytes of the longest gRPC message that is finished.
+    longest: usize,
     held: usize,
     /// Set while a gRPC message is unfinished.
     timeout: Option<Pin<Box<Sleep>>>,
@@ -99,27 +107,42 @@ impl<B> BudgetedBody<B> {
         }
     }
 
-    fn count(&mut self, data: &[u8]) -> Result<(), ApiError> {
-        let unfinished = match &mut self.framing {
-            Some(framing) => {
-                let (unfinished, finished_one) = framing.advance(data);
-                // Each message has its own timeout.
-                self.timeout = self.timeout.take().filter(|_| !finished_one);
-                unfinished
-            }
-            None => self.held + data.len(),
-        };
-        if unfinished > self.held {
-            self.take(unfinished - self.held)?;
+    /// Counts `bytes` from now on.
+    fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if bytes > self.held {
+            self.take(bytes - self.held)?;
         } else {
-            self.release(self.held - unfinished);
+            self.release(self.held - bytes);
         }
-        self.held = unfinished;
+        self.held = bytes;
+        Ok(())
+    }
+
+    /// Counts `data`, after which the body goes on.
+    fn count(&mut self, data: &[u8]) -> Result<(), ApiError> {
+        let Some(framing) = &mut self.framing else { return self.hold(self.held + data.len()) };
+        let (unfinished, finished) = framing.advance(data);
+        if let Some(length) = finished {
+            self.longest = self.longest.max(length);
+            // Each message has its own timeout.
+            self.timeout = None;
+        }
+        self.hold(self.longest.max(unfinished))?;
         // The reader of a single message has its own deadline.
-        if self.framing.is_some() && unfinished > 0 && self.timeout.is_none() {
+        if unfinished > 0 && self.timeout.is_none() {
             self.timeout = Some(Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
         }
         Ok(())
+    }
+
+    /// Stops counting gRPC messages, because the body has ended and its call waits for no more. A
+    /// single message counts until it is dropped.
+    fn end(&mut self) {
+        if self.framing.is_some() {
+            self.timeout = None;
+            let held = std::mem::take(&mut self.held);
+            self.release(held);
+        }
     }
 }
 
@@ -148,9 +171,15 @@ where
             let error = ApiError::invalid("(message)", "MESSAGE_TIMEOUT", expected);
             return Poll::Ready(Some(Err(this.to_body_error(error))));
         };
-        let Some(frame) = frame else { return Poll::Ready(None) };
+        let Some(frame) = frame else {
+            this.end();
+            return Poll::Ready(None);
+        };
+        let has_ended = this.framing.is_some() && this.body.is_end_stream();
         let frame = frame.map_err(Into::into).and_then(|frame| {
-            if let Some(data) = frame.data_ref() {
+            if has_ended {
+                this.end();
+            } else if let Some(data) = frame.data_ref() {
                 this.count(data).map_err(|error| this.to_body_error(error))?;
             }
             Ok(frame)
@@ -184,10 +213,10 @@ impl Framing {
         u32::from_be_bytes(length) as usize
     }
 
-    /// Advances by `data`. Returns the bytes of the unfinished message, and whether `data` finished
-    /// a message.
-    fn advance(&mut self, mut data: &[u8]) -> (usize, bool) {
-        let mut finished_one = false;
+    /// Advances by `data`. Returns the bytes of the unfinished message, and those of the longest
+    /// message that `data` finished, if it finished any. Both include the prefix.
+    fn advance(&mut self, mut data: &[u8]) -> (usize, Option<usize>) {
+        let mut finished: Option<usize> = None;
         while !data.is_empty() {
             let here = data.len().min(self.prefix.len() - self.prefix_len);
             let (prefix, rest) = data.split_at(here);
@@ -201,11 +230,11 @@ impl Framing {
             self.message_len += here;
             data = &data[here..];
             if self.message_len == self.length() {
+                finished = finished.max(Some(self.prefix_len + self.message_len));
                 *self = Self::default();
-                finished_one = true;
             }
         }
-        (self.prefix_len + self.message_len, finished_one)
+        (self.prefix_len + self.message_len, finished)
     }
 }
 
@@ -218,22 +247,42 @@ mod tests {
 
     use super::*;
 
-    /// A body of these frames that then stays open without data.
-    struct Frames(Vec<Bytes>);
+    /// When a body ends.
+    enum End {
+        /// It stays open without data.
+        Never,
+        /// With its last frame.
+        WithLast,
+        /// After its last frame.
+        Later,
+    }
+
+    /// A body of these frames.
+    struct Frames(Vec<Bytes>, End);
 
     impl Body for Frames {
         type Data = Bytes;
         type Error = Infallible;
 
         fn poll_frame(
-            mut self: Pin<&mut Self>,
+            self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            if self.0.is_empty() {
-                return Poll::Pending;
+            let Self(frames, end) = self.get_mut();
+            match end {
+                _ if !frames.is_empty() => Poll::Ready(Some(Ok(Frame::data(frames.remove(0))))),
+                End::Never => Poll::Pending,
+                End::WithLast | End::Later => Poll::Ready(None),
             }
-            Poll::Ready(Some(Ok(Frame::data(self.0.remove(0)))))
         }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty() && matches!(self.1, End::WithLast)
+        }
+    }
+
+    fn open(frames: Vec<Bytes>) -> Request<Frames> {
+        Request::new(Frames(frames, End::Never))
     }
 
     fn message(length: usize) -> Vec<u8> {
@@ -250,15 +299,15 @@ mod tests {
     async fn rejects_a_call_over_budget_and_frees_its_bytes() {
         let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
         let beginning = |length: usize| vec![Bytes::from(message(5000)[..length].to_vec())];
-        let mut first = budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body();
+        let mut first = budget.grpc_messages(open(beginning(600))).into_body();
         next(&mut first).await.unwrap();
-        let mut second = budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body();
+        let mut second = budget.grpc_messages(open(beginning(600))).into_body();
         assert_eq!(next(&mut second).await.unwrap_err().code(), tonic::Code::Unavailable);
-        let mut small =
-            budget.grpc_messages(Request::new(Frames(vec![Bytes::from(message(5000))]))).into_body();
-        next(&mut small).await.expect("a whole message is not unfinished");
+        let whole = Frames(vec![Bytes::from(message(5000))], End::WithLast);
+        let mut whole = budget.grpc_messages(Request::new(whole)).into_body();
+        next(&mut whole).await.expect("a whole request is not unfinished");
         drop(first);
-        next(&mut budget.grpc_messages(Request::new(Frames(beginning(600)))).into_body()).await.unwrap();
+        next(&mut budget.grpc_messages(open(beginning(600))).into_body()).await.unwrap();
         assert_eq!(budget.memory.held(), 0);
     }
 
@@ -266,7 +315,7 @@ mod tests {
     async fn counts_a_single_message_until_it_is_dropped() {
         let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
         let mut body = budget
-            .single_message(Request::new(Frames(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])])))
+            .single_message(open(vec![Bytes::from(vec![0; 400]), Bytes::from(vec![0; 500])]))
             .into_body();
         next(&mut body).await.unwrap();
         next(&mut body).await.unwrap();
@@ -275,13 +324,42 @@ mod tests {
         assert_eq!(budget.memory.held(), 0);
     }
 
+    #[tokio::test]
+    async fn counts_the_longest_message_until_the_body_ends() {
+        let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
+        let rest = message(300);
+        let frames = || {
+            let small = [message(0), message(5)[..3].to_vec()].concat();
+            vec![Bytes::from(message(600)), Bytes::from(small)]
+        };
+        for end in [End::Never, End::Later] {
+            let ends = matches!(end, End::Later);
+            let mut body = budget.grpc_messages(Request::new(Frames(frames(), end))).into_body();
+            next(&mut body).await.unwrap();
+            assert_eq!(budget.memory.held(), 605);
+            next(&mut body).await.unwrap();
+            assert_eq!(budget.memory.held(), 605, "small messages hide no large one");
+            let mut other = budget.grpc_messages(open(vec![Bytes::from(rest.clone())])).into_body();
+            next(&mut other).await.unwrap();
+            let mut third = budget.grpc_messages(open(vec![Bytes::from(rest.clone())])).into_body();
+            assert_eq!(next(&mut third).await.unwrap_err().code(), tonic::Code::Unavailable);
+            drop(other);
+            if ends {
+                assert!(poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_none());
+                assert_eq!(budget.memory.held(), 0);
+            }
+            drop(body);
+            assert_eq!(budget.memory.held(), 0);
+        }
+    }
+
     /// Each frame ends in the middle of a message; frames are ten seconds apart.
     #[tokio::test(start_paused = true)]
     async fn gives_each_message_of_a_stream_its_own_timeout() {
         let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
         let bytes = message(5).repeat(20);
         let frames = bytes.chunks(11).map(Bytes::copy_from_slice).collect();
-        let mut body = budget.grpc_messages(Request::new(Frames(frames))).into_body();
+        let mut body = budget.grpc_messages(open(frames)).into_body();
         for _ in 0..bytes.len() / 11 {
             next(&mut body).await.unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -291,14 +369,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ends_a_stalled_message_but_not_an_idle_stream() {
         let budget = MessageBudget::new(MemoryBudget::with_limit(1000));
-        let mut stuck = budget
-            .grpc_messages(Request::new(Frames(vec![Bytes::from(message(9)[..7].to_vec())])))
-            .into_body();
+        let mut stuck = budget.grpc_messages(open(vec![Bytes::from(message(9)[..7].to_vec())])).into_body();
         next(&mut stuck).await.unwrap();
         let begin = tokio::time::Instant::now();
         assert_eq!(next(&mut stuck).await.unwrap_err().code(), tonic::Code::InvalidArgument);
         assert!(begin.elapsed() >= MESSAGE_TIMEOUT);
-        let mut idle = budget.grpc_messages(Request::new(Frames(vec![Bytes::from(message(9))]))).into_body();
+        let mut idle = budget.grpc_messages(open(vec![Bytes::from(message(9))])).into_body();
         next(&mut idle).await.unwrap();
         assert!(tokio::time::timeout(10 * MESSAGE_TIMEOUT, next(&mut idle)).await.is_err());
     }
@@ -314,8 +390,9 @@ mod tests {
             let (mut framing, mut at) = (Framing::default(), 0);
             for cut in cuts.into_iter().cycle() {
                 let until = (at + cut).min(bytes.len());
-                let (unfinished, finished_one) = framing.advance(&bytes[at..until]);
-                prop_assert_eq!(finished_one, ends.iter().any(|end| at < *end && *end <= until));
+                let (unfinished, finished) = framing.advance(&bytes[at..until]);
+                let ended = ends.iter().zip(&lengths).filter(|(end, _)| at < **end && **end <= until);
+                prop_assert_eq!(finished, ended.map(|(_, length)| 5 + length).max());
                 at = until;
                 let begun = ends.iter().rev().find(|end| **end <= at).copied().unwrap_or(0);
                 prop_assert_eq!(unfinished, at - begun);

@@ -133,7 +133,7 @@ pub enum TelemetryError {
 #[derive(Clone, Default)]
 pub struct Telemetry {
     filter: Option<reload::Handle<EnvFilter, Registry>>,
-    traces: Option<Arc<Traces>>,
+    _traces: Option<Arc<Traces>>,
 }
 
 struct Traces(SdkTracerProvider);
@@ -192,7 +192,7 @@ pub fn init_telemetry(
     if provider.is_some() {
         trace_context::switch_on();
     }
-    Ok(Telemetry { filter: Some(handle), traces: provider.map(|provider| Arc::new(Traces(provider))) })
+    Ok(Telemetry { filter: Some(handle), _traces: provider.map(|provider| Arc::new(Traces(provider))) })
 }
 
 /// Returns the variable that overrides the filter of the settings; empty is unset.
@@ -227,12 +227,6 @@ fn trace_provider(
 }
 
 impl Telemetry {
-    /// Whether traces are exported.
-    #[must_use]
-    pub fn traces(&self) -> bool {
-        self.traces.is_some()
-    }
-
     /// Applies the filter that `read` returns whenever the settings file changes, until shutdown.
     /// Returns at once if `RUST_LOG` is set, which overrides the settings.
     pub async fn follow_filter<E: std::fmt::Display>(
