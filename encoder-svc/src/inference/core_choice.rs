@@ -17,8 +17,8 @@ const PROBES: u32 = 9;
 /// All cores that are in use are given up below this gain. It is smaller than the gain that is
 /// needed to use them, so that the choice does not alternate.
 const KEPT_GAIN: f64 = 1.1;
-/// The runs whose median counts. One series of probes is more than half of them.
-const RECENT: usize = 15;
+/// The runs whose median counts. Two series of probes are more than half of them.
+const RECENT: usize = 31;
 /// The fixed cost of a run, in tokens.
 const FIXED_TOKENS: usize = 8;
 
@@ -194,17 +194,17 @@ mod tests {
         let mut choice = choice(6.0);
         let (on_all_cores, changes) = run(&mut choice, 200, |cores, _| steady(cores, 11.0, 25.0));
         assert_eq!(changes, [(Cores::One, false)]);
-        assert!(on_all_cores < 10, "{on_all_cores}");
+        assert!(on_all_cores < 20, "{on_all_cores}");
         let (on_all_cores, changes) = run(&mut choice, 4_000, |cores, _| steady(cores, 10.0, 6.0));
         assert_eq!(changes, [(Cores::All, false)]);
-        assert!(on_all_cores > 2_900, "{on_all_cores}");
+        assert!(on_all_cores > 2_100, "{on_all_cores}");
     }
 
     #[test]
     fn corrects_a_calibration_that_was_disturbed() {
         let (on_all_cores, changes) = run(&mut choice(9.0), 10_000, |cores, _| steady(cores, 10.0, 6.0));
         assert_eq!(changes, [(Cores::All, false)]);
-        assert!(on_all_cores > 8_900, "{on_all_cores}");
+        assert!(on_all_cores > 7_800, "{on_all_cores}");
     }
 
     #[test]

@@ -106,7 +106,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// probes run (2.5 s).
 pub const RECOVERY: Duration = Duration::from_secs(17);
 /// Time after recovery in which the run must end.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The name of an encoder's host.
 #[must_use]

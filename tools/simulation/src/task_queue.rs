@@ -11,13 +11,12 @@ pub struct TaskQueue<T = Entry> {
     changed: Notify,
 }
 
-impl<T> Default for TaskQueue<T> {
-    fn default() -> Self {
-        Self { queue: Queue::default(), changed: Notify::new() }
-    }
-}
-
 impl<T> TaskQueue<T> {
+    /// An empty queue; see [`Queue::new`].
+    pub(crate) fn new(is_abandoned: fn(&T) -> bool) -> Self {
+        Self { queue: Queue::new(is_abandoned), changed: Notify::new() }
+    }
+
     pub(crate) fn push(&self, class: Class, share: Share, entry: T) {
         self.queue.push(class, share, entry);
         self.changed.notify_waiters();
@@ -36,8 +35,8 @@ impl<T> TaskQueue<T> {
         }
     }
 
-    pub(crate) fn done(&self, class: Class) {
-        self.queue.done(class, 1);
+    pub(crate) fn done(&self, worker: Worker, class: Class) {
+        self.queue.done(worker, class, 1);
         self.changed.notify_waiters();
     }
 
@@ -63,7 +62,7 @@ mod tests {
 
     /// If a wakeup were lost, an entry would wait for ever and the test would time out.
     async fn take_all() {
-        let queue = Arc::new(TaskQueue::<usize>::default());
+        let queue = Arc::new(TaskQueue::<usize>::new(|_| false));
         let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
         for worker in [Worker::SingleCore, Worker::SingleCore, Worker::Reserved] {
             let (queue, sender) = (queue.clone(), sender.clone());
@@ -71,7 +70,7 @@ mod tests {
                 while let Some((entry, class)) = queue.next(worker).await {
                     sender.send(entry).expect("the test receives");
                     tokio::task::yield_now().await;
-                    queue.done(class);
+                    queue.done(worker, class);
                 }
             });
         }

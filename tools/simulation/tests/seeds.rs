@@ -31,6 +31,7 @@ fn keeps_every_promise_during_faults() {
     assert!(sum("fault:") > 200, "{counts:#?}");
     assert!(sum("movie:classified") > 5_000 && sum("text:encoded") > 5_000, "{counts:#?}");
     assert_eq!(sum("bulk:encoded") + sum("bulk:resumed"), SEEDS, "{counts:#?}");
+    assert!(sum("overload:in_time") > 2_000, "{counts:#?}");
     for kind in ["Crash", "Partition", "Hold", "Loss", "Garbage", "Model", "Generation", "Jump"] {
         assert!(sum(&format!("fault:{kind}")) > 0, "no {kind} in {SEEDS} seeds");
     }

@@ -51,7 +51,7 @@ impl TaskWorkers {
     /// Starts `sessions` single-core workers and the reserved worker, which uses all cores.
     pub(crate) fn start(model: SimulatedModel, sessions: usize, admission: &Arc<Admission>) -> Self {
         let sabotage = model.world.plan.sabotage;
-        let (queue, model) = (Arc::new(TaskQueue::<Entry>::default()), Arc::new(model));
+        let (queue, model) = (Arc::new(TaskQueue::new(Entry::is_abandoned)), Arc::new(model));
         for worker in std::iter::repeat_n(Worker::SingleCore, sessions).chain([Worker::Reserved]) {
             let (queue, model, admission) = (queue.clone(), model.clone(), admission.clone());
             tokio::spawn(async move {
@@ -59,7 +59,7 @@ impl TaskWorkers {
                     if !entry.is_abandoned() {
                         encode(&model, worker, entry, &admission).await;
                     }
-                    queue.done(class);
+                    queue.done(worker, class);
                 }
             });
         }

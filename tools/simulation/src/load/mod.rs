@@ -6,5 +6,6 @@ pub mod clients;
 mod direct;
 mod items;
 pub mod outcome;
+mod overload;
 pub mod reader;
 pub mod sharers;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::hosts::encoder_host;
+use crate::load::overload;
 use crate::plan::{self, RECOVERY};
 use crate::truth;
 use crate::world::World;
@@ -115,7 +116,7 @@ pub async fn run(world: Arc<World>) -> turmoil::Result {
     if mean == 0.0 || !counts.iter().all(is_equal) {
         world.violation(&format!("callers got {} instead of equal shares", named.join(", ")));
     }
-    Ok(())
+    overload::run(&world).await
 }
 
 impl Sharer {
