@@ -40,7 +40,7 @@ from torch import Tensor
 from export.adapt.data import LABELS
 from export.adapt.model import VECTOR, MovieEncoder, adapted_names, small_names
 
-FORMAT, VERSION = "minilm-adapter-2", "1.2.0"
+FORMAT, VERSION = "minilm-adapter-2", "1.3.0"
 SERVED_TOKENS = 256
 
 

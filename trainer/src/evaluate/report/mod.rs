@@ -102,12 +102,14 @@ pub fn markdown(
     vectors: &Vectors,
 ) -> Result<String, EvaluationError> {
     let mut text = String::from("# Genre model\n\n");
-    if !introduction.is_empty() {
-        let _ = writeln!(text, "{}\n", introduction.trim());
-    }
+    let introduction = introduction.trim();
+    text.push_str(&match introduction {
+        "" => "Written by `trainer report`.".to_owned(),
+        introduction => format!("{introduction}\n\nFrom here on, `trainer report` wrote this page."),
+    });
     text.push_str(
-        "From here on, `trainer report` wrote this page. Epoch, temperature and thresholds were chosen on \
-         validation movies; nothing was chosen on test movies.\n\n",
+        " Epoch, temperature and thresholds were chosen on validation movies; nothing was chosen on test \
+         movies.\n\n",
     );
     if let Some(subject) = models.first() {
         provenance(&mut text, subject, vectors);
