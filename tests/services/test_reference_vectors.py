@@ -23,7 +23,7 @@ from export.minilm.adapter import load_adapter  # noqa: E402
 from export.minilm.forward import embed  # noqa: E402
 from export.minilm.weights import find_model_folder, load_shape, load_weights  # noqa: E402
 
-COUNT = 60
+COUNT = 30
 TOLERANCE = 1e-5
 MIN_COSINE = 0.96
 SERVICE = "movieclassifier.encoder.v1.EncoderService"
@@ -36,8 +36,8 @@ def written() -> Iterator[str]:
     wants = ["hunts the man who framed her", "dreams of the sea", "must cross a frozen desert", "hides a stolen painting"]
     turns = ["until a stranger arrives.", "while war draws near, and nobody can be trusted.", "— or so it seems…", "in 1943."]
     ends = ["", " Based on a true story.", " What begins as a game ends in fire. " * 6]
-    # numpy takes 0.2 s a text, so every fourth combination.
-    for end, turn, want, hero in itertools.islice(itertools.product(ends, turns, wants, heroes), 0, None, 4):
+    # numpy takes 0.2 s a text, so every eighth combination.
+    for end, turn, want, hero in itertools.islice(itertools.product(ends, turns, wants, heroes), 0, None, 8):
         yield f"{hero} {want} {turn}{end}"
 
 
