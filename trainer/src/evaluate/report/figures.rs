@@ -34,7 +34,7 @@ pub struct Figure {
 /// The probabilities of a model on some movies.
 pub(super) struct Measured {
     probabilities: Array2<f32>,
-    movies: Vectors,
+    pub(super) movies: Vectors,
 }
 
 impl Measured {

@@ -58,9 +58,8 @@ pub fn details(
     let (validation, tested) =
         (Measured::of(model, vectors, Split::Validation), Measured::of(model, vectors, Split::Test));
     let mut text = String::new();
-    let movies = vectors.subset(Split::Test);
-    for grouping in std::iter::once(&Grouping::by_labels(&movies)).chain(details.groupings) {
-        let table = grouping.table(model, &movies)?;
+    for grouping in std::iter::once(&Grouping::by_labels(&tested.movies)).chain(details.groupings) {
+        let table = grouping.table(model, &tested.movies)?;
         let _ = write!(text, "\n## By {}, test movies\n\n{table}", grouping.name);
     }
     text.push_str("\n## Threshold rules, validation movies\n\n");
@@ -103,10 +102,11 @@ pub fn markdown(
 ) -> Result<String, EvaluationError> {
     let mut text = String::from("# Genre model\n\n");
     let introduction = introduction.trim();
-    text.push_str(&match introduction {
-        "" => "Written by `trainer report`.".to_owned(),
-        introduction => format!("{introduction}\n\nFrom here on, `trainer report` wrote this page."),
-    });
+    if introduction.is_empty() {
+        text.push_str("Written by `trainer report`.");
+    } else {
+        let _ = write!(text, "{introduction}\n\nFrom here on, `trainer report` wrote this page.");
+    }
     text.push_str(
         " Epoch, temperature and thresholds were chosen on validation movies; nothing was chosen on test \
          movies.\n\n",
