@@ -8,7 +8,7 @@ use encoder_client::{EncoderClient, EncoderError, Vectors};
 use genre_model::{EncoderIdentity, GenreModel};
 use ndarray::{Array2, ArrayView1, Axis};
 use proto::classifier::v1::{ClassifyResponse, GenreScore, Movie};
-use service_kit::{ApiError, CallerId, Deadline, FairLimit, FairPermit, FieldViolation};
+use service_kit::{ApiError, CallerId, Deadline, FairLimit, FairPermit, FieldViolation, amount_of};
 use tokio::runtime::Handle;
 
 use crate::call::Call;
@@ -29,15 +29,12 @@ pub(crate) struct Pipeline {
     asking_again: Arc<FairLimit>,
 }
 
-/// A movie counts as one movie in flight for each of these bytes that it has or begins.
-const BYTES_OF_ONE: usize = 4 << 10;
 /// What is counted in flight, as errors name it.
 const MOVIES: &str = "movies (one for each 4 KiB)";
 
-/// Returns how many movies in flight a movie counts as. With the length in it, their limit bounds the
-/// memory of movies, too.
+/// Returns how many movies in flight a movie counts as.
 fn amount(movie: &Movie) -> u64 {
-    (movie.title.len() + movie.overview.len()).div_ceil(BYTES_OF_ONE).max(1) as u64
+    amount_of(movie.title.len() + movie.overview.len())
 }
 
 /// What a response includes.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proto::LARGEST_BATCH;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     AllowedHosts, ApiKeys, AuthSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS, Drain, GrpcSettings,
@@ -330,7 +331,7 @@ impl TryFrom<EncoderSvcSettings> for EncoderSvcConfig {
             tls: ServerTls::new(&settings.tls)?,
             keys: ApiKeys::new(&settings.auth)?,
             limits: Limits {
-                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
+                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, LARGEST_BATCH)?,
                 max_text_bytes: in_range("limits.max_text_bytes", limits.max_text_bytes, 1, 1 << 24)?,
                 stream_in_flight: match in_range(
                     "limits.stream_in_flight",

@@ -2,22 +2,14 @@
 
 use std::sync::Arc;
 
-use service_kit::{ApiError, Caller, CallerId, Deadline, FairLimit, FairPermit, check_text};
+use service_kit::{ApiError, Caller, CallerId, Deadline, FairLimit, FairPermit, amount_of, check_text};
 
 use crate::config::Limits;
 use crate::encoder::Encoder;
 use crate::scheduler::entry::{Class, Reply};
 
-/// A text counts as one text in flight for each of these bytes that it has or begins.
-const BYTES_OF_ONE: usize = 4 << 10;
 /// What is counted in flight, as errors name it.
 const TEXTS: &str = "texts (one for each 4 KiB)";
-
-/// Returns how many texts in flight a text counts as. With the length in it, their limit bounds the
-/// memory of texts, too.
-fn amount(text: &str) -> u64 {
-    text.len().div_ceil(BYTES_OF_ONE).max(1) as u64
-}
 
 /// Checks texts, charges them to their caller and encodes them. Clones share the encoder and the
 /// texts in flight.
@@ -64,7 +56,7 @@ impl LimitedEncoder {
     ) -> Result<Vec<Reply>, ApiError> {
         self.check_batch(field, &texts)?;
         let (id, count) = (caller.id(), texts.len());
-        let amount: u64 = texts.iter().map(|text| amount(text)).sum();
+        let amount: u64 = texts.iter().map(|text| amount_of(text.len())).sum();
         let _in_flight = self.in_flight.admit(id, amount, false, deadline, TEXTS).await?;
         let charge = || caller.charge(field, count);
         let encoding = self.encoder.encode_charged(texts, class, id, deadline, charge);
@@ -87,7 +79,7 @@ impl LimitedEncoder {
         if let Some(violation) = check_text("text", text, self.limits.max_text_bytes) {
             return Err(ApiError::Invalid(vec![violation]));
         }
-        self.in_flight.admit(caller.id(), amount(text), true, deadline, TEXTS).await
+        self.in_flight.admit(caller.id(), amount_of(text.len()), true, deadline, TEXTS).await
     }
 
     /// Encodes one text of a stream, which is in flight by `in_flight` until its reply. Waits where

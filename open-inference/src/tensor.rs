@@ -1,15 +1,13 @@
 //! Tensors: their descriptions, and the layout of their elements.
 
 use prost::bytes::Bytes;
+use proto::LARGEST_BATCH;
 use proto::inference::DataType;
 use serde::Serialize;
 use service_kit::ApiError;
 
 /// The bytes of the length before each element of BYTES.
 const LENGTH_BYTES: usize = 4;
-/// The most texts of an input, which is the highest value of `limits.max_batch_size`. An empty text
-/// takes more memory than its bytes in a request.
-pub(crate) const MAX_TEXTS: usize = 1 << 16;
 
 /// The datatype of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +191,7 @@ fn raw_texts(name: &str, mut raw: &[u8]) -> Result<Vec<String>, ApiError> {
     let mut texts = Vec::new();
     while !raw.is_empty() {
         let index = texts.len();
-        if index == MAX_TEXTS {
+        if index == LARGEST_BATCH {
             return Err(wrong_contents(name, too_many_texts()));
         }
         let Some((length, rest)) = raw.split_first_chunk::<LENGTH_BYTES>() else {
@@ -225,9 +223,9 @@ fn wrong_shape(name: &str, shape: &[i64]) -> ApiError {
     ApiError::invalid(name, "WRONG_SHAPE", description)
 }
 
-/// Describes an input of more than [`MAX_TEXTS`].
+/// Describes an input of more than [`LARGEST_BATCH`].
 pub(crate) fn too_many_texts() -> String {
-    format!("expected at most {MAX_TEXTS} texts, found more")
+    format!("expected at most {LARGEST_BATCH} texts, found more")
 }
 
 pub(crate) fn wrong_contents(name: &str, description: impl Into<String>) -> ApiError {
@@ -302,7 +300,7 @@ mod tests {
     #[test]
     fn rejects_more_texts_than_the_largest_batch() {
         let empty = |count: usize| Contents::Raw([0_u8; LENGTH_BYTES].repeat(count).into());
-        assert_eq!(texts("TEXT", &[1 << 16], empty(MAX_TEXTS)).unwrap().len(), MAX_TEXTS);
+        assert_eq!(texts("TEXT", &[1 << 16], empty(LARGEST_BATCH)).unwrap().len(), LARGEST_BATCH);
         let error = texts("TEXT", &[100_000], empty(100_000)).unwrap_err();
         assert_eq!(error.to_string(), "TEXT: expected at most 65536 texts, found more");
     }

@@ -16,8 +16,9 @@ use tonic_prost::ProstCodec;
 
 use crate::inference::ModelInferRequest;
 
-/// The highest value of `limits.max_batch_size` of both services.
-const LARGEST_BATCH: usize = 1 << 16;
+/// The highest value of `limits.max_batch_size` of both services, and so the most texts or movies that
+/// are decoded from a request.
+pub const LARGEST_BATCH: usize = 1 << 16;
 /// The most fields of a message of the Open Inference Protocol, those of nested messages not
 /// counted.
 const MAX_TENSORS: usize = 64;

@@ -1,8 +1,11 @@
-//! The wire: code that prost and tonic generate from `proto/**/*.proto`, and the codecs of that code.
+//! The wire: code that prost and tonic generate from `proto/**/*.proto`, and the codecs of that code
+//! with their bound.
 //! Nothing else lives here.
 #![allow(clippy::pedantic, missing_docs, unreachable_pub)]
 
 mod bounded_codec;
+
+pub use bounded_codec::LARGEST_BATCH;
 
 /// From texts to vectors.
 pub mod encoder {

@@ -28,7 +28,9 @@ mod telemetry;
 mod text_limits;
 mod tls;
 
-pub use auth::{ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key};
+pub use auth::{
+    API_KEY, ApiKeySettings, ApiKeys, AuthSettings, CALLER_TAG, Caller, CallerId, require_api_key,
+};
 pub use command_line::{
     ClientTlsArgs, HealthcheckArgs, print, report, run_command, run_command_on_threads, until_reader_left,
 };
@@ -46,7 +48,7 @@ pub use config::settings::{
 pub use config::sweep::{OneVariable, impossible_numbers, load_each, unchangeable_keys};
 pub use deadline::Deadline;
 pub use error::{ApiError, FieldViolation, ItemError, NOT_SERVED, PUSHBACK, SERVICES};
-pub use fair::{FairLimit, FairPermit, FairQueue};
+pub use fair::{FairLimit, FairPermit, FairQueue, amount_of};
 pub use file_watch::FileWatch;
 pub use grpc::decode_error::malformed_item;
 pub use grpc::health::Health;
@@ -56,6 +58,7 @@ pub use grpc::settings::GrpcSettings;
 pub use grpc::web::{GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, is_grpc_web};
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use http::allowed_hosts::AllowedHosts;
+pub use http::bounded_list::bounded_list;
 pub use http::canonical_path::canonical_path;
 pub use http::json_body::{BodyLimits, JsonBody, RawBody, parse_json};
 pub use http::object::Object;

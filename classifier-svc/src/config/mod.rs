@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use encoder_client::ClientConfig;
+use proto::LARGEST_BATCH;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     AllowedHosts, ApiKeys, AuthSettings, ConnectionRules, DEFAULT_MAX_CONNECTIONS,
@@ -275,7 +276,7 @@ impl TryFrom<ClassifierSvcSettings> for ClassifierSvcConfig {
             model_poll: positive_seconds("model_poll_seconds", settings.model_poll_seconds)?,
             encoder: ClientConfig::try_from(settings.encoder)?,
             limits: Limits {
-                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, 1 << 16)?,
+                max_batch_size: in_range("limits.max_batch_size", limits.max_batch_size, 1, LARGEST_BATCH)?,
                 max_title_chars: in_range("limits.max_title_chars", limits.max_title_chars, 1, 1 << 20)?,
                 max_overview_chars: in_range(
                     "limits.max_overview_chars",

@@ -22,8 +22,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use service_kit::{
-    ApiError, ApiKeys, BodyLimits, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS, MemoryBudget,
-    MessageBudget, Readiness, guard_api, is_grpc_web, method_not_allowed, openapi_route,
+    API_KEY, ApiError, ApiKeys, BodyLimits, GRPC_WEB_REQUEST_HEADERS, GRPC_WEB_RESPONSE_HEADERS,
+    MemoryBudget, MessageBudget, Readiness, guard_api, is_grpc_web, method_not_allowed, openapi_route,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -33,8 +33,6 @@ use crate::classifier::Classifier;
 use crate::config::RestConfig;
 use crate::open_inference::Genres;
 
-/// The other header of an API key.
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// How many bytes of a body of the Open Inference Protocol are JSON, in requests and replies.
 const JSON_LENGTH: HeaderName = HeaderName::from_static(::open_inference::JSON_LENGTH);
 

@@ -167,7 +167,7 @@ impl SessionWorker {
             };
             self.choose_cores();
             let more = self.rest_of_batch(&first, class);
-            let ran = self.encode(std::iter::once(first).chain(more).collect(), class);
+            let ran = self.encode(first, more, class);
             let begin = std::mem::replace(&mut free, Instant::now());
             if self.kind == Worker::SingleCore {
                 self.admission.costs().learn(&ran, free.duration_since(begin));
@@ -198,10 +198,11 @@ impl SessionWorker {
 
     /// Runs entries as one batch and replies to each. Returns the lengths in bytes of the texts
     /// that ran.
-    fn encode(&mut self, entries: Vec<Entry>, class: Class) -> Vec<usize> {
-        let taken = entries.len();
+    fn encode(&mut self, first: Entry, more: Vec<Entry>, class: Class) -> Vec<usize> {
+        let taken = 1 + more.len();
+        let entries = std::iter::once(first).chain(more);
         let (started, tokens): (Vec<_>, Vec<_>) =
-            entries.into_iter().filter_map(|entry| self.begin(entry, class)).unzip();
+            entries.filter_map(|entry| self.begin(entry, class)).unzip();
         let bytes = started.iter().map(|started| started.entry.text.len()).collect();
         let results = match self.run(&started, &tokens) {
             Ok(vectors) => vectors.into_iter().map(Ok).collect(),

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
+use proto::LARGEST_BATCH;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
-
-/// The most texts that are kept, which is the highest value of `limits.max_batch_size`. Others are
-/// only counted, because an empty text takes more memory than its three bytes of JSON.
-const MAX_TEXTS: usize = 1 << 16;
 
 /// The texts of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Input {
+    /// At most as many texts as the largest batch has. Others are only counted, because an empty text
+    /// takes more memory than its three bytes of JSON.
     pub(super) texts: Vec<String>,
     /// The number of texts in the request.
     pub(super) count: usize,
@@ -37,7 +36,7 @@ impl<'de> Visitor<'de> for InputVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Input, A::Error> {
         let mut texts = Vec::new();
-        while texts.len() < MAX_TEXTS {
+        while texts.len() < LARGEST_BATCH {
             let Some(Text(text)) = list.next_element()? else { break };
             texts.push(text);
         }
@@ -127,8 +126,8 @@ mod tests {
 
     #[test]
     fn counts_but_does_not_keep_texts_beyond_any_limit() {
-        let json = format!("[{}\"\"]", "\"\",".repeat(MAX_TEXTS + 8));
+        let json = format!("[{}\"\"]", "\"\",".repeat(LARGEST_BATCH + 8));
         let input = input(&json).unwrap();
-        assert_eq!((input.texts.len(), input.count), (MAX_TEXTS, MAX_TEXTS + 9));
+        assert_eq!((input.texts.len(), input.count), (LARGEST_BATCH, LARGEST_BATCH + 9));
     }
 }

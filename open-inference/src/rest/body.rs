@@ -6,6 +6,7 @@ use std::fmt;
 use axum::body::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use proto::LARGEST_BATCH;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use service_kit::{ApiError, parse_json};
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::bounded::{Few, few_objects};
 use crate::model::{Input, Parameter, Request, quoted, reject_unsupported};
-use crate::tensor::{Contents, MAX_TEXTS, too_many_texts, wrong_contents};
+use crate::tensor::{Contents, too_many_texts, wrong_contents};
 
 /// The header that says how many bytes of a body are JSON; the rest are raw tensors.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
@@ -220,7 +221,7 @@ struct Data {
 
 impl Data {
     fn add<E: Error>(&mut self, text: impl Into<String>) -> Result<(), E> {
-        if self.texts.len() == MAX_TEXTS {
+        if self.texts.len() == LARGEST_BATCH {
             return Err(E::custom(too_many_texts()));
         }
         self.texts.push(text.into());
@@ -367,11 +368,11 @@ mod tests {
             let texts = vec!["\"\""; count].join(",");
             read_body(&input(&format!(r#""shape": [{count}], "data": [{texts}]"#)), b"")
         };
-        let largest = read(MAX_TEXTS).unwrap();
+        let largest = read(LARGEST_BATCH).unwrap();
         let Contents::Texts(texts) = &largest.request.inputs[0].contents else {
             unreachable!("the elements are texts")
         };
-        assert_eq!(texts.len(), MAX_TEXTS);
+        assert_eq!(texts.len(), LARGEST_BATCH);
         let error = read(100_000).err().unwrap();
         assert_eq!(error.reason(), "INVALID_JSON");
         assert!(error.to_string().contains("expected at most 65536 texts, found more"), "{error}");

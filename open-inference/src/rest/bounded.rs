@@ -1,14 +1,11 @@
-//! Lists and objects of a few entries.
-//!
-//! An entry takes several times more memory than its JSON, so a body within its limit of bytes
-//! could take hundreds of megabytes. serde has no attribute that bounds a list.
+//! Lists and objects of a few entries, bounded for the reason of [`bounded_list`].
 
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use service_kit::Object;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use service_kit::{Object, bounded_list};
 
 /// The most tensors and parameters of a request, each. No model has more than a few.
 const MAX: usize = 64;
@@ -17,28 +14,8 @@ const MAX: usize = 64;
 pub(super) fn few_objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_seq(FewObjects(PhantomData))
-}
-
-struct FewObjects<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for FewObjects<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a sequence")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        let mut objects = Vec::new();
-        while let Some(Object(object)) = list.next_element()? {
-            if objects.len() == MAX {
-                return Err(A::Error::custom(format!("expected at most {MAX} tensors, found more")));
-            }
-            objects.push(object);
-        }
-        Ok(objects)
-    }
+    let objects: Vec<Object<T>> = bounded_list(deserializer, MAX, "tensors")?;
+    Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
 /// An object with at most 64 fields.

@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -16,6 +16,9 @@ use subtle::ConstantTimeEq as _;
 use super::caller::Caller;
 use super::text_quota::{TextQuota, wait};
 use crate::{ApiError, InvalidSetting};
+
+/// The header of an API key, besides `Authorization: Bearer`.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Settings of API keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -117,7 +120,7 @@ fn key_in(headers: &HeaderMap) -> Option<&[u8]> {
         let (scheme, key) = value.as_bytes().split_at_checked("bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
     });
-    let key = bearer.or_else(|| headers.get("x-api-key").map(http::HeaderValue::as_bytes))?;
+    let key = bearer.or_else(|| headers.get(API_KEY).map(http::HeaderValue::as_bytes))?;
     Some(key.trim_ascii()).filter(|key| !key.is_empty())
 }
 

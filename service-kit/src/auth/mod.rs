@@ -8,6 +8,6 @@ mod caller;
 mod layer;
 mod text_quota;
 
-pub use api_keys::{ApiKeySettings, ApiKeys, AuthSettings};
+pub use api_keys::{API_KEY, ApiKeySettings, ApiKeys, AuthSettings};
 pub use caller::{CALLER_TAG, Caller, CallerId};
 pub use layer::require_api_key;

@@ -59,6 +59,16 @@ pub struct FairPermit {
     amount: u64,
 }
 
+/// An item counts as one for each of these bytes that it has or begins.
+const BYTES_OF_ONE: usize = 4 << 10;
+
+/// Returns the amount of a text or movie of `bytes` bytes in a limit on items: one for each 4 KiB that it
+/// has or begins, at least 1. With the length in it, the limit bounds the memory of items, too.
+#[must_use]
+pub fn amount_of(bytes: usize) -> u64 {
+    bytes.div_ceil(BYTES_OF_ONE).max(1) as u64
+}
+
 impl State {
     fn new(capacity: u64) -> Self {
         let waiting = FairQueue::new(|waiter: &Waiter| waiter.granted.is_closed());

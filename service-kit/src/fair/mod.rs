@@ -5,5 +5,5 @@
 mod limit;
 mod queue;
 
-pub use limit::{FairLimit, FairPermit};
+pub use limit::{FairLimit, FairPermit, amount_of};
 pub use queue::FairQueue;

@@ -16,7 +16,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::deadline::{GRPC_TIMEOUT, parse_timeout};
 use super::served::answer_early;
-use crate::{ApiError, GrpcServer};
+use crate::{API_KEY, ApiError, GrpcServer};
 
 /// The beginning of every content type of gRPC-Web.
 const GRPC_WEB: &[u8] = b"application/grpc-web";
@@ -25,7 +25,7 @@ const GRPC_WEB: &[u8] = b"application/grpc-web";
 pub const GRPC_WEB_REQUEST_HEADERS: [HeaderName; 6] = [
     CONTENT_TYPE,
     AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
+    API_KEY,
     HeaderName::from_static("x-grpc-web"),
     HeaderName::from_static("x-user-agent"),
     GRPC_TIMEOUT,

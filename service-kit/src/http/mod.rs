@@ -4,6 +4,7 @@
 //! The routes of a service live in the service.
 
 pub(crate) mod allowed_hosts;
+pub(crate) mod bounded_list;
 pub(crate) mod canonical_path;
 pub(crate) mod json_body;
 pub(crate) mod metrics;

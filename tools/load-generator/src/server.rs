@@ -83,11 +83,16 @@ impl Server {
     /// `/proc`.
     #[must_use]
     pub fn memory_mib(&self, name: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .map_or(0.0, |kib: f64| kib / 1024.0)
+        memory_mib(self.child.id(), name)
     }
+}
+
+/// Returns a field of `/proc/PID/status` of a process in mebibytes; 0 without `/proc`.
+#[must_use]
+pub fn memory_mib(process: u32, name: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).map_or(0.0, |kib: f64| kib / 1024.0)
 }
 
 impl Drop for Server {

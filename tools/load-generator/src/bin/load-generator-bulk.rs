@@ -10,7 +10,7 @@ use clap::Parser;
 use encoder_svc::inference::device::Device;
 use load_generator::figures::{Figures, median};
 use load_generator::raw::Raw;
-use load_generator::server::{Server, ServerArguments};
+use load_generator::server::{Server, ServerArguments, memory_mib};
 use load_generator::texts::{TextArguments, WORDS};
 
 /// How often a running command is looked at.
@@ -105,15 +105,11 @@ impl Arguments {
 
 /// Returns the most resident mebibytes and the CPU seconds of a process; 0 without `/proc`.
 fn usage(process: u32) -> (f64, f64) {
-    let read = |name| std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default();
-    let status = read("status");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     // The name of the command, in parentheses, may contain spaces.
-    let stat = read("stat");
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-    (peak.unwrap_or_default() / 1024.0, ticks / TICKS)
+    (memory_mib(process, "VmHWM"), ticks / TICKS)
 }
 
 /// Writes the texts as movies without titles, whose texts to encode are their overviews.
