@@ -4,10 +4,14 @@ CARGO  ?= cargo
 PYTHON ?= python3
 
 RUNTIME   := .runtime
+TARGET    := $(or $(CARGO_TARGET_DIR),target)
 VENV      := $(RUNTIME)/venv/bin/python
 EXPORT    := encoder-svc/export
 BOOTSTRAP := $(PYTHON) $(EXPORT)/bootstrap.py --runtime-dir $(RUNTIME)
 TESTER    := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+
+# The Python suites run these unless a command names others.
+export BINARIES ?= $(abspath $(TARGET))/debug
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up models default-model adapter lint supply-chain sbom clean \
@@ -22,11 +26,11 @@ help: ## list the commands
 
 demo: models ## install everything, start both services, classify a movie, stop
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	@tools/scripts/demo.sh target/release
+	@tools/scripts/demo.sh $(TARGET)/release
 
 up: models ## run both services in the foreground until Ctrl-C
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	@tools/scripts/up.sh target/release
+	@tools/scripts/up.sh $(TARGET)/release
 
 models: ## install ONNX Runtime and make the default encoder bundle
 	@$(BOOTSTRAP)
@@ -38,7 +42,7 @@ WORK ?= $(RUNTIME)/default-model
 
 default-model: models ## fit models/default.safetensors and its report from DATA=movies_metadata.csv and MORE='FILE ...'
 	$(CARGO) build --release --locked -p trainer
-	@tools/scripts/default_model.sh target/release '$(WORK)' '$(DATA)' $(MORE)
+	@tools/scripts/default_model.sh $(TARGET)/release '$(WORK)' '$(DATA)' $(MORE)
 
 ADAPT_VENV := $(RUNTIME)/adapt-venv
 $(ADAPT_VENV)/.stamp: $(EXPORT)/requirements-adapt.txt
@@ -70,7 +74,7 @@ test-abuse: python-environment binaries ## the real binaries under attack: flood
 	$(VENV) -m pytest -q tests/abuse
 
 test-api: models api-environment binaries ## fuzz the REST API against its OpenAPI description with schemathesis
-	@tools/scripts/test_api.sh target/debug $(API_VENV)/bin/schemathesis
+	@tools/scripts/test_api.sh $(TARGET)/debug $(API_VENV)/bin/schemathesis
 
 test-protocols: models protocols-environment binaries ## the services through clients of other protocols: openai, langchain, tritonclient, KServe's
 	$(PROTOCOLS_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/protocols
@@ -211,7 +215,7 @@ $(SPARK_VENV)/.stamp: tests/python_client/requirements-spark.txt $(SPARK_VENV)/.
 test-spark: models $(if $(shell command -v java),$(SPARK_VENV)/.stamp) ## Spark jobs: columns, a restart, an overload, rows/s against the client alone; skipped without Java
 	@if command -v java >/dev/null; then \
 	    $(CARGO) build --release --locked -p encoder-svc -p classifier-svc && \
-	    BINARIES=target/release $(SPARK_VENV)/bin/python -m pytest -q -s -p no:cacheprovider tests/python_client/test_spark_jobs.py; \
+	    BINARIES=$(TARGET)/release $(SPARK_VENV)/bin/python -m pytest -q -s -p no:cacheprovider tests/python_client/test_spark_jobs.py; \
 	else \
 	    echo "test-spark skipped: Spark needs Java 17 or later, such as Debian's openjdk-17-jre-headless"; \
 	fi
@@ -228,7 +232,7 @@ SEEDS ?= 50
 FIRST ?= 1
 simulate: ## run both services over a faulty simulated network, for SEEDS=50 seeds or for SEED=7 in full
 	$(CARGO) build --release --locked -p simulation
-	@target/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
+	@$(TARGET)/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
 
 simulate-mutants: ## put defects into the sources, one at a time, and check that the simulation finds each (15 minutes)
 	$(PYTHON) tools/simulation/mutants/run.py
@@ -236,13 +240,13 @@ simulate-mutants: ## put defects into the sources, one at a time, and check that
 soak: models ## run both services at 80 % load for 30 minutes with reloads and restarts; check errors, latency and memory
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc -p trainer
-	$(VENV) tests/soak/soak.py
+	$(VENV) tests/soak/soak.py --binaries $(TARGET)/release
 
 SOAK_SECONDS ?= 1800
 soak-hostile: models ## both services with two keys, a hostile and a polite one, for SOAK_SECONDS=1800; check the polite one's latency
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	BINARIES=target/release $(VENV) tests/soak/hostile.py --seconds $(SOAK_SECONDS)
+	BINARIES=$(TARGET)/release $(VENV) tests/soak/hostile.py --seconds $(SOAK_SECONDS)
 
 # Another seed each day. The same seed sends the same frames, in a time that depends on the service.
 ABUSE_SECONDS ?= 300
@@ -250,7 +254,7 @@ ABUSE_SEED ?= $(shell date +%Y%m%d)
 misbehave: models ## clients that misbehave at random over HTTP/2 on every listener, ABUSE_SECONDS=300 plain and as long over TLS
 	@$(BOOTSTRAP) --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	BINARIES=target/release ABUSE_SECONDS=$(ABUSE_SECONDS) ABUSE_SEED=$(ABUSE_SEED) \
+	BINARIES=$(TARGET)/release ABUSE_SECONDS=$(ABUSE_SECONDS) ABUSE_SEED=$(ABUSE_SEED) \
 	    $(VENV) -m pytest -q -s tests/abuse/test_misbehaving_client.py
 
 FUZZ_SECONDS ?= 600
@@ -269,12 +273,13 @@ bench: bench-trainer bench-encoder ## all benchmarks of this machine's CPU, as r
 
 bench-encoder: models ## the encoder under load, as ratios to ONNX Runtime alone on the same texts (4 minutes); NOISE=1 beside a competing process
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
-	target/release/load-generator $(if $(NOISE),--noise --output bench-results/encoder-noise.json)
+	$(TARGET)/release/load-generator --encoder-svc $(TARGET)/release/encoder-svc \
+	    $(if $(NOISE),--noise --output bench-results/encoder-noise.json)
 
 bench-bulk: models ## trainer classify end to end, as a ratio to ONNX Runtime alone and to trainer encode (4 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p trainer -p load-generator --bin encoder-svc --bin trainer \
 	    --bin load-generator-bulk
-	target/release/load-generator-bulk
+	$(TARGET)/release/load-generator-bulk --encoder-svc $(TARGET)/release/encoder-svc --trainer $(TARGET)/release/trainer
 
 # One environment a peer. Those that need PyTorch find it in the environment of bench-trainer, which exists for x86_64 only.
 PEERS := $(RUNTIME)/peers
@@ -299,13 +304,13 @@ $(PERF_ANALYZER_VENV)/.stamp: tests/protocols/requirements-perf-analyzer.txt
 
 bench-perf-analyzer: models $(PERF_ANALYZER_VENV)/.stamp ## Triton's perf_analyzer against the encoder; must agree with the load generator within 10 % (3 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
-	BINARIES=target/release $(PERF_ANALYZER_VENV)/bin/python tests/protocols/compare_perf_analyzer.py
+	BINARIES=$(TARGET)/release $(PERF_ANALYZER_VENV)/bin/python tests/protocols/compare_perf_analyzer.py
 
 bench-peers: models peer-environments ## our services beside FastAPI, infinity and BentoML on the same weights and texts (sized for 12 minutes; resumes)
 	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 	$(CARGO) build --release --locked -p encoder-svc -p classifier-svc
-	PYTHONPATH=tools:encoder-svc $(VENV) -m peers $(if $(wildcard $(DATA)),--data '$(DATA)') \
+	PYTHONPATH=tools:encoder-svc $(VENV) -m peers --binaries $(TARGET)/release $(if $(wildcard $(DATA)),--data '$(DATA)') \
 	    $(if $(TEI_ROUTER),--tei '$(TEI_ROUTER)') $(PEERS_OPTIONS)
 
 # The benchmark compares with PyTorch. It uses the environment that trains the adapter if there is one, and otherwise
@@ -324,7 +329,7 @@ bench-trainer: $(RUNTIME)/bench-python ## a training epoch as a ratio to PyTorch
 	$(CARGO) build --release --locked -p trainer --bin trainer
 	$(CARGO) build --release --locked -p trainer --bench epoch --message-format=json | \
 	    $(PYTHON) trainer/benches/built.py > $(RUNTIME)/epoch-bench
-	$$(cat $(RUNTIME)/bench-python) trainer/benches/against_pytorch.py --trainer target/release/trainer \
+	$$(cat $(RUNTIME)/bench-python) trainer/benches/against_pytorch.py --trainer $(TARGET)/release/trainer \
 	    --bench "$$(cat $(RUNTIME)/epoch-bench)"
 
 # ---- GPU ----
@@ -347,7 +352,7 @@ test-gpu: cuda ## compare the encoder's vectors on this machine's GPU with those
 
 bench-gpu: cuda ## the encoder on this machine's GPU, as ratios to ONNX Runtime alone (3 minutes)
 	$(CARGO) build --release --locked -p encoder-svc -p load-generator
-	$(with_cuda) target/release/load-generator-gpu
+	$(with_cuda) $(TARGET)/release/load-generator-gpu --encoder-svc $(TARGET)/release/encoder-svc
 
 # ---- Releases ----
 
