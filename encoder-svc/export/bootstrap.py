@@ -40,8 +40,8 @@ from export.precision import BUNDLES, DEFAULT_BUNDLE  # noqa: E402
 
 REPOSITORY = EXPORT.parent.parent
 REQUIREMENTS = EXPORT / "requirements.txt"
-# The trained adapter. It becomes part of the bundle if the file exists.
-DEFAULT_ADAPTER = REPOSITORY / "models" / "minilm-512-adapter.safetensors"
+# The trained adapters. Each becomes part of its bundles if the file exists.
+ADAPTERS = REPOSITORY / "models"
 # The sources of a bundle; tests/test_bootstrap.py compares this list with what `export.minilm` imports.
 EXPORT_SOURCES = (
     "__init__.py",
@@ -236,10 +236,16 @@ def ensure_bundle(runtime: Runtime, name: str, adapter: Path | None) -> bool:
         for leftover in folder.parent.glob(f".{name}.*"):
             shutil.rmtree(leftover)
         command = [str(runtime.python), "-m", "export.minilm", "--output", str(folder)]
-        command += ["--precision", BUNDLES[name]] + (["--adapter", str(adapter)] if adapter else [])
+        command += ["--id", name, "--precision", BUNDLES[name].precision] + (["--adapter", str(adapter)] if adapter else [])
         run(command, f"export {name}", {"PYTHONPATH": str(EXPORT.parent)})
         runtime.set_stamp(name, f"{inputs} {bundle.verify(folder)}")
     return True
+
+
+def trained_adapter(name: str) -> Path | None:
+    """Returns the adapter of the bundle `name` in models/, if there is one."""
+    path = ADAPTERS / BUNDLES[name].adapter
+    return path if path.is_file() else None
 
 
 def bundle_is_current(runtime: Runtime, name: str, inputs: str) -> bool:
@@ -267,7 +273,7 @@ def bootstrap(runtime: Runtime, bundles: list[str], requirements: list[Path], ad
     with exclusive(runtime.folder):
         done = [ensure_venv(runtime), ensure_requirements(runtime, REQUIREMENTS)]
         done += [ensure_library(runtime)]
-        done += [ensure_bundle(runtime, name, adapter) for name in bundles]
+        done += [ensure_bundle(runtime, name, adapter or trained_adapter(name)) for name in bundles]
         done += [ensure_requirements(runtime, extra) for extra in requirements]
         made = ", ".join(f"{name} {bundle.fingerprint(runtime.bundle(name))}" for name in bundles)
     state = "ready" if any(done) else "up to date"
@@ -300,9 +306,8 @@ def main() -> int:
     parser.add_argument(
         "--adapter",
         type=Path,
-        default=DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None,
         metavar="FILE",
-        help=f"trained adapter for the bundle; default: models/{DEFAULT_ADAPTER.name} if it exists",
+        help="trained adapter for the bundles; default: each bundle's own in models/, if it exists",
     )
     arguments = parser.parse_args()
     try:

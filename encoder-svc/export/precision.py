@@ -1,4 +1,4 @@
-"""The precisions of MiniLM bundles: which one `minilm-512` has, and how close each stays to the reference vectors.
+"""The MiniLM bundles: the precision and the adapter of each, and how close its graph stays to the reference vectors.
 
 This module uses only the standard library, because bootstrap.py imports it before anything is installed.
 """
@@ -43,5 +43,17 @@ def bundle_id(precision: Precision) -> str:
     return FAMILY if precision is DEFAULT_PRECISION else f"{FAMILY}-{precision}"
 
 
-BUNDLES = {bundle_id(precision): precision for precision in Precision}
+@dataclass(frozen=True)
+class Recipe:
+    """What a bundle is made from besides the published weights. `adapter` is the name of a file in models/."""
+
+    precision: Precision
+    adapter: str
+
+
 DEFAULT_BUNDLE = bundle_id(DEFAULT_PRECISION)
+# Three of the six layers.
+FAST_BUNDLE = f"{FAMILY}-fast"
+BUNDLES = {bundle_id(precision): Recipe(precision, "minilm-512-adapter.safetensors") for precision in Precision} | {
+    FAST_BUNDLE: Recipe(DEFAULT_PRECISION, "minilm-512-fast-adapter.safetensors")
+}

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "encoder-svc"))
 
 from tokenizers import Tokenizer  # noqa: E402
 
-from export.bootstrap import DEFAULT_ADAPTER  # noqa: E402
+from export.bootstrap import trained_adapter  # noqa: E402
 from export.minilm.adapter import load_adapter  # noqa: E402
 from export.minilm.forward import embed  # noqa: E402
 from export.minilm.weights import find_model_folder, load_shape, load_weights  # noqa: E402
@@ -55,7 +55,7 @@ class Reference:
         folder = find_model_folder()
         self._shape = load_shape(folder / "config.json")
         weights = load_weights(folder / "model.safetensors", self._shape)
-        adapter = DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None
+        adapter = trained_adapter("minilm-512")
         self._merged = load_adapter(adapter, weights, self._shape.hidden)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()

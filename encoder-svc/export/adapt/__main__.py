@@ -2,7 +2,7 @@
 
   python -m export.adapt train           train a run folder to the end; an interrupted run resumes
   python -m export.adapt from-adapter    turn an adapter into a run, to continue training or to use it as a teacher
-  python -m export.adapt compress        distil one or several full runs into a low-rank run
+  python -m export.adapt compress        distil one or several full runs into a low-rank run, or into one with fewer layers
   python -m export.adapt probe           fit an MLP on the frozen vectors of a run or an adapter, as the classifier does
   python -m export.adapt export-adapter  write a run as a small safetensors file (format: see adapt/adapter_file.py)
 
@@ -31,12 +31,12 @@ import torch
 from export.adapt import adapter_file
 from export.adapt.adapter_file import AdapterError
 from export.adapt.arguments import arguments
-from export.adapt.compress import Compressor, student_of
+from export.adapt.compress import Compressor, add_bridge, student_of, student_of_layers
 from export.adapt.data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, Source, pad
 from export.adapt.evaluation import Figures, figures, fit_head, fit_probe
 from export.adapt.model import MovieEncoder
 from export.adapt.texts import Texts, Views, load_tokenizer
-from export.adapt.train import CONFIG, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
+from export.adapt.train import CONFIG, Bases, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
 HEAD_MOVIES = 4000  # Enough for a linear head.
@@ -83,9 +83,9 @@ def train(args: argparse.Namespace) -> None:
     movies, learn = load_texts(args, "train", config.max_tokens, config.subset)
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     say(f"train {len(movies)} movies, {learn.lengths.sum()} tokens; validation {len(check)} movies")
-    model = new_model(config, args.base)
+    model = new_model(config, args.bases)
     if args.start_run:
-        model.load_state_dict(load_weights(args.start_run, args.base, "best")[1].state_dict())
+        model.load_state_dict(load_weights(args.start_run, args.bases, "best")[1].state_dict())
     trainer = Trainer(
         config, model, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,
         args.workers, say,
@@ -97,7 +97,7 @@ def from_adapter(args: argparse.Namespace) -> None:
     model, metadata = adapter_file.read(args.adapter, args.base)
     settings = json.loads(metadata["config"])[0]
     known = {name: settings[name] for name in ("activation", "init_seed") if name in settings}
-    start_run(args.run, Config(start=args.adapter.name, **known))
+    start_run(args.run, Config(start=args.adapter.name, layers=metadata.get("layers", ""), **known))
     _, learn = load_texts(args, "train", adapter_file.SERVED_TOKENS, HEAD_MOVIES)
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     labels = check.labels
@@ -116,9 +116,9 @@ def from_adapter(args: argparse.Namespace) -> None:
     save_weights(args.run, model, found)
 
 
-def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, MovieEncoder, list[dict]]:
+def averaged(runs: list[Path], bases: Bases, which: str) -> tuple[Config, MovieEncoder, list[dict]]:
     """Returns the mean of the weights of one or several runs that share their initial projection."""
-    loaded = [load_weights(run, base, which) for run in runs]
+    loaded = [load_weights(run, bases, which) for run in runs]
     config, model, _ = loaded[0]
     for other, _, _ in loaded[1:]:
         if (other.activation, other.initial_seed) != (config.activation, config.initial_seed):
@@ -132,22 +132,27 @@ def averaged(runs: list[Path], base: Path, which: str) -> tuple[Config, MovieEnc
 
 
 def compress(args: argparse.Namespace) -> None:
-    config, mean, _ = averaged(args.teacher, args.base, args.which)
+    config, mean, _ = averaged([args.student] if args.student else args.teacher, args.bases, args.which)
     config = dataclasses.replace(
-        config, mode="lora", rank=args.rank, epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
+        config, mode="full" if args.layers else "lora", rank=args.rank, layers=args.layers or config.layers,
+        epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
         new_learning_rate=args.learning_rate, dropout=0.0, head_dropout=0.0, ema=args.ema, start="",
         tagline=args.tagline, cut=args.cut, word_dropout=args.word_dropout,
         bfloat16=args.bfloat16, seed=args.seed, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
     start_run(args.run, config)
-    student = student_of(mean, adapter_file.fresh_base(args.base, config.activation), config.rank)
+    base = adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
+    student = student_of_layers(mean, base) if args.layers else student_of(mean, base, config.rank)
+    teachers = [load_weights(folder, args.bases, args.which) for folder in args.teacher]
+    if any(settings.architecture != config.architecture for settings, _, _ in teachers):
+        add_bridge(student)
     _, learn = load_texts(args, "train", config.max_tokens)
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     trainer = Compressor(
         config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,
         args.workers, say,
     )  # fmt: skip
-    trainer.teachers = [load_weights(folder, args.base, args.which)[1].to(args.device) for folder in args.teacher]
+    trainer.teachers = [model.to(args.device) for _, model, _ in teachers]
     for teacher in trainer.teachers:
         teacher.multiply_in_bfloat16(bool(config.bfloat16))
     if trainer.step == 0:
@@ -193,7 +198,7 @@ def probe(args: argparse.Namespace) -> None:
     if args.adapter:
         model, _ = adapter_file.read(args.adapter, args.base)
     elif args.run:
-        _, model, state = load_weights(args.run, args.base, args.which)
+        _, model, state = load_weights(args.run, args.bases, args.which)
         say(f"step {state['step']}, its linear head: {state['figures']}")
     else:
         raise RunError("expected --run FOLDER or --adapter FILE, found neither")
@@ -202,8 +207,8 @@ def probe(args: argparse.Namespace) -> None:
 
 
 def export_adapter(args: argparse.Namespace) -> None:
-    config, model, states = averaged(args.run, args.base, args.which)
-    base = adapter_file.fresh_base(args.base, config.activation)
+    config, model, states = averaged(args.run, args.bases, args.which)
+    base = adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
     rank = args.rank or config.rank
     movies = MovieSet.load(sources(args), "train")
     tensors = adapter_file.tensors_of(model, base, args.form, rank)
@@ -235,6 +240,7 @@ COMMANDS = {
 
 def main() -> int:
     args = arguments(__doc__ or "").parse_args()
+    args.bases = {"minilm": args.base, "mpnet": args.mpnet}
     if args.threads:
         torch.set_num_threads(args.threads)
     try:

@@ -19,8 +19,9 @@ There is no other scaling (``scale`` is 1). Widen the stored values to float32 b
         projection.bias    F32 [512]
         vector = activation(projection.weight @ mean + projection.bias); activation is tanh, or l2 (x / |x|)
 
-Word, position and token-type embeddings are the base's. All metadata values are strings: ``format``
-(minilm-adapter-2), ``version`` (of the resulting bundle), ``description``, ``form``, ``rank`` (0 for delta-int8),
+Word, position and token-type embeddings are the base's. An encoder may have fewer layers than the base: ``layers``
+names those of the base that it has, such as ``0,2,4``, and NAME numbers them anew, from 0. All metadata values are strings: ``format``
+(minilm-adapter-2), ``version`` (of the resulting bundle), ``description``, ``layers`` (absent: all), ``form``, ``rank`` (0 for delta-int8),
 ``scale``, ``activation``, ``pooling``, ``base_sha256``, ``dimension``, ``max_tokens``, ``text_template``, ``text_without_title``, ``split_rule``,
 ``data_sha256``, ``config`` (JSON, a list with the settings of each averaged run), ``config_sha256``, ``validation`` (JSON).
 """
@@ -30,6 +31,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,7 +40,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from export.adapt.data import LABELS
-from export.adapt.model import VECTOR, MovieEncoder, adapted_names, small_names
+from export.adapt.model import LAYERS, VECTOR, MovieEncoder, adapted_names, small_names
+from export.minilm.weights import parse_layers
 
 FORMAT, VERSION = "minilm-adapter-2", "1.3.0"
 SERVED_TOKENS = 256
@@ -74,7 +77,7 @@ def quantised(delta: Tensor) -> tuple[Tensor, Tensor]:
 def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) -> dict[str, Tensor]:
     """Returns the adapter's tensors for a trained model and its base."""
     out: dict[str, Tensor] = {}
-    for name in adapted_names():
+    for name in adapted_names(len(model.layers)):
         layer = model.get_submodule(name)
         own = base.get_submodule(name).weight
         if form == "delta-int8":
@@ -85,7 +88,7 @@ def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) ->
         else:
             raise AdapterError(f"expected form low-rank or delta-int8, found {form}")
     state = model.state_dict()
-    for name in small_names():
+    for name in small_names(len(model.layers)):
         out[name] = state[name].float().clone()
     out["projection.weight"] = state["projection.weight"].half()
     out["projection.bias"] = state["projection.bias"].float().clone()
@@ -96,18 +99,18 @@ def tensors_of(model: MovieEncoder, base: MovieEncoder, form: str, rank: int) ->
 def merge(model: MovieEncoder, tensors: dict[str, Tensor]) -> None:
     """Adds an adapter's tensors to a model with the base's weights."""
     state = model.state_dict()
-    for name in adapted_names():
+    for name in adapted_names(len(model.layers)):
         if f"{name}.delta" in tensors:
             delta = tensors[f"{name}.delta"].float() * tensors[f"{name}.delta_scale"].float()[:, None]
         else:
             delta = tensors[f"{name}.lora_up"].float() @ tensors[f"{name}.lora_down"].float()
         state[f"{name}.weight"].add_(delta)
-    for name in [*small_names(), "projection.weight", "projection.bias"]:
+    for name in [*small_names(len(model.layers)), "projection.weight", "projection.bias"]:
         state[name].copy_(tensors[name].float())
 
 
-def fresh_base(base: Path, activation: str) -> MovieEncoder:
-    model = MovieEncoder(len(LABELS), activation, 0.0, 0.0)
+def fresh_base(base: Path, activation: str, layers: Sequence[int] = range(LAYERS)) -> MovieEncoder:
+    model = MovieEncoder(len(LABELS), activation, 0.0, 0.0, layers)
     model.load_base(base / "model.safetensors")
     model.eval()
     return model
@@ -133,7 +136,11 @@ def read(path: Path, base: Path) -> tuple[MovieEncoder, dict[str, str]]:
     found = sha256_of(base / "model.safetensors")
     if metadata["base_sha256"] != found:
         raise AdapterError(f"{path}: expected the base {metadata['base_sha256'][:12]}…, found {found[:12]}…")
-    model = fresh_base(base, metadata["activation"])
+    try:
+        layers = parse_layers(metadata["layers"], LAYERS) if "layers" in metadata else range(LAYERS)
+    except ValueError as error:
+        raise AdapterError(f"{path}: {error}") from error
+    model = fresh_base(base, metadata["activation"], layers)
     merge(model, tensors)
     return model, metadata
 
@@ -147,7 +154,8 @@ def describe(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "description": "all-MiniLM-L6-v2 taught movie genres, mean pooled, projected to 512",
+        "description": f"{len(model.layers)} layers of all-MiniLM-L6-v2 taught movie genres, mean pooled, projected to 512",
+        "layers": ",".join(map(str, model.layers)),
         "form": form,
         "rank": str(rank if form == "low-rank" else 0),
         "scale": "1",

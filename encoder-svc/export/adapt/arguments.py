@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
-from export.adapt.model import ACTIVATIONS
+from export.adapt.model import ACTIVATIONS, ARCHITECTURES
 from export.adapt.train import Config
 
 # The help texts of 'export.adapt train'.
 SETTINGS = {
     "mode": "full: train all linear layers; lora: train only low-rank branches beside them",
     "rank": "rank of the branches in mode lora",
+    "architecture": f"{' or '.join(ARCHITECTURES)}; mpnet, eight times the work, is a teacher for 'export.adapt compress'",
+    "frozen_layers": "number of the lowest layers that do not learn, with the embeddings",
+    "layers": "the base's layers that the encoder has, in ascending order; empty: all",
     "activation": f"final step of the vector: {' or '.join(ACTIVATIONS)}",
     "label_smoothing": "fraction of each label that is replaced by 0.1",
     "epochs": "passes over the train movies; may be changed when resuming",
@@ -55,6 +58,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
         "each movie in the loss; unknown: genres that the file does not know, so that their absence says nothing",
     )  # fmt: skip
     common.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
+    common.add_argument("--mpnet", type=Path, help="folder with model.safetensors of all-mpnet-base-v2, for runs of that architecture")
     common.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's choice)")
 
     learn = commands.add_parser(
@@ -68,16 +72,22 @@ def arguments(description: str) -> argparse.ArgumentParser:
     revive.add_argument("--adapter", type=Path, required=True, help="the adapter's file")
     revive.add_argument("--run", type=Path, required=True, help="the folder to create")
     squeeze = commands.add_parser(
-        "compress", parents=[common], help="distil full runs into a low-rank run", formatter_class=raw,
-        description="The student starts as the mean of its teachers, truncated to low rank, and learns their vectors "
-        "and probabilities on the train split. The folder is a run like any other: probe it, export it.",
+        "compress", parents=[common], help="distil full runs into a smaller one", formatter_class=raw,
+        description="The student starts as the mean of its teachers, truncated to low rank or to --layers, and learns their "
+        "vectors and probabilities on the train split, whose labels it never sees. The folder is a run like any other: probe it, export it.",
     )  # fmt: skip
     squeeze.add_argument(
         "--teacher", type=Path, required=True, action="append",
         help="folder of a full run (repeatable; all must share --init-seed)",
     )  # fmt: skip
     squeeze.add_argument("--which", choices=("best", "last"), default="last", help="of the teachers (default: last)")
-    squeeze.add_argument("--rank", type=int, default=32, help="default: %(default)s")
+    squeeze.add_argument("--rank", type=int, default=32, help="of the low-rank changes (default: %(default)s)")
+    squeeze.add_argument(
+        "--student", type=Path, help="folder of a full run to start from, for teachers of another architecture (default: their mean)"
+    )  # fmt: skip
+    squeeze.add_argument(
+        "--layers", default="", help="keep these of the student's layers, such as 0,2,5 or 0,1,2,3,4,5, and train them in full"
+    )  # fmt: skip
     squeeze.add_argument("--epochs", type=float, default=0.75, help="default: %(default)s")
     squeeze.add_argument("--learning-rate", type=float, default=2e-4, help="default: %(default)s")
     squeeze.add_argument("--ema", type=float, default=0.98, help="default: %(default)s")

@@ -1,6 +1,6 @@
-"""Distils full runs into a low-rank run: the student starts as the truncated mean of its teachers and learns their outputs.
+"""Distils full runs into a smaller one: the student starts as the truncated mean of its teachers and learns their outputs.
 
-Truncation alone loses some F1. Matching the teachers' vectors and probabilities on train texts for some hundred steps
+It is truncated to low-rank changes of the base, or to some of the layers. Truncation alone loses some F1. Matching the teachers' vectors and probabilities on train texts for some hundred steps
 recovers it (docs/experiments.md).
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.adapt.adapter_file import truncated
-from export.adapt.model import MovieEncoder, adapted_names
-from export.adapt.train import Trainer
+from export.adapt.model import VECTOR, MovieEncoder, adapted_names
+from export.adapt.train import BRIDGE, Trainer
+from export.minilm.weights import of_layers
 
 VECTOR_WEIGHT = 10.0  # Weight of the vectors' mean squared error beside the probabilities' cross-entropy.
 
@@ -33,6 +34,20 @@ def student_of(mean: MovieEncoder, base: MovieEncoder, rank: int) -> MovieEncode
     return student
 
 
+@torch.no_grad()
+def student_of_layers(mean: MovieEncoder, student: MovieEncoder) -> MovieEncoder:
+    """Returns `student` with the weights of `mean` in the layers that it has."""
+    student.load_state_dict(of_layers(mean.state_dict(), student.layers))
+    return student
+
+
+def add_bridge(student: MovieEncoder) -> None:
+    """Adds a linear map from the student's vectors to those of teachers of another architecture, which have other axes.
+
+    Only training uses it. Without one, the student's vectors must become the teachers' themselves."""
+    student.add_module(BRIDGE, nn.Linear(VECTOR, VECTOR))
+
+
 class Compressor(Trainer):
     """A run whose targets are the mean outputs of its teachers instead of the labels."""
 
@@ -44,8 +59,10 @@ class Compressor(Trainer):
             chances = torch.stack([torch.sigmoid(t.logits(v)) for t, v in zip(self.teachers, taught, strict=True)])
             target = torch.stack(taught).mean(0)
         vector = self.model.vector(self.model.pool(ids, mask))
+        bridge = getattr(self.model, BRIDGE, None)
+        shown = vector if bridge is None else bridge(vector)
         # What the teachers know of a label does not depend on what its file knows, so only the movie's weight counts.
         movie = weights.amax(1, keepdim=True)
-        apart = (movie * (vector - target).square()).mean(1).sum() * weights.shape[1]
+        apart = (movie * (shown - target).square()).mean(1).sum() * weights.shape[1]
         told = F.binary_cross_entropy_with_logits(self.model.logits(vector), chances.mean(0), weight=movie, reduction="sum")
         return VECTOR_WEIGHT * apart + told

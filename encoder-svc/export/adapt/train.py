@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,10 +17,16 @@ from torch import Tensor
 
 from export.adapt.data import LABELS, length_bucketed, pad
 from export.adapt.evaluation import Figures, figures
-from export.adapt.model import LAYERS, MovieEncoder, adapted_names
+from export.adapt.model import ARCHITECTURES, Architecture, MovieEncoder, adapted_names
 from export.adapt.texts import Texts, Views
+from export.minilm.weights import parse_layers
 
 CONFIG, CHECKPOINT, BEST, LOG = "config.json", "checkpoint.pt", "best.pt", "log.jsonl"
+
+
+# The folder with model.safetensors of each architecture's base, as far as it is known.
+Bases = Mapping[str, Path | None]
+BRIDGE = "bridge"  # The part of a student that only distillation needs, see compress.py.
 
 
 class RunError(Exception):
@@ -32,6 +39,9 @@ class Config:
 
     mode: str = "full"  # full | lora
     rank: int = 16  # Of the low-rank branches in mode lora.
+    architecture: str = "minilm"  # Or mpnet, which is for teachers.
+    layers: str = ""  # Of the base's; none named: all.
+    frozen_layers: int = 0
     activation: str = "tanh"
     label_smoothing: float = 0.0
     epochs: float = 3.0
@@ -63,6 +73,22 @@ class Config:
         return self.seed if self.init_seed < 0 else self.init_seed
 
     @property
+    def sizes(self) -> Architecture:
+        try:
+            return ARCHITECTURES[self.architecture]
+        except KeyError:
+            names = " or ".join(ARCHITECTURES)
+            raise RunError(f"--architecture: expected {names}, found {self.architecture!r}") from None
+
+    @property
+    def kept_layers(self) -> tuple[int, ...]:
+        count = self.sizes.layers
+        try:
+            return parse_layers(self.layers, count) if self.layers else tuple(range(count))
+        except ValueError as error:
+            raise RunError(f"--layers: {error}") from error
+
+    @property
     def views(self) -> Views:
         return Views(self.title_dropout, self.tagline, self.cut, self.word_dropout)
 
@@ -76,13 +102,21 @@ class Config:
         return cls(**{name: value for name, value in stored.items() if name in known})
 
 
-def new_model(config: Config, base: Path) -> MovieEncoder:
-    """Returns a model with the base's weights and a new projection and head."""
+def new_model(config: Config, bases: Bases) -> MovieEncoder:
+    """Returns a model with the weights of its architecture's base and a new projection and head."""
+    base = bases[config.architecture]
+    if base is None:
+        raise RunError(f"the run needs the weights of {config.architecture}; name their folder with --{config.architecture}")
     torch.manual_seed(config.initial_seed)
-    model = MovieEncoder(len(LABELS), config.activation, config.dropout, config.head_dropout)
+    model = MovieEncoder(
+        len(LABELS), config.activation, config.dropout, config.head_dropout, config.kept_layers, config.sizes
+    )  # fmt: skip
     model.load_base(base / "model.safetensors")
+    if config.frozen_layers:
+        for frozen in (model.embeddings, *model.encoder.layer[: config.frozen_layers]):
+            frozen.requires_grad_(False)
     if config.mode == "lora":
-        for name in adapted_names():
+        for name in adapted_names(len(model.layers)):
             model.get_submodule(name).add_low_rank(config.rank)
     return model
 
@@ -93,11 +127,11 @@ def parameter_groups(model: MovieEncoder, config: Config) -> list[dict]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name.startswith(("projection", "head")):
+        if name.startswith(("projection", "head", BRIDGE)):
             rate = config.new_learning_rate
         else:
-            depth = 0 if name.startswith("embeddings") else int(name.split(".")[2]) + 1
-            rate = config.learning_rate * config.layer_decay ** (LAYERS - depth)
+            depth = int(name.split(".")[2]) + 1 if name.startswith("encoder.layer") else 0
+            rate = config.learning_rate * config.layer_decay ** (len(model.layers) - depth)
             if config.mode == "lora" and "lora_" not in name:
                 rate *= 0.2  # Biases and norms should move less than new branches.
         decay = 0.0 if parameter.ndim == 1 or "lora_" in name else config.weight_decay
@@ -321,15 +355,19 @@ def save_weights(folder: Path, model: MovieEncoder, found: Figures) -> None:
         _save(folder / name, content)
 
 
-def load_weights(folder: Path, base: Path, which: str) -> tuple[Config, MovieEncoder, dict]:
+def without_bridge(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(BRIDGE)}
+
+
+def load_weights(folder: Path, bases: Bases, which: str) -> tuple[Config, MovieEncoder, dict]:
     """Returns a new model with a run's averaged weights (`which`: best or last), ready to encode."""
     config = Config.read(folder)
     path = folder / f"{which}.pt"
     if not path.is_file():
         raise RunError(f"{path}: expected weights, found none; the run has not reached its first evaluation")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = new_model(config, base)
-    unexpected = model.load_state_dict(state["model"], strict=False).unexpected_keys
+    model = new_model(config, bases)
+    unexpected = model.load_state_dict(without_bridge(state["model"]), strict=False).unexpected_keys
     if unexpected:
         raise RunError(f"{path}: expected weights that match {CONFIG}, found {unexpected[:3]}")
     model.eval()

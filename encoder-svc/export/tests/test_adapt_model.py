@@ -1,4 +1,4 @@
-"""Training in bfloat16 is close to training in float32."""
+"""Training in bfloat16 is close to training in float32, MPNet's parts, and encoders with fewer layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: install requirements-adapt.txt")
 
-from export.adapt.model import Linear
+from export.adapt.compress import add_bridge, student_of_layers
+from export.adapt.model import ARCHITECTURES, Embeddings, Linear, MovieEncoder, distance_buckets
+from export.adapt.train import without_bridge
 
 
 @pytest.mark.parametrize("rank", [0, 3])
@@ -30,3 +32,36 @@ def test_bfloat16_layer_and_gradients_are_close_to_float32(rank: int) -> None:
     assert torch.cosine_similarity(exact, near, dim=0) > 0.9999
     assert torch.cosine_similarity(exact_gradient, near_gradient, dim=0) > 0.9999
     assert (layer.weight.grad is None) == bool(rank)
+
+
+def test_distances_of_tokens_share_buckets_the_further_they_are() -> None:
+    buckets = distance_buckets(300)
+    assert buckets[0, :11].tolist() == [0, 17, 18, 19, 20, 21, 22, 23, 24, 24, 24]
+    assert buckets[:11, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
+    assert (buckets[0, 127].item(), buckets[0, 299].item(), buckets[299, 0].item()) == (31, 31, 15)
+    assert (buckets[5:, 5:] == buckets[:-5, :-5]).all()
+
+
+def test_mpnet_reads_the_ids_of_minilm() -> None:
+    ids = Embeddings(ARCHITECTURES["mpnet"]).own_ids
+    assert ids[[0, 100, 101, 102, 103, 1000, 30521]].tolist() == [1, 104, 0, 2, 30526, 1004, 30525]
+    assert Embeddings(ARCHITECTURES["minilm"]).own_ids.tolist() == list(range(30522))
+
+
+def test_a_student_has_the_weights_of_the_layers_that_it_keeps() -> None:
+    torch.manual_seed(3)
+    teacher, student = (MovieEncoder(4, "tanh", 0.0, 0.0, layers) for layers in (range(6), (0, 2, 5)))
+    for parameter in teacher.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    student_of_layers(teacher, student)
+    for mine, theirs in zip(student.encoder.layer, (teacher.encoder.layer[i] for i in (0, 2, 5)), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+    assert torch.equal(student.head.weight, teacher.head.weight)
+
+
+def test_the_bridge_to_another_architecture_is_left_behind() -> None:
+    student = MovieEncoder(4, "tanh", 0.0, 0.0, (0,))
+    names = set(student.state_dict())
+    add_bridge(student)
+    assert set(student.state_dict()) > names
+    assert set(without_bridge(student.state_dict())) == names

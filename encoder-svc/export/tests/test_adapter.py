@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from export.minilm.adapter import FORMAT, AdapterError, load_adapter, low_rank_update
+from export.minilm.weights import EncoderShape
 
 BASE = "a" * 64
 LAYER = "encoder.layer.0.attention.self.query"
@@ -17,6 +18,9 @@ METADATA = {
     "activation": "tanh",
     "base_sha256": BASE,
 }
+SHAPE = EncoderShape(
+    layers=3, hidden=32, heads=2, feed_forward=64, vocabulary=9, positions=8, layer_norm_epsilon=1e-12
+)
 Tensors = dict[str, np.ndarray]
 
 
@@ -79,6 +83,21 @@ def test_merges_an_int8_adapter(path: Path) -> None:
     assert np.allclose(merged.weights[f"{LAYER}.weight"], 1 + update, atol=1e-4)
 
 
+def test_an_adapter_may_keep_some_of_the_layers(path: Path) -> None:
+    weights = {f"encoder.layer.{i}.{name}": tensor + i for i in range(3) for name, tensor in of_layer(base_weights()).items()}
+    tensors = int8()
+    save_file(tensors, path, METADATA | {"layers": "1,2"})
+    merged = load_adapter(path, weights, 32, BASE)
+    assert merged.shape(SHAPE).layers == 2
+    update = tensors[f"{LAYER}.delta"].astype(np.float64) * tensors[f"{LAYER}.delta_scale"][:, None]
+    assert np.allclose(merged.weights[f"{LAYER}.weight"], 2 + update, atol=1e-4)
+    assert (merged.weights[LAYER.replace("layer.0", "layer.1") + ".weight"] == 3).all()
+
+
+def of_layer(weights: Tensors) -> Tensors:
+    return {name.removeprefix("encoder.layer.0."): tensor for name, tensor in weights.items()}
+
+
 def test_without_adapter_keeps_the_weights_and_uses_the_lift() -> None:
     weights = base_weights()
     merged = load_adapter(None, weights, 32)
@@ -99,6 +118,9 @@ def test_without_adapter_keeps_the_weights_and_uses_the_lift() -> None:
         ({}, {"format": "other"}, "expected format 'minilm-adapter-2', found 'other'"),
         ({}, {"base_sha256": "b"}, "expected base_sha256 aaaa.*, found b"),
         ({}, {"activation": "relu"}, "expected activation l2 or tanh, found 'relu'"),
+        ({}, {"layers": "0,1"}, "expected layers from 0 to 0 in ascending order, such as 0,2,4, found '0,1'"),
+        ({}, {"layers": "0,0"}, "expected layers from 0 to 0 in ascending order"),
+        ({}, {"layers": ""}, "expected layers from 0 to 0 in ascending order"),
     ],
 )
 def test_rejects_an_adapter_that_does_not_fit(

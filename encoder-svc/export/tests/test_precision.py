@@ -8,13 +8,17 @@ import pytest
 
 from export import bundle, precision
 from export.minilm.build import BuildReport, distance
-from export.precision import BOUNDS, BUNDLES, DEFAULT_BUNDLE, DEFAULT_PRECISION, Precision, bundle_id
+from export.precision import BOUNDS, BUNDLES, DEFAULT_BUNDLE, DEFAULT_PRECISION, FAST_BUNDLE, Precision, bundle_id
 
 
 def test_default_precision_has_the_plain_name() -> None:
     assert DEFAULT_BUNDLE == "minilm-512"
-    assert BUNDLES[DEFAULT_BUNDLE] is DEFAULT_PRECISION
-    assert sorted(BUNDLES.values()) == sorted(Precision)
+    assert BUNDLES[DEFAULT_BUNDLE].precision is DEFAULT_PRECISION
+    assert sorted({recipe.precision for recipe in BUNDLES.values()}) == sorted(Precision)
+
+
+def test_the_fast_bundle_alone_has_an_adapter_of_its_own() -> None:
+    assert [name for name, recipe in BUNDLES.items() if recipe.adapter != BUNDLES[DEFAULT_BUNDLE].adapter] == [FAST_BUNDLE]
 
 
 @pytest.mark.parametrize(

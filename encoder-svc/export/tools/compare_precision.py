@@ -21,13 +21,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.bootstrap import DEFAULT_ADAPTER
+from export.bootstrap import trained_adapter
 from export.minilm import forward
 from export.minilm.adapter import load_adapter
 from export.minilm.build import GRAPH_WRITERS, open_session, run_session
 from export.minilm.weights import find_model_folder, load_shape, load_weights
 from export.minilm.wordpiece import tokenize, without_limits
-from export.precision import Precision
+from export.precision import DEFAULT_BUNDLE, Precision
 
 MAX_TOKENS = 256
 # Overviews are short. The limit is raised for one record with broken quotes.
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument(
         "--adapter",
         type=Path,
-        default=DEFAULT_ADAPTER if DEFAULT_ADAPTER.is_file() else None,
+        default=trained_adapter(DEFAULT_BUNDLE),
         metavar="FILE",
         help="default: the repository's adapter, if it exists",
     )
@@ -92,6 +92,7 @@ def main() -> None:
     folder = find_model_folder()
     shape = load_shape(folder / "config.json")
     encoder = load_adapter(arguments.adapter, load_weights(folder / "model.safetensors", shape), shape.hidden)
+    shape = encoder.shape(shape)
     tokenizer = Tokenizer.from_str(without_limits(folder / "tokenizer.json").decode())
     texts = [tokenize(tokenizer, text, MAX_TOKENS).ids for text in overviews(arguments.csv, arguments.texts)]
     sessions = {precision: open_session(write(encoder, shape, "graph")) for precision, write in GRAPH_WRITERS.items()}
