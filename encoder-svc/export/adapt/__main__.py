@@ -143,18 +143,19 @@ def compress(args: argparse.Namespace) -> None:
     start_run(args.run, config)
     base = adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
     student = student_of_layers(mean, base) if args.layers else student_of(mean, base, config.rank)
-    teachers = [load_weights(folder, args.bases, args.which) for folder in args.teacher]
-    if any(settings.architecture != config.architecture for settings, _, _ in teachers):
-        add_bridge(student)
+    loaded = [load_weights(folder, args.bases, args.which) for folder in args.teacher]
+    teachers = [teacher.to(args.device) for _, teacher, _ in loaded]
+    for teacher in teachers:
+        teacher.multiply_in_bfloat16(bool(config.bfloat16))
     _, learn = load_texts(args, "train", config.max_tokens)
+    if any(settings.architecture != config.architecture for settings, _, _ in loaded):
+        add_bridge(student, teachers, learn.titled[:HEAD_MOVIES])
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     trainer = Compressor(
         config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,
         args.workers, say,
     )  # fmt: skip
-    trainer.teachers = [model.to(args.device) for _, model, _ in teachers]
-    for teacher in trainer.teachers:
-        teacher.multiply_in_bfloat16(bool(config.bfloat16))
+    trainer.teachers = teachers
     if trainer.step == 0:
         say("the truncated mean, before any step:")
         trainer.evaluate()

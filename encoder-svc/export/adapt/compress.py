@@ -6,13 +6,15 @@ recovers it (docs/experiments.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.adapt.adapter_file import truncated
 from export.adapt.model import VECTOR, MovieEncoder, adapted_names
-from export.adapt.train import BRIDGE, Trainer
+from export.adapt.train import BRIDGE, Trainer, encode
 from export.minilm.weights import of_layers
 
 VECTOR_WEIGHT = 10.0  # Weight of the vectors' mean squared error beside the probabilities' cross-entropy.
@@ -41,11 +43,19 @@ def student_of_layers(mean: MovieEncoder, student: MovieEncoder) -> MovieEncoder
     return student
 
 
-def add_bridge(student: MovieEncoder) -> None:
+@torch.no_grad()
+def add_bridge(student: MovieEncoder, teachers: Sequence[MovieEncoder], rows: list[list[int]]) -> None:
     """Adds a linear map from the student's vectors to those of teachers of another architecture, which have other axes.
 
-    Only training uses it. Without one, the student's vectors must become the teachers' themselves."""
-    student.add_module(BRIDGE, nn.Linear(VECTOR, VECTOR))
+    It starts as the least squares fit on the texts `rows`, of which there should be several thousand. Only training uses it.
+    Without one, the student's vectors must become the teachers' themselves."""
+    mine = torch.from_numpy(encode(student, rows)[0])
+    theirs = torch.stack([torch.from_numpy(encode(teacher, rows)[0]) for teacher in teachers]).mean(0)
+    fit = torch.linalg.lstsq(F.pad(mine, (0, 1), value=1.0), theirs).solution
+    bridge = nn.Linear(VECTOR, VECTOR)
+    bridge.weight.copy_(fit[:-1].T)
+    bridge.bias.copy_(fit[-1])
+    student.add_module(BRIDGE, bridge)
 
 
 class Compressor(Trainer):

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: install requirements
 
 from export.adapt.compress import add_bridge, student_of_layers
 from export.adapt.model import ARCHITECTURES, Embeddings, Linear, MovieEncoder, distance_buckets
-from export.adapt.train import without_bridge
+from export.adapt.train import encode, without_bridge
 
 
 @pytest.mark.parametrize("rank", [0, 3])
@@ -59,9 +59,15 @@ def test_a_student_has_the_weights_of_the_layers_that_it_keeps() -> None:
     assert torch.equal(student.head.weight, teacher.head.weight)
 
 
-def test_the_bridge_to_another_architecture_is_left_behind() -> None:
-    student = MovieEncoder(4, "tanh", 0.0, 0.0, (0,))
+def test_the_bridge_to_another_architecture_starts_as_a_fit_and_is_left_behind() -> None:
+    torch.manual_seed(4)
+    student, teacher = (MovieEncoder(4, "tanh", 0.0, 0.0, (0,)) for _ in range(2))
+    for parameter in student.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    teacher.load_state_dict(student.state_dict())
     names = set(student.state_dict())
-    add_bridge(student)
-    assert set(student.state_dict()) > names
-    assert set(without_bridge(student.state_dict())) == names
+    rows = torch.randint(1000, 30000, (600, 3)).tolist()
+    add_bridge(student, [teacher], rows)
+    vectors = torch.from_numpy(encode(student, rows[:9])[0])
+    assert torch.allclose(student.bridge(vectors), vectors, atol=0.01)
+    assert set(without_bridge(student.state_dict())) == names < set(student.state_dict())
