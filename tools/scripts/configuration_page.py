@@ -36,26 +36,31 @@ Settings come from four places; each overrides the one before:
 
 A variable that is empty sets nothing, so the file or the default applies; only for a text such as
 `rest.listen` or `trace.endpoint` is empty a value. Lists are written as `a,b` or as JSON. Words such
-as `json` may be in any case. Durations are at most 1,000,000,000 seconds.
+as `json` may be in any case. Durations are at most 1,000,000,000 seconds; those of `grpc` at most
+604,800 (a week), and `encoder.max_queue_ms` and `encoder.max_bulk_queue_ms` at most 600,000 ms.
 
 `serve --print-config` prints the settings in effect as a TOML file, without secrets. An unknown key
 is an error that names its variable or file and the most similar key; a renamed key is an error that
 names the new one ([renamed keys](glossary.md#renamed)). Kubernetes sets variables such as
-`CLASSIFIER_SVC_PORT` and `CLASSIFIER_SVC_SERVICE_HOST` for a Service of that name; they are ignored. A
-value that cannot work is an error that names the setting, what it expects and what it found. With `classifier-svc serve --embedded`, the encoder inside
-takes its settings from `ENCODER_SVC_…` variables.
+`CLASSIFIER_SVC_PORT` and `CLASSIFIER_SVC_SERVICE_HOST` for a Service of that name; they are ignored.
+A value that cannot work is an error that names the setting, what it expects and what it found. With
+`classifier-svc serve --embedded`, the encoder inside takes its settings from `ENCODER_SVC_…`
+variables.
 """
 
 CLOSING = """
 ## API keys
 
-`auth.keys` is a list, so it is set in the file:
+`auth.keys` is a list. Set it in the file:
 
     [[auth.keys]]
     name = "website"
     sha256 = "…64 digits…"     # printf %s KEY | sha256sum
     requests_per_second = 50
     burst = 100
+
+or as JSON in the variable, as the Kubernetes component `api-keys` does:
+`CLASSIFIER_SVC_AUTH__KEYS='[{"name": "website", "sha256": "…"}]'`.
 
 Clients send the key as `authorization: Bearer KEY` or `x-api-key: KEY`.
 
@@ -109,7 +114,7 @@ def settings(text: str) -> list[Setting]:
 
 
 def row(setting: Setting, prefix: str) -> str:
-    variable = f"`{prefix}_{setting.key.upper().replace('.', '__')}`" if "auth.keys" not in setting.key else "file only"
+    variable = f"`{prefix}_{setting.key.upper().replace('.', '__')}`" if "[]" not in setting.key else "in the list"
     default = "none" if setting.default is None else f"`{setting.default}`"
     return f"| `{setting.key}` | {variable} | {default} | {setting.meaning.replace('|', chr(92) + '|')} |"
 
