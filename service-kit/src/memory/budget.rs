@@ -14,7 +14,7 @@ const MIN_BYTES: usize = 64 << 20;
 const LARGEST_MESSAGES: usize = 4;
 /// The bytes that a connection may hold even if the budget is exhausted. Connections below it never
 /// lose a call, so a client of a few calls cannot be displaced by one of many.
-pub(super) const SHARE: usize = 32 << 10;
+pub(super) const RESERVE: usize = 32 << 10;
 /// How long a call must have waited for its client to be evicted before calls that wait more
 /// briefly. A client that reads its replies makes progress in less.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,8 +25,8 @@ const SEARCH_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// If the budget is exhausted, calls that wait for their client are evicted: those of the
 /// connections that hold the most, longest wait first. If none waits, the call that asks is
-/// rejected, unless its connection holds less than its share. So the process holds at most the
-/// budget and one share for each connection.
+/// rejected, unless its connection holds less than its reserve. So the process holds at most the
+/// budget and one reserve for each connection.
 #[derive(Clone)]
 pub struct MemoryBudget(Arc<Shared>);
 
@@ -92,7 +92,7 @@ impl MemoryBudget {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `bytes`. `small` says that their connection holds less than its share.
+    /// Counts `bytes`. `small` says that their connection holds less than its reserve.
     pub(crate) fn take(&self, bytes: usize, small: bool) -> Result<(), Exhausted> {
         let held = self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if held <= self.0.limit || self.make_room(small) {
@@ -152,7 +152,7 @@ impl MemoryBudget {
             .connections()
             .iter()
             .map(|(_, connection)| (connection.held(), connection.clone()))
-            .filter(|(held, _)| *held > SHARE)
+            .filter(|(held, _)| *held > RESERVE)
             .collect();
         large.sort_unstable_by_key(|(held, _)| Reverse(*held));
         let mut evicted = 0;

@@ -10,7 +10,7 @@ use http::Extensions;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::budget::{Evict, Exhausted, MemoryBudget, SHARE};
+use super::budget::{Evict, Exhausted, MemoryBudget, RESERVE};
 use crate::Caller;
 
 /// An accepted connection.
@@ -235,7 +235,7 @@ impl Call {
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Exhausted> {
         let held = self.connection.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.held.fetch_add(bytes, Ordering::Relaxed);
-        self.connection.budget.take(bytes, held <= SHARE).inspect_err(|_| self.subtract(bytes))
+        self.connection.budget.take(bytes, held <= RESERVE).inspect_err(|_| self.subtract(bytes))
     }
 
     pub(crate) fn release(&self, bytes: usize) {
