@@ -64,8 +64,11 @@ impl GenreModel {
 
     fn of(content: Content) -> Result<Self, String> {
         check(&content)?;
-        let version = version_of(&write::to_bytes(&content));
-        Ok(Self { content, version })
+        let bytes = write::to_bytes(&content);
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(format!("expected a model file of at most {MAX_BYTES} bytes, found {}", bytes.len()));
+        }
+        Ok(Self { version: version_of(&bytes), content })
     }
 
     /// Reads and verifies a file.
@@ -286,6 +289,17 @@ mod tests {
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let edited = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
         assert!(GenreModel::from_bytes(&edited).unwrap_err().contains("found \"other\""));
+    }
+
+    #[test]
+    fn rejects_a_new_model_that_is_larger_than_a_file_may_be() {
+        let units = 4096_usize;
+        let layer =
+            |outputs: usize| Dense { weight: Array2::zeros((outputs, units)), bias: Array1::zeros(outputs) };
+        let mlp = Mlp::new(layer(units), Activation::Relu, layer(2)).unwrap();
+        let Content { labels, thresholds, provenance, .. } = model().content;
+        let message = GenreModel::new(labels, mlp, thresholds, provenance).unwrap_err();
+        assert!(message.contains(&format!("at most {MAX_BYTES} bytes, found 67")), "{message}");
     }
 
     #[test]

@@ -232,14 +232,18 @@ fn number(value: &Literal) -> Option<u64> {
     }
 }
 
-/// Returns how deep brackets are nested outside strings.
+/// Returns how deep brackets are nested outside strings. A character by its name, such as
+/// `\N{BULLET}`, counts as too deep: quotes in the name would hide the brackets after it, and Python
+/// never writes one.
 fn depth(literal: &str) -> usize {
     let (mut depth, mut deepest, mut quote) = (0_usize, 0, None);
     let mut bytes = literal.bytes();
     while let Some(byte) = bytes.next() {
         match (quote, byte) {
             (Some(_), b'\\') => {
-                bytes.next();
+                if bytes.next() == Some(b'N') && bytes.clone().next() == Some(b'{') {
+                    return usize::MAX;
+                }
             }
             (Some(open), _) if byte == open => quote = None,
             (None, b'\'' | b'"') => quote = Some(byte),
@@ -322,6 +326,14 @@ mod tests {
             let found = python(&field);
             assert_eq!(found, Err(UnreadableGenres::TooLarge), "deep nesting neither overflows nor stalls");
             assert!(of_text(&field, GenresFormat::Auto).is_err());
+        }
+    }
+
+    #[test]
+    fn rejects_brackets_behind_the_name_of_a_character_at_once() {
+        let field = format!("['\\N{{'}}', {}{}]", "[".repeat(60), "]".repeat(60));
+        for format in [GenresFormat::Auto, GenresFormat::Python] {
+            assert_eq!(of_text(&field, format), Err(UnreadableGenres::TooLarge));
         }
     }
 

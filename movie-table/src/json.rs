@@ -227,14 +227,24 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Row, A::Error> {
-        let (mut row, mut seen) = (Row::default(), [false; Column::ALL.len()]);
+        // Of each column whether it was found, and whether by its exact name.
+        let (mut row, mut seen) = (Row::default(), [None; Column::ALL.len()]);
         while let Some(key) = fields.next_key::<std::borrow::Cow<'_, str>>()? {
             let Some(column) = self.0.of_key(&key) else {
                 fields.next_value::<IgnoredAny>()?;
                 continue;
             };
-            if std::mem::replace(&mut seen[column as usize], true) {
-                return Err(A::Error::custom(format!("expected the key {key:?} once, found it twice")));
+            let is_exact = key.trim() == self.0.name(column).trim();
+            match seen[column as usize] {
+                // As in a header, an exact name goes before one in another case.
+                Some(true) if !is_exact => {
+                    fields.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                Some(before) if before == is_exact => {
+                    return Err(A::Error::custom(format!("expected the key {key:?} once, found it twice")));
+                }
+                _ => seen[column as usize] = Some(is_exact),
             }
             let value: Value = fields.next_value()?;
             let text = |value| match value {

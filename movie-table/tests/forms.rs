@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -169,6 +170,24 @@ fn reads_a_table_plain_gzipped_zipped_and_in_a_folder() {
 }
 
 #[test]
+fn a_spooled_pipe_can_be_read_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let pipe = path.clone();
+    // Each end of the pipe waits until the other is open.
+    let writer = std::thread::spawn(move || std::fs::write(pipe, TABLE).unwrap());
+    let source = Source::new(&path).spooled(1 << 20).unwrap();
+    assert!(matches!(source, Source::Spooled { .. }), "{source:?}");
+    writer.join().unwrap();
+    for _ in 0..2 {
+        let reader = TableReader::open(&source, &TableOptions::default()).unwrap();
+        let rows: Vec<_> = reader.collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+}
+
+#[test]
 fn rejects_input_without_a_table_and_names_what_it_found() {
     let folder = tempfile::tempdir().unwrap();
     assert!(
@@ -220,7 +239,7 @@ fn a_bad_row_does_not_stop_the_others() {
             .collect::<Vec<_>>()
     };
     let text = format!(
-        "{{\"overview\": \"a\"}}\n{{oops\n\n7\n{{\"overview\": [1]}}\n{{\"overview\": \"a\", \"Overview\": \"b\"}}\n\
+        "{{\"overview\": \"a\"}}\n{{oops\n\n7\n{{\"overview\": [1]}}\n{{\"overview\": \"a\", \"overview\": \"b\"}}\n\
          {{\"overview\": \"{long}\"}}\n{{\"overview\": null}}"
     );
     let malformed = |line| Err((line, ProblemKind::Malformed));
@@ -245,6 +264,25 @@ fn a_bad_row_does_not_stop_the_others() {
         Err((7, ProblemKind::NotUtf8)),
     ];
     assert_eq!(read_text(&text), expected);
+}
+
+#[test]
+fn an_exact_key_goes_before_one_in_another_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("movies.jsonl");
+    for (line, expected) in [
+        (r#"{"overview": "a", "Overview": "b"}"#, Some("a")),
+        (r#"{"Overview": "b", "overview": "a"}"#, Some("a")),
+        (r#"{"overview": "a", "overview": "b"}"#, None),
+        (r#"{"Overview": "a", "OVERVIEW": "b"}"#, None),
+    ] {
+        std::fs::write(&path, line).unwrap();
+        match (&read(&path).unwrap()[..], expected) {
+            ([Ok(row)], Some(_)) => assert_eq!(row.overview.as_deref(), expected, "{line}"),
+            ([Err(problem)], None) => assert!(problem.reason.contains("found it twice"), "{line}: {problem}"),
+            (rows, _) => panic!("{line}: {rows:?}"),
+        }
+    }
 }
 
 #[test]

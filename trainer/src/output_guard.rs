@@ -138,7 +138,10 @@ struct Place {
 
 impl Place {
     fn new(option: &str, path: &Path) -> Self {
-        let (resolved, handle) = (resolve(path, MAX_LINKS), Handle::from_path(path).ok());
+        let resolved = resolve(path, MAX_LINKS);
+        // To open a named pipe and close it again would end its writer.
+        let can_open = std::fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir());
+        let handle = can_open.then(|| Handle::from_path(path).ok()).flatten();
         Self { option: option.to_owned(), path: path.to_owned(), resolved, handle }
     }
 

@@ -33,12 +33,6 @@ impl Progress {
         Self { bar, what, log: (!is_terminal).then(|| Mutex::new(Instant::now())) }
     }
 
-    /// Shows nothing, for tests and for callers with their own display.
-    #[must_use]
-    pub fn hidden() -> Self {
-        Self { bar: ProgressBar::hidden(), what: "", log: None }
-    }
-
     /// Records that `count` more units are done.
     pub fn advance(&self, count: usize) {
         self.bar.inc(count as u64);

@@ -143,6 +143,25 @@ async fn an_interrupted_run_that_replaces_a_shard_of_another_encoder_continues()
 }
 
 #[tokio::test]
+async fn does_not_encode_a_finished_shard_without_movies_again() {
+    let workspace = Workspace::new();
+    let shards = workspace.folder.path().join("shards");
+    let folder = ShardFolder::open(&shards).unwrap();
+    let (url, _) = start(Behaviour::default()).await;
+    let (job, client) = (workspace.job("work"), client(&url).await);
+    // There are more shards than movies, so the first has none.
+    let shard = Shard::new(0, MOVIES + 1).unwrap();
+    let outcome = run_shard(&job, shard, &folder, &client).await.unwrap();
+    assert_eq!(outcome, EncodeOutcome::Encoded { movies: 0, resumed: 0 });
+    // A worker that is killed before it writes the manifest leaves only the file.
+    let manifest = shards.join(shard.file_name()).with_extension("json");
+    std::fs::remove_file(&manifest).unwrap();
+    let outcome = run_shard(&job, shard, &folder, &client).await.unwrap();
+    assert_eq!(outcome, EncodeOutcome::NothingToDo { movies: 0 });
+    assert!(manifest.exists());
+}
+
+#[tokio::test]
 async fn repeated_kills_do_not_change_the_bytes() {
     let workspace = Workspace::new();
     let undisturbed = workspace.job("undisturbed.parquet");

@@ -98,6 +98,13 @@ async fn inputs_and_foreign_files_stay_as_they_are() {
 }
 
 #[test]
+fn a_merge_of_a_missing_folder_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = refuse(folder.path(), "merge --shards missing --output v.parquet");
+    assert!(message.contains("--shards missing: expected a folder of shards, found none"), "{message}");
+}
+
+#[test]
 fn a_search_leaves_a_foreign_journal() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("journal.jsonl"), "{\"id\":1}\n").unwrap();

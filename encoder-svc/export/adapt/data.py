@@ -164,10 +164,15 @@ def read_movies(source: Source) -> Iterator[Movie]:
         raise DataError(f"{path}: {why}; name a file with the columns of Kaggle's movies_metadata.csv with --data") from error
 
 
-def unique(sources: Sequence[Source], dropped: Counter[str]) -> Iterator[Movie]:
-    """Yields the movies of all sources. Of those with the same id only the first counts; `dropped` counts the others."""
+def unique(sources: Sequence[Source], dropped: Counter[str], held_out: set[str]) -> Iterator[Movie]:
+    """Yields the movies of all sources. Of those with the same id only the first counts; `dropped` counts the others.
+
+    Adds the words of the overviews of all validation and test movies to `held_out`, also those of copies: a movie may be
+    measured with any of its overviews."""
     seen: set[str] = set()
     for movie in itertools.chain.from_iterable(map(read_movies, sources)):
+        if split_of(movie.id) != "train":
+            held_out.add(normalised(movie.overview))
         if movie.id in seen:
             dropped["id of an earlier movie"] += 1
         else:
@@ -202,14 +207,12 @@ class MovieSet:
             raise HeldOutMovieError(f"adaptation may use {' and '.join(ALLOWED_SPLITS)} movies, never {split}")
         dropped: Counter[str] = Counter()
         if split == "validation":
-            kept = [movie for movie in unique(sources[:1], dropped) if split_of(movie.id) == split]
+            kept = [movie for movie in unique(sources[:1], dropped, set()) if split_of(movie.id) == split]
         else:
             kept, seen, candidates = [], set(), []
-            for movie in unique(sources, dropped):
+            for movie in unique(sources, dropped, seen):
                 if split_of(movie.id) == split:
                     candidates.append(movie)
-                else:
-                    seen.add(normalised(movie.overview))
             held_out = frozenset(seen)
             for movie in candidates:
                 words = normalised(movie.overview)

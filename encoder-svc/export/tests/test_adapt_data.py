@@ -108,6 +108,15 @@ def test_a_copy_of_a_test_movie_of_a_later_file_is_dropped(tmp_path: Path) -> No
     assert [int(movie.id) for movie in MovieSet.load([first, later], "train").movies] == [train[1]]
 
 
+def test_the_overview_of_a_copy_of_a_test_movie_is_held_out_too(tmp_path: Path) -> None:
+    train, test = ids_of("train")[:2], ids_of("test")[0]
+    first = write(tmp_path / "first.csv", [row(test), row(train[0], overview="A ship sinks."), row(train[1])])
+    later = write(tmp_path / "later.csv", [row(test, overview="A ship sinks.")])
+    movies = MovieSet.load([first, later], "train")
+    assert movies.dropped == {"id of an earlier movie": 1, "overview of a held-out movie": 1}
+    assert [int(movie.id) for movie in movies.movies] == [train[1]]
+
+
 def test_labels_that_a_file_does_not_know_and_weights_reach_the_loss(data: Source, tmp_path: Path) -> None:
     new = [number for number in range(400, 600) if split_of(str(number)) == "train"][:2]
     write(tmp_path / "more.csv", [row(new[0]), row(new[1], genre=10769)])

@@ -68,12 +68,19 @@ impl Source {
         if path == Path::new("-") { Self::Stdin } else { Self::Path(path.to_owned()) }
     }
 
-    /// Copies standard input to a temporary file, so the source can be read more than once. Fails
-    /// if it is longer than `max_bytes`.
+    /// Copies standard input or a pipe to a temporary file, so the source can be read more than once.
+    /// Fails if it is longer than `max_bytes`.
     pub fn spooled(self, max_bytes: u64) -> Result<Self, TableError> {
-        let Self::Stdin = self else { return Ok(self) };
         let name = self.name();
-        let spool = spool(Limited::new(io::stdin().lock(), max_bytes));
+        let is_pipe =
+            |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let spool = match &self {
+            Self::Stdin => spool(Limited::new(io::stdin().lock(), max_bytes)),
+            Self::Path(path) if is_pipe(path) => {
+                File::open(path).and_then(|pipe| spool(Limited::new(pipe, max_bytes)))
+            }
+            Self::Path(_) | Self::Spooled { .. } => return Ok(self),
+        };
         match spool {
             Ok(file) => Ok(Self::Spooled { file: Arc::new(file), name }),
             Err(error) => Err(TableError::reading(&name, error)),

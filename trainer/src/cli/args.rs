@@ -203,7 +203,10 @@ pub(crate) struct Encode {
     #[command(flatten)]
     pub(crate) ingest: IngestArgs,
     /// Table of movies written by `trainer prepare`
-    #[arg(long, value_name = "FILE.parquet", conflicts_with = "input")]
+    #[arg(long, value_name = "FILE.parquet", conflicts_with_all = [
+        "input", "labels", "min_count", "allow_loss", "keep_overview", "genres_column", "genres_format",
+        "id_column", "title_column", "overview_column", "input_format", "delimiter", "quoting", "max_input_bytes",
+    ])]
     pub(crate) movies: Option<PathBuf>,
     /// Table of vectors to write. With --shard, the folder of shards: a path, or a URL of s3, gs,
     /// az or file
@@ -425,5 +428,39 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("expected a whole number, 1 or more".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn rejects_options_of_a_raw_table_for_one_that_prepare_wrote() {
+        let parse = |options: &str| {
+            let line = format!("trainer encode --movies m.parquet --output v.parquet {options}");
+            Cli::try_parse_from(line.split_whitespace())
+        };
+        assert!(parse("").is_ok());
+        for options in [
+            "--input movies.csv",
+            "--labels l.toml",
+            "--labels from-data --min-count 3",
+            "--allow-loss",
+            "--keep-overview nan",
+            "--genres-column tags",
+            "--genres-format pipe",
+            "--id-column key",
+            "--title-column name",
+            "--overview-column plot",
+            "--input-format csv",
+            "--delimiter tab",
+            "--quoting double",
+            "--max-input-bytes 1000",
+        ] {
+            assert_eq!(parse(options).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{options}");
+        }
     }
 }

@@ -124,18 +124,20 @@ impl FittingData {
             for (row, (id, overview)) in source.vectors.ids.iter().zip(&source.vectors.overviews).enumerate()
             {
                 let split = Split::of(*id);
-                if source.is_train_only && split != Split::Train {
-                    // It counts as no movie of its id, so that another source may validate on it.
+                if split != Split::Train {
+                    // Also of a copy by id, because a movie may be measured with any of its overviews.
                     held_out.insert(*overview);
-                } else if !ids.insert(*id) {
+                    if source.is_train_only {
+                        // It counts as no movie of its id, so that another source may validate on it.
+                        continue;
+                    }
+                }
+                if !ids.insert(*id) {
                     dropped.by_id += 1;
                 } else if split == Split::Train {
                     candidates.push((source, row, *overview));
-                } else {
-                    held_out.insert(*overview);
-                    if split == Split::Validation {
-                        validation.push(source, row);
-                    }
+                } else if split == Split::Validation {
+                    validation.push(source, row);
                 }
             }
         }
@@ -324,6 +326,19 @@ mod tests {
         // All movies of a file given twice are copies.
         let data = FittingData::join(&[source(&all), source(&all)]).unwrap();
         assert_eq!(data.dropped(), Copies { by_id: 300, ..Copies::default() });
+    }
+
+    #[test]
+    fn the_overview_of_a_copy_of_a_test_movie_is_held_out_too() {
+        let (all, mut more) = (vectors(300), more());
+        let row_of = |vectors: &Vectors, split: Split| {
+            vectors.ids.iter().position(|id| Split::of(*id) == split).unwrap()
+        };
+        let (train, copy) = (row_of(&more, Split::Train), row_of(&more, Split::Test));
+        more.ids[copy] = all.ids[row_of(&all, Split::Test)];
+        more.overviews[train] = more.overviews[copy];
+        let data = FittingData::join(&[source(&all), source(&more)]).unwrap();
+        assert_eq!(data.dropped(), Copies { by_id: 1, of_train: 0, of_held_out: 1 });
     }
 
     #[test]

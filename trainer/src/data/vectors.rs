@@ -184,18 +184,6 @@ impl Vectors {
         }
     }
 
-    /// The metadata that all vectors share.
-    #[must_use]
-    pub fn header(&self) -> VectorsHeader {
-        VectorsHeader {
-            encoder: self.encoder.clone(),
-            dimension: self.dimension(),
-            template: self.template.clone(),
-            data_digest: self.data_digest.clone(),
-            labels: self.labels.clone(),
-        }
-    }
-
     /// Number of movies.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -12,7 +12,8 @@ use crate::checkpoint::Checkpoint;
 use crate::chunks::{self, Chunks};
 use crate::data::movie::overview_hash;
 use crate::data::movie_source::{Inventory, MovieSource, Movies};
-use crate::data::vectors_file::{VectorRows, VectorsHeader};
+use crate::data::table_file::TableError;
+use crate::data::vectors_file::{VectorRows, VectorsHeader, VectorsReader};
 use crate::encode::batches::{self, Division, Load, Place};
 use crate::encode::error::EncodeError;
 use crate::encode::shard::Shard;
@@ -225,11 +226,18 @@ fn checkpoint(output: &Path, header: &VectorsHeader, movies: usize) -> Checkpoin
     if !output.exists() {
         return Checkpoint::Absent;
     }
-    match Vectors::read(output) {
-        Ok(found) => {
-            let found = Output { vectors: (&found.header()).into(), movies: found.len() };
-            Checkpoint::compare(&Output { vectors: header.into(), movies }, &found)
-        }
+    match found_in(output) {
+        Ok(found) => Checkpoint::compare(&Output { vectors: header.into(), movies }, &found),
         Err(error) => Checkpoint::unreadable(error.reason()),
     }
+}
+
+/// Verifies a finished output, a batch at a time because it may be larger than memory. It may have no
+/// movies, as a shard of few.
+fn found_in(output: &Path) -> Result<Output, TableError> {
+    let (mut reader, mut movies) = (VectorsReader::open(output)?, 0);
+    while let Some(rows) = reader.next_rows()? {
+        movies += rows.ids.len();
+    }
+    Ok(Output { vectors: reader.header().into(), movies })
 }

@@ -120,7 +120,12 @@ impl ShardFolder {
         let Some(bytes) = self.place.join(&name).get().await? else { return Ok(Checkpoint::Absent) };
         let found = self.parse(&name, &bytes)?;
         let expected = ShardManifest::new(shard, header, movies_in_all, String::new());
-        Ok(Checkpoint::compare(&expected.job(), &found.job()))
+        let checkpoint = Checkpoint::compare(&expected.job(), &found.job());
+        // A manifest whose file is lost is no shard.
+        if checkpoint == Checkpoint::SameJob && self.place.join(&found.file).find().await?.is_none() {
+            return Ok(Checkpoint::Absent);
+        }
+        Ok(checkpoint)
     }
 
     /// Parses the manifest called `name`. Its shard must have the name, file and movies that the
@@ -303,8 +308,8 @@ mod tests {
 
     use super::*;
 
-    fn manifest() -> ShardManifest {
-        let header = VectorsHeader {
+    fn header() -> VectorsHeader {
+        VectorsHeader {
             encoder: EncoderIdentity {
                 id: "tiny-8".to_owned(),
                 version: "1".to_owned(),
@@ -314,8 +319,11 @@ mod tests {
             template: InputTemplate::parse("{overview}").unwrap(),
             data_digest: "cd".repeat(32),
             labels: genre_model::LabelSet::built_in(),
-        };
-        ShardManifest::new(Shard::parse("1/3").unwrap(), &header, 10, "ef".repeat(32))
+        }
+    }
+
+    fn manifest() -> ShardManifest {
+        ShardManifest::new(Shard::parse("1/3").unwrap(), &header(), 10, "ef".repeat(32))
     }
 
     #[test]
@@ -327,6 +335,18 @@ mod tests {
         for text in [json, old] {
             assert_eq!(serde_json::from_str::<ShardManifest>(&text).unwrap(), manifest, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_whose_file_is_lost_counts_as_no_shard() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shards, shard) = (ShardFolder::open(folder.path()).unwrap(), Shard::parse("1/3").unwrap());
+        let file = shards.working_file(shard, folder.path());
+        std::fs::write(&file, "vectors").unwrap();
+        shards.publish(&file, shard, &header(), 10).await.unwrap();
+        assert_eq!(shards.checkpoint(shard, &header(), 10).await.unwrap(), Checkpoint::SameJob);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(shards.checkpoint(shard, &header(), 10).await.unwrap(), Checkpoint::Absent);
     }
 
     #[tokio::test]

@@ -27,8 +27,19 @@ pub(super) async fn tables(path: &Path, max_bytes: u64) -> Result<Vec<Table>, In
 }
 
 /// Whether a file in a folder is read. Hidden files and marks such as `_SUCCESS` are not.
-fn is_read(name: &str) -> bool {
+pub(super) fn is_read(name: &str) -> bool {
     is_shown(name) && (is_table_name(name) || name.to_lowercase().ends_with(".parquet"))
+}
+
+/// Returns the folder that `path` names, of which `tables` were found.
+pub(super) fn folder(path: &Path, tables: &[Table]) -> Option<PathBuf> {
+    if let Some(local) = store::local(path) {
+        return local.canonicalize().ok().filter(|local| local.is_dir());
+    }
+    let url = path.to_string_lossy();
+    let is_table = |table: &Table| matches!(table, Table::Object { place, .. } if place.location() == url);
+    let is_folder = !is_pattern(&url) && !tables.iter().any(is_table);
+    is_folder.then(|| PathBuf::from(url.trim_end_matches('/')))
 }
 
 fn is_shown(name: &str) -> bool {

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::row::{InputRow, MovieText};
 use crate::FileError;
+use crate::data::table_file::folder_of;
 use crate::store::{self, Place, StoreError};
 
 /// Why rows cannot be read.
@@ -54,6 +55,8 @@ pub enum InputError {
 #[derive(Debug, Clone)]
 pub struct Input {
     tables: Vec<Table>,
+    /// The folders of which all tables are read.
+    folders: Vec<PathBuf>,
     options: TableOptions,
 }
 
@@ -81,11 +84,13 @@ impl Input {
     /// names, patterns such as `in/*.parquet`, URLs of these in object stores, or `-` for standard
     /// input.
     pub async fn new(paths: &[PathBuf], options: TableOptions) -> Result<Self, InputError> {
-        let mut tables = Vec::new();
+        let (mut tables, mut folders) = (Vec::new(), Vec::new());
         for path in paths {
-            tables.extend(find::tables(path, options.max_bytes).await?);
+            let found = find::tables(path, options.max_bytes).await?;
+            folders.extend(find::folder(path, &found));
+            tables.extend(found);
         }
-        Ok(Self { tables, options })
+        Ok(Self { tables, folders, options })
     }
 
     /// Counts the rows and computes their digest. Reads all tables once, except Parquet files in an
@@ -146,9 +151,13 @@ impl Input {
         stream::iter(tables).then(rows_of).try_flatten().boxed_local()
     }
 
-    /// Whether one of the tables is `output`, or is in it if it is a folder.
+    /// Whether one of the tables is `output`, or is in it if it is a folder; also if only the next run
+    /// would read `output`, as a table of a folder.
     #[must_use]
     pub fn reads_from(&self, output: &Path, is_folder: bool) -> bool {
+        if !is_folder && self.would_read(output) {
+            return true;
+        }
         let is_it = |table: &Path, output: &Path| {
             if is_folder { table.parent() == Some(output) } else { table == output }
         };
@@ -163,6 +172,15 @@ impl Input {
             }
             _ => false,
         })
+    }
+
+    fn would_read(&self, output: &Path) -> bool {
+        let folder = match store::local(output) {
+            Some(local) => folder_of(local).canonicalize().ok(),
+            None => output.parent().map(Path::to_owned),
+        };
+        output.file_name().is_some_and(|name| find::is_read(&name.to_string_lossy()))
+            && folder.is_some_and(|folder| self.folders.contains(&folder))
     }
 }
 

@@ -5,7 +5,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use movie_table::TableOptions;
@@ -62,7 +65,11 @@ impl ParquetRows {
             unless_it_panics(|| ParquetRecordBatchReaderBuilder::try_new_with_options(file, reading))
                 .map_err(|error| invalid(format!("expected a whole Parquet file: {error}")))?;
         let fields = builder.schema().fields();
-        let place = |name: &str| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name));
+        // As in other tables, an exact name goes before one in another case.
+        let place = |name: &str| {
+            let exact = fields.iter().position(|field| field.name() == name);
+            exact.or_else(|| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)))
+        };
         let names = &options.columns;
         let places = [&names.id, &names.title, &names.overview].map(|name| place(name));
         if places[2].is_none() {
@@ -72,6 +79,8 @@ impl ParquetRows {
         }
         let mut read: Vec<usize> = places.iter().flatten().copied().collect();
         read.sort_unstable();
+        // One column may have two of the names; batches have it once.
+        read.dedup();
         let columns = places.map(|place| place.and_then(|place| read.iter().position(|read| *read == place)));
         let mask = ProjectionMask::roots(builder.parquet_schema(), read);
         let batches = unless_it_panics(|| builder.with_projection(mask).with_batch_size(BATCH).build())
@@ -127,8 +136,15 @@ fn text(column: &ArrayRef, row: usize, number: u64) -> Result<Option<String>, St
     }
     Ok(Some(match column.data_type() {
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+        DataType::Int8 => column.as_primitive::<Int8Type>().value(row).to_string(),
+        DataType::Int16 => column.as_primitive::<Int16Type>().value(row).to_string(),
         DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::UInt8 => column.as_primitive::<UInt8Type>().value(row).to_string(),
+        DataType::UInt16 => column.as_primitive::<UInt16Type>().value(row).to_string(),
+        DataType::UInt32 => column.as_primitive::<UInt32Type>().value(row).to_string(),
+        DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).to_string(),
+        DataType::Float32 => column.as_primitive::<Float32Type>().value(row).to_string(),
         DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string(),
         other => return Err(format!("row {number}: expected texts or numbers, found a column of {other}")),
     }))

@@ -257,6 +257,11 @@ fn table(input: &Path, args: &IngestArgs, labels: LabelSet) -> Result<MovieSourc
 async fn merge(args: &Merge) -> Result<()> {
     let is_of_results = merge_results::has_results(&args.shards).await?;
     outputs::of_merge(args, is_of_results).check()?;
+    if let Some(folder) = trainer::store::local(&args.shards)
+        && !folder.is_dir()
+    {
+        bail!("--shards {}: expected a folder of shards, found none", folder.display());
+    }
     if is_of_results {
         let summary = merge_results::merge(&args.shards, &args.output).await?;
         return print(&format!("wrote {}: {summary}", args.output.display()));

@@ -81,12 +81,18 @@ pub fn from_data(
     MovieReader::open(source, options)?.each_genres(|genres| {
         let mut of_movie: Vec<_> = genres.iter().filter_map(Written::of).collect();
         of_movie.sort_by(|a, b| a.key.cmp(&b.key));
-        of_movie.dedup_by(|a, b| a.key == b.key);
+        of_movie.dedup_by(|a, b| {
+            let is_same = a.key == b.key;
+            if is_same {
+                b.id = b.id.or(a.id);
+            }
+            is_same
+        });
         for Written { key, name, id } in of_movie {
             let spellings = found.entry(key).or_default();
             spellings.movies += 1;
             *spellings.names.entry(name).or_default() += 1;
-            spellings.id = id;
+            spellings.id = spellings.id.or(id);
         }
         if found.len() > MAX_NAMES {
             return Err(format!("expected genres, found more than {MAX_NAMES} different ones"));
@@ -208,6 +214,23 @@ mod tests {
         let (source, options) = (Source::new(&path), IngestOptions::default());
         let labels = from_data(&source, &options, 1).unwrap();
         assert_eq!(labels.names().collect::<Vec<_>>(), ["7", "Spam"]);
+        assert_eq!(labels.index_of_id(7), Some(0));
+    }
+
+    #[test]
+    fn a_row_without_genres_does_not_hide_a_later_row_of_its_id() {
+        let (_folder, path) = file("mail.csv", "id,title,overview,genres\n1,T,O.,\n1,T,O.,Spam\n");
+        let labels = from_data(&Source::new(&path), &IngestOptions::default(), 1).unwrap();
+        assert_eq!(labels.names().collect::<Vec<_>>(), ["Spam"]);
+    }
+
+    #[test]
+    fn a_name_equal_to_an_id_of_an_earlier_row_does_not_erase_the_id() {
+        let rows = "id,title,overview,genres\n1,T,O.,\"[{\"\"id\"\": 7}]\"\n\
+                    2,T,O.,\"[{\"\"name\"\": \"\"7\"\"}]\"\n";
+        let (_folder, path) = file("mail.csv", rows);
+        let labels = from_data(&Source::new(&path), &IngestOptions::default(), 1).unwrap();
+        assert_eq!(labels.names().collect::<Vec<_>>(), ["7"]);
         assert_eq!(labels.index_of_id(7), Some(0));
     }
 }

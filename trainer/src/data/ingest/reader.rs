@@ -128,7 +128,8 @@ impl MovieReader {
         while let Some(row) = self.reader.next() {
             let Ok(row) = row? else { continue };
             let Ok((id, _, genres)) = self.usable(row) else { continue };
-            if self.seen.insert(id) {
+            // As in `movie`, a row without genres is no movie of its id.
+            if !genres.is_empty() && self.seen.insert(id) {
                 let name = || self.reader.name().to_owned();
                 take(&genres).map_err(|reason| IngestError::Unusable { name: name(), reason })?;
             }
