@@ -43,7 +43,11 @@ impl BulkEncoder {
             Arc::new(Replica::new(format!("replica {index}"), channel, api_key, Health::Serving))
         };
         let replicas: Vec<_> = channels.into_iter().enumerate().map(replica).collect();
-        let connecting = BulkPolicy { patience: policy.connect_patience, ..policy };
+        let connecting = BulkPolicy {
+            patience: policy.connect_patience,
+            call_timeout: policy.call_timeout.min(policy.connect_patience),
+            ..policy
+        };
         let asked = replicas.iter().map(|replica| describe(replica.clone(), connecting));
         let mut description: Option<EncoderDescription> = None;
         let mut failure = None;

@@ -123,15 +123,17 @@ fn of_status(failed: &Status) -> ApiError {
             Pushback::Never => ApiError::Overloaded { message, retry_after: Duration::from_secs(1) },
             Pushback::None => unreachable_encoder(format!("no encoder answers: {}", failed.message())),
         },
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted
+            if status::has_transport_cause(failed) =>
+        {
+            unreachable_encoder(format!("no encoder answers: {}", failed.message()))
+        }
         // This service has used up its own quota at the encoder, which says nothing about the
         // quota of its caller.
         Code::ResourceExhausted => match status::pushback(failed) {
             Pushback::After(retry_after) => ApiError::Overloaded { message, retry_after },
             Pushback::None | Pushback::Never => ApiError::Internal { message },
         },
-        Code::Unknown | Code::Internal | Code::Cancelled if status::has_transport_cause(failed) => {
-            unreachable_encoder(format!("no encoder answers: {}", failed.message()))
-        }
         // Something else answers at the encoder's address.
         Code::Unimplemented => unreachable_encoder(format!("no encoder answers: {}", failed.message())),
         Code::DeadlineExceeded | Code::Cancelled => ApiError::DeadlineExceeded,

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::error::{EncoderError, name_of_fingerprint};
 use crate::failure::Failure;
+use crate::status::Class;
 use crate::verify::{self, EncoderDescription};
 
 /// Time limit of a probe.
@@ -203,6 +204,8 @@ impl Replica {
         let begin = Instant::now();
         match tokio::time::timeout(PROBE_TIMEOUT, self.describe(Some(PROBE_TIMEOUT))).await {
             Ok(Ok(description)) => self.answered(&description),
+            // It answers, and asks for a pause.
+            Ok(Err(failure)) if matches!(failure.class(), Some(Class::Busy(_))) => {}
             Ok(Err(Failure::Status(status))) => self.did_not_answer(status.message()),
             Ok(Err(failure)) => self.did_not_answer(&EncoderError::from(failure).to_string()),
             // The probe waits behind calls that are answered: the replica is busy, not gone.

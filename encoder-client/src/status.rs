@@ -35,7 +35,10 @@ pub(crate) fn classify(status: &Status) -> Class {
         (Code::Unavailable | Code::ResourceExhausted, Pushback::After(pause)) => Class::Busy(pause),
         (Code::Unavailable, Pushback::Never) => Class::Rejected,
         (Code::Unavailable | Code::Aborted, _) => Class::Unreachable,
-        (Code::Unknown | Code::Internal | Code::Cancelled, _) if has_transport_cause(status) => {
+        // ResourceExhausted is a reset by a server whose memory for clients is exhausted.
+        (Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted, _)
+            if has_transport_cause(status) =>
+        {
             Class::Unreachable
         }
         (Code::DeadlineExceeded, _) => Class::OutOfTime,
@@ -159,6 +162,9 @@ mod tests {
         let mut broken = Status::internal("h2 protocol error");
         broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
         assert_eq!(classify(&broken), Class::Unreachable);
+        let mut evicted = Status::resource_exhausted("h2 protocol error: enhance your calm");
+        evicted.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+        assert_eq!(classify(&evicted), Class::Unreachable);
         assert_eq!(classify(&Status::invalid_argument("blank")), Class::Rejected);
     }
 }

@@ -113,7 +113,8 @@ pub struct LimitSettings {
     /// CUDA.
     pub stream_in_flight: usize,
     /// The most texts in flight over all calls, cached ones included. A text counts as one for each
-    /// 4 KiB that it has or begins. One caller gets at most half. 0 means 64 times `max_batch_size`.
+    /// 4 KiB that it has or begins. One caller gets at most half, or one call of any size. 0 means
+    /// 64 times `max_batch_size`.
     pub texts_in_flight: usize,
 }
 

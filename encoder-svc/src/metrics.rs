@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use service_kit::{Metrics, latency_histogram};
+use service_kit::{Deadline, Metrics, latency_histogram};
 
 use crate::bundle::Description;
 use crate::calibration::Calibration;
@@ -131,12 +131,11 @@ impl StageMetrics {
         self.tokens.observe(tokens as f64);
     }
 
-    pub(crate) fn caller_left(&self) {
-        self.caller_left.inc();
-    }
-
-    pub(crate) fn too_late(&self) {
-        self.too_late.inc();
+    /// Counts a text that is not run. A call ends at its deadline, so then its texts are found like those
+    /// of a caller that left.
+    pub(crate) fn dropped(&self, deadline: Deadline) {
+        let reason = if deadline.has_passed() { &self.too_late } else { &self.caller_left };
+        reason.inc();
     }
 
     /// Sets the cores that run a lone online text.

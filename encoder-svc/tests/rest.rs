@@ -224,6 +224,8 @@ async fn another_model_is_not_found_and_the_error_names_the_one_that_is_served()
         assert!(message.ends_with("expected \"tiny-512\"") && message.len() < 200, "{message}");
     }
     assert_eq!(api.get("/v1/models/other").await.status, 404);
+    let response = api.get("/v1/models/%FF").await;
+    assert_eq!((response.status.as_u16(), &response.json["error"]["code"]), (400, &"invalid_path".into()));
 }
 
 #[tokio::test]

@@ -129,8 +129,18 @@ pub struct ItemError {
     pub reason: String,
 }
 
+/// The most invalid fields that an error names. The status of a gRPC call travels in headers, of which
+/// many clients accept no more than 8 or 16 KiB; a larger one ends the whole connection.
+const MAX_LISTED: usize = 8;
+/// The longest message of a gRPC status. The details repeat it.
+const MAX_MESSAGE_BYTES: usize = 1 << 10;
+
 fn summary(violations: &[FieldViolation]) -> String {
-    let fields: Vec<_> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    let listed = violations.iter().take(MAX_LISTED);
+    let mut fields: Vec<_> = listed.map(|v| format!("{}: {}", v.field, v.description)).collect();
+    if violations.len() > MAX_LISTED {
+        fields.push(format!("and {} more", violations.len() - MAX_LISTED));
+    }
     fields.join("; ")
 }
 
@@ -221,7 +231,7 @@ impl From<ApiError> for Status {
         }
         let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata);
         if let ApiError::Invalid(violations) = &error {
-            for violation in violations {
+            for violation in violations.iter().take(MAX_LISTED) {
                 details.add_bad_request_violation(&violation.field, &violation.description);
             }
         }
@@ -231,7 +241,9 @@ impl From<ApiError> for Status {
             // Clients that retry by gRPC's own policy read this instead (gRFC A6).
             metadata.insert(PUSHBACK, MetadataValue::from(after.as_millis() as u64));
         }
-        Status::with_error_details_and_metadata(error.code(), error.to_string(), details, metadata)
+        let mut message = error.to_string();
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        Status::with_error_details_and_metadata(error.code(), message, details, metadata)
     }
 }
 
@@ -246,6 +258,23 @@ mod tests {
         let details = status.get_error_details();
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "texts[3]");
         assert_eq!(details.error_info().unwrap().reason, "EMPTY_TEXT");
+    }
+
+    #[test]
+    fn a_status_of_many_fields_fits_the_headers_of_every_client() {
+        let violation = |index| FieldViolation {
+            field: format!("movies[{index}].overview"),
+            reason: "EMPTY_TEXT",
+            description: "expected a text that is not blank, found \"\"".to_owned(),
+        };
+        let status = Status::from(ApiError::Invalid((0..256).map(violation).collect()));
+        assert!(status.message().ends_with("; and 248 more"), "{}", status.message());
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        assert!(bytes < 8 << 10, "{bytes}");
+        let long = ApiError::Internal { message: "é".repeat(10_000) };
+        assert!(Status::from(long).message().len() <= MAX_MESSAGE_BYTES);
     }
 
     #[test]

@@ -111,8 +111,8 @@ impl WorkerPool {
 
 impl Workers for WorkerPool {
     fn push(&self, class: Class, entry: Entry) {
-        for _left in self.queue.push(class, entry.share, entry) {
-            self.stages.caller_left();
+        for left in self.queue.push(class, entry.share, entry) {
+            self.stages.dropped(left.deadline);
         }
     }
 }
@@ -227,7 +227,7 @@ impl SessionWorker {
     /// sent.
     fn begin(&self, entry: Entry, class: Class) -> Option<(Started, Tokens)> {
         if entry.is_abandoned() {
-            self.stages.caller_left();
+            self.stages.dropped(entry.deadline);
             return None;
         }
         let waited = entry.since.elapsed();
@@ -253,7 +253,7 @@ impl SessionWorker {
 
     fn tokenize(&self, entry: &Entry) -> Result<Tokens, ApiError> {
         if entry.deadline.has_passed() {
-            self.stages.too_late();
+            self.stages.dropped(entry.deadline);
             return Err(ApiError::DeadlineExceeded);
         }
         let begin = Instant::now();

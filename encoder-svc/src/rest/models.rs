@@ -1,6 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{model}`.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::Serialize;
@@ -73,8 +74,13 @@ pub(super) async fn list(State(rest): State<RestState>) -> Json<ModelList> {
 )]
 pub(super) async fn one(
     State(rest): State<RestState>,
-    Path(model): Path<String>,
+    model: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
+    let Path(model) = model.map_err(|rejection| ApiError::Http {
+        status: rejection.status(),
+        reason: "INVALID_PATH",
+        message: rejection.body_text(),
+    })?;
     let encoder = rest.encoder.encoder().description();
     check_model(&model, encoder)?;
     Ok(Json(Model::of(encoder)))

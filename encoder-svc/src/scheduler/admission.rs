@@ -162,7 +162,8 @@ impl Drop for Permit {
             limit.margin.took_at_least(times(expected), part);
         }
         limit.margin_ratio.set(limit.margin.get());
-        if !is_last {
+        // As with the margin, a call that ends early says nothing.
+        if !is_last && (self.is_complete || times(average) > limit.slowdown(self.share.caller)) {
             limit.slower(self.share.caller, times(average));
         }
     }

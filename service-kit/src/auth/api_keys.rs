@@ -69,7 +69,16 @@ struct ApiKey {
 impl ApiKeys {
     /// Checks the settings. Returns `None` if they list no keys; then every client may call.
     pub fn new(settings: &AuthSettings) -> Result<Option<Self>, InvalidSetting> {
-        let keys: Vec<_> = settings.keys.iter().map(ApiKey::new).collect::<Result<_, _>>()?;
+        let keys: Vec<ApiKey> = settings.keys.iter().map(ApiKey::new).collect::<Result<_, _>>()?;
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(other) = keys[..index].iter().find(|other| other.hash == key.hash) {
+                return Err(InvalidSetting {
+                    key: "auth.keys.sha256",
+                    expected: "another key for each name".to_owned(),
+                    found: format!("the same for {:?} and {:?}", other.name, key.name),
+                });
+            }
+        }
         Ok((!keys.is_empty()).then(|| Self(Arc::new(keys))))
     }
 
@@ -238,6 +247,18 @@ mod tests {
         };
         assert_ne!(caller("service", "a"), caller("service", "b"));
         assert_eq!(caller("person", "a"), CallerId::of_key("person"));
+    }
+
+    #[test]
+    fn rejects_one_key_under_two_names() {
+        let key = |name: &str| ApiKeySettings {
+            name: name.to_owned(),
+            sha256: hex::encode(Sha256::digest("one")),
+            ..ApiKeySettings::default()
+        };
+        let settings = AuthSettings { keys: vec![key("first"), key("second")] };
+        let error = ApiKeys::new(&settings).err().unwrap();
+        assert!(error.found.contains("first") && error.found.contains("second"), "{error:?}");
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Stack {
             // Measures every call, including those that a layer below rejects or the client
             // cancels.
             .layer(metrics)
-            // Answers DEADLINE_EXCEEDED when the caller's deadline passes.
+            // Answers DEADLINE_EXCEEDED when the caller's deadline passes before a reply begins. Items of a
+            // stream have the deadline, too, but the stream itself goes on.
             .layer(DeadlineLayer)
             // Rejects calls without a valid API key.
             .layer(require_api_key(keys, is_open, |error| Status::from(error).into_http()))

@@ -46,7 +46,8 @@ pub fn is_grpc_web(headers: &HeaderMap) -> bool {
 
 impl GrpcServer {
     /// Returns routes of an HTTP listener that serve the services added so far over gRPC-Web, with
-    /// the keys, limits and metrics of this server. No call takes longer than `timeout`.
+    /// the keys, limits and metrics of this server. No reply begins later than `timeout`, and no item
+    /// of a stream is worked on after it.
     pub fn web_routes(&mut self, timeout: Duration) -> Router {
         let stack = self.stack();
         let service = ServiceBuilder::new()

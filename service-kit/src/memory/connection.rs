@@ -105,6 +105,16 @@ impl Connection {
         }
     }
 
+    /// Says that `bytes` of an evicted connection are free, so that they are no longer about to leave.
+    fn left(&self, bytes: usize) {
+        if self.evicted.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let rest = |evicted: usize| Some(evicted.saturating_sub(bytes));
+        let before = self.evicted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+        self.budget.left(before.unwrap_or_default().min(bytes));
+    }
+
     fn uncount(&self) {
         if self.counted.swap(false, Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -144,8 +154,8 @@ impl Evict for Connection {
         let blocked = self.blocked_since.load(Ordering::Relaxed);
         if blocked > 0 && blocked <= until && !self.closing.load(Ordering::Relaxed) {
             let held = self.held();
-            self.evicted.store(held, Ordering::Relaxed);
             self.budget.leave(held);
+            self.evicted.store(held, Ordering::Relaxed);
             self.close();
             return held;
         }
@@ -243,6 +253,7 @@ impl Call {
         if bytes > 0 {
             self.subtract(bytes);
             self.connection.budget.release(bytes);
+            self.connection.left(bytes);
         }
     }
 
@@ -329,5 +340,28 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.call.release(self.bytes.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_an_evicted_connection_count_as_leaving_only_until_they_are_free() {
+        const KIB: usize = 1 << 10;
+        let budget = MemoryBudget::with_limit(1024 * KIB);
+        let blocked = Connection::new(budget.clone(), Arc::default());
+        let call = CallGuard::open(&blocked, 0, false).unwrap();
+        call.call().take(900 * KIB).unwrap();
+        blocked.set_blocked(true);
+        assert!(blocked.evict(1, u64::MAX) > 900 * KIB);
+        call.call().release(900 * KIB);
+        drop(call);
+        let other = Connection::new(budget.clone(), Arc::default());
+        let call = CallGuard::open(&other, 0, false).unwrap();
+        call.call().take(900 * KIB).unwrap();
+        assert!(call.call().take(900 * KIB).is_err(), "{budget:?}");
+        blocked.end();
     }
 }

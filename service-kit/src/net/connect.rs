@@ -54,7 +54,14 @@ impl Target {
             _ => return Err(wrong()),
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
-        let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        // `port_u16` is `None` also for a port that is no number of 16 bits.
+        let has_port = uri.authority().is_some_and(|authority| authority.as_str().len() > host.len());
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            None if has_port => return Err(wrong()),
+            None if encrypted => 443,
+            None => 80,
+        };
         let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
         if has_user || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong());
@@ -155,7 +162,9 @@ mod tests {
 
     #[test]
     fn rejects_invalid_addresses() {
-        for wrong in ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"] {
+        let ports = ["http://a:65536", "http://a:", "https://[::1]:x"];
+        let others = ["", "encoder:50051", "ftp://a:1", "http://", "http://a:1/path", "http://a:1?q", "a b"];
+        for wrong in ports.iter().chain(&others) {
             assert!(Target::parse(wrong).is_err(), "{wrong:?} was accepted");
         }
         let message = Target::parse("http://user:hunter2@encoder:1").unwrap_err().to_string();
