@@ -58,7 +58,6 @@ impl Classifier {
         call: &Call,
     ) -> Result<ClassifyResponse, ApiError> {
         self.check(&movie, include)?;
-        call.caller.charge("(body)", 1)?;
         self.classify_checked(movie, include, call, None).await
     }
 
@@ -97,7 +96,7 @@ impl Classifier {
         call: &Call,
         in_flight: Option<FairPermit>,
     ) -> Result<ClassifyResponse, ApiError> {
-        let (mut responses, _) = self.pipeline.classify(&[movie], include, call, in_flight).await?;
+        let (mut responses, _) = self.pipeline.classify("(body)", &[movie], include, call, in_flight).await?;
         responses
             .pop()
             .ok_or_else(|| ApiError::Internal { message: "expected one response, found none".to_owned() })
@@ -132,8 +131,7 @@ impl Classifier {
         if !violations.is_empty() {
             return Err(ApiError::Invalid(violations));
         }
-        call.caller.charge("movies", movies.len())?;
-        self.pipeline.classify(movies, include, call, None).await
+        self.pipeline.classify("movies", movies, include, call, None).await
     }
 
     /// Returns all violations of a movie. `path` is the prefix of its field paths, such as

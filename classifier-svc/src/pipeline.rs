@@ -75,9 +75,11 @@ impl Pipeline {
     }
 
     /// Returns one response for each movie, in order, and the version of the one model that scored
-    /// them all. `in_flight` counts the movies, if they already are in flight.
+    /// them all. `in_flight` counts the movies, if they already are in flight. Only admitted movies are
+    /// charged to the caller's quota; `field` names them in the request.
     pub(crate) async fn classify(
         &self,
+        field: &str,
         movies: &[Movie],
         include: Include,
         call: &Call,
@@ -91,7 +93,6 @@ impl Pipeline {
             Vec::new()
         };
         let variants: usize = occlusions.iter().map(|occlusion| occlusion.movies.len()).sum();
-        call.caller.charge("explain", variants)?;
         // One encoder call for everything: the movies first, then the variants of each explanation.
         let all = || movies.iter().chain(occlusions.iter().flat_map(|occlusion| &occlusion.movies));
         let caller = call.caller.id();
@@ -101,6 +102,8 @@ impl Pipeline {
             let amount = all().map(amount).sum();
             self.in_flight.admit(caller, amount, call.is_item, call.deadline, MOVIES).await?
         };
+        call.caller.charge(field, movies.len())?;
+        call.caller.charge("explain", variants)?;
         let mut texts = Vec::new();
         for (index, movie) in all().enumerate() {
             yield_after(TEXTS_PER_TURN, index).await;
@@ -109,7 +112,9 @@ impl Pipeline {
         let encoder = &model.provenance().encoder;
         let dimension = model.mlp().dimension();
         let vectors = self.encode(texts, dimension, encoder, call).await?;
-        let probabilities = self.probabilities(&model, &vectors.values, all(), caller).await;
+        // Over HTTP, no layer ends a call at its deadline.
+        let scoring = self.probabilities(&model, &vectors.values, all(), caller);
+        let probabilities = call.deadline.bound(scoring).await?;
 
         let scored = probabilities.slice_axis(Axis(0), (..movies.len()).into());
         let mut responses: Vec<_> = scored

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
 use std::process::{Command, Output};
 
 use common::{any_port, bundle, model_file, runtime_library, start_classifier, start_encoder};
@@ -179,6 +180,27 @@ async fn reads_tables_of_every_form() {
         let output = classify(name, content, &[]).await;
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{name}");
         assert!(text(&output.stderr).contains(words), "{name}: {}", text(&output.stderr));
+    }
+}
+
+/// As with `classify --input movies.csv >> movies.csv`, which would read its own records.
+#[test]
+fn rejects_an_input_that_is_also_standard_output() {
+    let table = "id,title,overview\n1,Reef,A storm.\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("movies.csv");
+    std::fs::write(&path, table).unwrap();
+    for input in ["-", &path.to_string_lossy()] {
+        let output = Command::new(env!("CARGO_BIN_EXE_classifier-svc"))
+            .args(["classify", "--input", input, "--address", "http://127.0.0.1:9"])
+            .stdin(File::open(&path).unwrap())
+            .stdout(OpenOptions::new().append(true).open(&path).unwrap())
+            .output()
+            .unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{input}: {message}");
+        assert!(message.contains("expected another file than standard output"), "{input}: {message}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), table, "{input}");
     }
 }
 

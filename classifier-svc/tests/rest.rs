@@ -6,17 +6,19 @@ mod common;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use classifier_svc::config::ClassifierSvcConfig;
-use classifier_svc::{Classifier, ClassifierSvcSettings, ModelStore, rest};
+use classifier_svc::{Call, Classifier, ClassifierSvcSettings, Include, ModelStore, rest};
 use common::{Running, any_port, classifier_settings, model_file, start_encoder};
 use encoder_client::EncoderClient;
 use http::{HeaderMap, Request, StatusCode};
+use proto::classifier::v1::Movie;
 use serde_json::{Value, json};
-use service_kit::{ApiKeySettings, Metrics, Readiness, Shutdown, canonical_path};
+use service_kit::{ApiKeySettings, Caller, Deadline, Metrics, Readiness, Shutdown, canonical_path};
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 
 struct Api {
     routes: Router,
+    classifier: Classifier,
     _encoder: Running,
     _folder: tempfile::TempDir,
 }
@@ -39,13 +41,14 @@ impl Api {
         let encoders = EncoderClient::discover(config.encoder, &metrics, Shutdown::new()).await;
         let classifier = Classifier::new(models, encoders, config.limits);
         let routes = rest::routes_with_open_inference(
-            classifier,
+            classifier.clone(),
             Readiness::default(),
             &config.rest.unwrap(),
             config.keys,
             service_kit::MemoryBudget::for_messages_of(1 << 20),
         );
-        Self { routes: rest::with_security_headers(routes), _encoder: encoder, _folder: folder }
+        let routes = rest::with_security_headers(routes);
+        Self { routes, classifier, _encoder: encoder, _folder: folder }
     }
 
     async fn call(&self, request: Request<Body>) -> Reply {
@@ -185,26 +188,32 @@ async fn rejects_a_lone_surrogate_and_accepts_a_pair() {
     assert_eq!(pair.status, 200, "{}", pair.json);
 }
 
-#[tokio::test]
-async fn keys_guard_the_api_but_not_the_page() {
-    let key = ApiKeySettings {
+/// The key "open sesame", without limits.
+fn key() -> ApiKeySettings {
+    ApiKeySettings {
         name: "test".to_owned(),
         sha256: hex::encode(Sha256::digest("open sesame")),
-        requests_per_second: 2,
         ..ApiKeySettings::default()
-    };
+    }
+}
+
+/// Classifies one movie with that key.
+fn with_key() -> Request<Body> {
+    Request::post("/v1/movies:classify")
+        .header("content-type", "application/json")
+        .header("authorization", "Bearer open sesame")
+        .body(Body::from(json!({"overview": "rain"}).to_string()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn keys_guard_the_api_but_not_the_page() {
+    let key = ApiKeySettings { requests_per_second: 2, ..key() };
     let api = Api::start(|settings| settings.auth.keys = vec![key]).await;
     let body = json!({"overview": "rain"}).to_string();
-    let closed = api.post("/v1/movies:classify", body.clone()).await;
+    let closed = api.post("/v1/movies:classify", body).await;
     assert_eq!((closed.status.as_u16(), &closed.json["reason"]), (401, &json!("UNAUTHENTICATED")));
     assert_eq!(closed.headers["www-authenticate"], "Bearer");
-    let with_key = || {
-        Request::post("/v1/movies:classify")
-            .header("content-type", "application/json")
-            .header("authorization", "Bearer open sesame")
-            .body(Body::from(body.clone()))
-            .unwrap()
-    };
     assert_eq!(api.call(with_key()).await.status, 200);
     assert_eq!(api.call(with_key()).await.status, 200);
     let limited = api.call(with_key()).await;
@@ -213,6 +222,26 @@ async fn keys_guard_the_api_but_not_the_page() {
     for open in ["/", "/app.js", "/style.css", "/openapi.json"] {
         assert_eq!(api.call(Request::get(open).body(Body::empty()).unwrap()).await.status, 200, "{open}");
     }
+}
+
+#[tokio::test]
+async fn a_call_without_room_in_flight_is_not_charged() {
+    let key = ApiKeySettings { texts_per_second: 1, texts_burst: 1, ..key() };
+    let api = Api::start(|settings| {
+        settings.auth.keys = vec![key];
+        settings.limits.movies_in_flight = 1;
+    })
+    .await;
+    let movie = Movie { overview: "rain".to_owned(), ..Movie::default() };
+    let other = Call { caller: Caller::UNKNOWN, deadline: Deadline::NONE, is_item: true };
+    let in_flight = api.classifier.admit_item(&movie, Include::default(), &other).await.unwrap();
+    // If the first call were charged, the second would be RATE_LIMITED.
+    for _ in 0..2 {
+        let rejected = api.call(with_key()).await;
+        assert_eq!((rejected.status.as_u16(), &rejected.json["reason"]), (503, &json!("QUEUE_FULL")));
+    }
+    drop(in_flight);
+    assert_eq!(api.call(with_key()).await.status, 200);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-"""The REST client of clients/python, with the real services and with servers that fail on purpose."""
+"""The REST client of clients/python and `classifier-svc classify`, with the real services and with servers that fail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,8 @@ from pathlib import Path
 import grpc
 import pytest
 from certificates import self_signed
-from conftest import READY_SECONDS, ROOT, Services, free_port, start, stop
+from conftest import BINARIES, READY_SECONDS, ROOT, Services, free_port, start, stop, wait_until_serving
+from movies import write_movies
 
 CLIENTS = ROOT / "clients" / "python"
 TITLE = "Dust Creek"
@@ -149,3 +151,36 @@ def test_http_client_rejects_a_certificate_of_an_unknown_authority(
     services, _ = secured
     result = run(http_client, "--url", services.rest, "--overview", OVERVIEW, key="sesame")
     assert result.returncode == 1 and result.stdout == "" and "sesame" not in result.stderr
+
+
+@pytest.fixture
+def rate_limited(services: Services, tmp_path: Path) -> Iterator[str]:
+    """The address of a classifier whose API key "sesame" allows two calls at once and then 20 a second."""
+    digest = hashlib.sha256(b"sesame").hexdigest()
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[[auth.keys]]\nname = "tests"\nsha256 = "{digest}"\nrequests_per_second = 20\nburst = 2\n')
+    address = f"127.0.0.1:{free_port()}"
+    listeners = ("--listen", address, "--rest-listen", "")
+    encoder = ("--encoder", f"http://{services.encoder}")
+    process = start("classifier-svc", "serve", "--config", str(settings), *listeners, *encoder)
+    try:
+        wait_until_serving(address, process)
+        yield address
+    finally:
+        stop(process)
+
+
+def test_classify_asks_again_for_each_movie_over_the_rate_limit(rate_limited: str, tmp_path: Path) -> None:
+    movies = tmp_path / "movies.csv"
+    write_movies(movies, 40)
+    command = [BINARIES / "classifier-svc", "classify", "--address", f"http://{rate_limited}", "--input", movies]
+    environment = os.environ | {"MOVIECLASSIFIER_API_KEY": "sesame"}
+    begin = time.monotonic()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    seconds = time.monotonic() - begin
+    assert (result.returncode, result.stderr) == (0, "")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["row"] for record in records] == list(range(1, 41))
+    assert all("genres" in record for record in records)
+    # 38 calls after the burst, one every 50 ms.
+    assert seconds > 1.8, "the rate limit was not in force"

@@ -46,6 +46,28 @@ def test_classify_ends_quietly_when_head_has_read_enough(services: Services, tab
     assert (status, error) == (0, b"")
 
 
+def test_classify_ends_without_its_reader_although_its_input_is_open_and_silent(services: Services) -> None:
+    """As with `(cat movies.csv; sleep inf) | classifier-svc classify --input - | head -1`."""
+    with subprocess.Popen(
+        [BINARIES / "classifier-svc", "classify", "--address", f"http://{services.classifier}", "--input", "-"],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if "_SVC_" not in k},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"id,title,overview\n1,Reef,A storm is coming.\n")
+        process.stdin.flush()
+        assert b'"row":1' in process.stdout.readline()
+        process.stdout.close()
+        # It notices at its next write that the reader has left.
+        process.stdin.write(b"2,Reef,A storm is coming.\n3,Reef,A storm is coming.\n")
+        process.stdin.flush()
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize("options", [[], ["--json"], ["--all"], ["--explain"]], ids=str)
 def test_one_movie_without_a_reader_is_no_error(services: Services, options: list[str]) -> None:
     address = f"http://{services.classifier}"

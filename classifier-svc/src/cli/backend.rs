@@ -1,7 +1,7 @@
 //! The backend of `classify`: a running service, or this process.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -30,7 +30,7 @@ use super::embedded;
 /// processes.
 const API_KEY_VARIABLE: &str = "MOVIECLASSIFIER_API_KEY";
 
-/// Limit for one movie.
+/// Limit for one movie, also of the time for which it is asked again.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
@@ -82,7 +82,22 @@ impl Backend {
         Ok(Self::Remote(Box::new(Remote { client, authorization, address: args.address.clone() })))
     }
 
+    /// Classifies one movie. Asks again as long as the service says when to.
     pub(super) async fn classify(&self, request: ClassifyRequest) -> Result<ClassifyResponse, Status> {
+        let begin = Instant::now();
+        loop {
+            let status = match self.ask(request.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(status) => status,
+            };
+            match status.get_details_retry_info().and_then(|info| info.retry_delay) {
+                Some(pause) if begin.elapsed() + pause < TIMEOUT => tokio::time::sleep(pause).await,
+                _ => return Err(status),
+            }
+        }
+    }
+
+    async fn ask(&self, request: ClassifyRequest) -> Result<ClassifyResponse, Status> {
         let mut request = Request::new(request);
         request.set_timeout(TIMEOUT);
         let response = match self {

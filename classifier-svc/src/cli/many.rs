@@ -27,7 +27,18 @@ type Record = Result<Row, RowProblem>;
 /// Opens the table of movies at `path`; `-` is standard input.
 pub(super) fn open(path: &Path, options: &TableOptions) -> anyhow::Result<TableReader> {
     // `>> FILE` would otherwise be read for ever.
-    if path.is_file() && Handle::from_path(path).ok() == Handle::stdout().ok() {
+    let input = if path == Path::new("-") {
+        Handle::stdin().ok()
+    } else {
+        // To open a named pipe and close it again would end its writer.
+        path.is_file().then(|| Handle::from_path(path).ok()).flatten()
+    };
+    // A terminal is both, too.
+    let is_file = |handle: &Handle| handle.as_file().metadata().is_ok_and(|found| found.is_file());
+    if let (Some(input), Ok(output)) = (input, Handle::stdout())
+        && is_file(&input)
+        && input == output
+    {
         anyhow::bail!(
             "--input {}: expected another file than standard output, found the same",
             path.display()
@@ -51,8 +62,9 @@ pub(super) async fn classify(
 ) -> anyhow::Result<()> {
     let (read, bar) = (input.progress(), bar(input.progress().total));
     let (sender, records) = mpsc::channel(IN_FLIGHT);
-    // Reading blocks its thread; it stops once the receiver is gone.
-    let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+    // Reading blocks its thread; it stops once the receiver is gone. It is no thread of the runtime, which
+    // at its end would wait for one that waits for a silent pipe.
+    let reading = std::thread::spawn(move || -> anyhow::Result<()> {
         for (index, record) in input.enumerate() {
             if sender.blocking_send((index + 1, record?)).is_err() {
                 break;
@@ -80,7 +92,9 @@ pub(super) async fn classify(
         bar.set_message(format!("{all} movies, {} failed", failed.len()));
     }
     bar.finish_and_clear();
-    reading.await?.map_err(|error| error.context(format!("--input, after {all} movies")))?;
+    // It has ended, because its sender is gone.
+    let read = reading.join().map_err(|_| anyhow::anyhow!("--input: reading it panicked"))?;
+    read.map_err(|error| error.context(format!("--input, after {all} movies")))?;
     if failed.is_empty() {
         return Ok(());
     }
