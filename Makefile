@@ -48,7 +48,7 @@ ADAPT_VENV := $(RUNTIME)/adapt-venv
 $(ADAPT_VENV)/.stamp: $(EXPORT)/requirements-adapt.txt
 	$(hashed_venv)
 
-adapter: models $(ADAPT_VENV)/.stamp ## train the encoder further on DATA and MORE (hours; resumes), into WORK
+adapter: models $(ADAPT_VENV)/.stamp ## train the encoder further on DATA and MORE (hours; resumes), into WORK; or distil MPNET=FOLDER into it, or it into LAYERS=0,2,5
 	@tools/scripts/adapter.sh $(VENV) $(ADAPT_VENV)/bin/python '$(WORK)' '$(DATA)' $(MORE)
 
 # ---- Tests of every change ----
