@@ -31,12 +31,12 @@ import torch
 from export.adapt import adapter_file
 from export.adapt.adapter_file import AdapterError
 from export.adapt.arguments import arguments
-from export.adapt.compress import Compressor, add_bridge, student_of, student_of_layers
+from export.adapt.compress import Compressor, add_bridge, fit_bridge, student_of, student_of_layers
 from export.adapt.data import SPLIT_RULE, TEXT_TEMPLATE, DataError, MovieSet, Source, pad
 from export.adapt.evaluation import Figures, figures, fit_head, fit_probe
 from export.adapt.model import MovieEncoder
 from export.adapt.texts import Texts, Views, load_tokenizer
-from export.adapt.train import CONFIG, Bases, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
+from export.adapt.train import CHECKPOINT, CONFIG, Bases, Config, RunError, Trainer, encode, load_weights, new_model, save_weights
 
 PROBE_SEEDS = (0, 1, 2)
 HEAD_MOVIES = 4000  # Enough for a linear head.
@@ -149,7 +149,9 @@ def compress(args: argparse.Namespace) -> None:
         teacher.multiply_in_bfloat16(bool(config.bfloat16))
     _, learn = load_texts(args, "train", config.max_tokens)
     if any(settings.architecture != config.architecture for settings, _, _ in loaded):
-        add_bridge(student, teachers, learn.titled[:HEAD_MOVIES])
+        add_bridge(student)
+        if not (args.run / CHECKPOINT).is_file():
+            fit_bridge(student, teachers, learn.titled[:HEAD_MOVIES])
     _, check = load_texts(args, "validation", adapter_file.SERVED_TOKENS)
     trainer = Compressor(
         config, student, args.run, learn, check, args.device, args.save_minutes, args.pause_file, args.evaluations,

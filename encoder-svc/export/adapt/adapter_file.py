@@ -43,7 +43,7 @@ from export.adapt.data import LABELS
 from export.adapt.model import LAYERS, VECTOR, MovieEncoder, adapted_names, small_names
 from export.minilm.weights import parse_layers
 
-FORMAT, VERSION = "minilm-adapter-2", "1.3.0"
+FORMAT, VERSION = "minilm-adapter-2", "1.4.0"
 SERVED_TOKENS = 256
 
 

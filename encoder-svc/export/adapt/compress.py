@@ -43,19 +43,21 @@ def student_of_layers(mean: MovieEncoder, student: MovieEncoder) -> MovieEncoder
     return student
 
 
-@torch.no_grad()
-def add_bridge(student: MovieEncoder, teachers: Sequence[MovieEncoder], rows: list[list[int]]) -> None:
+def add_bridge(student: MovieEncoder) -> None:
     """Adds a linear map from the student's vectors to those of teachers of another architecture, which have other axes.
 
-    It starts as the least squares fit on the texts `rows`, of which there should be several thousand. Only training uses it.
-    Without one, the student's vectors must become the teachers' themselves."""
+    Only training uses it. Without one, the student's vectors must become the teachers' themselves."""
+    student.add_module(BRIDGE, nn.Linear(VECTOR, VECTOR))
+
+
+@torch.no_grad()
+def fit_bridge(student: MovieEncoder, teachers: Sequence[MovieEncoder], rows: list[list[int]]) -> None:
+    """Sets the map to the least squares fit on the texts `rows`, of which there should be several thousand."""
     mine = torch.from_numpy(encode(student, rows)[0])
     theirs = torch.stack([torch.from_numpy(encode(teacher, rows)[0]) for teacher in teachers]).mean(0)
     fit = torch.linalg.lstsq(F.pad(mine, (0, 1), value=1.0), theirs).solution
-    bridge = nn.Linear(VECTOR, VECTOR)
-    bridge.weight.copy_(fit[:-1].T)
-    bridge.bias.copy_(fit[-1])
-    student.add_module(BRIDGE, bridge)
+    student.bridge.weight.copy_(fit[:-1].T)
+    student.bridge.bias.copy_(fit[-1])
 
 
 class Compressor(Trainer):

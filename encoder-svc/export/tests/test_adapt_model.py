@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: install requirements-adapt.txt")
 
-from export.adapt.compress import add_bridge, student_of_layers
+from export.adapt.compress import add_bridge, fit_bridge, student_of_layers
 from export.adapt.model import ARCHITECTURES, Embeddings, Linear, MovieEncoder, distance_buckets
 from export.adapt.train import encode, without_bridge
 
@@ -67,7 +67,8 @@ def test_the_bridge_to_another_architecture_starts_as_a_fit_and_is_left_behind()
     teacher.load_state_dict(student.state_dict())
     names = set(student.state_dict())
     rows = torch.randint(1000, 30000, (600, 3)).tolist()
-    add_bridge(student, [teacher], rows)
+    add_bridge(student)
+    fit_bridge(student, [teacher], rows)
     vectors = torch.from_numpy(encode(student, rows[:9])[0])
     assert torch.allclose(student.bridge(vectors), vectors, atol=0.01)
     assert set(without_bridge(student.state_dict())) == names < set(student.state_dict())

@@ -8,7 +8,7 @@ use open_inference::{
 use service_kit::ApiError;
 
 /// The version of the model.
-pub const VERSION: &str = "1.3.0";
+pub const VERSION: &str = "1.4.0";
 /// Bytes of the largest request.
 pub const LIMIT: usize = 1 << 20;
 
