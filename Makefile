@@ -99,7 +99,7 @@ environments: python-environment python-client-environment api-environment proto
 
 .PHONY: python-environment python-client-environment api-environment protocols-environment s3-environment kubernetes-environment
 python-environment:
-	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 \
+	@$(BOOTSTRAP) --bundle minilm-512 --bundle minilm-512-fp32 --bundle minilm-512-fast \
 	    --with-requirements $(EXPORT)/requirements-test.txt --with-requirements tests/requirements.txt
 
 # A virtual environment with exactly the pins of the first prerequisite. The target is a stamp inside the environment.
