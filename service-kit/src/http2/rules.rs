@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep};
 use tower::util::rng::{HasherRng, Rng as _};
 
 /// The most open gRPC calls of a connection. Clients with more wait, or open another connection. A
-/// classifier has one connection to each encoder, whose queue may hold hundreds of texts.
-const GRPC_STREAMS: u32 = 200;
+/// classifier has one connection to each encoder, whose queue may hold thousands of texts on a fast machine.
+const GRPC_STREAMS: u32 = 2_000;
 /// The most open requests of an HTTP connection: browsers need about 6, and a proxy can open more
 /// connections.
 const HTTP_STREAMS: u32 = 32;
