@@ -121,8 +121,11 @@ def averaged(runs: list[Path], bases: Bases, which: str) -> tuple[Config, MovieE
     loaded = [load_weights(run, bases, which) for run in runs]
     config, model, _ = loaded[0]
     for other, _, _ in loaded[1:]:
-        if (other.activation, other.initial_seed) != (config.activation, config.initial_seed):
-            raise RunError("expected runs with the same activation and initial seed (--init-seed), found different ones")
+        settings = [(one.activation, one.initial_seed, one.architecture, one.kept_layers) for one in (config, other)]
+        if settings[0] != settings[1]:
+            raise RunError(
+                "expected runs with the same activation, initial seed (--init-seed), architecture and layers, found different ones"
+            )
     own = model.state_dict()
     if any(name.endswith("lora_down") for name in own) and len(loaded) > 1:
         raise RunError("runs of mode lora cannot be averaged, because the mean of factors is not the factors of the mean")
@@ -131,8 +134,17 @@ def averaged(runs: list[Path], bases: Bases, which: str) -> tuple[Config, MovieE
     return config, model, [state for _, _, state in loaded]
 
 
+def fresh_base(args: argparse.Namespace, config: Config) -> MovieEncoder:
+    """Returns the published encoder with the layers of a run, which only MiniLM has."""
+    if config.architecture != "minilm":
+        raise RunError(f"expected a run of minilm, which is what bundles are made of, found one of {config.architecture}")
+    return adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
+
+
 def compress(args: argparse.Namespace) -> None:
     config, mean, _ = averaged([args.student] if args.student else args.teacher, args.bases, args.which)
+    if args.layers and len(config.kept_layers) != config.sizes.layers:
+        raise RunError(f"--layers: expected a student with all layers, found one with the layers {config.layers}")
     config = dataclasses.replace(
         config, mode="full" if args.layers else "lora", rank=args.rank, layers=args.layers or config.layers,
         epochs=args.epochs, learning_rate=args.learning_rate, layer_decay=1.0,
@@ -140,8 +152,8 @@ def compress(args: argparse.Namespace) -> None:
         tagline=args.tagline, cut=args.cut, word_dropout=args.word_dropout,
         bfloat16=args.bfloat16, seed=args.seed, teachers=",".join(folder.name for folder in args.teacher),
     )  # fmt: skip
+    base = fresh_base(args, config)
     start_run(args.run, config)
-    base = adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
     student = student_of_layers(mean, base) if args.layers else student_of(mean, base, config.rank)
     loaded = [load_weights(folder, args.bases, args.which) for folder in args.teacher]
     teachers = [teacher.to(args.device) for _, teacher, _ in loaded]
@@ -211,7 +223,7 @@ def probe(args: argparse.Namespace) -> None:
 
 def export_adapter(args: argparse.Namespace) -> None:
     config, model, states = averaged(args.run, args.bases, args.which)
-    base = adapter_file.fresh_base(args.base, config.activation, config.kept_layers)
+    base = fresh_base(args, config)
     rank = args.rank or config.rank
     movies = MovieSet.load(sources(args), "train")
     tensors = adapter_file.tensors_of(model, base, args.form, rank)
