@@ -123,9 +123,7 @@ fn of_status(failed: &Status) -> ApiError {
             Pushback::Never => ApiError::Overloaded { message, retry_after: Duration::from_secs(1) },
             Pushback::None => unreachable_encoder(format!("no encoder answers: {}", failed.message())),
         },
-        Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted
-            if status::has_transport_cause(failed) =>
-        {
+        _ if status::is_broken_connection(failed) => {
             unreachable_encoder(format!("no encoder answers: {}", failed.message()))
         }
         // This service has used up its own quota at the encoder, which says nothing about the

@@ -35,12 +35,7 @@ pub(crate) fn classify(status: &Status) -> Class {
         (Code::Unavailable | Code::ResourceExhausted, Pushback::After(pause)) => Class::Busy(pause),
         (Code::Unavailable, Pushback::Never) => Class::Rejected,
         (Code::Unavailable | Code::Aborted, _) => Class::Unreachable,
-        // ResourceExhausted is a reset by a server whose memory for clients is exhausted.
-        (Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted, _)
-            if has_transport_cause(status) =>
-        {
-            Class::Unreachable
-        }
+        _ if is_broken_connection(status) => Class::Unreachable,
         (Code::DeadlineExceeded, _) => Class::OutOfTime,
         (Code::InvalidArgument | Code::Cancelled, _) => Class::Rejected,
         _ => Class::Defect,
@@ -75,6 +70,15 @@ pub(crate) fn is_own_timer(status: &Status) -> bool {
 /// with a source; a status that a server sent has none.
 pub(crate) fn has_transport_cause(status: &Status) -> bool {
     status.source().is_some()
+}
+
+/// Whether the call failed with its connection or by a reset, in the codes that a server may also send
+/// for a reason of its own. `ResourceExhausted` is a reset by a server whose memory for clients is
+/// exhausted.
+pub(crate) fn is_broken_connection(status: &Status) -> bool {
+    let may_be =
+        matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted);
+    may_be && has_transport_cause(status)
 }
 
 /// Gives a status without words the meaning of its code, and says what answered in place of an

@@ -85,18 +85,12 @@ impl ColumnNames {
         Column::ALL.iter().filter(|column| is_there(column)).count()
     }
 
-    /// Finds the columns in a header. An exact name goes before one in another case.
+    /// Finds the columns in a header.
     pub(crate) fn positions(&self, header: &[String]) -> Result<Positions, String> {
         let mut positions = Positions::default();
         for (position, column) in positions.iter_mut().zip(Column::ALL) {
             let name = self.name(column).trim();
-            let places = |is_it: &dyn Fn(&str) -> bool| -> Vec<usize> {
-                (0..header.len()).filter(|place| is_it(header[*place].trim())).collect()
-            };
-            let mut found = places(&|found| !name.is_empty() && found == name);
-            if found.is_empty() {
-                found = places(&|found| is_same(name, found));
-            }
+            let found = places_of(name, header);
             match found[..] {
                 [] if self.is_required(column) => {
                     let found = shown(&header.join(","));
@@ -112,6 +106,17 @@ impl ColumnNames {
         }
         Ok(positions)
     }
+}
+
+/// Returns the places of a column in a header: those of its exact name, or else those in another case.
+/// White space around names does not count, and an empty name is no column.
+pub fn places_of(name: &str, header: &[impl AsRef<str>]) -> Vec<usize> {
+    let places = |is_it: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..header.len()).filter(|place| is_it(header[*place].as_ref().trim())).collect()
+    };
+    let name = name.trim();
+    let exact = places(&|found| !name.is_empty() && found == name);
+    if exact.is_empty() { places(&|found| is_same(name, found)) } else { exact }
 }
 
 /// Compares names in any case, without white space around them. An empty name is no column.

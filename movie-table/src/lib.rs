@@ -25,7 +25,7 @@ mod reader;
 mod row;
 mod source;
 
-pub use columns::{ColumnNames, is_table_name};
+pub use columns::{ColumnNames, is_table_name, places_of};
 pub use error::{ProblemKind, RowProblem, TableError};
 pub use genres::{Genre, GenresField, GenresFormat, UnreadableGenres};
 pub use ids::{InvalidId, movie_id};

@@ -32,7 +32,8 @@ class Architecture:
     """The sizes of an encoder and what else differs between BERT and MPNet (Song et al., 2020, arXiv:2004.09297).
 
     MPNet adds to the attention scores a learned bias for each head and distance of two tokens (`relative`), counts positions
-    from `first_position` and has no segments. `names` maps a part of its base file's names to BERT's."""
+    from `first_position` and has no segments. Its words have BERT's ids plus `first_word`. `names` maps a part of its base file's
+    names to BERT's."""
 
     layers: int
     width: int
@@ -42,6 +43,7 @@ class Architecture:
     positions: int
     epsilon: float
     first_position: int = 0
+    first_word: int = 0
     relative: bool = False
     names: tuple[tuple[str, str], ...] = ()
 
@@ -49,7 +51,7 @@ class Architecture:
 ARCHITECTURES = {
     "minilm": Architecture(LAYERS, 384, 12, 1536, 30522, 512, 1e-12),
     "mpnet": Architecture(
-        12, 768, 12, 3072, 30527, 514, 1e-5, first_position=2, relative=True,
+        12, 768, 12, 3072, 30527, 514, 1e-5, first_position=2, first_word=4, relative=True,
         names=(
             ("attention.attn.q.", "attention.self.query."), ("attention.attn.k.", "attention.self.key."),
             ("attention.attn.v.", "attention.self.value."), ("attention.attn.o.", "attention.output.dense."),
@@ -195,7 +197,7 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Token ids are always BERT's. MPNet has the same words, four ids later, and its own ids of BERT's special tokens."""
+    """Token ids are always BERT's. MPNet has the same words at other ids, and its own ids of BERT's special tokens."""
 
     def __init__(self, sizes: Architecture) -> None:
         super().__init__()
@@ -204,7 +206,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(sizes.positions, sizes.width)
         self.token_type_embeddings = None if sizes.relative else nn.Embedding(2, sizes.width)
         self.LayerNorm = nn.LayerNorm(sizes.width, eps=sizes.epsilon)
-        ids = torch.arange(MINILM.words) + sizes.words - MINILM.words - (1 if sizes.relative else 0)
+        ids = torch.arange(MINILM.words) + sizes.first_word
         if sizes.relative:
             ids[[0, 101, 102, 103]] = torch.tensor([1, 0, 2, sizes.words - 1])  # padding, start, end, mask
         self.register_buffer("own_ids", ids, persistent=False)

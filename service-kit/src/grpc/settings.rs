@@ -13,9 +13,7 @@ const LONGEST: f64 = 7.0 * 86_400.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcSettings {
-    /// The most open calls of a connection. A client with more waits or opens another connection. Such
-    /// calls wait where admission cannot see them, so this is far above what the service can do within
-    /// a caller's deadline; the memory budget is what bounds open calls.
+    /// The most open calls of a connection. A client with more waits or opens another connection.
     pub max_concurrent_streams: usize,
     /// Seconds between HTTP/2 pings to the client.
     pub keepalive_interval_seconds: f64,
@@ -30,10 +28,11 @@ pub struct GrpcSettings {
 
 impl Default for GrpcSettings {
     fn default() -> Self {
+        let rules = ConnectionRules::default();
         Self {
-            max_concurrent_streams: 2_000,
-            keepalive_interval_seconds: 30.0,
-            keepalive_timeout_seconds: 10.0,
+            max_concurrent_streams: rules.max_streams as usize,
+            keepalive_interval_seconds: rules.keepalive_interval.as_secs_f64(),
+            keepalive_timeout_seconds: rules.keepalive_timeout.as_secs_f64(),
             max_connection_age_seconds: 0.0,
             max_connection_age_grace_seconds: 0.0,
         }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tower::util::rng::{HasherRng, Rng as _};
 
-/// The most open gRPC calls of a connection. Clients with more wait, or open another connection. A
-/// classifier has one connection to each encoder, whose queue may hold thousands of texts on a fast machine.
+/// The most open gRPC calls of a connection. Clients with more wait where admission cannot see them, so
+/// this is far above what a service can do within a caller's deadline: a classifier has one connection to
+/// each encoder. The memory budget is what bounds open calls.
 const GRPC_STREAMS: u32 = 2_000;
 /// The most open requests of an HTTP connection: browsers need about 6, and a proxy can open more
 /// connections.

@@ -11,7 +11,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
-use movie_table::TableOptions;
+use movie_table::{TableOptions, places_of};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -65,16 +65,12 @@ impl ParquetRows {
             unless_it_panics(|| ParquetRecordBatchReaderBuilder::try_new_with_options(file, reading))
                 .map_err(|error| invalid(format!("expected a whole Parquet file: {error}")))?;
         let fields = builder.schema().fields();
-        // As in other tables, an exact name goes before one in another case.
-        let place = |name: &str| {
-            let exact = fields.iter().position(|field| field.name() == name);
-            exact.or_else(|| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)))
-        };
+        let header: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
         let names = &options.columns;
-        let places = [&names.id, &names.title, &names.overview].map(|name| place(name));
+        let places =
+            [&names.id, &names.title, &names.overview].map(|name| places_of(name, &header).first().copied());
         if places[2].is_none() {
-            let found: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
-            let (expected, found) = (&names.overview, found.join(", "));
+            let (expected, found) = (&names.overview, header.join(", "));
             return Err(invalid(format!("expected a column {expected:?} of overviews, found {found}")));
         }
         let mut read: Vec<usize> = places.iter().flatten().copied().collect();
